@@ -1,0 +1,29 @@
+"""The interface of a multi-task model: four pure functions and a predicate."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class MultiTaskModel(NamedTuple):
+  """A model as pure functions; the engine needs no more structure than this.
+
+  Every function but `init` sees the arrays of one stream, ``batch = {name:
+  [B, ...]}``, and is told which stream that is.
+
+  Attributes:
+    init: ``(key, {stream: batch}) -> (params, model_state)``.
+    features: ``(params, model_state, batch, *, stream, train, key) ->
+      (features, model_state)``: what the heads read, any pytree of arrays.
+      The cut at which representation-level gradients are taken.
+    outputs: ``(params, model_state, features, batch, *, tasks, train, key) ->
+      ({task: [B, size]}, model_state)`` for the tasks named, all of one
+      stream. Heads of other tasks are neither run nor differentiated.
+    shared: ``path -> bool``, where path is a '/'-joined parameter name such
+      as ``trunk/conv/kernel``: is this parameter a column of the Jacobian of
+      task gradients? All others get their own tasks' gradients.
+  """
+
+  init: Callable[..., tuple[Any, Any]]
+  features: Callable[..., tuple[Any, Any]]
+  outputs: Callable[..., tuple[dict[str, Any], Any]]
+  shared: Callable[[str], bool]
