@@ -1,1 +1,21 @@
-"""."""
+"""Models: trunks, heads, and who shares what."""
+
+from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
+from mtl_jax.models.parameter_table import ParameterRow, parameter_table
+from mtl_jax.models.sharing import hard_sharing
+from mtl_jax.models.trunks import LSTM, MLP, TRUNKS, CNNText
+
+__all__ = [
+  'CNNText',
+  'HEADS',
+  'LSTM',
+  'LinearHead',
+  'MLP',
+  'MLPHead',
+  'MultiTaskModel',
+  'ParameterRow',
+  'TRUNKS',
+  'hard_sharing',
+  'parameter_table',
+]

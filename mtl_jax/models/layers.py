@@ -1,0 +1,110 @@
+"""Small pieces that several modules need: options, dropout, pooling."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+ACTIVATIONS = {
+  'elu': nn.elu,
+  'gelu': nn.gelu,
+  'leaky_relu': nn.leaky_relu,
+  'relu': nn.relu,
+  'silu': nn.silu,
+  'tanh': jnp.tanh,
+}
+
+
+def check_option(owner: Any, field: str, known) -> None:
+  """Raises if a module's field is none of the known values."""
+  value = getattr(owner, field)
+  if value not in known:
+    names = ', '.join(repr(name) for name in known)
+    raise ValueError(
+      f'{type(owner).__name__}: expected {field} to be one of {names}, '
+      f'found {value!r}; name one of these.'
+    )
+
+
+def check_positive(owner: Any, *fields: str) -> None:
+  """Raises if a whole-number field, or a member of one, is below 1."""
+  for field in fields:
+    value = getattr(owner, field)
+    members = value if isinstance(value, (tuple, list)) else (value,)
+    for member in members:
+      if not isinstance(member, int) or member < 1:
+        raise ValueError(
+          f'{type(owner).__name__}: expected {field} to be whole numbers '
+          f'of at least 1, found {value!r}; give a size.'
+        )
+
+
+def check_rate(owner: Any, field: str = 'dropout') -> None:
+  """Raises if a dropout rate lies outside [0, 1)."""
+  rate = getattr(owner, field)
+  if not 0 <= rate < 1:
+    raise ValueError(
+      f'{type(owner).__name__}: expected {field} in [0, 1), found {rate!r}; '
+      'it is the share of units dropped, 0 for none.'
+    )
+
+
+def read_array(owner: Any, field: str, batch: Mapping[str, Any]) -> Array:
+  """The array of the batch whose name is in the module's ``field``."""
+  name = getattr(owner, field)
+  if name not in batch:
+    found = ', '.join(sorted(batch)) or 'nothing'
+    raise ValueError(
+      f'{type(owner).__name__}: expected an array {name!r} in the batch, '
+      f'found {found}; set {field} to the name of one of them.'
+    )
+  return batch[name]
+
+
+def compute_dtype(dtype: Any, *arrays: Array) -> Any:
+  """The dtype to compute in: the one asked for, or what the arrays promote to.
+
+  Integers count as float32.
+
+  Example:
+    >>> compute_dtype(None, jnp.ones(2, jnp.int32))
+    dtype('float32')
+  """
+  if dtype is not None:
+    return jnp.dtype(dtype)
+  return jnp.result_type(jnp.float32, *arrays)
+
+
+def masked_mean(x: Array, mask: Array | None) -> Array:
+  """Mean over time, ``[B, T, D] -> [B, D]``, of the steps in the mask.
+
+  An example with no step gives zeros.
+
+  Example:
+    >>> masked_mean(jnp.array([[[1.], [5.]]]), jnp.array([[1, 0]]))
+    Array([[1.]], dtype=float32)
+  """
+  if mask is None:
+    return x.mean(axis=1)
+  weight = mask.astype(x.dtype)[..., None]  # [B, T, 1]
+  return (x * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1)
+
+
+def masked_max(x: Array, mask: Array | None) -> Array:
+  """Maximum over time, ``[B, T, D] -> [B, D]``, of the steps in the mask.
+
+  An example with no step gives zeros.
+
+  Example:
+    >>> masked_max(jnp.array([[[1.], [5.]]]), jnp.array([[1, 0]]))
+    Array([[1.]], dtype=float32)
+  """
+  if mask is None:
+    return x.max(axis=1)
+  mask = mask.astype(bool)[..., None]  # [B, T, 1]
+  top = jnp.where(mask, x, -jnp.inf).max(axis=1)
+  return jnp.where(mask.any(axis=1), top, 0)
