@@ -97,6 +97,11 @@ def mask_of(task: Task, batch: Arrays, losses: Array) -> Array:
   return mask
 
 
+def _float(x: Array) -> Array:
+  """In float32 or better: losses are not taken in bfloat16."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def classification(
     name: str, num_classes: int, *, label: str | None = None, **kwargs
 ) -> Task:
@@ -121,7 +126,7 @@ def classification(
   def loss(outputs, batch):
     labels = jnp.maximum(batch[key], 0)
     return optax.losses.softmax_cross_entropy_with_integer_labels(
-        outputs.astype(jnp.float32), labels
+        _float(outputs), labels
     )
 
   return Task(
@@ -129,7 +134,7 @@ def classification(
       size=num_classes,
       loss=loss,
       mask=lambda batch: batch[key] >= 0,
-      predict=lambda outputs: jax.nn.softmax(outputs.astype(jnp.float32)),
+      predict=lambda outputs: jax.nn.softmax(_float(outputs)),
       target=lambda batch: jax.nn.one_hot(batch[key], num_classes),
       **kwargs,
   )
@@ -146,8 +151,8 @@ def binary(name: str, *, label: str | None = None, **kwargs) -> Task:
   key = label or name
 
   def loss(outputs, batch):
-    labels = jnp.maximum(batch[key], 0).astype(jnp.float32)
-    logits = outputs[..., 0].astype(jnp.float32)
+    labels = _float(jnp.maximum(batch[key], 0))
+    logits = _float(outputs[..., 0])
     return optax.losses.sigmoid_binary_cross_entropy(logits, labels)
 
   return Task(
@@ -155,8 +160,8 @@ def binary(name: str, *, label: str | None = None, **kwargs) -> Task:
       size=1,
       loss=loss,
       mask=lambda batch: batch[key] >= 0,
-      predict=lambda outputs: jax.nn.sigmoid(outputs.astype(jnp.float32)),
-      target=lambda batch: batch[key][..., None].astype(jnp.float32),
+      predict=lambda outputs: jax.nn.sigmoid(_float(outputs)),
+      target=lambda batch: _float(batch[key][..., None]),
       **kwargs,
   )
 
@@ -178,9 +183,9 @@ def multilabel(
   key = label or name
 
   def loss(outputs, batch):
-    labels = jnp.maximum(batch[key], 0).astype(jnp.float32)
+    labels = _float(jnp.maximum(batch[key], 0))
     return optax.losses.sigmoid_binary_cross_entropy(
-        outputs.astype(jnp.float32), labels
+        _float(outputs), labels
     )
 
   return Task(
@@ -188,8 +193,8 @@ def multilabel(
       size=num_labels,
       loss=loss,
       mask=lambda batch: batch[key] >= 0,
-      predict=lambda outputs: jax.nn.sigmoid(outputs.astype(jnp.float32)),
-      target=lambda batch: batch[key].astype(jnp.float32),
+      predict=lambda outputs: jax.nn.sigmoid(_float(outputs)),
+      target=lambda batch: _float(batch[key]),
       **kwargs,
   )
 
@@ -238,8 +243,8 @@ def regression(
     )
 
   def per_example(outputs, batch):
-    labels = jnp.nan_to_num(batch[key].astype(jnp.float32))
-    error = outputs[..., 0].astype(jnp.float32) - (labels - mean) / std
+    labels = jnp.nan_to_num(_float(batch[key]))
+    error = _float(outputs[..., 0]) - (labels - mean) / std
     if loss == 'huber':
       return optax.losses.huber_loss(error, delta=delta)
     return jnp.square(error)
@@ -248,8 +253,8 @@ def regression(
       name=name,
       size=1,
       loss=per_example,
-      mask=lambda batch: ~jnp.isnan(batch[key].astype(jnp.float32)),
-      predict=lambda outputs: outputs.astype(jnp.float32) * std + mean,
-      target=lambda batch: batch[key][..., None].astype(jnp.float32),
+      mask=lambda batch: ~jnp.isnan(_float(batch[key])),
+      predict=lambda outputs: _float(outputs) * std + mean,
+      target=lambda batch: _float(batch[key][..., None]),
       **kwargs,
   )

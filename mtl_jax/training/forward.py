@@ -1,0 +1,293 @@
+"""One forward pass, cut at the features, kept ready for any backward pass.
+
+`forward` runs the trunk once a stream and each task's head and loss once, and
+keeps their pullbacks. Nothing here crosses devices: losses are sums and
+gradients are parts of a sum; `mtl_jax.training.gradients` reduces them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.combinators import path_name
+from mtl_jax.models import base as models_base
+
+Array = jax.Array
+Batch = Mapping[str, tasks_lib.Arrays]
+Leaves = dict[int, Array]  # gradients of some leaves, by number of the leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+  """What the engine knows about one parameter."""
+
+  path: str
+  shared: bool
+  frozen: bool
+
+
+def describe_leaves(
+  params: Any,
+  shared: Callable[[str], bool],
+  frozen: Callable[[str], bool] = lambda path: False,
+) -> list[Leaf]:
+  """The parameters in the order of ``jax.tree.leaves``.
+
+  A frozen parameter is no column of the Jacobian, so it is not shared.
+  """
+  leaves = []
+  for path, _ in jax.tree_util.tree_leaves_with_path(params):
+    name = path_name(path)
+    is_frozen = bool(frozen(name))
+    leaves.append(Leaf(name, bool(shared(name)) and not is_frozen, is_frozen))
+  return leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+  """A task's head and loss: ``pull(c) -> (gradients, features' cotangent)``."""
+
+  task: int
+  pull: Callable[[Array], tuple[Leaves, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """One stream's trunk pass, and the heads that read its features."""
+
+  pull: Callable[[Any], Leaves]
+  heads: Sequence[Head]
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+  """The result of `forward`: sums over the labelled examples of this device.
+
+  Attributes:
+    sums: ``[K]`` sum of each task's loss.
+    counts: ``[K]`` labelled examples, tokens or pixels.
+    model_state: after the pass.
+    streams: the pullbacks.
+  """
+
+  sums: Array
+  counts: Array
+  model_state: Any
+  streams: Sequence[Stream]
+
+
+def forward(
+  model: models_base.MultiTaskModel,
+  tasks: Sequence[tasks_lib.Task],
+  leaves: Sequence[Leaf],
+  params: Any,
+  model_state: Any,
+  batch: Batch,
+  *,
+  train: bool = True,
+  key: Array | None = None,
+) -> Forward:
+  """Runs trunk and heads, a stream after the other."""
+  flat, treedef = jax.tree.flatten(params)
+  num_tasks = len(tasks)
+  sums: list[Any] = [None] * num_tasks
+  counts: list[Any] = [None] * num_tasks
+  streams = []
+  for stream in dict.fromkeys(task.stream for task in tasks):
+    arrays = batch[stream]
+
+    def trunk(flat, stream=stream, arrays=arrays, state=model_state):
+      return model.features(
+        treedef.unflatten(flat),
+        state,
+        arrays,
+        stream=stream,
+        train=train,
+        key=key,
+      )
+
+    features, pull, model_state = _vjp_where_used(trunk, flat, leaves)
+    heads = []
+    for k, task in enumerate(tasks):
+      if task.stream != stream:
+        continue
+
+      def loss(flat, features, task=task, arrays=arrays, state=model_state):
+        outputs, state = model.outputs(
+          treedef.unflatten(flat),
+          state,
+          features,
+          arrays,
+          tasks=(task.name, *task.reads),
+          train=train,
+          key=key,
+        )
+        total, count = loss_sum(task, outputs, arrays)
+        return total, (count, state)
+
+      sums[k], pull_head, (counts[k], model_state) = _vjp_where_used(
+        loss, flat, leaves, features
+      )
+      heads.append(Head(k, pull_head))
+    streams.append(Stream(lambda c, pull=pull: pull(c)[0], heads))
+  return Forward(jnp.stack(sums), jnp.stack(counts), model_state, streams)
+
+
+def loss_sum(
+  task: tasks_lib.Task,
+  outputs: Mapping[str, Array],
+  arrays: tasks_lib.Arrays,
+) -> tuple[Array, Array]:
+  """The sum of a task's loss over what is labelled, and how many that are."""
+  seen = outputs if task.reads else outputs[task.name]
+  losses = task.loss(seen, arrays)
+  losses = losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
+  mask = tasks_lib.mask_of(task, arrays, losses)
+  return jnp.sum(jnp.where(mask > 0, losses * mask, 0)), jnp.sum(mask)
+
+
+def _vjp_where_used(f, flat, leaves, *others):
+  """``jax.vjp`` of ``f(flat, *others) -> (y, aux)`` over what f depends on.
+
+  The pullback returns gradients only for trainable leaves that f reads: a head
+  must not cost a dense zero for each embedding table of the trunk.
+  """
+  reads = _dependencies(lambda flat: f(flat, *others), flat)
+  wanted = [i for i, leaf in enumerate(leaves) if reads[i] and not leaf.frozen]
+
+  def on_wanted(part, *others):
+    full = list(flat)
+    for i, value in zip(wanted, part, strict=True):
+      full[i] = value
+    return f(full, *others)
+
+  y, vjp, aux = jax.vjp(
+    on_wanted, [flat[i] for i in wanted], *others, has_aux=True
+  )
+
+  def pull(cotangent):
+    part, *rest = vjp(cotangent)
+    return dict(zip(wanted, part, strict=True)), *rest
+
+  return y, pull, aux
+
+
+def _dependencies(f, flat) -> list[bool]:
+  """For each array of ``flat``: does the first result of f depend on it?"""
+  jaxpr = jax.make_jaxpr(lambda flat: f(flat)[0])(flat)
+  live = set()
+
+  def mark(variables):
+    # Literals are not hashable variables, and depend on nothing.
+    live.update(v for v in variables if not hasattr(v, 'val'))
+
+  mark(jaxpr.jaxpr.outvars)
+  for equation in reversed(jaxpr.jaxpr.eqns):
+    if any(v in live for v in equation.outvars):
+      mark(equation.invars)
+  return [v in live for v in jaxpr.jaxpr.invars]
+
+
+def pullback(
+  pass_: Forward, leaves: Sequence[Leaf], v: Array, u: Array
+) -> Leaves:
+  """Gradient of ``sum_k v_k S_k`` (shared leaves), ``u`` for the others.
+
+  Args:
+    pass_: from `forward`; S are its sums.
+    leaves: from `describe_leaves`.
+    v: ``[K]`` weights for shared leaves.
+    u: ``[K]`` weights for all others.
+  """
+  total: Leaves = {}
+  for stream in pass_.streams:
+    cotangents = []
+    for head in stream.heads:
+      gradients, cotangent = head.pull(jnp.ones_like(pass_.sums[head.task]))
+      cotangents.append((head.task, cotangent))
+      for i, g in gradients.items():
+        w = (v if leaves[i].shared else u)[head.task]
+        _add(total, i, g * w.astype(g.dtype))
+    by_v = stream.pull(_mix(cotangents, v))
+    if v is u:
+      by_u = by_v
+    else:
+      # Dead code unless an unshared parameter stands before the cut.
+      private = [i for i in by_v if not leaves[i].shared]
+      by_u = stream.pull(_mix(cotangents, u)) if private else by_v
+    for i in by_v:
+      _add(total, i, by_v[i] if leaves[i].shared else by_u[i])
+  return total
+
+
+def _mix(cotangents, weights):
+  tasks = [task for task, _ in cotangents]
+  trees = [tree for _, tree in cotangents]
+  return jax.tree.map(
+    lambda *xs: sum(
+      x * weights[k].astype(x.dtype) for k, x in zip(tasks, xs, strict=True)
+    ),
+    *trees,
+  )
+
+
+def _add(total: Leaves, i: int, value: Array) -> None:
+  total[i] = total[i] + value if i in total else value
+
+
+def rows(pass_: Forward, leaves: Sequence[Leaf], scales: Array) -> Leaves:
+  """Task gradients of the shared leaves, ``{leaf: [K, *shape]}``.
+
+  One vmapped backward pass a stream, over the tasks of that stream.
+
+  Args:
+    pass_: from `forward`.
+    leaves: from `describe_leaves`.
+    scales: ``[K]``: row k is the gradient of ``scales[k] S_k``.
+  """
+  num_tasks = len(pass_.sums)
+  total: Leaves = {}
+  for stream in pass_.streams:
+    tasks = [head.task for head in stream.heads]
+    pulled = [head.pull(scales[head.task]) for head in stream.heads]
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[c for _, c in pulled])
+    for i, part in jax.vmap(stream.pull)(stacked).items():
+      if leaves[i].shared:
+        _add(total, i, _scatter(part, tasks, num_tasks))
+    for k, (gradients, _) in zip(tasks, pulled, strict=True):
+      for i, g in gradients.items():
+        if leaves[i].shared:  # A head that reads the trunk's parameters.
+          _add(total, i, _scatter(g[None], [k], num_tasks))
+  return total
+
+
+def _scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:
+  if list(tasks) == list(range(num_tasks)):
+    return part
+  zeros = jnp.zeros_like(part, shape=(num_tasks, *part.shape[1:]))
+  return zeros.at[jnp.array(tasks)].set(part)
+
+
+def gradient_tree(params: Any, gradients: Leaves) -> Any:
+  """A gradient of the structure of the parameters, zero where none is."""
+  flat, treedef = jax.tree.flatten(params)
+  return treedef.unflatten(
+    [gradients.get(i, jnp.zeros_like(p)) for i, p in enumerate(flat)]
+  )
+
+
+def rows_tree(params: Any, leaves: Sequence[Leaf], gradients: Leaves, k: int):
+  """J as `TaskGradients.jacobian` states it: masked where not shared."""
+  flat, treedef = jax.tree.flatten(params)
+  filled = []
+  for i, (leaf, p) in enumerate(zip(leaves, flat, strict=True)):
+    if not leaf.shared:
+      filled.append(optax.MaskedNode())
+    else:
+      filled.append(gradients.get(i, jnp.zeros_like(p, shape=(k, *p.shape))))
+  return treedef.unflatten(filled)

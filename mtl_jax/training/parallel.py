@@ -1,0 +1,117 @@
+"""One step, three ways to run it over devices: jit, shard_map and pmap."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+AXIS = 'data'
+Mode = Literal['jit', 'shard_map', 'pmap']
+MODES = ('jit', 'shard_map', 'pmap')
+
+
+def make_mesh(devices: Any = None) -> Mesh:
+  """A mesh with one axis, over which batches are split."""
+  devices = jax.devices() if devices is None else devices
+  return Mesh(np.asarray(devices), (AXIS,))
+
+
+def parallelize(
+  make_step: Callable[[str | None], Callable],
+  mesh: Mesh,
+  mode: Mode = 'jit',
+) -> Callable:
+  """Compiles a step for the devices of a mesh.
+
+  Args:
+    make_step: ``axis_name -> step``. It is a builder, since the manual modes
+      must name the axis before the step exists.
+    mesh: from `make_mesh`.
+    mode: 'jit' over global arrays (the default), 'shard_map' or 'pmap'. They
+      agree up to rounding, but for dropout: the manual modes draw on each
+      device by itself.
+
+  Returns:
+    ``(state, batch) -> (state, metrics)`` over a batch from `shard_batch` and
+    a replicated state, which is donated.
+
+  Raises:
+    ValueError: if the mode is unknown.
+  """
+  if mode == 'jit':
+    replicated = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(AXIS))
+    return jax.jit(
+      make_step(None),
+      in_shardings=(replicated, split),
+      out_shardings=replicated,
+      donate_argnums=0,
+    )
+  if mode == 'shard_map':
+    step = jax.shard_map(
+      make_step(AXIS),
+      mesh=mesh,
+      in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+      out_specs=PartitionSpec(),
+    )
+    return jax.jit(step, donate_argnums=0)
+  if mode == 'pmap':
+    step = jax.pmap(
+      make_step(AXIS),
+      axis_name=AXIS,
+      in_axes=(None, 0),
+      out_axes=None,
+      devices=list(mesh.devices.flat),
+      donate_argnums=0,
+    )
+    size = mesh.size
+
+    def mapped(state, batch):
+      # pmap wants the devices as an axis of the array itself.
+      parts = jax.tree.map(
+        lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), batch
+      )
+      return step(state, parts)
+
+    return mapped
+  raise ValueError(
+    f'Expected a parallel mode among {", ".join(MODES)}, found {mode!r}; '
+    'set training.mode to one of them.'
+  )
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+  """Raises a ValueError if a batch does not divide over the devices."""
+  parts = mesh.size * accumulate
+  if batch_size % parts:
+    raise ValueError(
+      f'Expected a batch size that divides by {mesh.size} devices x '
+      f'{accumulate} microbatches, found {batch_size}; change '
+      'data.batch_size.'
+    )
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+  """Places host arrays ``[B, ...]`` on the devices, split along B.
+
+  With several processes, each passes its own part of the batch.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+  if jax.process_count() == 1:
+    return jax.device_put(batch, sharding)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    batch,
+  )
+
+
+def replicate(make: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+  """Compiles ``make`` so that its results live on every device.
+
+  States are made this way, rather than by device_put, whose result may share
+  memory with its source: donating one would then delete the other.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(make, out_shardings=sharding)

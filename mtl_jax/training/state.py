@@ -1,0 +1,53 @@
+"""The state of a run: one pytree of arrays, and nothing else."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.models import base as models_base
+
+
+class TrainState(NamedTuple):
+  """All that a step reads and writes.
+
+  Attributes:
+    step: ``[]`` int32, steps taken.
+    params: parameters, float32.
+    model_state: batch statistics and the like; ``{}`` for most models.
+    opt_state: of the whole chain: combinator and optimizer.
+    key: the base key of the run. It never changes; a step folds its number in,
+      so that a resumed run equals an unbroken one.
+  """
+
+  step: jax.Array
+  params: Any
+  model_state: Any
+  opt_state: Any
+  key: jax.Array
+
+
+def init_state(
+  model: models_base.MultiTaskModel,
+  tx: optax.GradientTransformation,
+  key: jax.Array,
+  batch: Any,
+) -> TrainState:
+  """A fresh state.
+
+  Args:
+    model: its `init` gets a key derived from ``key``.
+    tx: the chain.
+    key: typed key of the run.
+    batch: ``{stream: {name: [B, ...]}}``, for its shapes only.
+  """
+  init_key, base_key = jax.random.split(key)
+  params, model_state = model.init(init_key, batch)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    model_state=model_state,
+    opt_state=tx.init(params),
+    key=base_key,
+  )
