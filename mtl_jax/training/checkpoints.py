@@ -1,0 +1,210 @@
+"""Checkpoints: all of Orbax that the project uses, behind four verbs."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import errno
+import logging
+import pathlib
+from typing import Any
+
+from grain import checkpoint as grain_checkpoint
+import jax
+import orbax.checkpoint as ocp
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written or read; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """What a checkpoint holds: ``step``, ``state`` and the JSON ``info``."""
+
+  step: int
+  state: Any
+  info: dict[str, Any]
+
+
+class Checkpoints:
+  """Numbered checkpoints of one directory, written asynchronously.
+
+  A checkpoint is a pytree of arrays, JSON-like information, and optionally the
+  position of a grain iterator. It appears under its number only when it is
+  whole, so a killed save leaves the ones before untouched.
+  """
+
+  def __init__(self, directory: pathlib.Path | str, keep: int = 2):
+    """Opens or makes a directory; the newest ``keep`` checkpoints stay."""
+    self.directory = pathlib.Path(directory).absolute()
+    self._keep = keep
+    self._opened = None
+
+  @property
+  def _manager(self):
+    # Opened on first use: a run that only reads makes no directory.
+    if self._opened is None:
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=self._keep, enable_async_checkpointing=True
+      )
+      self._opened = ocp.CheckpointManager(self.directory, options=options)
+    return self._opened
+
+  def steps(self) -> list[int]:
+    """The numbers of all checkpoints, oldest first."""
+    if self._opened is None and not self.directory.exists():
+      return []
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    info: Mapping[str, Any],
+    iterator: Any = None,
+  ) -> None:
+    """Begins to write a checkpoint; arrays may be donated right after.
+
+    An existing checkpoint of the same number is replaced: a run that was
+    killed after it is deterministic and makes the same again.
+
+    Args:
+      step: its number.
+      state: a pytree of arrays.
+      info: what JSON can hold.
+      iterator: a grain iterator, whose position is stored as it is now.
+
+    Raises:
+      CheckpointError: if this or an earlier save failed, for one because no
+        space is left. Checkpoints written before are kept.
+    """
+    items = {
+      'state': ocp.args.StandardSave(state),
+      'info': ocp.args.JsonSave(dict(info)),
+    }
+    if iterator is not None:
+      items['data'] = grain_checkpoint.CheckpointSave(iterator)
+    try:
+      if step in self._manager.all_steps():
+        self._manager.delete(step)
+      self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+    except Exception as error:
+      raise self._failed(error) from error
+
+  def wait(self) -> None:
+    """Returns when everything is on disk."""
+    if self._opened is None:
+      return
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise self._failed(error) from error
+
+  def close(self) -> None:
+    """Waits, and lets go of the directory."""
+    if self._opened is not None:
+      self.wait()
+      self._manager.close()
+      self._opened = None
+
+  def restore(
+    self, abstract_state: Any, iterator: Any = None
+  ) -> Restored | None:
+    """Reads the newest checkpoint that can be read.
+
+    Args:
+      abstract_state: the expected pytree, of ``jax.ShapeDtypeStruct`` with
+        shardings.
+      iterator: a grain iterator, which is set to the stored position.
+
+    Returns:
+      The checkpoint, or None where there is none. One that is damaged is
+      passed over with a warning.
+
+    Raises:
+      CheckpointError: if there are checkpoints, and none can be read.
+    """
+    items = {
+      'state': ocp.args.StandardRestore(abstract_state),
+      'info': ocp.args.JsonRestore(),
+    }
+    if iterator is not None:
+      items['data'] = grain_checkpoint.CheckpointRestore(iterator)
+    return self._newest(
+      lambda step: self._manager.restore(step, args=ocp.args.Composite(**items))
+    )
+
+  def restore_any(self, like: Callable[[Any], Any] | None = None):
+    """Reads the newest readable checkpoint without knowing its structure.
+
+    Args:
+      like: from the stored tree of shapes to the tree to read; all of it by
+        default, onto the first device.
+    """
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+    def read(step):
+      meta = self._manager.item_metadata(step)['state']
+      tree = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+        meta.tree if hasattr(meta, 'tree') else meta,
+      )
+      tree = tree if like is None else like(tree)
+      return self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(tree), info=ocp.args.JsonRestore()
+        ),
+      )
+
+    return self._newest(read)
+
+  def _newest(self, read) -> Restored | None:
+    steps = self.steps()
+    for step in reversed(steps):
+      try:
+        items = read(step)
+        return Restored(step, items['state'], items['info'])
+      except Exception as error:  # Orbax raises whatever its reader meets.
+        last = error
+        _log.warning(
+          'Checkpoint %d in %s is damaged (%s); falling back to the one '
+          'before.',
+          step,
+          self.directory,
+          _first_line(error),
+        )
+    if steps:
+      raise CheckpointError(
+        f'Expected a readable checkpoint in {self.directory}, found '
+        f'{len(steps)} that cannot be read (last: {_first_line(last)}); '
+        'restore the directory from a copy, or start in a new --workdir.'
+      ) from last
+    return None
+
+  def _failed(self, error: Exception) -> CheckpointError:
+    reason = error
+    while reason.__cause__ is not None:
+      reason = reason.__cause__
+    full = getattr(reason, 'errno', None) == errno.ENOSPC or (
+      'no space left' in str(error).lower()
+    )
+    what = 'no space left on the device' if full else _first_line(error)
+    return CheckpointError(
+      f'Expected to write a checkpoint to {self.directory}, found: {what}; '
+      'free some space and run the same command again, it goes on from the '
+      'last whole checkpoint.'
+    )
+
+
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0][:200] if lines else type(error).__name__
+
+
+def abstract(state: Any, sharding: jax.sharding.Sharding) -> Any:
+  """The shapes of a state (or of what ``jax.eval_shape`` gave), placed."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+  )

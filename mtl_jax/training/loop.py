@@ -1,0 +1,254 @@
+"""The training loop: steps, evaluations, checkpoints, and when to stop."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import math
+import signal
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from mtl_jax.training import checkpoints as checkpoints_lib
+from mtl_jax.training import state as state_lib
+
+Scalars = dict[str, float]
+
+
+class NonFiniteError(FloatingPointError):
+  """A loss or an update is NaN or infinite; the message says which, when."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """When things happen; all numbers are steps.
+
+  Attributes:
+    steps: last step.
+    evaluate_every: between evaluations on the validation split.
+    checkpoint_every: between checkpoints; one more at every evaluation.
+    log_every: between rows of training losses.
+    probe_every: between looks at the task gradients; 0 = never.
+    patience: evaluations without a better score before stopping early; 0 =
+      never.
+  """
+
+  steps: int
+  evaluate_every: int
+  checkpoint_every: int
+  log_every: int = 100
+  probe_every: int = 0
+  patience: int = 0
+
+
+@dataclasses.dataclass
+class Progress:
+  """Where a run stands besides its state; stored in every checkpoint."""
+
+  best_score: float | None = None
+  best_step: int | None = None
+  evaluations_since_best: int = 0
+  finished: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tools:
+  """What the loop uses, and does not know the inside of.
+
+  Attributes:
+    step: compiled ``(state, batch) -> (state, metrics)``; donates the state.
+    place: host batch -> batch on the devices.
+    evaluate: ``state -> (overall score, scalars)``; higher is better.
+    probe: ``(state, batch) -> scalars`` about the task gradients.
+    write: ``(kind, step, scalars)``: a row of the record.
+    tick: ``(step, scalars)``: called every step, with news or with ``{}``.
+    latest: checkpoints to resume from.
+    best: the best parameters by the overall score.
+    info: what every checkpoint carries besides, JSON-like.
+  """
+
+  step: Callable[..., Any]
+  place: Callable[[Any], Any]
+  evaluate: Callable[[state_lib.TrainState], tuple[float, Scalars]]
+  probe: Callable[..., Scalars] | None
+  write: Callable[[str, int, Scalars], None]
+  tick: Callable[[int, Scalars], None]
+  latest: checkpoints_lib.Checkpoints
+  best: checkpoints_lib.Checkpoints
+  info: Mapping[str, Any]
+
+
+def fit(
+  state: state_lib.TrainState,
+  batches: Iterator[Any],
+  progress: Progress,
+  plan: Plan,
+  tools: Tools,
+  task_names: Sequence[str],
+) -> tuple[state_lib.TrainState, Progress, str]:
+  """Trains from where the state stands to the end of the plan.
+
+  Args:
+    state: fresh or restored; it is donated.
+    batches: an iterator at the same position, with grain's checkpoint
+      protocol.
+    progress: fresh or restored.
+    plan: when things happen.
+    tools: what happens.
+    task_names: K names, for the rows and for messages.
+
+  Returns:
+    The state, the progress, and why it ended: 'finished', 'stopped early' or
+    'interrupted' (by SIGTERM, after a checkpoint).
+
+  Raises:
+    NonFiniteError: naming step and task; the last good checkpoint is kept.
+    CheckpointError: if a checkpoint could not be written.
+  """
+  step = int(state.step)
+  record = _Record(task_names, tools, step)
+  with _Sigterm() as interrupted:
+    while step < plan.steps and not progress.finished:
+      # The order is important: a checkpoint of step n holds the iterator
+      # before batch n + 1 is drawn, and nothing unchecked is ever saved.
+      batch = tools.place(next(batches))
+      if tools.probe and plan.probe_every and step % plan.probe_every == 0:
+        tools.write('gradients', step, tools.probe(state, batch))
+      state, metrics = tools.step(state, batch)
+      step += 1
+      record.add(metrics)
+      last = step == plan.steps
+      due = step % plan.evaluate_every == 0 or last
+      save = due or step % plan.checkpoint_every == 0 or interrupted()
+      if save or step % plan.log_every == 0:
+        record.flush(step)
+      else:
+        tools.tick(step, {})
+      if due:
+        _evaluate(state, step, progress, plan, tools)
+        progress.finished = progress.finished or last
+        record.restart_clock()
+      if save:
+        tools.latest.save(
+          step,
+          state,
+          {'progress': dataclasses.asdict(progress), **tools.info},
+          batches,
+        )
+      if interrupted():
+        break
+  tools.latest.wait()
+  tools.best.wait()
+  if step == plan.steps:
+    return state, progress, 'finished'
+  return (
+    state,
+    progress,
+    ('stopped early' if progress.finished else 'interrupted'),
+  )
+
+
+def _evaluate(state, step, progress, plan, tools) -> None:
+  score, scalars = tools.evaluate(state)
+  tools.write('validation', step, scalars)
+  better = progress.best_score is None or score > progress.best_score
+  if better and not math.isnan(score):
+    progress.best_score, progress.best_step = score, step
+    progress.evaluations_since_best = 0
+    tools.best.save(
+      step,
+      {'params': state.params, 'model_state': state.model_state},
+      {'progress': dataclasses.asdict(progress), **tools.info},
+    )
+  else:
+    progress.evaluations_since_best += 1
+  if plan.patience and progress.evaluations_since_best >= plan.patience:
+    progress.finished = True
+
+
+class _Record:
+  """Losses since the last row, kept on the device until they are needed.
+
+  Fetching every step would make the host wait for the device.
+  """
+
+  def __init__(self, task_names, tools, step):
+    self._names = task_names
+    self._tools = tools
+    self._step = step  # of the last row
+    self._pending = []
+    self.restart_clock()
+
+  def restart_clock(self):
+    self._start, self._clocked = time.perf_counter(), 0
+
+  def add(self, metrics) -> None:
+    self._pending.append(metrics)
+    self._clocked += 1
+
+  def flush(self, step: int) -> None:
+    """Checks the pending steps and writes their mean."""
+    rows = jax.device_get(self._pending)
+    losses = np.stack([r['losses'] for r in rows])  # [steps, K]
+    norms = np.stack([r['update_norm'] for r in rows])  # [steps]
+    self._check(losses, norms)
+    counts = np.stack([r['counts'] for r in rows]).astype(np.float64)
+    seen = np.maximum(counts.sum(0), 1)  # a task's loss is a mean over labels
+    means = (losses.astype(np.float64) * counts).sum(0) / seen
+    scalars = {
+      f'loss/{name}': float(mean) if labelled else math.nan
+      for name, mean, labelled in zip(
+        self._names, means, counts.sum(0) > 0, strict=True
+      )
+    }
+    scalars['update_norm'] = float(norms.mean(dtype=np.float64))
+    seconds = time.perf_counter() - self._start
+    scalars['steps_per_second'] = self._clocked / max(seconds, 1e-9)
+    self._tools.write('train', step, scalars)
+    self._tools.tick(step, scalars)
+    self._step, self._pending = step, []
+    self.restart_clock()
+
+  def _check(self, losses, norms) -> None:
+    bad = ~np.isfinite(np.concatenate([losses, norms[:, None]], 1))
+    if not bad.any():
+      return
+    row, column = np.argwhere(bad)[0]
+    step = self._step + int(row) + 1
+    if column < len(self._names):
+      found = (
+        f'a loss of {losses[row, column]} for task {self._names[column]!r}'
+      )
+    else:
+      found = 'a non-finite update from finite losses (of tasks ' + (
+        ', '.join(map(repr, self._names)) + ')'
+      )
+    self._tools.latest.wait()
+    steps = self._tools.latest.steps()
+    kept = f'step {steps[-1]}' if steps else 'none yet'
+    raise NonFiniteError(
+      f'Expected finite losses, found {found} at step {step}; lower '
+      'optimizer.learning_rate or set optimizer.clip_norm (last good '
+      f'checkpoint: {kept}).'
+    )
+
+
+class _Sigterm(contextlib.AbstractContextManager):
+  """Notes a SIGTERM instead of dying of it, so that the loop can save."""
+
+  def __enter__(self):
+    self._seen = False
+    try:
+      self._old = signal.signal(signal.SIGTERM, self._note)
+    except ValueError:  # Not in the main thread: signals are not ours.
+      self._old = None
+    return lambda: self._seen
+
+  def _note(self, *unused_args):
+    self._seen = True
+
+  def __exit__(self, *unused_exc):
+    if self._old is not None:
+      signal.signal(signal.SIGTERM, self._old)
