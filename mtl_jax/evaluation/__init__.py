@@ -1,1 +1,26 @@
-"""."""
+"""Metrics, relations between tasks, evaluation of a split, baselines."""
+
+from mtl_jax.evaluation.loops import check, evaluate, predict
+from mtl_jax.evaluation.metrics import (
+  for_binary,
+  for_classification,
+  for_multilabel,
+  for_regression,
+)
+from mtl_jax.evaluation.relations import cosines
+from mtl_jax.evaluation.results import Result
+from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
+
+__all__ = [
+  'Result',
+  'check',
+  'cosines',
+  'evaluate',
+  'for_binary',
+  'for_classification',
+  'for_multilabel',
+  'for_regression',
+  'make_eval_step',
+  'make_predict_step',
+  'predict',
+]

@@ -1,0 +1,135 @@
+"""Evaluation and prediction over a split: the device steps, the host merges."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.evaluation import results, states
+from mtl_jax.evaluation.steps import Batch, Step
+
+
+def evaluate(
+  eval_step: Step,
+  tasks: Sequence[tasks_lib.Task],
+  params: Any,
+  model_state: Any,
+  batches: Iterable[Batch],
+) -> results.Result:
+  """Runs the step over the batches and says how good the model is.
+
+  Args:
+    eval_step: of `make_eval_step`, jitted.
+    tasks: those of the step.
+    params: parameters.
+    model_state: batch statistics and the like.
+    batches: padded batches, ``{stream: arrays}``; padding has
+      ``example_mask`` 0.
+
+  Returns:
+    Metrics, scores and relations, the same however the examples are cut into
+    batches, up to rounding.
+
+  Raises:
+    ValueError: if there is no batch, a stream is missing from all of them, or
+      a task's score is not among its metrics.
+  """
+  merger = _Merger(tasks)
+  waiting = None
+  for batch in batches:
+    # The device works on this batch while the host merges the one before.
+    running = eval_step(params, model_state, batch)
+    if waiting is not None:
+      merger.add(states.to_host(waiting))
+    waiting = running
+  if waiting is None:
+    raise ValueError(
+      'Evaluation: expected at least one batch, found none; is the split empty?'
+    )
+  merger.add(states.to_host(waiting))
+  return results.summarise(tasks, merger.merged())
+
+
+def check(
+  eval_step: Step,
+  tasks: Sequence[tasks_lib.Task],
+  params: Any,
+  model_state: Any,
+  batch: Batch,
+) -> None:
+  """Raises what `evaluate` would raise, from shapes alone: before training.
+
+  Args:
+    eval_step: of `make_eval_step`.
+    tasks: those of the step.
+    params: parameters, or their shapes.
+    model_state: state, or its shapes.
+    batch: a batch with all streams, or its shapes.
+
+  Raises:
+    ValueError: if a stream is missing, or a task's score is not among its
+      metrics.
+  """
+  shapes = jax.eval_shape(eval_step, params, model_state, batch)
+  nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  results.summarise(tasks, nothing)
+
+
+class _Merger:
+  """Merges states pairwise, so that n of them cost n log n, not n^2.
+
+  Like a binary counter: the stack holds states of 2^k batches, k falling. A
+  metric's state may be all of its examples, which would else be copied once
+  a batch.
+  """
+
+  def __init__(self, tasks):
+    self._tasks = tasks
+    self._stack = []
+
+  def add(self, state):
+    size = 1
+    while self._stack and self._stack[-1][0] == size:
+      _, earlier = self._stack.pop()
+      state, size = results.merge(self._tasks, earlier, state), 2 * size
+    self._stack.append((size, state))
+
+  def merged(self):
+    _, state = self._stack.pop()
+    while self._stack:
+      state = results.merge(self._tasks, self._stack.pop()[1], state)
+    return state
+
+
+def predict(
+  predict_step: Step,
+  tasks: Sequence[tasks_lib.Task],
+  params: Any,
+  model_state: Any,
+  batches: Iterable[Batch],
+) -> dict[str, np.ndarray]:
+  """Predictions for all examples, in their order.
+
+  Args:
+    predict_step: of `make_predict_step`, jitted.
+    tasks: those of the step.
+    params: parameters.
+    model_state: batch statistics and the like.
+    batches: ``{stream: arrays}``; rows with ``example_mask`` 0 are dropped.
+
+  Returns:
+    ``{task: [N, ...]}``, in the units of `Task.predict`: probabilities, or
+    values. Tasks whose stream is in no batch are left out.
+  """
+  streams = {task.name: task.stream for task in tasks}
+  parts: dict[str, list[np.ndarray]] = {}
+  for batch in batches:
+    found = states.to_host(predict_step(params, model_state, batch))
+    for name, values in found.items():
+      rows = batch[streams[name]].get(tasks_lib.EXAMPLE_MASK)
+      if rows is not None:
+        values = values[states.to_host(rows) > 0]
+      parts.setdefault(name, []).append(values)
+  return {name: np.concatenate(values) for name, values in parts.items()}

@@ -1,0 +1,160 @@
+"""The result of an evaluation, and how the states of batches become one."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.evaluation import metrics as metrics_lib
+from mtl_jax.evaluation import relations, states
+
+# The score of a task that names none: the second, where the first is among
+# its metrics. Only binary tasks have a plain f1.
+DEFAULT_SCORES = (
+  ('r2', 'r2'),
+  ('f1', 'auc'),
+  ('subset_accuracy', 'auc'),
+  ('accuracy', 'accuracy'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What one pass over a split has shown.
+
+  Attributes:
+    metrics: a task's metrics by name, 'loss' among them.
+    counts: labelled examples (tokens, pixels, labels) a task.
+    scores: a task's normalised score: its score metric, clipped to [0, 1].
+    overall: mean of the scores by the tasks' weights; NaN where the score of
+      a task with weight is NaN: what cannot be scored is never overlooked.
+    undefined: the tasks whose score is NaN.
+    labels: correlation of the tasks' labels, ``[K, K]``.
+    residuals: correlation of label minus prediction, ``[K, K]``.
+  """
+
+  metrics: dict[str, dict[str, float]]
+  counts: dict[str, float]
+  scores: dict[str, float]
+  overall: float
+  undefined: tuple[str, ...]
+  labels: np.ndarray
+  residuals: np.ndarray
+
+  def scalars(self) -> dict[str, float]:
+    """Flat names for writers: ``task/metric``, and 'overall'."""
+    flat = {
+      f'{task}/{name}': value
+      for task, values in self.metrics.items()
+      for name, value in values.items()
+    }
+    return flat | {'overall': self.overall}
+
+
+def merge(tasks: Sequence[tasks_lib.Task], a: Any, b: Any) -> Any:
+  """State of two sets of batches; what only one of them has is kept."""
+  by_name = {task.name: task for task in tasks}
+
+  def merge_task(name, x, y):
+    found = {
+      key: metric.merge(x['metrics'][key], y['metrics'][key])
+      for key, metric in by_name[name].metrics.items()
+    }
+    return {'loss': states.add(x['loss'], y['loss']), 'metrics': found}
+
+  def merge_relations(_, x, y):
+    return {key: relations.merge(x[key], y[key]) for key in x}
+
+  return {
+    'tasks': _union(merge_task, a['tasks'], b['tasks']),
+    'relations': _union(merge_relations, a['relations'], b['relations']),
+  }
+
+
+def _union(f, a, b):
+  shared = {name: f(name, a[name], b[name]) for name in a if name in b}
+  return {**a, **b, **shared}
+
+
+def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
+  """Metrics, scores and relations from the merged state of a split."""
+  metrics, scores, counts = {}, {}, {}
+  for task in tasks:
+    if task.name not in state['tasks']:
+      raise ValueError(
+        f'Task {task.name!r}: expected batches with its stream '
+        f'{task.stream!r}, found none; add the stream to the split.'
+      )
+    found = state['tasks'][task.name]
+    loss, count = map(float, np.asarray(found['loss'], np.float64))
+    metrics[task.name] = _compute(task, found['metrics']) | {
+      'loss': loss / count if count else float('nan')
+    }
+    counts[task.name] = count
+    scores[task.name] = normalised_score(task, metrics[task.name])
+  # A task of weight 0 must not turn the mean into NaN.
+  weights = {task.name: task.weight for task in tasks if task.weight}
+  total = sum(weights.values())
+  return Result(
+    metrics=metrics,
+    counts=counts,
+    scores=scores,
+    overall=sum(w * scores[name] for name, w in weights.items()) / total,
+    undefined=tuple(name for name, x in scores.items() if np.isnan(x)),
+    labels=_relations(tasks, state['relations'], 'labels'),
+    residuals=_relations(tasks, state['relations'], 'residuals'),
+  )
+
+
+def _compute(task, found):
+  values: dict[str, float] = {}
+  for key, metric in task.metrics.items():
+    new = metric.compute(found[key])
+    twice = sorted((values.keys() | {'loss'}) & new.keys())
+    if twice:
+      raise ValueError(
+        f'Task {task.name!r}: expected metrics with different names, found '
+        f'{twice[0]!r} again in {key!r}; rename or remove one.'
+      )
+    values |= new
+  return values
+
+
+def normalised_score(
+  task: tasks_lib.Task, values: Mapping[str, float]
+) -> float:
+  """The task's score, in [0, 1] or NaN.
+
+  Without a name in ``task.score`` it is R2 for regression, AUC for binary and
+  multi-label tasks, and accuracy for classes.
+
+  Args:
+    task: the task.
+    values: its metrics.
+
+  Raises:
+    ValueError: if the score is not among the metrics, or grows as the task
+      gets worse.
+  """
+  defaults = [score for sign, score in DEFAULT_SCORES if sign in values]
+  name = task.score or (defaults[0] if defaults else '')
+  allowed = sorted(values.keys() - metrics_lib.LOWER_IS_BETTER)
+  if name not in allowed:
+    raise ValueError(
+      f'Task {task.name!r}: expected a score among {allowed}, found '
+      f'{name!r}; set the score to a metric of which more is better.'
+    )
+  return float(np.clip(values[name], 0, 1))
+
+
+def _relations(tasks, related, kind):
+  """One matrix over all tasks; NaN between streams and without a target."""
+  names = [task.name for task in tasks]
+  matrix = np.full((len(names),) * 2, np.nan)
+  for state in related.values():
+    if kind in state:
+      where = [names.index(name) for name in state[kind]['own']]
+      matrix[np.ix_(where, where)] = relations.correlations(state[kind])
+  return matrix

@@ -1,0 +1,71 @@
+"""What metrics share: flat rows, and states that merge on the host."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+
+def as_float(x: Array) -> Array:
+  """At least float32: scores in bfloat16 would tie and round."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def class_rows(
+  outputs: Array, labels: Array, mask: Array
+) -> tuple[Array, Array, Array]:
+  """Rows of a multi-class task: logits ``[N, C]``, labels and mask ``[N]``."""
+  logits = as_float(outputs).reshape(-1, outputs.shape[-1])
+  return logits, labels.reshape(-1), mask.reshape(-1) > 0
+
+
+def label_rows(
+  outputs: Array, labels: Array, mask: Array
+) -> tuple[Array, Array, Array]:
+  """Rows of a (multi-)label task: logits, labels and mask, each ``[N, L]``."""
+  shape = (-1, outputs.shape[-1])
+  logits = as_float(outputs).reshape(shape)
+  return logits, labels.reshape(shape), mask.reshape(shape) > 0
+
+
+def to_host(state: Any) -> Any:
+  """The state as NumPy arrays, whole, also when processes share it."""
+
+  def fetch(x):
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+      return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+  return jax.tree.map(fetch, state)
+
+
+def add(a: Any, b: Any) -> Any:
+  """Sum of two states of counts and sums, in float64."""
+  return jax.tree.map(
+    lambda x, y: np.asarray(x, np.float64) + np.asarray(y, np.float64), a, b
+  )
+
+
+def concatenate(
+  a: dict[str, np.ndarray], b: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """The labelled rows of two states of ``{name: [N, ...]}`` with a 'mask'."""
+  a, b = labelled_rows(a), labelled_rows(b)
+  return {name: np.concatenate([a[name], b[name]]) for name in a}
+
+
+def labelled_rows(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The rows in which something is labelled: padding is not carried along."""
+  mask = np.asarray(state['mask'])
+  rows = mask.any(axis=tuple(range(1, mask.ndim)))
+  return {name: np.asarray(x)[rows] for name, x in state.items()}
+
+
+def nans(names: Sequence[str]) -> dict[str, float]:
+  """Each name with NaN: the values of statistics that are not defined."""
+  return {name: float('nan') for name in names}

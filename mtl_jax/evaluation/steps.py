@@ -1,0 +1,159 @@
+"""Pure steps on the device: the statistics, or predictions, of one batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.evaluation import relations, states
+from mtl_jax.models import base as models_base
+
+Array = jax.Array
+Batch = Mapping[str, tasks_lib.Arrays]
+Step = Callable[[Any, Any, Batch], Any]
+
+
+def make_eval_step(
+  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> Step:
+  """A pure ``(params, model_state, batch) -> states``, to be jitted.
+
+  Args:
+    model: the model.
+    tasks: the tasks to evaluate.
+
+  Returns:
+    A step over the streams that the batch has; the batch may lack some, for
+    streams may differ in length. Its states are for `evaluate`.
+
+  Raises:
+    ValueError: if there is no task, two have the same name, or weights in the
+      overall score are negative or all 0.
+  """
+  _check_tasks(tasks)
+
+  def eval_step(params: Any, model_state: Any, batch: Batch) -> Any:
+    per_task, related = {}, {}
+    for stream, group in _group_by_stream(tasks, batch).items():
+      outputs = _run_model(model, group, params, model_state, batch, stream)
+      facts = [_task_state(t, outputs, batch[stream]) for t in group]
+      per_task |= {t.name: f[0] for t, f in zip(group, facts, strict=True)}
+      related[stream] = _relation_states(
+        {
+          t.name: (rows, outputs[t.name], t)
+          for t, (_, rows) in zip(group, facts, strict=True)
+        },
+        batch[stream],
+      )
+    return {'tasks': per_task, 'relations': related}
+
+  return eval_step
+
+
+def make_predict_step(
+  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> Step:
+  """A pure ``(params, model_state, batch) -> {task: [B, ...]}``.
+
+  Labels need not be in the batch.
+
+  Raises:
+    ValueError: if there is no task, two have the same name, or weights in the
+      overall score are negative or all 0.
+  """
+  _check_tasks(tasks)
+
+  def predict_step(params: Any, model_state: Any, batch: Batch) -> Any:
+    found = {}
+    for stream, group in _group_by_stream(tasks, batch).items():
+      outputs = _run_model(model, group, params, model_state, batch, stream)
+      found |= {t.name: t.predict(outputs[t.name]) for t in group}
+    return found
+
+  return predict_step
+
+
+def _check_tasks(tasks: Sequence[tasks_lib.Task]) -> None:
+  names = [task.name for task in tasks]
+  if not names or len(set(names)) < len(names):
+    raise ValueError(
+      'Evaluation: expected one or more tasks with different names, found '
+      f'{names}; rename or remove tasks.'
+    )
+  weights = [task.weight for task in tasks]
+  if min(weights) < 0 or max(weights) == 0:
+    raise ValueError(
+      'Evaluation: expected weights of tasks >= 0 and one of them > 0, found '
+      f'{weights}; set Task.weight.'
+    )
+
+
+def _group_by_stream(
+  tasks: Sequence[tasks_lib.Task], batch: Batch
+) -> dict[str, list[tasks_lib.Task]]:
+  """The tasks of each stream that the batch has."""
+  groups: dict[str, list[tasks_lib.Task]] = {}
+  for task in tasks:
+    if task.stream in batch:
+      groups.setdefault(task.stream, []).append(task)
+  return groups
+
+
+def _run_model(
+  model: models_base.MultiTaskModel,
+  tasks: Sequence[tasks_lib.Task],
+  params: Any,
+  model_state: Any,
+  batch: Batch,
+  stream: str,
+) -> dict[str, Array]:
+  """Outputs of the tasks of one stream, and of the heads that they read."""
+  names = [name for task in tasks for name in (task.name, *task.reads)]
+  arrays = batch[stream]
+  features, _ = model.features(
+    params, model_state, arrays, stream=stream, train=False, key=None
+  )
+  outputs, _ = model.outputs(
+    params,
+    model_state,
+    features,
+    arrays,
+    tasks=tuple(dict.fromkeys(names)),
+    train=False,
+    key=None,
+  )
+  return outputs
+
+
+def _task_state(task, outputs, arrays):
+  """The task's states, and which rows are wholly labelled, ``[B]``."""
+  own = outputs[task.name]
+  losses = task.loss(outputs if task.reads else own, arrays)
+  losses = states.as_float(losses)
+  mask = tasks_lib.mask_of(task, arrays, losses)
+  total = jnp.where(mask > 0, losses * mask, 0).sum()
+  found = {
+    name: metric.from_batch(own, arrays, mask)
+    for name, metric in task.metrics.items()
+  }
+  rows = (mask > 0).reshape(mask.shape[0], -1).all(-1)
+  return {'loss': jnp.stack([total, mask.sum()]), 'metrics': found}, rows
+
+
+def _relation_states(facts, arrays):
+  """Moments of labels and residuals of the tasks that have a target."""
+  labels, residuals, masks = {}, {}, {}
+  for name, (rows, outputs, task) in facts.items():
+    target = None if task.target is None else task.target(arrays)
+    if target is None or target.ndim != 2:
+      continue
+    masks[name], labels[name] = rows, target
+    residuals[name] = target - task.predict(outputs)
+  if not masks:
+    return {}
+  return {
+    'labels': relations.moments(labels, masks),
+    'residuals': relations.moments(residuals, masks),
+  }

@@ -1,0 +1,117 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from mtl_jax.evaluation import metrics
+
+
+def run(in_batches, outputs, labels, *args, mean=0.0, std=1.0, **kwargs):
+  (metric,) = metrics.for_regression('y', mean, std).values()
+  outputs = np.asarray(outputs, np.float32)[:, None]
+  return in_batches(metric, outputs, np.float32(labels), *args, **kwargs)
+
+
+def oracle(outputs, labels, mean=0.0, std=1.0):
+  y = np.float32(labels).astype(np.float64)
+  p = np.float32(outputs).astype(np.float64) * std + mean
+  return {
+    'mae': sklearn.metrics.mean_absolute_error(y, p),
+    'rmse': sklearn.metrics.root_mean_squared_error(y, p),
+    'r2': sklearn.metrics.r2_score(y, p),
+    'pearson': scipy.stats.pearsonr(y, p).statistic,
+  }
+
+
+def check(values, expected, rtol=2e-6):
+  assert values.keys() == expected.keys()
+  for name, value in expected.items():
+    np.testing.assert_allclose(
+      values[name], value, rtol=rtol, atol=1e-7, err_msg=name
+    )
+
+
+def random_case(seed, n=200, mean=0.0, std=1.0):
+  generator = np.random.default_rng(seed)
+  z = generator.normal(size=n)
+  labels = mean + std * (z + 0.5 * generator.normal(size=n))
+  return z, labels
+
+
+@pytest.mark.parametrize('sizes', [(16,), (1,), (7, 16, 2)])
+def test_agrees_with_scikit_learn(in_batches, sizes):
+  z, labels = random_case(0, mean=3.0, std=2.0)
+  values = run(in_batches, z, labels, mean=3.0, std=2.0, sizes=sizes)
+  check(values, oracle(z, labels, 3.0, 2.0))
+
+
+@pytest.mark.parametrize('standardised', [False, True])
+def test_no_cancellation_far_from_zero(in_batches, standardised):
+  # E[y^2] - E[y]^2 in float32 has no digit left here.
+  z, labels = random_case(1, mean=1e6, std=8.0)
+  scale = {'mean': 1e6, 'std': 8.0} if standardised else {}
+  outputs = z if standardised else 1e6 + 8 * z
+  values = run(in_batches, outputs, labels, **scale)
+  check(values, oracle(outputs, labels, **scale))
+
+
+def test_masked_labels_do_not_count(in_batches):
+  z, labels = random_case(2)
+  mask = np.random.default_rng(2).integers(0, 2, len(z))
+  poisoned = np.where(mask > 0, z, np.nan)
+  hidden = np.where(mask > 0, labels, np.nan)
+  values = run(in_batches, poisoned, hidden, mask)
+  check(values, oracle(z[mask > 0], labels[mask > 0]))
+
+
+def test_constant_labels(in_batches):
+  z, _ = random_case(3)
+  values = run(in_batches, z, np.full(len(z), 0.1))
+  assert values['r2'] == sklearn.metrics.r2_score(np.full(len(z), 0.1), z) == 0
+  assert np.isnan(values['pearson'])  # where SciPy warns and gives NaN
+  perfect = run(in_batches, np.full(20, 0.1), np.full(20, 0.1))
+  assert (perfect['r2'], perfect['mae'], perfect['rmse']) == (1, 0, 0)
+
+
+def test_constant_predictions(in_batches):
+  _, labels = random_case(4)
+  values = run(in_batches, np.full(len(labels), 0.1), labels)
+  expected = sklearn.metrics.r2_score(labels, np.full(len(labels), 0.1))
+  np.testing.assert_allclose(values['r2'], expected, rtol=0, atol=1e-6)
+  assert np.isnan(values['pearson'])
+
+
+def test_one_example(in_batches):
+  values = run(in_batches, [1.0], [3.0])
+  assert (values['mae'], values['rmse']) == (2, 2)
+  assert np.isnan(values['r2']) and np.isnan(values['pearson'])
+
+
+def test_nothing_labelled_is_nan_everywhere(in_batches):
+  values = run(in_batches, np.ones(20), np.ones(20), np.zeros(20))
+  assert len(values) == 4
+  assert all(np.isnan(value) for value in values.values())
+
+
+def test_a_nan_prediction_is_nan_everywhere(in_batches):
+  z, labels = random_case(5)
+  z[3] = np.nan
+  for case in (labels, np.full(len(z), 2.0)):
+    values = run(in_batches, z, case)
+    assert all(np.isnan(value) for value in values.values())
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+  sizes=st.lists(st.integers(1, 16), min_size=1, max_size=8),
+  seed=st.integers(0, 2**16),
+  mean=st.sampled_from([0.0, -1e4, 1e6]),
+)
+def test_the_cut_into_batches_does_not_matter(in_batches, sizes, seed, mean):
+  z, labels = random_case(seed, n=40, mean=mean)
+  mask = np.random.default_rng(seed).integers(0, 2, 40)
+  a = run(in_batches, z + mean, labels, mask, sizes=sizes)
+  b = run(in_batches, z + mean, labels, mask)
+  check(a, b, rtol=1e-5)
