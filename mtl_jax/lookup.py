@@ -1,0 +1,104 @@
+"""From a name in a config to a function of ours or of the user, and a call."""
+
+from collections.abc import Callable, Mapping
+import importlib
+import inspect
+from typing import Any
+
+from mtl_jax import settings
+
+
+def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+  """What a table, or a dotted name, calls ``name``.
+
+  Args:
+    kind: what it is, for messages, such as 'trunk'.
+    name: a key of the table, or ``module.attribute`` of importable code.
+    table: plain names.
+
+  Raises:
+    ValueError: if it is neither, with the nearest known name.
+
+  Example:
+    >>> find('function', 'math.sqrt', {})(4.0)
+    2.0
+  """
+  if name in table:
+    return table[name]
+  module_name, _, attribute = str(name).rpartition('.')
+  if not module_name:
+    raise ValueError(
+      f'Expected the name of a {kind}, found {name!r}; '
+      f'{settings.nearest(name, table)}, or give the dotted name of your own.'
+    )
+  try:
+    return getattr(importlib.import_module(module_name), attribute)
+  except ModuleNotFoundError as error:
+    if error.name is None or not module_name.startswith(error.name):
+      raise
+    raise ValueError(
+      f'Expected a {kind}, found {name!r}, whose module {error.name!r} cannot '
+      'be imported; run from its folder, or put that on PYTHONPATH.'
+    ) from error
+  except AttributeError as error:
+    raise ValueError(
+      f'Expected a {kind}, found {name!r}, but module {module_name!r} has no '
+      f'{attribute!r}; check its spelling.'
+    ) from error
+
+
+def build(
+  kind: str,
+  spec: Mapping[str, Any],
+  table: Mapping[str, Callable[..., Any]],
+  *,
+  required: Mapping[str, Any] | None = None,
+  offered: Mapping[str, Any] | None = None,
+) -> Any:
+  """Calls what ``spec['name']`` names with the rest of the spec.
+
+  Args:
+    kind: what it is, for messages.
+    spec: ``{'name': ..., option: value}``.
+    table: plain names.
+    required: arguments that are always passed.
+    offered: arguments that are passed if the function has a parameter of that
+      name and the spec does not set it.
+
+  Raises:
+    ValueError: if there is no name, it is unknown, or an option is.
+  """
+  options = {k: v for k, v in spec.items() if k != 'name'}
+  if not spec.get('name'):
+    raise ValueError(
+      f'Expected the name of a {kind}, found none; '
+      f'{settings.nearest("", table)}.'
+    )
+  function = find(kind, spec['name'], table)
+  parameters = inspect.signature(function).parameters
+  takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+  # Flax modules have two fields of their own that are nobody's option.
+  known = set(parameters) - {'parent', *(required or {})}
+  unknown = [] if takes_any else [k for k in options if k not in known]
+  if unknown:
+    raise ValueError(
+      f'Expected an option of {kind} {spec["name"]!r}, found {unknown[0]!r}; '
+      f'{settings.nearest(unknown[0], known - {"name"})}.'
+    )
+  for key, value in (offered or {}).items():
+    if key in parameters and key not in options:
+      options[key] = value
+  missing = [
+    name
+    for name, p in parameters.items()
+    if p.default is p.empty
+    and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    and name not in options
+    and name not in (required or {})
+  ]
+  if missing:
+    raise ValueError(
+      f'Expected the option {missing[0]!r} for {kind} {spec["name"]!r}, found '
+      'none; set it in the config.'
+    )
+  return function(**(required or {}), **options)

@@ -1,0 +1,107 @@
+"""Config files, and ``--config.key=value`` on the command line."""
+
+import ast
+from collections.abc import Sequence
+import importlib.util
+import inspect
+import pathlib
+
+import ml_collections
+
+from mtl_jax import settings
+
+
+def load_config(spec: str) -> ml_collections.ConfigDict:
+  """Runs ``get_config`` of a config file.
+
+  Args:
+    spec: ``path/to/file.py``, or ``path/to/file.py:argument``, where the
+      argument is passed to ``get_config``.
+
+  Raises:
+    ValueError: if there is no such file, or it takes no argument.
+  """
+  path, _, argument = spec.partition(':')
+  file = pathlib.Path(path)
+  if not file.is_file():
+    there = sorted(str(p) for p in file.parent.glob('*.py'))
+    raise ValueError(
+      f'Expected a config file, found no file {path!r}; '
+      f'{settings.nearest(path, there)}.'
+    )
+  module_spec = importlib.util.spec_from_file_location(file.stem, file)
+  if module_spec is None or module_spec.loader is None:
+    raise ValueError(
+      f'Expected a Python file as a config, found {path!r}; its name must end '
+      'in .py.'
+    )
+  module = importlib.util.module_from_spec(module_spec)
+  module_spec.loader.exec_module(module)
+  if not hasattr(module, 'get_config'):
+    raise ValueError(
+      f'Expected a function get_config in {path!r}, found none; define one '
+      'that returns mtl_jax.default_config() with your settings.'
+    )
+  if not argument:
+    return module.get_config()
+  if not inspect.signature(module.get_config).parameters:
+    raise ValueError(
+      f'Expected {path!r} alone, found the argument {argument!r}; its '
+      'get_config takes none.'
+    )
+  return module.get_config(argument)
+
+
+def apply_overrides(
+  config: ml_collections.ConfigDict, overrides: Sequence[str]
+) -> None:
+  """Sets ``config.a.b=value`` in a config, for each of the strings.
+
+  Values are Python literals, and anything else is a string. Sections that
+  carry a ``name``, and empty ones, take new keys: they are the options of what
+  is named.
+
+  Raises:
+    ValueError: if a string is not of that form or a key is unknown.
+  """
+  for text in overrides:
+    key, equals, value = text.lstrip('-').partition('=')
+    parts = key.split('.')
+    if not equals or parts[0] != 'config' or len(parts) < 2:
+      raise ValueError(
+        f'Expected --config.key=value, found {text!r}; see launch.py --help.'
+      )
+    node = config
+    for depth, part in enumerate(parts[1:-1], 2):
+      if part not in node and not _is_open(node):
+        raise _unknown('.'.join(parts[1:depth]), part, node)
+      if part not in node:
+        node[part] = ml_collections.ConfigDict()
+      node = node[part]
+      if not isinstance(node, ml_collections.ConfigDict):
+        raise ValueError(
+          f'Expected a value for {".".join(parts[:depth])}, found the key '
+          f'{key!r} below it; it is not a section.'
+        )
+    if parts[-1] not in node and not _is_open(node):
+      raise _unknown('.'.join(parts[1:]), parts[-1], node)
+    with node.ignore_type():
+      node[parts[-1]] = _literal(value)
+
+
+def _is_open(node) -> bool:
+  return 'name' in node or not len(node)
+
+
+def _unknown(key, part, node):
+  return ValueError(
+    f'Expected a known config key, found {key!r}; '
+    f'{settings.nearest(part, node.keys())}.'
+  )
+
+
+def _literal(value: str):
+  try:
+    return ast.literal_eval(value)
+  except (ValueError, SyntaxError):
+    return value

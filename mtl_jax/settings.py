@@ -1,0 +1,260 @@
+"""What an experiment may set: one frozen dataclass a section, with defaults.
+
+A config file fills an `ml_collections.ConfigDict` with names and numbers;
+`from_config` turns it into `Settings` once, and checks every key. Sections of
+type `Spec` are free: ``name`` picks from a table, or is a dotted name of the
+user's own code, and the rest are that function's keyword arguments.
+"""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+import difflib
+import types
+from typing import Any, get_type_hints
+
+import ml_collections
+
+Spec = Mapping[str, Any]
+
+
+def _spec(**fields):
+  return dataclasses.field(default_factory=lambda: dict(fields))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings:
+  """Where one stream's examples come from.
+
+  Attributes:
+    source: ``name`` of a builder of ours, of a TFDS data set, or one of
+      'arrays', 'csv' and 'jsonl', with its options.
+    splits: TFDS split specifications of train, validation and test.
+    features: name in the batch -> feature of the source; empty = all.
+    text: tokenizer options; ``feature`` names the text, empty = none.
+    batch_size: examples a step, over all devices.
+    cache: 'auto', 'always' or 'never': hold the examples in memory.
+  """
+
+  source: Spec = _spec(name='')
+  splits: Mapping[str, str] = _spec(
+    train='train', validation='validation', test='test'
+  )
+  features: Mapping[str, str] = _spec()
+  text: Spec = _spec()
+  batch_size: int = 32
+  cache: str = 'auto'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+  """The model: ``trunk``, ``head``, heads of single tasks, ``inputs``.
+
+  Attributes:
+    trunk: from `models.TRUNKS`.
+    inputs: the input encoder in front of the trunk; none by default.
+    head: from `models.HEADS`.
+    heads: task name -> head, where it differs from ``head``.
+    dtype: of the computation, 'float32' or 'bfloat16'; parameters, losses and
+      Gramians are float32 in any case.
+  """
+
+  trunk: Spec = _spec(name='mlp')
+  inputs: Spec = _spec()
+  head: Spec = _spec(name='linear')
+  heads: Mapping[str, Spec] = _spec()
+  dtype: str = 'float32'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+  """What stands after the combinator in the chain.
+
+  Attributes:
+    name: an optimizer of Optax, such as 'adam', 'adamw', 'sgd'.
+    options: its further keyword arguments.
+    learning_rate: peak of the schedule.
+    schedule: 'constant', 'cosine', 'linear' or 'exponential', to the end of
+      training.
+    warmup_steps: linear warm-up from 0, before the schedule.
+    end_factor: learning rate at the end, as a share of the peak.
+    weight_decay: added to the gradient's direction before scaling by the
+      learning rate (decoupled), 0 = none.
+    clip_norm: global norm to which the combined gradient is clipped, 0 = no.
+    learning_rates: pairs of a regular expression on parameter names and a
+      factor on the learning rate; the first that matches counts.
+    frozen: regular expressions on the names of parameters that stay fixed.
+  """
+
+  name: str = 'adam'
+  options: Spec = _spec()
+  learning_rate: float = 1e-3
+  schedule: str = 'constant'
+  warmup_steps: int = 0
+  end_factor: float = 0.0
+  weight_decay: float = 0.0
+  clip_norm: float = 0.0
+  learning_rates: tuple[tuple[str, float], ...] = ()
+  frozen: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+  """How long, how, and what is kept.
+
+  Attributes:
+    epochs: passes over the (main) training split.
+    steps: steps instead of epochs, 0 = use epochs.
+    mode: 'jit', 'shard_map' or 'pmap'.
+    accumulate: microbatches a step.
+    evaluate_every: steps between evaluations, 0 = every epoch.
+    checkpoint_every: steps between checkpoints, 0 = at evaluations only.
+    log_every: steps between rows of training losses.
+    patience: evaluations without a better overall validation score before
+      training stops, 0 = never.
+    keep: checkpoints kept.
+    init_from: work directory of another run whose best parameters to start
+      from, where names and shapes agree.
+    sampling: 'all' (every stream in every step), 'proportional',
+      'temperature' or 'uniform' (one stream a step).
+    temperature: of 'temperature'.
+  """
+
+  epochs: int = 1
+  steps: int = 0
+  mode: str = 'jit'
+  accumulate: int = 1
+  evaluate_every: int = 0
+  checkpoint_every: int = 0
+  log_every: int = 50
+  patience: int = 0
+  keep: int = 2
+  init_from: str = ''
+  sampling: str = 'all'
+  temperature: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiagnosticsSettings:
+  """How often the task gradients are looked at: every ``every`` steps."""
+
+  every: int = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """An experiment.
+
+  Attributes:
+    seed: of parameters, order of the data, dropout and combinator.
+    tasks: the tasks to learn, comma separated; empty = all targets.
+    targets: what can be learned: task name -> its ``kind`` and options.
+    data: the main stream.
+    streams: further streams by name.
+    model: trunk and heads.
+    combinator: the method that makes one direction of K task gradients.
+    optimizer: what stands after it.
+    training: how long and how.
+    diagnostics: what is measured on the way.
+    baselines: names of simple models to print beside the result.
+  """
+
+  seed: int = 0
+  tasks: str = ''
+  targets: Mapping[str, Spec] = _spec()
+  data: DataSettings = dataclasses.field(default_factory=DataSettings)
+  streams: Mapping[str, DataSettings] = _spec()
+  model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+  combinator: Spec = _spec(name='weighted_sum')
+  optimizer: OptimizerSettings = dataclasses.field(
+    default_factory=OptimizerSettings
+  )
+  training: TrainingSettings = dataclasses.field(
+    default_factory=TrainingSettings
+  )
+  diagnostics: DiagnosticsSettings = dataclasses.field(
+    default_factory=DiagnosticsSettings
+  )
+  baselines: tuple[str, ...] = ()
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """All settings with their defaults: what a config file starts from.
+
+  Example:
+    >>> config = default_config()
+    >>> config.optimizer.learning_rate
+    0.001
+  """
+  return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
+
+
+def data_config(**fields: Any) -> ml_collections.ConfigDict:
+  """The settings of one more stream, for ``config.streams[name]``."""
+  config = ml_collections.ConfigDict(dataclasses.asdict(DataSettings()))
+  config.update(fields)
+  return config
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+  """Checks a config, and freezes it.
+
+  Raises:
+    ValueError: naming an unknown key and the nearest known one, or a value of
+      the wrong type.
+  """
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  return _build(Settings, config, '')
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """``did you mean 'x'?`` and what is known, as the end of a sentence."""
+  known = sorted(map(str, known))
+  close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+  hint = f'did you mean {close[0]!r}? ' if close else ''
+  return f'{hint}(known: {", ".join(known)})'
+
+
+def _build(cls, values: Mapping[str, Any], where: str):
+  hints = get_type_hints(cls)
+  fields = {}
+  for key, value in values.items():
+    if key not in hints:
+      raise ValueError(
+        f'Expected a known config key, found {where + key!r}; '
+        f'{nearest(key, hints)}.'
+      )
+    fields[key] = _convert(hints[key], value, where + key)
+  return cls(**fields)
+
+
+def _convert(hint, value, where):
+  if dataclasses.is_dataclass(hint):
+    if not isinstance(value, Mapping):
+      raise ValueError(
+        f'Expected a section of keys for config.{where}, found {value!r}; set '
+        f'one of its keys, such as config.{where}.'
+        f'{dataclasses.fields(hint)[0].name}.'
+      )
+    return _build(hint, value, where + '.')
+  if hint == Mapping[str, DataSettings]:
+    return {
+      name: _build(DataSettings, section, f'{where}.{name}.')
+      for name, section in value.items()
+    }
+  expected = getattr(hint, '__origin__', hint)
+  if expected is tuple and isinstance(value, (list, tuple)):
+    return tuple(value)
+  if expected is float and isinstance(value, int) and value is not True:
+    return float(value)
+  if not isinstance(value, expected) or (
+    expected is int and isinstance(value, bool)
+  ):
+    name = getattr(expected, '__name__', str(expected)).lower()
+    raise ValueError(
+      f'Expected a value of type {name} for config.{where}, found {value!r}; '
+      'give it one of that type.'
+    )
+  if isinstance(value, Mapping):
+    return types.MappingProxyType(dict(value))
+  return value

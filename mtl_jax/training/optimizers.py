@@ -1,0 +1,178 @@
+"""What stands after the combinator: clipping, decay, schedule, groups."""
+
+from collections.abc import Callable, Mapping, Sequence
+import inspect
+import re
+from typing import Any
+
+import jax
+import optax
+
+from mtl_jax.combinators import path_name
+
+Schedule = Callable[[Any], Any]
+
+SCHEDULES = ('constant', 'cosine', 'linear', 'exponential')
+
+
+def make_schedule(
+  name: str,
+  peak: float,
+  steps: int,
+  *,
+  warmup_steps: int = 0,
+  end_factor: float = 0.0,
+) -> Schedule:
+  """A learning rate over the steps of a run.
+
+  Args:
+    name: one of `SCHEDULES`; all but 'constant' end at ``end_factor * peak``.
+    peak: the rate after the warm-up, > 0.
+    steps: all steps, warm-up included.
+    warmup_steps: linearly from 0 to the peak.
+    end_factor: in [0, 1]; > 0 for 'exponential'.
+
+  Raises:
+    ValueError: if the name is unknown or a number out of range.
+
+  Example:
+    >>> schedule = make_schedule('linear', 1.0, steps=10, warmup_steps=2)
+    >>> [float(schedule(step)) for step in (0, 1, 2, 6, 10)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+  """
+  if name not in SCHEDULES:
+    raise ValueError(
+      f'Expected a schedule among {", ".join(SCHEDULES)}, found {name!r}; set '
+      'optimizer.schedule to one of them.'
+    )
+  if not peak > 0 or not 0 <= end_factor <= 1 or warmup_steps < 0:
+    raise ValueError(
+      'Expected a learning rate > 0, warm-up >= 0 and an end factor in [0, 1], '
+      f'found {peak}, {warmup_steps} and {end_factor}; change the optimizer.'
+    )
+  if name == 'exponential' and end_factor == 0:
+    raise ValueError(
+      "Expected an end factor > 0 for schedule 'exponential', found 0; set "
+      'optimizer.end_factor.'
+    )
+  rest = max(steps - warmup_steps, 1)
+  schedule = {
+    'constant': lambda: optax.constant_schedule(peak),
+    'cosine': lambda: optax.cosine_decay_schedule(peak, rest, end_factor),
+    'linear': lambda: optax.linear_schedule(peak, peak * end_factor, rest),
+    'exponential': lambda: optax.exponential_decay(peak, rest, end_factor),
+  }[name]()
+  if not warmup_steps:
+    return schedule
+  warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+  return optax.join_schedules([warmup, schedule], [warmup_steps])
+
+
+def optimizer_by_name(
+  name: str, options: Mapping[str, Any], weight_decay: float = 0.0
+) -> Callable[[Schedule], optax.GradientTransformation]:
+  """An optimizer of Optax as ``schedule -> transform``.
+
+  Args:
+    name: its name in Optax.
+    options: its keyword arguments, but for the learning rate.
+    weight_decay: of matrices and higher arrays, not of biases and norms. It
+      is decoupled for optimizers that know it ('adamw', 'lion', ...), and an
+      L2 penalty's gradient in front of all others ('adam', 'sgd', ...).
+
+  Raises:
+    ValueError: if Optax has none of that name with a learning rate, or it
+      does not take one of the options.
+  """
+  make = getattr(optax, name, None)
+  known = inspect.signature(make).parameters if callable(make) else {}
+  if 'learning_rate' not in known:
+    raise ValueError(
+      f'Expected an optimizer of Optax, found {name!r}; use one such as adam, '
+      'adamw, sgd, lion or rmsprop.'
+    )
+  for option in options:
+    if option not in known:
+      raise ValueError(
+        f'Expected an option of optax.{name}, found {option!r} (known: '
+        f'{", ".join(known)}); remove or rename it in optimizer.options.'
+      )
+  if not weight_decay:
+    return lambda schedule: make(learning_rate=schedule, **options)
+  if 'weight_decay' in known:
+    decay = {'weight_decay': weight_decay, 'mask': _matrices}
+    return lambda schedule: make(learning_rate=schedule, **decay, **options)
+  return lambda schedule: optax.chain(
+    optax.add_decayed_weights(weight_decay, _matrices),
+    make(learning_rate=schedule, **options),
+  )
+
+
+def _matrices(params):
+  return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def make_chain(
+  combinator: optax.GradientTransformation,
+  optimizer: Callable[[Schedule], optax.GradientTransformation],
+  schedule: Schedule,
+  *,
+  clip_norm: float = 0.0,
+  learning_rates: Sequence[tuple[str, float]] = (),
+  frozen: Callable[[str], bool] = lambda path: False,
+) -> optax.GradientTransformationExtraArgs:
+  """The chain of a run, with the combinator at its head.
+
+  Args:
+    combinator: task gradients -> one gradient.
+    optimizer: ``schedule -> transform``, see `optimizer_by_name`.
+    schedule: learning rate by step.
+    clip_norm: global norm of the combined gradient, 0 = no clipping.
+    learning_rates: (regular expression, factor) pairs; a parameter whose name
+      one matches gets that factor, the first that matches counts.
+    frozen: ``path -> bool``: parameters that get no update.
+  """
+  transforms = [combinator]
+  if clip_norm:
+    transforms.append(optax.clip_by_global_norm(clip_norm))
+  factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])
+  groups: dict[str, Any] = {
+    str(factor): optimizer(lambda step, f=factor: f * schedule(step))
+    for factor in factors
+  }
+  groups['frozen'] = optax.set_to_zero()
+
+  def label(path, _):
+    name = path_name(path)
+    if frozen(name):
+      return 'frozen'
+    for pattern, factor in learning_rates:
+      if re.search(pattern, name):
+        return str(float(factor))
+    return '1.0'
+
+  transforms.append(
+    optax.partition(
+      groups, lambda params: jax.tree_util.tree_map_with_path(label, params)
+    )
+  )
+  return optax.chain(*transforms)
+
+
+def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+  """``path -> bool``: does any of the regular expressions match?"""
+  compiled = [re.compile(p) for p in patterns]
+  return lambda path: any(p.search(path) for p in compiled)
+
+
+def check_patterns(
+  what: str, patterns: Sequence[str], paths: Sequence[str]
+) -> None:
+  """Raises a ValueError if a pattern matches no parameter at all."""
+  for pattern in patterns:
+    if not any(re.search(pattern, path) for path in paths):
+      raise ValueError(
+        f'Expected {what} to match a parameter, found no match for '
+        f'{pattern!r}; parameters are {", ".join(paths[:8])}'
+        f'{", ..." if len(paths) > 8 else ""}.'
+      )
