@@ -4,19 +4,91 @@ Usable alone, with any JAX model: this package imports jax and optax only.
 """
 
 from mtl_jax.combinators.base import (
-    Weighting,
-    combine_by,
-    from_gramian,
-    from_jacobian,
-    from_losses,
-    scale_by,
+  Weighting,
+  combine_by,
+  from_gramian,
+  from_jacobian,
+  from_losses,
+  scale_by,
 )
+from mtl_jax.combinators.chebyshev import (
+  LogSTCHState,
+  chebyshev,
+  chebyshev_weights,
+  log_stch,
+  log_stch_weights,
+  stch,
+  stch_weights,
+)
+from mtl_jax.combinators.db_mtl import DBMTLState, db_mtl
+from mtl_jax.combinators.dwa import DWAState, dwa, dwa_weights
+from mtl_jax.combinators.every_k import EveryKState, every_k
+from mtl_jax.combinators.excess_mtl import (
+  ExcessMTLState,
+  excess_mtl,
+  excess_mtl_weights,
+)
+from mtl_jax.combinators.famo import FAMOState, famo, famo_weights
+from mtl_jax.combinators.go4align import (
+  GO4AlignState,
+  cluster_means,
+  go4align,
+  go4align_weights,
+)
+from mtl_jax.combinators.graddrop import graddrop, solve_graddrop
 from mtl_jax.combinators.gradients import (
-    TaskGradients,
-    gradients_from_jacobian,
-    path_name,
-    task_gradients,
+  TaskGradients,
+  gradients_from_jacobian,
+  path_name,
+  task_gradients,
+)
+from mtl_jax.combinators.gradnorm import (
+  GradNormState,
+  gradnorm,
+  gradnorm_weights,
+)
+from mtl_jax.combinators.imtl_l import IMTLLState, imtl_l, imtl_l_weights
+from mtl_jax.combinators.m_config import MConFIGState, m_config
+from mtl_jax.combinators.metabalance import (
+  MetaBalanceState,
+  metabalance,
+  metabalance_weights,
+)
+from mtl_jax.combinators.moco import MoCoState, moco
+from mtl_jax.combinators.monitor import (
+  Measures,
+  MonitorState,
+  measures_of,
+  monitor,
 )
 from mtl_jax.combinators.pcgrad import pcgrad, pcgrad_weights, solve_pcgrad
+from mtl_jax.combinators.per_group import per_group
+from mtl_jax.combinators.preferences import (
+  cosmos,
+  cosmos_weights,
+  pbi,
+  pbi_weights,
+)
+from mtl_jax.combinators.rlw import rlw, rlw_weights, solve_rlw
+from mtl_jax.combinators.robust import coordinate_median, trimmed_mean
+from mtl_jax.combinators.scalarization import (
+  from_scalarization,
+  geometric_mean,
+  geometric_mean_weights,
+  scale_invariant,
+  scale_invariant_weights,
+)
+from mtl_jax.combinators.skip_nonfinite import (
+  SkipNonfiniteState,
+  skip_nonfinite,
+)
+from mtl_jax.combinators.smooth import SmoothState, smooth
+from mtl_jax.combinators.task_transforms import (
+  PerTaskMomentumState,
+  clip_per_task,
+  log_losses,
+  per_task_momentum,
+)
 from mtl_jax.combinators.uncertainty import uncertainty, uncertainty_weights
 from mtl_jax.combinators.weighted_sum import weighted_sum, weighted_sum_weights
+from mtl_jax.combinators.with_preference import with_preference

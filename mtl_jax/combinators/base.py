@@ -41,7 +41,7 @@ def combine_by(weighting: Weighting) -> optax.GradientTransformationExtraArgs:
   ):
     del params, extra
     weights, state = weighting.weights(
-      _expect_gradients(updates), state, key=key, step=step, epoch=epoch
+      expect_gradients(updates), state, key=key, step=step, epoch=epoch
     )
     direction = updates.combine(weights, weighting.heads, weighting.labels)
     return direction, state
@@ -61,7 +61,7 @@ def scale_by(weighting: Weighting) -> optax.GradientTransformationExtraArgs:
   ):
     del params, extra
     weights, state = weighting.weights(
-      _expect_gradients(updates), state, key=key, step=step, epoch=epoch
+      expect_gradients(updates), state, key=key, step=step, epoch=epoch
     )
     return updates.scale(weights), state
 
@@ -105,20 +105,29 @@ def from_gramian(
 
 
 def _stateless(f, argument, heads) -> Weighting:
-  takes_key = 'key' in inspect.signature(f).parameters
+  key_argument = _key_argument(f)
 
   def weights(gradients, state, *, key, step, epoch):
     del step, epoch
+    w = f(argument(gradients), gradients.present, **key_argument(key))
+    return jnp.where(gradients.present, w, 0), state
+
+  return Weighting(lambda params: optax.EmptyState(), weights, heads)
+
+
+def _key_argument(f):
+  """``key -> {'key': key}`` for a function that draws, else ``key -> {}``."""
+  takes_key = 'key' in inspect.signature(f).parameters
+
+  def argument(key):
     if takes_key and key is None:
       raise ValueError(
         'Expected a random key, found none; pass key=jax.random.key(...) to '
         'update.'
       )
-    extra = {'key': key} if takes_key else {}
-    w = f(argument(gradients), gradients.present, **extra)
-    return jnp.where(gradients.present, w, 0), state
+    return {'key': key} if takes_key else {}
 
-  return Weighting(lambda params: optax.EmptyState(), weights, heads)
+  return argument
 
 
 def from_jacobian(
@@ -136,13 +145,12 @@ def from_jacobian(
     ...     lambda rows: jnp.median(rows, axis=0), jacobian)
     >>> coordinate_median = from_jacobian(median)
   """
-  takes_key = 'key' in inspect.signature(f).parameters
+  key_argument = _key_argument(f)
 
   def update(updates, state, params=None, *, key=None, **extra):
     del params, extra
-    gradients = _expect_gradients(updates)
-    extra = {'key': key} if takes_key else {}
-    direction = f(gradients.jacobian(), gradients.present, **extra)
+    gradients = expect_gradients(updates)
+    direction = f(gradients.jacobian(), gradients.present, **key_argument(key))
     return gradients.with_direction(direction), state
 
   return optax.GradientTransformationExtraArgs(
@@ -150,7 +158,12 @@ def from_jacobian(
   )
 
 
-def _expect_gradients(updates) -> gradients_lib.TaskGradients:
+def expect_gradients(updates: Any) -> gradients_lib.TaskGradients:
+  """The updates, if they are task gradients.
+
+  Raises:
+    TypeError: if not: this is where an error of order in a chain shows.
+  """
   if not isinstance(updates, gradients_lib.TaskGradients):
     raise TypeError(
       'Expected the gradients of several tasks (TaskGradients), found '

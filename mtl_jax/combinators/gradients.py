@@ -72,6 +72,8 @@ class TaskGradients:
     self._pullback = pullback
     self._rows = rows
     self._scales = scales
+    # A Gramian to answer with, in place of that of the rows.
+    self._gramian: jax.Array | None = None
     # Whether the rows are computed anyway, so that `combine` may use them.
     self._rows_asked = False
     self._used = False
@@ -93,7 +95,7 @@ class TaskGradients:
     branch rely on rows that were computed only inside.
     """
     self._used = True
-    return TaskGradients(
+    copy = TaskGradients(
       self.losses,
       self.present,
       self.counts,
@@ -101,6 +103,8 @@ class TaskGradients:
       rows=self._rows,
       scales=self._scales,
     )
+    copy._gramian = self._gramian
+    return copy
 
   def jacobian(self) -> Params:
     """J: leaves ``[K, *shape]``; ``optax.MaskedNode()`` where not shared."""
@@ -120,6 +124,9 @@ class TaskGradients:
     Returns:
       ``[K, K]``, or ``{label: [K, K]}`` with labels.
     """
+    if labels is None and self._gramian is not None:
+      self._used = True
+      return self._gramian
     leaves = jax.tree_util.tree_leaves_with_path(self.jacobian())
     groups: dict[str, jax.Array] = {}
     for path, leaf in leaves:
@@ -188,7 +195,7 @@ class TaskGradients:
     self._used = True
     weights = jax.lax.stop_gradient(weights).astype(self.losses.dtype)
     old = self._scales
-    return TaskGradients(
+    scaled = TaskGradients(
       self.losses * weights,
       self.present,
       self.counts,
@@ -196,6 +203,22 @@ class TaskGradients:
       rows=self._rows,
       scales=weights if old is None else old * weights,
     )
+    if self._gramian is not None:
+      scaled._gramian = self._gramian * jnp.outer(weights, weights)
+    return scaled
+
+  def with_gramian(self, gramian: jax.Array) -> 'TaskGradients':
+    """The same gradients, with this answer to ``gramian()``.
+
+    For a weighting of one group of parameters: it sees the group's Gramian
+    and nothing else of the group. Labels, rows and `combine` are unchanged.
+
+    Args:
+      gramian: ``[K, K]``.
+    """
+    copy = self.copy()
+    copy._gramian = gramian
+    return copy
 
   def with_jacobian(self, jacobian: Params) -> 'TaskGradients':
     """The same losses and heads over other rows (momentum, masks, clips).

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import base
+from mtl_jax.combinators import state as state_lib
 
 
 class UncertaintyState(NamedTuple):
   """State of `uncertainty`: ``log_variance`` ``[K]`` and its optimizer's."""
 
-  log_variance: jnp.ndarray
+  log_variance: jax.Array
   optimizer: optax.OptState
 
 
@@ -36,7 +38,7 @@ def uncertainty_weights(
 
   def init_fn(params):
     del params
-    s = jnp.full((len(kinds),), init)
+    s = jnp.full((len(kinds),), init, float)
     return UncertaintyState(s, tx.init(s))
 
   def weights(gradients, state, *, key, step, epoch):
@@ -49,9 +51,11 @@ def uncertainty_weights(
     s = state.log_variance
     w = factor.astype(s.dtype) * jnp.exp(-s)
     # An absent task says nothing about its noise.
-    slope = jnp.where(gradients.present, 0.5 - w * gradients.losses, 0.0)
-    updates, opt_state = tx.update(slope, state.optimizer, s)
-    return w, UncertaintyState(s + updates, opt_state)
+    present = gradients.present
+    slope = jnp.where(present, 0.5 - w * gradients.losses, 0.0)
+    updates, opt_state = tx.update(slope.astype(s.dtype), state.optimizer, s)
+    new = UncertaintyState(s + updates, opt_state)
+    return w, state_lib.keep_absent(present, new, state)
 
   return base.Weighting(init_fn, weights, heads='weighted')
 

@@ -1,0 +1,78 @@
+"""Weights that are computed anew every k steps only."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.combinators import base, checks
+from mtl_jax.combinators import state as state_lib
+
+
+class EveryKState(NamedTuple):
+  """State of `every_k`: that of the inner weighting, and its last weights."""
+
+  inner: Any
+  weights: Any
+
+
+def every_k(inner: base.Weighting, k: int, num_tasks: int) -> base.Weighting:
+  """Runs a weighting at every k-th step, and keeps its weights in between.
+
+  In between, a step costs what fixed weights cost: the K backward passes of a
+  Gramian method are in a branch that is not taken. Needs ``step=`` in
+  ``update``; pass it unbatched where members of a population are vmapped, for
+  a batched condition runs both branches.
+
+  A task that is absent at such a step keeps its weight from before, 1 at
+  first.
+
+  Args:
+    inner: the weighting.
+    k: >= 1; 1 changes nothing but what absent tasks get later.
+    num_tasks: K.
+
+  Raises:
+    ValueError: if an argument is out of range.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> inner = combinators.pcgrad_weights()
+    >>> tx = combinators.combine_by(combinators.every_k(inner, 10, num_tasks=2))
+
+  References:
+    Navon et al., Multi-task learning as a bargaining game, ICML 2022
+    (``update_weights_every``).
+  """
+  checks.check_between('k', k, 1)
+  checks.check_between('num_tasks', num_tasks, 1)
+
+  def init(params):
+    start = state_lib.weights_like(inner.labels, params, num_tasks, 1.0)
+    return EveryKState(inner.init(params), start)
+
+  def weights(gradients, state, *, key, step, epoch):
+    checks.check_tasks(gradients, num_tasks)
+
+    def compute():
+      w, new = inner.weights(
+        gradients.copy(), state.inner, key=key, step=step, epoch=epoch
+      )
+      if inner.labels is not None:
+        # Labels of parameters that are not shared have no weights.
+        w = {**state.weights, **w}
+      return EveryKState(
+        _like(new, state.inner),
+        state_lib.keep_absent(gradients.present, w, state.weights),
+      )
+
+    new = jax.lax.cond(step % k == 0, compute, lambda: state)
+    w = jax.tree.map(lambda w: jnp.where(gradients.present, w, 0), new.weights)
+    return w, new
+
+  return base.Weighting(init, weights, inner.heads, inner.labels)
+
+
+def _like(new, old):
+  # The branches must agree in dtype.
+  return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)

@@ -1,0 +1,79 @@
+"""A method run on each group of parameters by itself."""
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.combinators import base
+from mtl_jax.combinators import gradients as gradients_lib
+from mtl_jax.combinators import state as state_lib
+
+
+def per_group(
+  inner: base.Weighting, labels: gradients_lib.Labels
+) -> base.Weighting:
+  """Runs a weighting on the Gramian of each group of parameters.
+
+  One group a layer, a module or a tensor; all groups come out of the same K
+  backward passes, and run side by side in one vmap. Heads get their plain
+  gradients.
+
+  Args:
+    inner: a weighting of losses and Gramian. It sees the Gramian of its group
+      and a key of its own, and has a state for every group.
+    labels: ``path -> label``, a label for every shared parameter, such as
+      ``lambda path: path.split('/')[0]``; one that gets None does not train.
+
+  Raises:
+    ValueError: if the inner weighting has groups of its own.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> inner = combinators.pcgrad_weights()
+    >>> weighting = combinators.per_group(inner, lambda path: path)
+    >>> tx = combinators.combine_by(weighting)
+
+  References:
+    Wang et al., Gradient vaccine: investigating and improving multi-task
+    optimization in massively multilingual models, ICLR 2021 (its groups).
+  """
+  if inner.labels is not None:
+    raise ValueError(
+      'Expected a weighting [K], found one with groups of its own; give '
+      'per_group the labels, and the weighting none.'
+    )
+
+  def init(params):
+    names = state_lib.label_names(params, labels)
+    return {name: inner.init(params) for name in names}
+
+  def weights(gradients, state, *, key, step, epoch):
+    gramians = gradients.gramian(labels)
+    names = sorted(gramians)
+    if not names:
+      return {}, state
+
+    def run(gramian, state, index):
+      group_key = None if key is None else jax.random.fold_in(key, index)
+      return inner.weights(
+        gradients.with_gramian(gramian),
+        state,
+        key=group_key,
+        step=step,
+        epoch=epoch,
+      )
+
+    stacked = jax.tree.map(
+      lambda *leaves: jnp.stack(leaves), *[state[name] for name in names]
+    )
+    w, new = jax.vmap(run)(
+      jnp.stack([gramians[name] for name in names]),
+      stacked,
+      jnp.arange(len(names)),
+    )
+    new_states = {
+      name: jax.tree.map(lambda x, i=i: x[i], new)
+      for i, name in enumerate(names)
+    }
+    return {name: w[i] for i, name in enumerate(names)}, {**state, **new_states}
+
+  return base.Weighting(init, weights, heads='plain', labels=labels)

@@ -1,0 +1,87 @@
+"""Robust means of task gradients, coordinate by coordinate."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.combinators import base, checks
+
+
+def trimmed_mean(trim: int = 1) -> optax.GradientTransformationExtraArgs:
+  r"""The mean without the ``trim`` largest and smallest entries.
+
+  Coordinate by coordinate. It is a mean, not a sum: with ``trim=0``, 1/K of
+  the plain direction. Holds the Jacobian. Where fewer than ``2 trim + 1``
+  tasks are present, as many are trimmed as leave one or two.
+
+  Args:
+    trim: number of entries to remove at each end.
+
+  Raises:
+    ValueError: if trim is negative, or removes all K entries.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> tx = combinators.trimmed_mean()
+    >>> jacobian = jnp.array([[1.0], [2.0], [100.0]])
+    >>> gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(3))
+    >>> tx.update(gradients, tx.init(None))[0]
+    Array([2.], dtype=float32)
+
+  References:
+    Yin et al., Byzantine-robust distributed learning: towards optimal
+    statistical rates, ICML 2018.
+  """
+  checks.check_between('trim', trim, 0)
+
+  def direction(jacobian, present):
+    if 2 * trim >= present.shape[0]:
+      raise ValueError(
+        f'Expected trim < K / 2 = {present.shape[0] / 2:g}, found {trim}; '
+        'trim fewer.'
+      )
+    low = jnp.minimum(trim, (present.sum() - 1) // 2)
+    return _mean_of_middle(jacobian, present, low)
+
+  return base.from_jacobian(direction)
+
+
+def coordinate_median() -> optax.GradientTransformationExtraArgs:
+  r"""The median of the task gradients, coordinate by coordinate.
+
+  Of an even number, the mean of the two in the middle. It has the size of one
+  task's gradient, not of their sum. Holds the Jacobian.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> tx = combinators.coordinate_median()
+    >>> jacobian = jnp.array([[1.0], [2.0], [100.0]])
+    >>> gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(3))
+    >>> tx.update(gradients, tx.init(None))[0]
+    Array([2.], dtype=float32)
+
+  References:
+    Yin et al., Byzantine-robust distributed learning: towards optimal
+    statistical rates, ICML 2018.
+  """
+
+  def direction(jacobian, present):
+    return _mean_of_middle(jacobian, present, (present.sum() - 1) // 2)
+
+  return base.from_jacobian(direction)
+
+
+def _mean_of_middle(jacobian, present, low):
+  """The mean of the sorted entries ``low <= i < num_present - low``."""
+  place = jnp.arange(present.shape[0])
+  inside = (place >= low) & (place < present.sum() - low)
+  weights = inside / jnp.maximum(inside.sum(), 1)
+
+  def leaf(rows):
+    shape = (-1,) + (1,) * (rows.ndim - 1)
+    # Absent tasks go to the far end, and then out.
+    last = jnp.where(present.reshape(shape), rows, jnp.inf)
+    middle = jnp.where(inside.reshape(shape), jnp.sort(last, axis=0), 0)
+    return jnp.tensordot(weights.astype(rows.dtype), middle, axes=1)
+
+  return jax.tree.map(leaf, jacobian)

@@ -1,0 +1,45 @@
+"""Any weighting, with some tasks preferred to others."""
+
+from collections.abc import Sequence
+
+import jax
+
+from mtl_jax.combinators import base, checks
+
+
+def with_preference(
+  inner: base.Weighting, preference: Sequence[float]
+) -> base.Weighting:
+  r"""Runs a weighting on the losses :math:`p_k L_k`.
+
+  The direction is that of ``chain(scale_by(weighted_sum_weights(p)), ...)``,
+  :math:`\sum_k w_k p_k g_k` with w the weights of the scaled problem, but
+  heads with plain gradients keep those of :math:`L_k`. What a preference does
+  depends on the method: one that does not see the scale of losses and
+  gradients, such as IMTL-G or Nash-MTL, gives the same direction.
+
+  Args:
+    inner: the weighting.
+    preference: p, ``[K]``, > 0.
+
+  Raises:
+    ValueError: if a preference is not positive, or their number is not K.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> inner = combinators.pcgrad_weights()
+    >>> weighting = combinators.with_preference(inner, [1.0, 0.5])
+    >>> tx = combinators.combine_by(weighting)
+  """
+  if not isinstance(preference, jax.Array):
+    for value in preference:
+      checks.check_positive('preference', float(value))
+
+  def weights(gradients, state, *, key, step, epoch):
+    p = checks.task_vector('preference', preference, gradients.losses)
+    w, state = inner.weights(
+      gradients.scale(p), state, key=key, step=step, epoch=epoch
+    )
+    return jax.tree.map(lambda w: w * p.astype(w.dtype), w), state
+
+  return base.Weighting(inner.init, weights, inner.heads, inner.labels)
