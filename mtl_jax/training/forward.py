@@ -207,12 +207,10 @@ def pullback(
   total: Leaves = {}
   for stream in pass_.streams:
     cotangents = []
-    for head in stream.heads:
-      gradients, cotangent = head.pull(jnp.ones_like(pass_.sums[head.task]))
-      cotangents.append((head.task, cotangent))
+    for k, gradients, cotangent in _pull_heads(pass_, stream):
+      cotangents.append((k, cotangent))
       for i, g in gradients.items():
-        w = (v if leaves[i].shared else u)[head.task]
-        _add(total, i, g * w.astype(g.dtype))
+        _add(total, i, _times(g, (v if leaves[i].shared else u)[k]))
     by_v = stream.pull(_mix(cotangents, v))
     if v is u:
       by_u = by_v
@@ -230,7 +228,7 @@ def _mix(cotangents, weights):
   trees = [tree for _, tree in cotangents]
   return jax.tree.map(
     lambda *xs: sum(
-      x * weights[k].astype(x.dtype) for k, x in zip(tasks, xs, strict=True)
+      _times(x, weights[k]) for k, x in zip(tasks, xs, strict=True)
     ),
     *trees,
   )
@@ -253,17 +251,32 @@ def rows(pass_: Forward, leaves: Sequence[Leaf], scales: Array) -> Leaves:
   num_tasks = len(pass_.sums)
   total: Leaves = {}
   for stream in pass_.streams:
-    tasks = [head.task for head in stream.heads]
-    pulled = [head.pull(scales[head.task]) for head in stream.heads]
-    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[c for _, c in pulled])
+    pulled = list(_pull_heads(pass_, stream))
+    tasks = [k for k, _, _ in pulled]
+    stacked = jax.tree.map(
+      lambda *xs: jnp.stack(
+        [_times(x, scales[k]) for k, x in zip(tasks, xs, strict=True)]
+      ),
+      *[cotangent for _, _, cotangent in pulled],
+    )
     for i, part in jax.vmap(stream.pull)(stacked).items():
       if leaves[i].shared:
         _add(total, i, _scatter(part, tasks, num_tasks))
-    for k, (gradients, _) in zip(tasks, pulled, strict=True):
+    for k, gradients, _ in pulled:
       for i, g in gradients.items():
         if leaves[i].shared:  # A head that reads the trunk's parameters.
-          _add(total, i, _scatter(g[None], [k], num_tasks))
+          _add(total, i, _scatter(_times(g, scales[k])[None], [k], num_tasks))
   return total
+
+
+def _pull_heads(pass_: Forward, stream: Stream):
+  """Yields (task, head's gradients, features' cotangent) of each sum."""
+  for head in stream.heads:
+    yield head.task, *head.pull(jnp.ones_like(pass_.sums[head.task]))
+
+
+def _times(x: Array, weight: Array) -> Array:
+  return x * weight.astype(x.dtype)
 
 
 def _scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:

@@ -21,16 +21,16 @@ def make_toy_model() -> models_base.MultiTaskModel:
     del batch
     keys = jax.random.split(key, 5)
     params = {
-        'trunk': {
-            'w': jax.random.normal(keys[0], (_DIM, _WIDTH)),
-            'bias': jax.random.normal(keys[1], (_WIDTH,)),
-        },
-        'gate': jax.random.normal(keys[2], (_WIDTH,)),
-        'heads': {
-            'a': jax.random.normal(keys[3], (_WIDTH, 3)),
-            'b': jax.random.normal(keys[4], (_WIDTH, 1)),
-            'c': jax.random.normal(keys[4], (_WIDTH, 1)) * 0.3,
-        },
+      'trunk': {
+        'w': jax.random.normal(keys[0], (_DIM, _WIDTH)),
+        'bias': jax.random.normal(keys[1], (_WIDTH,)),
+      },
+      'gate': jax.random.normal(keys[2], (_WIDTH,)),
+      'heads': {
+        'a': jax.random.normal(keys[3], (_WIDTH, 3)),
+        'b': jax.random.normal(keys[4], (_WIDTH, 1)),
+        'c': jax.random.normal(keys[4], (_WIDTH, 1)) * 0.3,
+      },
     }
     return params, {}
 
@@ -47,15 +47,15 @@ def make_toy_model() -> models_base.MultiTaskModel:
     return found, state
 
   return models_base.MultiTaskModel(
-      init, features, outputs, lambda path: path.startswith('trunk/')
+    init, features, outputs, lambda path: path.startswith('trunk/')
   )
 
 
 def make_toy_tasks(streams=('main', 'main', 'main')):
   return (
-      tasks_lib.classification('a', 3, stream=streams[0]),
-      tasks_lib.regression('b', stream=streams[1]),
-      tasks_lib.binary('c', stream=streams[2]),
+    tasks_lib.classification('a', 3, stream=streams[0]),
+    tasks_lib.regression('b', stream=streams[1]),
+    tasks_lib.binary('c', stream=streams[2]),
   )
 
 
@@ -64,10 +64,10 @@ def make_toy_batch(seed=0, size=12, dtype=np.float32):
   b = rng.normal(size=size).astype(dtype)
   b[::3] = np.nan
   return {
-      'x': rng.normal(size=(size, _DIM)).astype(dtype),
-      'a': rng.integers(-1, 3, size).astype(np.int32),
-      'b': b,
-      'c': rng.integers(0, 2, size).astype(np.int32),
+    'x': rng.normal(size=(size, _DIM)).astype(dtype),
+    'a': rng.integers(-1, 3, size).astype(np.int32),
+    'b': b,
+    'c': rng.integers(0, 2, size).astype(np.int32),
   }
 
 

@@ -45,16 +45,14 @@ def case(request, toy):
       other = toy.batch(1, size=8, dtype=np.float64)
       tasks = toy.tasks(('main', 'other', 'main'))
       batch, batches = {'main': main, 'other': other}, [main, other, main]
-    jacobian = jax.jit(jax.jacrev(lambda p: plain_losses(p, batches)))(
-        params
-    )
+    jacobian = jax.jit(jax.jacrev(lambda p: plain_losses(p, batches)))(params)
     losses = plain_losses(params, batches)
     yield model, tasks, params, batch, losses, jacobian
 
 
 def flatten_shared(jacobian):
   return np.concatenate(
-      [np.asarray(x).reshape(3, -1) for x in jax.tree.leaves(jacobian)], 1
+    [np.asarray(x).reshape(3, -1) for x in jax.tree.leaves(jacobian)], 1
   )
 
 
@@ -70,14 +68,14 @@ def test_equals_jacrev(case, accumulate):
   @jax.jit  # one compile returns all that is compared
   def everything(params, batch):
     make = lambda: gradients_lib.model_gradients(
-        model, tasks, params, {}, batch, accumulate=accumulate
+      model, tasks, params, {}, batch, accumulate=accumulate
     )[0]
     lazy, asked = make(), make()
     gramian = asked.gramian()
     directions = {
-        (before, heads): gradients.combine(w, heads)
-        for before, gradients in (('lazy', lazy), ('asked', asked))
-        for heads in ('plain', 'weighted')
+      (before, heads): gradients.combine(w, heads)
+      for before, gradients in (('lazy', lazy), ('asked', asked))
+      for heads in ('plain', 'weighted')
     }
     return lazy.losses, asked.jacobian(), gramian, directions
 
@@ -111,7 +109,7 @@ def test_scaled_gradients_are_those_of_scaled_losses(case):
 def test_frozen_parameters_have_no_gradient_and_no_column(case):
   model, tasks, params, batch, _, jacobian = case
   gradients, _ = gradients_lib.model_gradients(
-      model, tasks, params, {}, batch, frozen=lambda path: path == 'trunk/w'
+    model, tasks, params, {}, batch, frozen=lambda path: path == 'trunk/w'
   )
   bias = np.asarray(jacobian['trunk']['bias'])
   np.testing.assert_allclose(gradients.gramian(), bias @ bias.T, rtol=1e-10)
@@ -123,7 +121,7 @@ def test_absent_task_has_a_zero_row_and_says_so(toy, toy_model, toy_tasks):
   batch = toy.batch()
   batch['b'][:] = np.nan
   gradients, _ = gradients_lib.model_gradients(
-      toy_model, toy_tasks, params, {}, {'main': batch}
+    toy_model, toy_tasks, params, {}, {'main': batch}
   )
   np.testing.assert_array_equal(gradients.present, [True, False, True])
   gramian = np.asarray(gradients.gramian())
@@ -137,10 +135,10 @@ def test_padding_rows_count_for_no_task(toy, toy_model, toy_tasks):
   short = {name: x[:9] for name, x in batch.items()}
   padded = dict(batch, example_mask=np.arange(12) < 9)
   found, expected = (
-      gradients_lib.model_gradients(
-          toy_model, toy_tasks, params, {}, {'main': b}
-      )[0]
-      for b in (padded, short)
+    gradients_lib.model_gradients(
+      toy_model, toy_tasks, params, {}, {'main': b}
+    )[0]
+    for b in (padded, short)
   )
   np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-6)
   np.testing.assert_allclose(found.gramian(), expected.gramian(), rtol=1e-5)
@@ -151,7 +149,7 @@ def test_heads_do_not_depend_on_the_trunk_or_each_other(toy_model, toy):
   params, _ = toy_model.init(jax.random.key(0), None)
   leaves = forward.describe_leaves(params, toy_model.shared)
   pass_ = forward.forward(
-      toy_model, toy.tasks(), leaves, params, {}, {'main': toy.batch()}
+    toy_model, toy.tasks(), leaves, params, {}, {'main': toy.batch()}
   )
   reached = []
   for head in pass_.streams[0].heads:
@@ -164,5 +162,5 @@ def test_a_batch_that_does_not_divide_is_refused(toy, toy_model, toy_tasks):
   params, _ = toy_model.init(jax.random.key(0), None)
   with pytest.raises(ValueError, match='divides into 5 microbatches, found 12'):
     gradients_lib.model_gradients(
-        toy_model, toy_tasks, params, {}, {'main': toy.batch()}, accumulate=5
+      toy_model, toy_tasks, params, {}, {'main': toy.batch()}, accumulate=5
     )
