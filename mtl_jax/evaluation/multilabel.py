@@ -56,29 +56,26 @@ class Counts:
 
   def compute(self, state: Any) -> dict[str, float]:
     """The averages; names without a suffix for a binary task."""
-    hits, alarms, misses, rejects = np.asarray(state['counts'], np.float64)
-    known = hits + alarms + misses + rejects
-    right, rows = np.asarray(state['subsets'], np.float64)
-    # The pooled labels stand beside the L single ones as one more of them.
-    pools = [(x, x.sum(keepdims=True)) for x in (hits, alarms, misses)]
-    (hits, hit), (alarms, alarm), (misses, miss) = pools
-    single = _scores(hits, alarms, misses)
-    pooled = _scores(hit, alarm, miss)
+    counts = np.asarray(state['counts'], np.float64)  # [4, L]
+    known = counts.sum(0)  # [L]
     names = ('precision', 'recall', 'f1') if self.binary else AVERAGES
     if not known.sum() > 0:
       extra = () if self.binary else ('subset_accuracy',)
       return states.nans(('accuracy', *extra, *names))
-    values = {'accuracy': float((hits + rejects).sum() / known.sum())}
+    right = counts[0].sum() + counts[3].sum()
+    values = {'accuracy': float(right / known.sum())}
+    pooled = [score.item() for score in _scores(counts.sum(1, keepdims=True))]
     if self.binary:
-      means = [x[0] for x in pooled]
-    else:
-      values['subset_accuracy'] = float(right / rows)
-      means = [x[known > 0].mean() for x in single] + [x[0] for x in pooled]
-    return values | dict(zip(names, map(float, means), strict=True))
+      return values | dict(zip(names, pooled, strict=True))
+    subsets, rows = np.asarray(state['subsets'], np.float64)
+    values['subset_accuracy'] = float(subsets / rows)
+    single = [score[known > 0].mean().item() for score in _scores(counts)]
+    return values | dict(zip(names, single + pooled, strict=True))
 
 
-def _scores(hits, alarms, misses):
-  """Precision, recall and F1 from counts, each of the shape of the counts."""
+def _scores(counts):
+  """Precision, recall and F1, each ``[L]``, from counts ``[4, L]``."""
+  hits, alarms, misses, _ = counts
   return (
     ratio(hits, hits + alarms),
     ratio(hits, hits + misses),
@@ -173,9 +170,9 @@ class Calibration:
   def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
     """Sums a bin, ``[bins, 3]``."""
     logits, labels, known = states.label_rows(outputs, batch[self.label], mask)
-    confidence, correct = jax.nn.sigmoid(logits), labels > 0
-    flat = (x.reshape(-1) for x in (confidence, correct, known))
-    return calibration.bin_sums(*flat, self.bins)
+    logits, labels, known = (x.reshape(-1) for x in (logits, labels, known))
+    confidence = jax.nn.sigmoid(logits)
+    return calibration.bin_sums(confidence, labels > 0, known, self.bins)
 
   def merge(self, a: Any, b: Any) -> Any:
     """Sums over both."""

@@ -1,0 +1,111 @@
+"""What a work directory holds, as the plots want it."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import itertools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from mtl_jax.reporting import files, results, writers
+
+CONFIG = 'config.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """The rows, results and config of one run.
+
+  Attributes:
+    workdir: where they are.
+    rows: of ``metrics.jsonl``.
+    results: of ``results.json``; empty while the run has not ended.
+    config: of ``config.json``, or else of the results.
+    tasks: names, in the order of the run.
+  """
+
+  workdir: pathlib.Path
+  rows: Sequence[Mapping[str, Any]]
+  results: Mapping[str, Any]
+  config: Mapping[str, Any]
+  tasks: tuple[str, ...]
+
+  def series(self, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of one number; NaN where it was not defined."""
+    found = [
+      (row['step'], np.nan if row[name] is None else row[name])
+      for row in self.rows
+      if row['kind'] == kind and name in row
+    ]
+    steps, values = np.array(found, np.float64).reshape(-1, 2).T
+    return steps, values
+
+  def cosines(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps and cosines of the gradients of each pair of tasks."""
+    found = {}
+    for a, b in itertools.combinations(self.tasks, 2):
+      for name in (f'cosine/{a}/{b}', f'cosine/{b}/{a}'):
+        steps, values = self.series('gradients', name)
+        if steps.size:
+          found[f'{a}, {b}'] = steps, values
+    return found
+
+  def norms(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps and norms of each task's gradient."""
+    every = {t: self.series('gradients', f'norm/{t}') for t in self.tasks}
+    return {task: series for task, series in every.items() if series[0].size}
+
+  def score(self, task: str) -> str:
+    """The metric that enters the overall score; '' if there is none."""
+    for row in self.results.get('tasks', ()):
+      if row.get('name') == task and row.get('score'):
+        return row['score']
+    known = {name for row in self.rows for name in row}
+    usual = ('r2', 'accuracy', 'auc')
+    return next((x for x in usual if f'{task}/{x}' in known), '')
+
+  def matrix(self, kind: str) -> np.ndarray | None:
+    """Correlations of 'labels' or 'residuals', ``[K, K]``."""
+    relations = self.results.get('relations') or {}
+    return matrix(relations[kind]) if relations.get(kind) else None
+
+
+def matrix(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+  """An array from JSON; null is NaN."""
+  return np.array(rows, np.float64)
+
+
+def read(workdir: files.Path) -> Record:
+  """Reads a work directory.
+
+  Raises:
+    ValueError: if it has no record of metrics, or a file is damaged.
+  """
+  workdir = pathlib.Path(workdir)
+  path = workdir / writers.RECORD
+  if not path.exists():
+    raise ValueError(
+      f'Expected the record of a run in {path}, found none; give the work '
+      'directory of an experiment.'
+    )
+  rows = writers.read_rows(path)
+  found, config = (
+    files.read_json(workdir / name) if (workdir / name).exists() else {}
+    for name in (results.RESULTS, CONFIG)
+  )
+  return Record(
+    workdir=workdir,
+    rows=rows,
+    results=found,
+    config=config or found.get('config', {}),
+    tasks=_task_names(rows, found),
+  )
+
+
+def _task_names(rows, found) -> tuple[str, ...]:
+  if found.get('metrics'):
+    return tuple(found['metrics'])
+  prefix = 'loss/'
+  names = (name for row in rows for name in row if name.startswith(prefix))
+  return tuple(dict.fromkeys(name[len(prefix) :] for name in names))
