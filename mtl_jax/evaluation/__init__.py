@@ -7,7 +7,7 @@ from mtl_jax.evaluation.metrics import (
   for_multilabel,
   for_regression,
 )
-from mtl_jax.evaluation.relations import cosines
+from mtl_jax.evaluation.relations import cosines, gradient_scalars
 from mtl_jax.evaluation.results import Result
 from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
 
@@ -20,6 +20,7 @@ __all__ = [
   'for_classification',
   'for_multilabel',
   'for_regression',
+  'gradient_scalars',
   'make_eval_step',
   'make_predict_step',
   'predict',

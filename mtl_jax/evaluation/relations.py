@@ -14,7 +14,8 @@ References:
   Methods: The RV-Coefficient", Applied Statistics 1976.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import itertools
 from typing import Any
 
 import jax
@@ -192,3 +193,33 @@ def cosines(gramian: Any, present: Any = None) -> np.ndarray:
     known = known & np.asarray(present, bool)
   norms = np.sqrt(np.where(known, squares, np.nan))
   return np.clip(gramian / np.outer(norms, norms), -1, 1)
+
+
+def gradient_scalars(
+  names: Sequence[str], gramian: Any, present: Any = None
+) -> dict[str, float]:
+  """Cosines of all pairs and norms, as scalars for a record.
+
+  Args:
+    names: of the K tasks.
+    gramian: inner products of the task gradients, ``[K, K]``.
+    present: false for tasks without a label in the batch, ``[K]``.
+
+  Returns:
+    ``cosine/A/B`` for each pair and ``norm/A``; NaN as in `cosines`.
+
+  Example:
+    >>> gradient_scalars(['a', 'b'], [[4.0, -1.0], [-1.0, 1.0]])
+    {'cosine/a/b': -0.5, 'norm/a': 2.0, 'norm/b': 1.0}
+  """
+  found = cosines(gramian, present)
+  squares = np.diag(np.asarray(gramian, np.float64))
+  there = np.ones(len(names)) if present is None else np.asarray(present)
+  norms = np.sqrt(np.where(there > 0, np.maximum(squares, 0), np.nan))
+  pairs = itertools.combinations(range(len(names)), 2)
+  scalars = {
+    f'cosine/{names[i]}/{names[j]}': float(found[i, j]) for i, j in pairs
+  }
+  return scalars | {
+    f'norm/{name}': float(norm) for name, norm in zip(names, norms, strict=True)
+  }

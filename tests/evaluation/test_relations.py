@@ -146,6 +146,16 @@ def test_cosines_stay_in_range_under_rounding():
   assert found.max() == 1
 
 
+def test_gradients_as_scalars():
+  gramian = np.array([[4.0, 3.0, 1.0], [3.0, 9.0, 0.0], [1.0, 0.0, 0.0]])
+  found = relations.gradient_scalars('abc', gramian, [True, True, True])
+  assert (found['cosine/a/b'], found['norm/b'], found['norm/c']) == (0.5, 3, 0)
+  assert np.isnan(found['cosine/a/c'])
+  found = relations.gradient_scalars('abc', gramian, [True, False, True])
+  assert np.isnan(found['cosine/a/b']) and np.isnan(found['norm/b'])
+  assert found['norm/a'] == 2
+
+
 def test_moments_do_not_depend_on_the_order_of_tasks():
   columns, masks = random_case(7)
   turned = dict(reversed(columns.items()))
