@@ -1,1 +1,60 @@
-"""."""
+"""Data: sets of our own, of the TFDS catalogue and of the user, as batches."""
+
+from mtl_jax.data.checks import check_keys, check_labels
+from mtl_jax.data.encoding import Column, Encoder, mask_key
+from mtl_jax.data.files import open_files, read_columns
+from mtl_jax.data.fitting import fit_encoder
+from mtl_jax.data.info import DataInfo, describe
+from mtl_jax.data.loading import Data, from_tables, load, load_files
+from mtl_jax.data.packages import cache_dir, fetch, read_member
+from mtl_jax.data.pipeline import (
+  EvaluationBatches,
+  Stream,
+  steps_per_epoch,
+  train_dataset,
+  train_iterator,
+)
+from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
+from mtl_jax.data.sources import Columns, Records, Source, from_arrays
+from mtl_jax.data.tables import Field, Table, part, select
+from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
+
+__all__ = (
+  'Column',
+  'Columns',
+  'Data',
+  'DataInfo',
+  'Draw',
+  'Encoder',
+  'EvaluationBatches',
+  'Field',
+  'Records',
+  'Source',
+  'Stream',
+  'Table',
+  'TextOptions',
+  'Tokenizer',
+  'cache_dir',
+  'check_keys',
+  'check_labels',
+  'describe',
+  'fetch',
+  'fit_encoder',
+  'from_arrays',
+  'from_tables',
+  'load',
+  'load_files',
+  'mask_key',
+  'open_files',
+  'part',
+  'probabilities',
+  'proportional',
+  'read_columns',
+  'read_member',
+  'select',
+  'steps_per_epoch',
+  'train_dataset',
+  'train_iterator',
+  'train_tokenizer',
+  'uniform',
+)

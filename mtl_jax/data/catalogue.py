@@ -1,0 +1,261 @@
+"""Data sets built by TFDS: our own, and any of its catalogue, as tables."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import fcntl
+import functools
+import importlib
+import io
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mtl_jax.data import packages, tables
+from mtl_jax.data.builders import (
+  clothing_reviews,
+  movielens_sequences,
+  synthetic_sequences,
+  two_digits,
+)
+
+BUILDERS = {
+  'clothing_reviews': clothing_reviews.ClothingReviews,
+  'movielens_sequences': movielens_sequences.MovielensSequences,
+  'synthetic_sequences': synthetic_sequences.SyntheticSequences,
+  'two_digits': two_digits.TwoDigits,
+}
+# Of these, any setting makes a config: {'relatedness': 0.3}.
+CONFIGS = {
+  'synthetic_sequences': synthetic_sequences.synthetic_config,
+  'two_digits': two_digits.pair_config,
+}
+# Features that are made from others when a batch is read.
+DERIVED = {
+  'movielens_sequences': lambda builder: movielens_sequences.derived(
+    np.array(builder.info.metadata['genres'], np.uint8)
+  ),
+}
+FORMAT = 'array_record'  # the format that needs no TensorFlow
+# TFDS stops at the first of these that lacks an optional library, and then
+# does not know the data sets of those that follow.
+GROUPS = (
+  'audio', 'graphs', 'image', 'image_classification', 'object_detection',
+  'nearest_neighbors', 'question_answering', 'd4rl', 'ranking',
+  'recommendation', 'rl_unplugged', 'rlds.datasets', 'robotics', 'robomimic',
+  'structured', 'summarization', 'text', 'text_simplification', 'time_series',
+  'translate', 'video', 'vision_language',
+)  # fmt: skip
+
+
+def make_builder(
+  name: str,
+  *,
+  settings: Mapping[str, Any] | None = None,
+  data_dir: str | os.PathLike | None = None,
+) -> tfds.core.DatasetBuilder:
+  """The builder of a data set, prepared: built on disk if it is not yet.
+
+  Args:
+    name: one of `BUILDERS`, or a name of the TFDS catalogue, with its config
+      after a slash, such as ``movielens/100k-ratings``.
+    settings: of the data set's config, for those in `CONFIGS`.
+    data_dir: where prepared data lie; by default the cache for our own, and
+      TFDS's own folder for its catalogue.
+
+  Returns:
+    A builder whose splits can be read.
+
+  Raises:
+    ValueError: if the name is unknown.
+    RuntimeError: if the data cannot be prepared.
+  """
+  base, _, config = name.partition('/')
+  if settings and base not in CONFIGS:
+    raise ValueError(
+      f'Expected settings for one of {", ".join(CONFIGS)}, found '
+      f'{dict(settings)} for {name!r}; leave them out.'
+    )
+  if base in BUILDERS:
+    chosen = config or None
+    if settings:
+      chosen = CONFIGS[base](**settings)
+      # A config that is listed must be given as it is listed.
+      chosen = BUILDERS[base].builder_configs.get(chosen.name, chosen)
+    folder = pathlib.Path(data_dir or packages.cache_dir() / 'tfds')
+    builder = BUILDERS[base](data_dir=folder, config=chosen, file_format=FORMAT)
+  else:
+    builder = _catalogue_builder(name, data_dir)
+  _prepare(builder, name)
+  return builder
+
+
+def _catalogue_builder(name, data_dir):
+  _import_groups()
+  try:
+    return tfds.builder(name, data_dir=data_dir, file_format=FORMAT)
+  except tfds.core.DatasetNotFoundError:
+    known = tfds.list_builders(with_community_datasets=False)
+    raise ValueError(
+      f'Expected the name of a data set, found {name!r}; '
+      + _short_hint(name, {*known, *BUILDERS})
+    ) from None
+
+
+def _short_hint(name, known):
+  """As `tables.nearest`, without hundreds of names."""
+  hint = tables.nearest(name, known).partition('Known are')[0]
+  return f'{hint}Our own are {", ".join(BUILDERS)}.'
+
+
+@functools.cache
+def _import_groups():
+  for group in GROUPS:
+    with contextlib.suppress(ImportError):
+      importlib.import_module(f'tensorflow_datasets.{group}')
+
+
+def _prepare(builder, name):
+  with _lock(builder):
+    try:
+      with _quiet(builder):
+        builder.download_and_prepare()
+    except (OSError, tfds.download.DownloadError) as error:
+      raise RuntimeError(
+        f'Expected to prepare {name!r} in {builder.data_dir}, found an error '
+        f'({str(error).splitlines()[0]}); connect to a network once, free some '
+        'space, or copy a prepared folder there.'
+      ) from error
+
+
+@contextlib.contextmanager
+def _quiet(builder) -> Iterator[None]:
+  """One line in place of TFDS's bars, for the small data sets of our own.
+
+  A catalogue set may download for hours: there the bars stay.
+  """
+  if builder.name not in BUILDERS or builder.data_path.exists():
+    yield
+    return
+  print(
+    f'Preparing {builder.name} in {builder.data_path}, once.', file=sys.stderr
+  )
+  tfds.disable_progress_bar()
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    tfds.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _lock(builder) -> Iterator[None]:
+  """Two processes that start together prepare the data once."""
+  folder = packages.cache_dir() / 'locks'
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / f'{builder.name}.lock', 'w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+    yield
+
+
+def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
+  """One split of a prepared data set.
+
+  Features of a kind that no task or trunk can read (videos, ragged lists,
+  images of no fixed size) are left out.
+
+  Args:
+    builder: from `make_builder`.
+    split: in the language of TFDS: ``train``, ``train[:90%]``.
+
+  Returns:
+    A table; nested features are named ``outer/inner``.
+
+  Raises:
+    ValueError: if there is no such split, or it is empty.
+  """
+  known = builder.info.splits
+  base = split.partition('[')[0]
+  if known and base not in known:
+    raise ValueError(
+      f'{builder.name}: expected a split, found {split!r}; '
+      + tables.nearest(base, known)
+    )
+  source = builder.as_data_source(
+    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+  )
+  features = builder.info.features
+
+  @functools.cache
+  def decoder(names):
+    # Of the features that are read only: the others' images stay undecoded.
+    return tfds.features.FeaturesDict({key: features[key] for key in names})
+
+  def read(rows: Sequence[int], wanted: Iterable[str]) -> tables.Raw:
+    wanted = tuple(wanted)
+    decode = decoder(tuple(sorted({key.split('/')[0] for key in wanted})))
+    records = [
+      decode.deserialize_example_np(record)
+      for record in _records(source, [int(row) for row in rows])
+    ]
+    return {key: [_inner(record, key) for record in records] for key in wanted}
+
+  derive = DERIVED.get(builder.name)
+  return tables.Table(
+    f'{builder.name}[{split}]',
+    _fields(features),
+    len(source),
+    read,
+    derive(builder) if derive else None,
+  )
+
+
+def _records(source, rows):
+  try:
+    return source.__getitems__(rows)
+  except TypeError:  # tfds.testing.mock_data mocks single records only
+    return [source[row] for row in rows]
+
+
+def _inner(record, key):
+  for part in key.split('/'):
+    record = record[part]
+  return record
+
+
+def _fields(features, prefix='') -> dict[str, tables.Field]:
+  fields = {}
+  for key, feature in features.items():
+    if isinstance(feature, tfds.features.FeaturesDict):
+      fields |= _fields(feature, f'{prefix}{key}/')
+    elif (field := _field(feature)) is not None:
+      fields[prefix + key] = field
+  return fields
+
+
+def _field(feature) -> tables.Field | None:
+  if isinstance(feature, tfds.features.Sequence):
+    inner = feature.feature
+    if not isinstance(inner, tfds.features.ClassLabel):
+      return None
+    return tables.Field('multihot', (), inner.num_classes, tuple(inner.names))
+  if isinstance(feature, tfds.features.ClassLabel):
+    return tables.Field('class', (), feature.num_classes, tuple(feature.names))
+  if feature.shape is None or None in feature.shape:
+    return None
+  kind = np.dtype(feature.np_dtype).kind
+  kinds: dict[str, tables.Kind] = {
+    'b': 'class',
+    'i': 'integer',
+    'u': 'integer',
+    'f': 'float',
+  }
+  if len(feature.shape) == 3 and feature.np_dtype == np.uint8:
+    return tables.Field('image', tuple(feature.shape))
+  if kind in kinds:
+    size = 2 if kind == 'b' else None
+    return tables.Field(kinds[kind], tuple(feature.shape), size)
+  return tables.Field('string') if feature.shape == () else None

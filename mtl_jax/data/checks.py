@@ -1,0 +1,82 @@
+"""Faults of data that are found when an experiment is built."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from mtl_jax.data import info, sources, tables
+
+
+def check_labels(
+  source: sources.Source,
+  labels: Mapping[str, tuple[str, int]],
+  *,
+  name: str = 'data',
+) -> None:
+  """Raises if a label is absent from the data, or out of its range.
+
+  Every row of a source in memory is looked at, and 10,000 of a larger one.
+
+  Args:
+    source: one split.
+    labels: ``{key: (kind, size)}``: 'classification' in {0, ..., size - 1},
+      'binary' in {0, 1}, 'multilabel' ``[size]`` of these, 'regression' any
+      finite number. -1 or NaN stands for a missing label.
+    name: what the message calls the split.
+
+  Raises:
+    ValueError: naming the label, the value, the row, and what to do.
+
+  Example:
+    >>> source = sources.from_arrays({'department': np.array([0, 6])})
+    >>> check_labels(source, {'department': ('classification', 6)})
+    Traceback (most recent call last):
+    ...
+    ValueError: data, label 'department': expected classes from 0 to 5, or -1
+    for a missing one, found 6 in example 1; count the classes again or mend the
+    labels.
+  """
+  check_keys(source, labels, name=name)
+  found = info.sample(source, labels)
+  for key, (kind, size) in labels.items():
+    values = found[key]
+    shape = (size,) if kind == 'multilabel' else ()
+    if values.shape[1:] != shape:
+      raise ValueError(
+        f'{name}, label {key!r}: expected one value of shape {shape} an '
+        f'example for {kind}, found shape {values.shape[1:]}; choose another '
+        'kind of task or another feature.'
+      )
+    if kind == 'regression':
+      bad, expected = np.isinf(values), 'finite numbers, or NaN'
+      advice = 'mend the labels.'
+    else:
+      top = size - 1 if kind == 'classification' else 1
+      # A float label with a fraction is no class either.
+      bad = (values < -1) | (values > top) | (values % 1 != 0)
+      expected = f'classes from 0 to {top}, or -1'
+      advice = 'count the classes again or mend the labels.'
+    if bad.any():
+      row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+      value = values[row][bad[row]].flat[0] if shape else values[row]
+      raise ValueError(
+        f'{name}, label {key!r}: expected {expected} for a missing one, found '
+        f'{value:g} in example {_row(source, row, len(values))}; {advice}'
+      )
+
+
+def _row(source, position, count):
+  return int(np.linspace(0, len(source) - 1, count).round()[position])
+
+
+def check_keys(
+  source: sources.Source, keys: Collection[str], *, name: str = 'data'
+) -> None:
+  """Raises if a batch of the source would lack one of some keys."""
+  known = source.take(np.zeros(1, int))
+  for key in keys:
+    if key not in known:
+      raise ValueError(
+        f'{name}: expected {key!r} in its batches, found none; '
+        + tables.nearest(key, known)
+      )

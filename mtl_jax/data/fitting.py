@@ -1,0 +1,158 @@
+"""What is learned from the training split: vocabularies, tokenizers, means."""
+
+from collections.abc import Collection, Mapping, Sequence
+import dataclasses
+
+import numpy as np
+
+from mtl_jax.data import encoding, tables
+from mtl_jax.data import text as text_lib
+
+Features = Mapping[str, str | Sequence[str]]
+# What is learned from longer training splits is learned from as many rows,
+# spread evenly.
+FIT_ROWS = 200_000
+
+
+def fit_encoder(
+  table: tables.Table,
+  features: Features,
+  *,
+  text: Mapping[str, text_lib.TextOptions] | None = None,
+  standardize: Collection[str] = (),
+) -> encoding.Encoder:
+  """Learns from a training table how its features become arrays.
+
+  Args:
+    table: the training split.
+    features: ``{key in the batch: feature}``; several features of numbers make
+      one vector.
+    text: keys that are texts, and how to tokenize each; other strings are
+      categories. By default the key ``tokens``, if it is a string.
+    standardize: keys of floats that get mean 0 and standard deviation 1.
+
+  Returns:
+    An encoder for all splits.
+
+  Raises:
+    ValueError: if a feature is unknown, or does not fit its use.
+
+  Example:
+    >>> table = tables.from_arrays({'text': ['a b', 'b a'], 'stars': [1., 2.]})
+    >>> encoder = fit_encoder(
+    ...   table,
+    ...   {'tokens': 'text', 'rating': 'stars'},
+    ...   text={'tokens': text_lib.TextOptions(max_length=3)},
+    ... )
+    >>> stored = encoder.encode(table.read([0], encoder.features))
+    >>> encoder.finish(stored)['token_mask']
+    array([[1., 1., 0.]], dtype=float32)
+  """
+  if text is None:
+    text = {'tokens': text_lib.TextOptions()} if 'tokens' in features else {}
+  columns = {
+    key: _fit_column(table, key, feature, text.get(key), key in standardize)
+    for key, feature in features.items()
+  }
+  for key in (*text, *standardize):
+    if key not in columns:
+      raise ValueError(
+        f'{table.name}: expected a key of the batch, found {key!r}; '
+        + tables.nearest(key, columns)
+      )
+  for key, column in columns.items():
+    if column.kind == 'text' and encoding.mask_key(key) in columns:
+      raise ValueError(
+        f'{table.name}: expected {encoding.mask_key(key)!r} to be free for the '
+        f'mask of {key!r}, found another feature of that name; rename it.'
+      )
+  return encoding.Encoder(columns, table.derived)
+
+
+def reads(table: tables.Table, features: Features) -> tuple[str, ...]:
+  """The stored features of a table that a mapping needs.
+
+  Raises:
+    ValueError: if a feature is unknown.
+  """
+  needed: set[str] = set()
+  for feature in features.values():
+    for name in (feature,) if isinstance(feature, str) else feature:
+      _look_up(table, name)
+      derived = table.derived
+      made = derived is not None and name in derived.fields
+      needed |= set(derived.reads) if made else {name}
+  return tuple(sorted(needed))
+
+
+def _fit_column(table, key, feature, options, standardize):
+  names = (feature,) if isinstance(feature, str) else tuple(feature)
+  fields = [_look_up(table, name) for name in names]
+  field = fields[0]
+  if table.derived and names[0] in table.derived.fields:
+    return encoding.Column(kind='derived', features=names, size=field.size)
+  if len(names) > 1:
+    for name, one in zip(names, fields, strict=True):
+      if one.shape or one.kind not in ('class', 'integer', 'float'):
+        raise ValueError(
+          f'{table.name}: expected numbers to make the vector {key!r} of, '
+          f'found {name!r} of kind {one.kind}; leave it out.'
+        )
+  column = encoding.Column(
+    kind='vector' if len(names) > 1 else field.kind,
+    features=names,
+    size=field.size if len(names) == 1 else None,
+    names=field.names if len(names) == 1 else (),
+  )
+  if field.kind == 'string':
+    return _fit_string(table, column, options)
+  if standardize:
+    return _fit_moments(table, column)
+  return column
+
+
+def _look_up(table, name):
+  known = dict(table.fields)
+  if table.derived:
+    known |= table.derived.fields
+  if name not in known:
+    raise ValueError(
+      f'{table.name}: expected the name of a feature, found {name!r}; '
+      + tables.nearest(name, known)
+    )
+  return known[name]
+
+
+def _sample(table, features):
+  rows = np.unique(
+    np.linspace(0, table.size - 1, min(table.size, FIT_ROWS)).astype(int)
+  )
+  return table.read(rows.tolist(), features)
+
+
+def _fit_string(table, column, options):
+  texts = encoding.strings(_sample(table, column.features)[column.features[0]])
+  if options is not None:
+    tokenizer = text_lib.train_tokenizer(texts, options)
+    return dataclasses.replace(
+      column, kind='text', size=tokenizer.size, tokenizer=tokenizer.to_json()
+    )
+  vocabulary = tuple(sorted(set(texts)))
+  return dataclasses.replace(
+    column, kind='category', size=len(vocabulary) + 1, vocabulary=vocabulary
+  )
+
+
+def _fit_moments(table, column):
+  raw = _sample(table, column.features)
+  values = np.stack(
+    [np.asarray(raw[name], np.float64) for name in column.features], axis=-1
+  )
+  if len(column.features) == 1 and values.ndim > 2:
+    values = values[..., 0]  # its own last axis is that of the features
+  values = values.reshape(-1, values.shape[-1])  # [N T, F]
+  mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+  std = np.where(std > 0, std, 1)  # a constant stays a constant
+  return dataclasses.replace(
+    column, mean=tuple(mean.tolist()), std=tuple(std.tolist())
+  )

@@ -1,0 +1,103 @@
+"""What is known of a data set before training: sizes, classes, means."""
+
+from collections.abc import Mapping
+import dataclasses
+
+import numpy as np
+
+from mtl_jax.data import encoding, sources
+
+# Statistics of a split that is not in memory come from as many rows of it.
+SAMPLE = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataInfo:
+  """What is known of a data set before training; keys are those of the batch.
+
+  Means, counts and standard deviations are those of the training split; of one
+  that is not in memory, of 10,000 rows spread evenly over it.
+
+  Attributes:
+    sizes: examples of each split.
+    shapes: of one example.
+    classes: names of the classes, of labels whose classes have names.
+    cardinalities: how many values an integer may take: classes, tokens,
+      categories; of other integers the largest one of all splits, plus 1.
+    counts: training examples of each class.
+    means: of single floats, missing ones left out.
+    stds: standard deviations of the same.
+  """
+
+  sizes: Mapping[str, int]
+  shapes: Mapping[str, tuple[int, ...]]
+  classes: Mapping[str, tuple[str, ...]]
+  cardinalities: Mapping[str, int]
+  counts: Mapping[str, tuple[int, ...]]
+  means: Mapping[str, float]
+  stds: Mapping[str, float]
+
+
+def describe(
+  splits: Mapping[str, sources.Source],
+  encoder: encoding.Encoder,
+  train: str = 'train',
+) -> DataInfo:
+  """Facts and statistics of encoded splits.
+
+  Args:
+    splits: sources by name.
+    encoder: what made them.
+    train: the split that statistics are taken of.
+  """
+  one = splits[train].take(np.zeros(1, int))
+  shapes = {key: values.shape[1:] for key, values in one.items()}
+  columns = encoder.columns
+  single = [key for key in columns if key in one and not shapes[key]]
+  seen = sample(splits[train], single)
+  known = {
+    key: column.size
+    for key, column in columns.items()
+    if column.size is not None and column.kind not in ('multihot', 'derived')
+  }
+  counted = {
+    key: np.bincount(seen[key][seen[key] >= 0], minlength=column.size)
+    for key, column in columns.items()
+    if column.kind == 'class' and column.size and key in seen
+  }
+  floats = [
+    key
+    for key in single
+    if one[key].dtype == np.float32 and not np.isnan(seen[key]).all()
+  ]
+  return DataInfo(
+    sizes={split: len(source) for split, source in splits.items()},
+    shapes=shapes,
+    classes={key: c.names for key, c in columns.items() if c.names},
+    cardinalities=known | _largest(splits, columns, one),
+    counts={key: tuple(c.tolist()) for key, c in counted.items()},
+    means={k: float(np.nanmean(seen[k], dtype=np.float64)) for k in floats},
+    stds={k: float(np.nanstd(seen[k], dtype=np.float64)) for k in floats},
+  )
+
+
+def sample(source: sources.Source, keys, limit: int = SAMPLE) -> sources.Batch:
+  """All rows of a source in memory, else some spread evenly over it."""
+  count = len(source)
+  if not isinstance(source, sources.Columns):
+    count = min(count, limit)
+  rows = np.linspace(0, len(source) - 1, count).round().astype(int)
+  return source.take(rows, keys)
+
+
+def _largest(splits, columns, one):
+  keys = [
+    key for key, c in columns.items() if c.kind == 'integer' and key in one
+  ]
+  if not keys:
+    return {}
+  found = [sample(source, keys) for source in splits.values()]
+  return {
+    key: max(0, *(int(values[key].max()) for values in found)) + 1
+    for key in keys
+  }

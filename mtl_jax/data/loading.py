@@ -1,0 +1,142 @@
+"""From names in a config to sources of batches, and what is known of them."""
+
+from collections.abc import Collection, Mapping
+import dataclasses
+import os
+from typing import Any
+
+from mtl_jax.data import (
+  catalogue,
+  encoding,
+  files,
+  fitting,
+  sources,
+  tables,
+)
+from mtl_jax.data import (
+  info as info_lib,
+)
+from mtl_jax.data import (
+  text as text_lib,
+)
+
+SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Splits that can be read, what made them, and what is known of them."""
+
+  splits: Mapping[str, sources.Source]
+  encoder: encoding.Encoder
+  info: info_lib.DataInfo
+
+
+def load(
+  name: str,
+  features: fitting.Features,
+  *,
+  splits: Mapping[str, str] = SPLITS,
+  settings: Mapping[str, Any] | None = None,
+  data_dir: str | os.PathLike | None = None,
+  **options,
+) -> Data:
+  """A data set of our own or of the TFDS catalogue.
+
+  Args:
+    name: one of `catalogue.BUILDERS`, or a name that TFDS knows.
+    features: ``{key in the batch: feature of the data set}``.
+    splits: ``{'train': 'train[:90%]', 'validation': 'train[90%:]', ...}``.
+    settings: of the data set, where it has some: ``{'relatedness': 0.3}``.
+    data_dir: where prepared data lie, if not where they do by default.
+    **options: of `from_tables`.
+
+  Returns:
+    Sources, encoder and facts.
+  """
+  builder = catalogue.make_builder(name, settings=settings, data_dir=data_dir)
+  found = {
+    split: catalogue.from_tfds(builder, spec) for split, spec in splits.items()
+  }
+  return from_tables(found, features, **options)
+
+
+def load_files(
+  splits: Mapping[str, str | os.PathLike],
+  columns: Mapping[str, str],
+  features: fitting.Features | None = None,
+  **options,
+) -> Data:
+  """A data set in the user's own CSV or JSONL files.
+
+  Args:
+    splits: ``{'train': 'my.csv[:80%]', ...}``, see `files.open_files`.
+    columns: ``{column: kind}``, see there.
+    features: ``{key in the batch: column}``; by default all columns.
+    **options: of `from_tables`.
+
+  Returns:
+    Sources, encoder and facts.
+  """
+  return from_tables(
+    files.open_files(splits, columns),
+    features or {column: column for column in columns},
+    **options,
+  )
+
+
+def from_tables(
+  splits: Mapping[str, tables.Table],
+  features: fitting.Features,
+  *,
+  text: Mapping[str, text_lib.TextOptions] | None = None,
+  standardize: Collection[str] = (),
+  encoder: encoding.Encoder | None = None,
+  cache: sources.Cache = 'auto',
+) -> Data:
+  """Encodes tables: everything is learned from the split ``train``.
+
+  Args:
+    splits: tables by name; 'train' is needed unless an encoder is given.
+    features: ``{key in the batch: feature}``, or several features of numbers
+      that make one vector.
+    text: keys that are texts, and how they are tokenized.
+    standardize: keys of float inputs that get mean 0 and variance 1.
+    encoder: of another run; nothing is learned then.
+    cache: keep splits in memory: True, False or 'auto', by their size.
+
+  Returns:
+    Sources, encoder and facts.
+
+  Raises:
+    ValueError: if there is no split 'train', or a feature is unknown.
+
+  Example:
+    >>> import numpy as np
+    >>> table = tables.from_arrays({'x': np.eye(4), 'y': [0., 1., 2., 3.]})
+    >>> data = from_tables({'train': table}, {'inputs': 'x', 'label': 'y'})
+    >>> data.info.means['label'], data.info.shapes['inputs']
+    (1.5, (4,))
+  """
+  first = 'train' if encoder is None else next(iter(splits))
+  if first not in splits:
+    raise ValueError(
+      f"Expected a split 'train' to learn vocabularies and means from, found "
+      f'{", ".join(splits)}; name one.'
+    )
+  needed = (
+    encoder.features if encoder else fitting.reads(splits[first], features)
+  )
+  kept = {
+    split: sources.remember(table, needed, cache)
+    for split, table in splits.items()
+  }
+  if encoder is None:
+    encoder = fitting.fit_encoder(
+      kept[first], features, text=text, standardize=standardize
+    )
+  made = {
+    split: sources.from_table(table, encoder, cache)
+    for split, table in kept.items()
+  }
+  return Data(made, encoder, info_lib.describe(made, encoder, first))

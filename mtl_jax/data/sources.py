@@ -1,0 +1,151 @@
+"""Random access to batches: from memory where they fit, else from records."""
+
+from collections.abc import Callable, Collection, Mapping
+import dataclasses
+from typing import Literal, Protocol
+
+import numpy as np
+
+from mtl_jax.data import encoding, fitting, tables
+
+Batch = dict[str, np.ndarray]
+Cache = bool | Literal['auto']
+MEMORY_LIMIT = 2 * 2**30  # bytes of one split that are kept, if cache='auto'
+_CHUNK = 4096  # rows encoded at a time
+
+
+class Source(Protocol):
+  """Examples that can be taken in any order, as int32 and float32 arrays."""
+
+  def __len__(self) -> int:
+    """How many examples there are."""
+    ...
+
+  def take(
+    self, rows: np.ndarray, keys: Collection[str] | None = None
+  ) -> Batch:
+    """The examples of some rows ``[n]``: ``{key: [n, ...]}``, or some keys."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+  """A source in memory: taking a batch is a gather.
+
+  Attributes:
+    arrays: ``{key: [N, ...]}``, equally long.
+    finish: makes a batch out of some rows of them.
+    name: what error messages call it.
+  """
+
+  arrays: Mapping[str, np.ndarray]
+  finish: Callable[..., Batch]
+  name: str = 'data'
+
+  def __len__(self) -> int:
+    return len(next(iter(self.arrays.values())))
+
+  def take(
+    self, rows: np.ndarray, keys: Collection[str] | None = None
+  ) -> Batch:
+    """See `Source`."""
+    picked = {key: values[rows] for key, values in self.arrays.items()}
+    return self.finish(picked, keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+  """A source that reads and encodes the records of each batch anew.
+
+  Attributes:
+    table: where the records are.
+    encoder: what makes a batch of them.
+  """
+
+  table: tables.Table
+  encoder: encoding.Encoder
+
+  @property
+  def name(self) -> str:
+    """What error messages call it."""
+    return self.table.name
+
+  def __len__(self) -> int:
+    return self.table.size
+
+  def take(
+    self, rows: np.ndarray, keys: Collection[str] | None = None
+  ) -> Batch:
+    """See `Source`."""
+    raw = self.table.read(rows.tolist(), self.encoder.features)
+    return self.encoder.finish(self.encoder.encode(raw), keys)
+
+
+def from_table(
+  table: tables.Table, encoder: encoding.Encoder, cache: Cache = 'auto'
+) -> Columns | Records:
+  """A source of an encoded table.
+
+  Args:
+    table: one split.
+    encoder: fitted on the training split.
+    cache: keep the split in memory; 'auto' does so below `MEMORY_LIMIT`.
+
+  Returns:
+    A source in memory, or one that reads.
+  """
+  if not fits(table, encoder.features, cache):
+    return Records(table, encoder)
+  chunks = [
+    encoder.encode(
+      table.read(range(i, min(i + _CHUNK, table.size)), encoder.features)
+    )
+    for i in range(0, table.size, _CHUNK)
+  ]
+  arrays = {
+    key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]
+  }
+  return Columns(arrays, encoder.finish, table.name)
+
+
+def remember(table: tables.Table, features, cache: Cache) -> tables.Table:
+  """The table, read once if it is to be kept in memory: reading is slow."""
+  features = tuple(features)
+  fit = fits(table, features, cache)
+  return tables.remember(table, features) if fit else table
+
+
+def fits(table: tables.Table, features, cache: Cache) -> bool:
+  """Whether a table is to be kept in memory, judged by a few of its rows."""
+  if cache != 'auto':
+    return cache
+  rows = np.linspace(0, table.size - 1, min(table.size, 16)).astype(int)
+  raw = table.read(rows.tolist(), features)
+  measured = sum(
+    np.asarray(value).nbytes for values in raw.values() for value in values
+  )
+  return measured / len(rows) * table.size <= MEMORY_LIMIT
+
+
+def from_arrays(
+  arrays: Mapping[str, np.ndarray], name: str = 'arrays'
+) -> Columns:
+  """A source of arrays that are batches already, but for their dtype.
+
+  Integers and booleans become int32, floats float32, and ``[N, H, W, C]`` of
+  bytes are images, in [0, 1].
+
+  Args:
+    arrays: ``{key: [N, ...]}``, equally long.
+    name: what error messages call it.
+
+  Example:
+    >>> source = from_arrays({'x': np.eye(3), 'label': np.arange(3)})
+    >>> source.take(np.array([2]))
+    {'x': array([[0., 0., 1.]], dtype=float32),
+     'label': array([2], dtype=int32)}
+  """
+  table = tables.from_arrays(arrays, name=name)
+  encoder = fitting.fit_encoder(table, {key: key for key in arrays})
+  raw = table.read(range(table.size), encoder.features)
+  return Columns(encoder.encode(raw), encoder.finish, name)

