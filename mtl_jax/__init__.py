@@ -1,1 +1,23 @@
-"""Multi-task learning research in JAX."""
+"""Multi-task learning research in JAX: one trunk, K losses, one direction.
+
+``python launch.py --config=configs/NAME.py`` from Python:
+
+>>> import mtl_jax
+>>> config = mtl_jax.default_config()
+>>> config.combinator.name = 'pcgrad'
+>>> outcome = mtl_jax.run(config, 'runs/mine')  # doctest: +SKIP
+"""
+
+from mtl_jax.settings import data_config, default_config
+
+__version__ = '0.1.0'
+__all__ = ['data_config', 'default_config', 'load', 'run']
+
+
+def __getattr__(name):
+  # Late, so that `from mtl_jax import combinators` needs no data library.
+  if name in ('load', 'run'):
+    from mtl_jax.experiment import api
+
+    return getattr(api, name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

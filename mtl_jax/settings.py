@@ -26,22 +26,30 @@ class DataSettings:
   """Where one stream's examples come from.
 
   Attributes:
-    source: ``name`` of a builder of ours, of a TFDS data set, or one of
-      'arrays', 'csv' and 'jsonl', with its options.
-    splits: TFDS split specifications of train, validation and test.
-    features: name in the batch -> feature of the source; empty = all.
-    text: tokenizer options; ``feature`` names the text, empty = none.
+    name: a data set of ours or of the TFDS catalogue; empty = ``files``.
+    settings: of the data set, where it has some: ``{'relatedness': 0.5}``.
+    splits: parts of it to train, validate and test on, in the language of
+      TFDS; for files, ``{'train': 'reviews.csv[:80%]', ...}``.
+    columns: of files: column -> kind, see `mtl_jax.data.load_files`.
+    features: key in the batch -> feature of the data set.
+    text: keys that are texts -> options of the tokenizer.
+    standardize: keys of float inputs that get mean 0 and variance 1.
     batch_size: examples a step, over all devices.
-    cache: 'auto', 'always' or 'never': hold the examples in memory.
+    evaluation_batch_size: the same of evaluation.
+    cache: hold the examples in memory: 'auto' (by size), 'always', 'never'.
   """
 
-  source: Spec = _spec(name='')
+  name: str = ''
+  settings: Spec = _spec()
   splits: Mapping[str, str] = _spec(
     train='train', validation='validation', test='test'
   )
-  features: Mapping[str, str] = _spec()
-  text: Spec = _spec()
+  columns: Mapping[str, str] = _spec()
+  features: Mapping[str, Any] = _spec()
+  text: Mapping[str, Spec] = _spec()
+  standardize: tuple[str, ...] = ()
   batch_size: int = 32
+  evaluation_batch_size: int = 256
   cache: str = 'auto'
 
 

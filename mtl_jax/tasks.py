@@ -88,8 +88,8 @@ def mask_of(task: Task, batch: Arrays, losses: Array) -> Array:
   mask = jnp.ones_like(losses) if mask is None else mask.astype(losses.dtype)
   if mask.shape != losses.shape:
     raise ValueError(
-        f'Task {task.name!r}: expected a mask of shape {losses.shape}, that '
-        f'of its loss, found {mask.shape}; return one value a loss value.'
+      f'Task {task.name!r}: expected a mask of shape {losses.shape}, that '
+      f'of its loss, found {mask.shape}; return one value a loss value.'
     )
   if EXAMPLE_MASK in batch:
     rows = batch[EXAMPLE_MASK].astype(losses.dtype)
@@ -103,7 +103,7 @@ def _float(x: Array) -> Array:
 
 
 def classification(
-    name: str, num_classes: int, *, label: str | None = None, **kwargs
+  name: str, num_classes: int, *, label: str | None = None, **kwargs
 ) -> Task:
   """Multi-class task: softmax cross-entropy over ``num_classes``.
 
@@ -126,17 +126,17 @@ def classification(
   def loss(outputs, batch):
     labels = jnp.maximum(batch[key], 0)
     return optax.losses.softmax_cross_entropy_with_integer_labels(
-        _float(outputs), labels
+      _float(outputs), labels
     )
 
   return Task(
-      name=name,
-      size=num_classes,
-      loss=loss,
-      mask=lambda batch: batch[key] >= 0,
-      predict=lambda outputs: jax.nn.softmax(_float(outputs)),
-      target=lambda batch: jax.nn.one_hot(batch[key], num_classes),
-      **kwargs,
+    name=name,
+    size=num_classes,
+    loss=loss,
+    mask=lambda batch: batch[key] >= 0,
+    predict=lambda outputs: jax.nn.softmax(_float(outputs)),
+    target=lambda batch: jax.nn.one_hot(batch[key], num_classes),
+    **kwargs,
   )
 
 
@@ -156,18 +156,18 @@ def binary(name: str, *, label: str | None = None, **kwargs) -> Task:
     return optax.losses.sigmoid_binary_cross_entropy(logits, labels)
 
   return Task(
-      name=name,
-      size=1,
-      loss=loss,
-      mask=lambda batch: batch[key] >= 0,
-      predict=lambda outputs: jax.nn.sigmoid(_float(outputs)),
-      target=lambda batch: _float(batch[key][..., None]),
-      **kwargs,
+    name=name,
+    size=1,
+    loss=loss,
+    mask=lambda batch: batch[key] >= 0,
+    predict=lambda outputs: jax.nn.sigmoid(_float(outputs)),
+    target=lambda batch: _float(batch[key][..., None]),
+    **kwargs,
   )
 
 
 def multilabel(
-    name: str, num_labels: int, *, label: str | None = None, **kwargs
+  name: str, num_labels: int, *, label: str | None = None, **kwargs
 ) -> Task:
   """Multi-label task: one sigmoid a label; labels ``[B, num_labels]``.
 
@@ -184,30 +184,28 @@ def multilabel(
 
   def loss(outputs, batch):
     labels = _float(jnp.maximum(batch[key], 0))
-    return optax.losses.sigmoid_binary_cross_entropy(
-        _float(outputs), labels
-    )
+    return optax.losses.sigmoid_binary_cross_entropy(_float(outputs), labels)
 
   return Task(
-      name=name,
-      size=num_labels,
-      loss=loss,
-      mask=lambda batch: batch[key] >= 0,
-      predict=lambda outputs: jax.nn.sigmoid(_float(outputs)),
-      target=lambda batch: _float(batch[key]),
-      **kwargs,
+    name=name,
+    size=num_labels,
+    loss=loss,
+    mask=lambda batch: batch[key] >= 0,
+    predict=lambda outputs: jax.nn.sigmoid(_float(outputs)),
+    target=lambda batch: _float(batch[key]),
+    **kwargs,
   )
 
 
 def regression(
-    name: str,
-    *,
-    label: str | None = None,
-    loss: str = 'mse',
-    delta: float = 1.0,
-    mean: float = 0.0,
-    std: float = 1.0,
-    **kwargs,
+  name: str,
+  *,
+  label: str | None = None,
+  loss: str = 'mse',
+  delta: float = 1.0,
+  mean: float = 0.0,
+  std: float = 1.0,
+  **kwargs,
 ) -> Task:
   """Regression task: squared or Huber error; labels ``[B]``, NaN missing.
 
@@ -234,12 +232,12 @@ def regression(
   key = label or name
   if loss not in ('mse', 'huber'):
     raise ValueError(
-        f"Task {name!r}: expected loss 'mse' or 'huber', found {loss!r}; "
-        'name one of the two.'
+      f"Task {name!r}: expected loss 'mse' or 'huber', found {loss!r}; "
+      'name one of the two.'
     )
   if not std > 0:
     raise ValueError(
-        f'Task {name!r}: expected std > 0, found {std}; is the label constant?'
+      f'Task {name!r}: expected std > 0, found {std}; is the label constant?'
     )
 
   def per_example(outputs, batch):
@@ -250,11 +248,11 @@ def regression(
     return jnp.square(error)
 
   return Task(
-      name=name,
-      size=1,
-      loss=per_example,
-      mask=lambda batch: ~jnp.isnan(_float(batch[key])),
-      predict=lambda outputs: _float(outputs) * std + mean,
-      target=lambda batch: _float(batch[key][..., None]),
-      **kwargs,
+    name=name,
+    size=1,
+    loss=per_example,
+    mask=lambda batch: ~jnp.isnan(_float(batch[key])),
+    predict=lambda outputs: _float(outputs) * std + mean,
+    target=lambda batch: _float(batch[key][..., None]),
+    **kwargs,
   )

@@ -3,6 +3,11 @@
 Usable alone, with any JAX model: this package imports jax and optax only.
 """
 
+from mtl_jax.combinators.aligned_mtl import (
+  aligned_mtl,
+  aligned_mtl_weights,
+  solve_aligned_mtl,
+)
 from mtl_jax.combinators.base import (
   Weighting,
   combine_by,
@@ -10,6 +15,11 @@ from mtl_jax.combinators.base import (
   from_jacobian,
   from_losses,
   scale_by,
+)
+from mtl_jax.combinators.cagrad import (
+  cagrad,
+  cagrad_weights,
+  solve_cagrad,
 )
 from mtl_jax.combinators.chebyshev import (
   LogSTCHState,
@@ -22,11 +32,23 @@ from mtl_jax.combinators.chebyshev import (
 )
 from mtl_jax.combinators.db_mtl import DBMTLState, db_mtl
 from mtl_jax.combinators.dwa import DWAState, dwa, dwa_weights
+from mtl_jax.combinators.equal_projections import (
+  conflict_free,
+  conflict_free_weights,
+  imtl_g,
+  imtl_g_weights,
+  solve_conflict_free,
+  solve_imtl_g,
+)
 from mtl_jax.combinators.every_k import EveryKState, every_k
 from mtl_jax.combinators.excess_mtl import (
   ExcessMTLState,
   excess_mtl,
   excess_mtl_weights,
+)
+from mtl_jax.combinators.fairgrad import (
+  fairgrad,
+  fairgrad_weights,
 )
 from mtl_jax.combinators.famo import FAMOState, famo, famo_weights
 from mtl_jax.combinators.go4align import (
@@ -47,12 +69,31 @@ from mtl_jax.combinators.gradnorm import (
   gradnorm,
   gradnorm_weights,
 )
+from mtl_jax.combinators.gradvac import (
+  GradVacState,
+  gradvac,
+  gradvac_weights,
+  solve_gradvac,
+)
 from mtl_jax.combinators.imtl_l import IMTLLState, imtl_l, imtl_l_weights
+from mtl_jax.combinators.krum import (
+  krum,
+  krum_weights,
+  solve_krum,
+)
 from mtl_jax.combinators.m_config import MConFIGState, m_config
 from mtl_jax.combinators.metabalance import (
   MetaBalanceState,
   metabalance,
   metabalance_weights,
+)
+from mtl_jax.combinators.mgda import (
+  capped_mgda,
+  capped_mgda_weights,
+  mgda,
+  mgda_weights,
+  solve_capped_mgda,
+  solve_mgda,
 )
 from mtl_jax.combinators.moco import MoCoState, moco
 from mtl_jax.combinators.monitor import (
@@ -61,8 +102,24 @@ from mtl_jax.combinators.monitor import (
   measures_of,
   monitor,
 )
+from mtl_jax.combinators.nash_mtl import (
+  nash_mtl,
+  nash_mtl_weights,
+  solve_fair,
+)
+from mtl_jax.combinators.pcd import (
+  PCDState,
+  pcd,
+  pcd_weights,
+  solve_pcd,
+)
 from mtl_jax.combinators.pcgrad import pcgrad, pcgrad_weights, solve_pcgrad
 from mtl_jax.combinators.per_group import per_group
+from mtl_jax.combinators.pivrg import (
+  PIVRGState,
+  pivrg,
+  pivrg_weights,
+)
 from mtl_jax.combinators.preferences import (
   cosmos,
   cosmos_weights,
@@ -83,6 +140,7 @@ from mtl_jax.combinators.skip_nonfinite import (
   skip_nonfinite,
 )
 from mtl_jax.combinators.smooth import SmoothState, smooth
+from mtl_jax.combinators.table import COMBINATORS
 from mtl_jax.combinators.task_transforms import (
   PerTaskMomentumState,
   clip_per_task,
@@ -90,5 +148,13 @@ from mtl_jax.combinators.task_transforms import (
   per_task_momentum,
 )
 from mtl_jax.combinators.uncertainty import uncertainty, uncertainty_weights
+from mtl_jax.combinators.upgrad import (
+  dualproj,
+  dualproj_weights,
+  solve_dualproj,
+  solve_upgrad,
+  upgrad,
+  upgrad_weights,
+)
 from mtl_jax.combinators.weighted_sum import weighted_sum, weighted_sum_weights
 from mtl_jax.combinators.with_preference import with_preference

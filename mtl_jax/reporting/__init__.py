@@ -4,6 +4,7 @@ from mtl_jax.reporting.progress import Progress
 from mtl_jax.reporting.report import write_report
 from mtl_jax.reporting.results import write_results
 from mtl_jax.reporting.tables import (
+  Table,
   final_tables,
   parameter_table,
   show,
@@ -14,6 +15,7 @@ from mtl_jax.reporting.writers import MetricWriter, open_writers
 __all__ = [
   'MetricWriter',
   'Progress',
+  'Table',
   'final_tables',
   'open_writers',
   'parameter_table',

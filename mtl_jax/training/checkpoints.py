@@ -48,7 +48,16 @@ class Checkpoints:
       options = ocp.CheckpointManagerOptions(
         max_to_keep=self._keep, enable_async_checkpointing=True
       )
-      self._opened = ocp.CheckpointManager(self.directory, options=options)
+      self._opened = ocp.CheckpointManager(
+        self.directory,
+        options=options,
+        # Named here too, so that shapes can be read before the arrays are.
+        item_handlers={
+          'state': ocp.StandardCheckpointHandler(),
+          'info': ocp.JsonCheckpointHandler(),
+          'data': grain_checkpoint.CheckpointHandler(),
+        },
+      )
     return self._opened
 
   def steps(self) -> list[int]:

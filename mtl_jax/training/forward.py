@@ -253,12 +253,11 @@ def rows(pass_: Forward, leaves: Sequence[Leaf], scales: Array) -> Leaves:
   for stream in pass_.streams:
     pulled = list(_pull_heads(pass_, stream))
     tasks = [k for k, _, _ in pulled]
-    stacked = jax.tree.map(
-      lambda *xs: jnp.stack(
-        [_times(x, scales[k]) for k, x in zip(tasks, xs, strict=True)]
-      ),
-      *[cotangent for _, _, cotangent in pulled],
-    )
+    scaled = [
+      jax.tree.map(lambda x, k=k: _times(x, scales[k]), cotangent)
+      for k, _, cotangent in pulled
+    ]
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *scaled)
     for i, part in jax.vmap(stream.pull)(stacked).items():
       if leaves[i].shared:
         _add(total, i, _scatter(part, tasks, num_tasks))

@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import combinators
-from mtl_jax import tasks as tasks_lib
+from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
 from mtl_jax.training import forward as forward_lib
 

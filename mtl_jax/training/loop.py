@@ -11,8 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax.training import checkpoints as checkpoints_lib
-from mtl_jax.training import state as state_lib
+from mtl_jax.training import checkpoints as checkpoints_lib, state as state_lib
 
 Scalars = dict[str, float]
 

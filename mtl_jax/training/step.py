@@ -6,11 +6,9 @@ from typing import Any
 import jax
 import optax
 
-from mtl_jax import combinators
-from mtl_jax import tasks as tasks_lib
+from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import gradients as gradients_lib
-from mtl_jax.training import state as state_lib
+from mtl_jax.training import gradients as gradients_lib, state as state_lib
 
 Step = Callable[..., tuple[state_lib.TrainState, dict[str, jax.Array]]]
 

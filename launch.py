@@ -1,0 +1,77 @@
+"""Trains, evaluates and reports multi-task models from one config.
+
+  python launch.py                                  the small built-in example
+  python launch.py --config=configs/reviews_cnn.py --workdir=runs/reviews
+  python launch.py --config=configs/reviews_cnn.py:class
+      --config.combinator.name=pcgrad --config.optimizer.learning_rate=3e-4
+
+The same command again resumes a run that was stopped. In the work directory
+are config.json, metrics.jsonl, TensorBoard events, checkpoints, results.json
+and report.html.
+
+  --mode=evaluate --workdir=DIR    prints the table of the best checkpoint again
+  --mode=predict --workdir=DIR --input=FILE.jsonl [--output=FILE.jsonl]
+                                   one JSON object of features a line
+  --dry_run                        shapes, parameters, memory, compile time
+  --profile                        also traces ten steps
+
+Every setting of a config can be set with --config.SECTION.KEY=VALUE; they are
+listed with their meaning in mtl_jax/settings.py.
+"""
+
+import argparse
+import logging
+import pathlib
+import sys
+
+DEFAULT = pathlib.Path(__file__).parent / 'configs' / 'synthetic_sequences.py'
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Runs the command; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--config', default=str(DEFAULT), help='FILE.py[:ARG]')
+  parser.add_argument('--workdir', help='default: runs/NAME_OF_THE_CONFIG')
+  parser.add_argument(
+    '--mode', choices=('train', 'evaluate', 'predict'), default='train'
+  )
+  parser.add_argument('--input', help='JSONL file of examples to predict')
+  parser.add_argument('--output', help='default: standard output')
+  parser.add_argument('--dry_run', action='store_true')
+  parser.add_argument('--profile', action='store_true')
+  flags, overrides = parser.parse_known_args(arguments)
+  logging.getLogger('absl').setLevel(logging.WARNING)
+  try:
+    return _run(flags, overrides)
+  except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+      raise
+    print(f'launch.py: {error}', file=sys.stderr)
+    return 1
+
+
+def _run(flags, overrides) -> int:
+  # Late: --help and a misspelt flag should not wait for JAX.
+  from mtl_jax import overrides as overrides_lib, settings as settings_lib
+  from mtl_jax.experiment import dry_run, predict, run
+
+  config = overrides_lib.load_config(flags.config)
+  overrides_lib.apply_overrides(config, overrides)
+  name = flags.config.rpartition('/')[2].replace('.py', '').replace(':', '_')
+  workdir = flags.workdir or f'runs/{name}'
+  if flags.mode == 'evaluate':
+    run.evaluate(workdir)
+  elif flags.mode == 'predict':
+    predict.predict_file(workdir, flags.input, flags.output)
+  elif flags.dry_run:
+    dry_run.dry_run(settings_lib.from_config(config))
+  else:
+    settings = settings_lib.from_config(config)
+    run.train(settings, workdir, profile=flags.profile)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,39 @@
+"""The way in from Python: `mtl_jax.run` and `mtl_jax.load`."""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from mtl_jax import settings as settings_lib
+from mtl_jax.experiment import run as run_lib, trained
+
+load = trained.load
+
+
+def run(
+  config: Any,
+  workdir: pathlib.Path | str,
+  *,
+  data: Mapping[str, Any] | None = None,
+  profile: bool = False,
+) -> run_lib.Outcome | None:
+  """Trains, evaluates and reports: what ``launch.py`` does.
+
+  A work directory with an unfinished run of the same config is resumed.
+
+  Args:
+    config: from `mtl_jax.default_config`.
+    workdir: where checkpoints, record and report go.
+    data: ``{stream: mtl_jax.data.Data}`` to use in place of the config's, such
+      as your own arrays through `mtl_jax.data.from_tables`.
+    profile: also trace ten steps.
+
+  Returns:
+    The outcome on the test split; None if it was interrupted before its first
+    evaluation.
+
+  Raises:
+    ValueError: in one sentence, for a config that does not fit together.
+  """
+  settings = settings_lib.from_config(config)
+  return run_lib.train(settings, workdir, loaded=data, profile=profile)

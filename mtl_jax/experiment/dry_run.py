@@ -1,0 +1,49 @@
+"""``--dry_run``: what a run would need, without training."""
+
+import time
+
+import jax
+
+from mtl_jax import reporting, settings as settings_lib
+from mtl_jax.experiment import build, run
+from mtl_jax.training import parallel
+
+
+def dry_run(settings: settings_lib.Settings) -> None:
+  """Prints shapes, parameters, memory and compile time of a training step."""
+  experiment = build.build(settings)
+  mesh = parallel.make_mesh()
+  state = jax.eval_shape(run.make_init(experiment))
+  run.show_model(experiment, state.params)
+  rows = [
+    [f'{stream}/{name}', ' x '.join(map(str, array.shape)), str(array.dtype)]
+    for stream, arrays in _global_shapes(experiment).items()
+    for name, array in arrays.items()
+  ]
+  reporting.show(reporting.Table('Batch', ['array', 'shape', 'type'], rows))
+  start = time.perf_counter()
+  step = parallel.parallelize(experiment.make_step, mesh)
+  compiled = step.lower(state, _global_shapes(experiment)).compile()
+  seconds = time.perf_counter() - start
+  memory = compiled.memory_analysis()
+  megabyte = 2**20
+  plan = experiment.plan
+  print(
+    f'One step compiles in {seconds:.1f} s, and needs '
+    f'{memory.argument_size_in_bytes / megabyte:.1f} MB for state and batch '
+    f'and {memory.temp_size_in_bytes / megabyte:.1f} MB besides, on each of '
+    f'{mesh.size} device(s) ({jax.devices()[0].device_kind}).\n'
+    f'Training would take {plan.steps} steps, {experiment.steps_per_epoch} an '
+    'epoch. Nothing was trained or written.'
+  )
+
+
+def _global_shapes(experiment):
+  return {
+    name: {
+      key: jax.ShapeDtypeStruct((stream.batch_size, *array.shape[1:]), dtype)
+      for key, array in experiment.example_batch()[name].items()
+      for dtype in [jax.dtypes.canonicalize_dtype(array.dtype)]
+    }
+    for name, stream in experiment.streams.items()
+  }

@@ -1,0 +1,124 @@
+"""Tasks by kind: what a config says of a target, and what the data know."""
+
+from collections.abc import Callable
+
+from mtl_jax import evaluation, tasks as tasks_lib
+from mtl_jax.data import DataInfo
+
+
+def classification(
+  name: str,
+  info: DataInfo,
+  *,
+  label: str = '',
+  num_classes: int = 0,
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """Softmax cross-entropy; as many classes as the data set declares."""
+  label = label or name
+  num_classes = num_classes or info.cardinalities.get(label, 0)
+  if num_classes < 2:
+    raise ValueError(
+      f'Task {name!r}: expected the number of classes of label {label!r}, '
+      'found none in the data set; set num_classes of the target.'
+    )
+  return tasks_lib.classification(
+    name,
+    num_classes,
+    label=label,
+    metrics=evaluation.for_classification(num_classes, label),
+    labels=info.classes.get(label, ()),
+    stream=stream,
+    weight=weight,
+    score=score or 'accuracy',
+  )
+
+
+def binary(
+  name: str,
+  info: DataInfo,
+  *,
+  label: str = '',
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """Sigmoid cross-entropy of labels in {0, 1}."""
+  del info
+  label = label or name
+  return tasks_lib.binary(
+    name,
+    label=label,
+    metrics=evaluation.for_binary(label),
+    stream=stream,
+    weight=weight,
+    score=score or 'auc',
+  )
+
+
+def multilabel(
+  name: str,
+  info: DataInfo,
+  *,
+  label: str = '',
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """One sigmoid a label; as many as the data have."""
+  label = label or name
+  (num_labels,) = info.shapes[label]
+  return tasks_lib.multilabel(
+    name,
+    num_labels,
+    label=label,
+    metrics=evaluation.for_multilabel(num_labels, label),
+    labels=info.classes.get(label, ()),
+    stream=stream,
+    weight=weight,
+    score=score or 'auc',
+  )
+
+
+def regression(
+  name: str,
+  info: DataInfo,
+  *,
+  label: str = '',
+  loss: str = 'mse',
+  delta: float = 1.0,
+  standardize: bool = True,
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """Squared or Huber error, in units of the training labels' deviation.
+
+  With ``standardize=False`` it is in the label's own units.
+  """
+  label = label or name
+  mean, std = 0.0, 1.0
+  if standardize and label in info.means:
+    mean, std = info.means[label], info.stds[label]
+  return tasks_lib.regression(
+    name,
+    label=label,
+    loss=loss,
+    delta=delta,
+    mean=mean,
+    std=std,
+    metrics=evaluation.for_regression(label, mean, std),
+    stream=stream,
+    weight=weight,
+    score=score or 'r2',
+  )
+
+
+TASK_KINDS: dict[str, Callable[..., tasks_lib.Task]] = {
+  'binary': binary,
+  'classification': classification,
+  'multilabel': multilabel,
+  'regression': regression,
+}
