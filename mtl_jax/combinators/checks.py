@@ -101,6 +101,7 @@ def task_scalars(
   name: str, values: float | Sequence[float] | jax.Array, like: jax.Array
 ) -> jax.Array:
   """One number for all tasks, or one a task, as an array ``[K]``."""
-  if jnp.ndim(values) == 0:
-    return jnp.full_like(like, values)
+  values = jnp.asarray(values, like.dtype)
+  if values.ndim == 0:
+    return jnp.broadcast_to(values, like.shape)
   return task_vector(name, values, like)

@@ -7,8 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, task_transforms
-from mtl_jax.combinators import state as state_lib
+from mtl_jax.combinators import (
+  base,
+  checks,
+  state as state_lib,
+  task_transforms,
+)
 
 
 class MoCoState(NamedTuple):
@@ -107,7 +111,9 @@ def moco(
     tracked = task_transforms.move_rows(state.tracked, rows, present, rate)
     moved = gradients.with_jacobian(state_lib.as_rows(tracked, rows))
 
+    # A distribution over the tasks present, whoever else there is.
     old = jnp.where(present, state.weights, 0)
+    old = old / jnp.where(old.sum() > 0, old.sum(), 1)
     pull = moved.gramian() @ old + ridge * old
     w = project(old - gamma / count**gamma_power * pull, present)
     new = jnp.where(present, w, state.weights).astype(old.dtype)

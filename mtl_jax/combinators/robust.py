@@ -40,8 +40,7 @@ def trimmed_mean(trim: int = 1) -> optax.GradientTransformationExtraArgs:
         f'Expected trim < K / 2 = {present.shape[0] / 2:g}, found {trim}; '
         'trim fewer.'
       )
-    low = jnp.minimum(trim, (present.sum() - 1) // 2)
-    return _mean_of_middle(jacobian, present, low)
+    return _mean_of_middle(jacobian, present, trim)
 
   return base.from_jacobian(direction)
 
@@ -66,14 +65,15 @@ def coordinate_median() -> optax.GradientTransformationExtraArgs:
   """
 
   def direction(jacobian, present):
-    return _mean_of_middle(jacobian, present, (present.sum() - 1) // 2)
+    return _mean_of_middle(jacobian, present, present.shape[0])
 
   return base.from_jacobian(direction)
 
 
-def _mean_of_middle(jacobian, present, low):
-  """The mean of the sorted entries ``low <= i < num_present - low``."""
+def _mean_of_middle(jacobian, present, trim):
+  """The mean of what is left of the tasks present, one or two at least."""
   place = jnp.arange(present.shape[0])
+  low = jnp.clip((present.sum() - 1) // 2, 0, trim)
   inside = (place >= low) & (place < present.sum() - low)
   weights = inside / jnp.maximum(inside.sum(), 1)
 

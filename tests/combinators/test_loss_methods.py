@@ -1,0 +1,483 @@
+"""Loss-based methods against their definitions, in float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+import scipy.stats
+
+from mtl_jax import combinators
+
+STEPS, TASKS = 6, 4
+EPOCHS = [0, 0, 1, 2, 2, 3]
+
+
+def absences():
+  present = np.ones((STEPS, TASKS), bool)
+  present[1, 2] = present[3, 0] = present[4, 1] = False
+  return present
+
+
+def run_weights(tx, losses, present, after=None):
+  """The weights that a method gives, [T, K]; the rows are unit vectors."""
+
+  @jax.jit
+  def step(state, losses, present, epoch, index, key):
+    rows = jnp.eye(TASKS) * present
+    gradients = combinators.gradients_from_jacobian(rows, losses, present)
+    return tx.update(
+      gradients, state, jnp.zeros(TASKS), epoch=epoch, step=index, key=key
+    )
+
+  state = tx.init(jnp.zeros(TASKS))
+  result = []
+  for t in range(len(losses)):
+    here = jnp.asarray(present[t])
+    w, state = step(
+      state,
+      jnp.asarray(losses[t], jnp.float32) * here,
+      here,
+      EPOCHS[t],
+      t,
+      jax.random.key(t),
+    )
+    if after is not None:
+      state = optax.tree.set(
+        state, losses_after=jnp.asarray(after[t], jnp.float32) * here
+      )
+    result.append(np.asarray(w, np.float64))
+  return np.stack(result)
+
+
+def check(tx, oracle, after=None):
+  """Compares with ``oracle(losses of present tasks, their indices, t)``."""
+  rng = np.random.default_rng(3)
+  losses, present = rng.uniform(0.3, 3, (STEPS, TASKS)), absences()
+  expected = np.zeros((STEPS, TASKS))
+  for t in range(STEPS):
+    (here,) = np.nonzero(present[t])
+    expected[t, here] = oracle(losses[t, here], here, t)
+  got = run_weights(tx, losses, present, after)
+  np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6)
+  return losses, present
+
+
+class Adam:
+  """Adam on [K], where each task's entry moves only when it is present."""
+
+  def __init__(self, rate):
+    self.rate, self.count = rate, 0
+    self.m, self.v = np.zeros(TASKS), np.zeros(TASKS)
+
+  def step(self, here, slope):
+    self.count += 1
+    self.m[here] = 0.9 * self.m[here] + 0.1 * slope
+    self.v[here] = 0.999 * self.v[here] + 0.001 * slope**2
+    m = self.m[here] / (1 - 0.9**self.count)
+    v = self.v[here] / (1 - 0.999**self.count)
+    return -self.rate * m / (np.sqrt(v) + 1e-8)
+
+
+def numeric_gradient(f):
+  def gradient(losses, here, t):
+    del here, t
+    steps = 1e-6 * np.eye(len(losses))
+    return [(f(losses + s) - f(losses - s)) / 2e-6 for s in steps]
+
+  return gradient
+
+
+SCALARIZATIONS = {
+  'scale_invariant': (
+    combinators.scale_invariant(),
+    lambda x: np.log(x).sum(),
+  ),
+  'geometric_mean': (
+    combinators.geometric_mean(),
+    lambda x: scipy.stats.gmean(x),
+  ),
+  'chebyshev': (
+    combinators.chebyshev(ideal=-1.0),
+    lambda x: max(x + 1) / len(x),
+  ),
+  'stch': (
+    combinators.stch(mu=0.1, ideal=0.1),
+    lambda x: 0.1 * scipy.special.logsumexp((x - 0.1) / len(x) / 0.1),
+  ),
+  'pbi': (
+    combinators.pbi(theta=2.0),
+    lambda x: x.mean() * len(x) ** 0.5 + 2 * np.linalg.norm(x - x.mean()),
+  ),
+  'cosmos': (
+    combinators.cosmos(penalty=0.7),
+    lambda x: x.mean() - 0.7 * x.sum() / len(x) ** 0.5 / np.linalg.norm(x),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', SCALARIZATIONS)
+def test_scalarizations_descend_on_their_function(name):
+  tx, f = SCALARIZATIONS[name]
+  check(tx, numeric_gradient(f))
+
+
+def test_preferences():
+  p = np.array([0.1, 0.2, 0.3, 0.4])
+  z = np.array([0.1, 0.0, 0.2, 0.3])
+  unit = p / np.linalg.norm(p)
+
+  def pbi(x):
+    along = (x - z) @ unit
+    return along + 5 * np.linalg.norm(x - z - along * unit)
+
+  functions = [
+    (combinators.pbi(p, ideal=z), pbi),
+    (
+      combinators.cosmos(p),
+      lambda x: x @ p - x @ unit / np.linalg.norm(x),
+    ),
+    (
+      combinators.stch(p, ideal=z, mu=0.05),
+      lambda x: 0.05 * scipy.special.logsumexp(p * (x - z) / 0.05),
+    ),
+    (combinators.chebyshev(p, ideal=z), lambda x: max(p * (x - z))),
+  ]
+  losses = np.random.default_rng(0).uniform(0.5, 2, (1, TASKS))
+  for tx, f in functions:
+    got = run_weights(tx, losses, np.ones((1, TASKS), bool))
+    expected = numeric_gradient(f)(losses[0], None, 0)
+    np.testing.assert_allclose(got[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pbi_on_its_ray_is_flat_across():
+  p = np.array([0.3, 0.7, 0.2, 0.9])
+  losses = 3.1 * p[None]
+  got = run_weights(combinators.pbi(p), losses, np.ones((1, TASKS), bool))
+  np.testing.assert_allclose(got[0], p / np.linalg.norm(p), rtol=1e-5)
+
+
+def test_stch_approaches_chebyshev():
+  losses = np.array([[0.5, 2.0, 1.0, 1.9]])
+  everyone = np.ones((1, TASKS), bool)
+  sharp = run_weights(combinators.stch(mu=1e-3), losses, everyone)
+  np.testing.assert_allclose(
+    sharp, run_weights(combinators.chebyshev(), losses, everyone), atol=1e-6
+  )
+
+
+def test_geometric_mean_does_not_overflow():
+  tx = combinators.geometric_mean()
+  losses = jnp.full(40, 1e3).at[0].set(1e-3)
+  gradients = combinators.gradients_from_jacobian(jnp.eye(40), losses)
+  w, _ = tx.update(gradients, tx.init(None))
+  mean = np.exp((39 * np.log(1e3) + np.log(1e-3)) / 40)
+  np.testing.assert_allclose(w[1], mean / 40 / 1e3, rtol=1e-4)
+
+
+def test_log_stch():
+  nadir_losses = [[] for _ in range(TASKS)]
+
+  def oracle(losses, here, t):
+    if EPOCHS[t] <= 2:
+      if EPOCHS[t] == 2:
+        for k, loss in zip(here, losses, strict=True):
+          nadir_losses[k].append(loss)
+      return 1 / losses
+    nadir = np.array([np.mean(nadir_losses[k]) for k in here])
+    gaps = np.log(losses / nadir) / 0.5
+    return len(here) * scipy.special.softmax(gaps) / losses
+
+  check(combinators.log_stch(TASKS, mu=0.5, warmup_epochs=2), oracle)
+
+
+def test_dwa():
+  history = [{} for _ in range(TASKS)]
+
+  def oracle(losses, here, t):
+    ratios = []
+    for k in here:
+      past = [e for e in sorted(history[k]) if e < EPOCHS[t]]
+      means = [np.mean(history[k][e]) for e in past[-2:]]
+      ratios.append(means[1] / means[0] if len(means) == 2 else 1)
+    for k, loss in zip(here, losses, strict=True):
+      history[k].setdefault(EPOCHS[t], []).append(loss)
+    return len(here) * scipy.special.softmax(np.array(ratios) / 1.5)
+
+  check(combinators.dwa(TASKS, temperature=1.5), oracle)
+  assert any(len(h) > 2 for h in history)
+
+
+def test_dwa_with_windows_needs_no_epochs():
+  tx = combinators.dwa(2, window=2)
+  state = tx.init(None)
+  losses = [[4.0, 1.0]] * 2 + [[2.0, 1.0]] * 2 + [[1.0, 1.0]]
+  for t, now in enumerate(losses):
+    gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.array(now))
+    w, state = tx.update(gradients, state, step=t)
+  expected = 2 * scipy.special.softmax(np.array([0.5, 1.0]) / 2)
+  np.testing.assert_allclose(w, expected, rtol=1e-6)
+
+
+def test_uncertainty_and_imtl_l():
+  adam, s = Adam(0.025), np.zeros(TASKS)
+
+  def imtl(losses, here, t):
+    del t
+    w = np.exp(s[here])
+    s[here] += adam.step(here, w * losses - 1)
+    return w
+
+  check(combinators.imtl_l(TASKS), imtl)
+
+  adam_u, s_u = Adam(0.1), np.full(TASKS, -0.5)
+  factor = np.array([0.5, 1, 1, 0.5])
+
+  def uncertainty(losses, here, t):
+    del t
+    w = factor[here] * np.exp(-s_u[here])
+    adam_step = adam_u.step(here, 0.5 - w * losses)
+    s_u[here] += adam_step
+    return w
+
+  kinds = ['regression', 'classification', 'classification', 'regression']
+  check(
+    combinators.uncertainty(kinds, init=-0.5, optimizer=optax.adam(0.1)),
+    uncertainty,
+  )
+
+
+def test_famo():
+  after = np.random.default_rng(8).uniform(0.2, 3, (STEPS, TASKS))
+  minimum = 0.1
+  logits, adam, last = np.zeros(TASKS), Adam(0.025), []
+
+  def oracle(losses, here, t):
+    if t:
+      before, whom = last.pop()
+      d = np.log(before - minimum + 1e-8)
+      d -= np.log(after[t - 1, whom] - minimum + 1e-8)
+      z = scipy.special.softmax(logits[whom])
+      jacobian = np.diag(z) - np.outer(z, z)
+      slope = jacobian.T @ d + 1e-3 * logits[whom]
+      logits[whom] += adam.step(whom, slope)
+    last.append((losses, here))
+    rates = scipy.special.softmax(logits[here]) / (losses - minimum + 1e-8)
+    return rates / rates.sum()
+
+  check(combinators.famo(TASKS, minimum=minimum), oracle, after)
+
+
+def test_famo_without_a_second_look_stays():
+  tx = combinators.famo(2)
+  state = tx.init(None)
+  for loss in (1.0, 2.0, 3.0):
+    losses = jnp.array([1.0, loss])
+    gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
+    _, state = tx.update(gradients, state)
+  np.testing.assert_array_equal(state.logits, 0)
+
+
+def test_famo_inside_wrappers():
+  tx = optax.chain(
+    optax.inject_hyperparams(
+      lambda minimum: combinators.famo(2, minimum=minimum)
+    )(minimum=0.0),
+    optax.adam(0.1),
+  )
+  state = tx.init(jnp.zeros(2))
+  losses = jnp.array([1.0, 3.0])
+  gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
+  _, state = tx.update(gradients, state, jnp.zeros(2))
+  state = optax.tree.set(state, losses_after=jnp.array([0.5, 3.0]))
+  _, state = tx.update(gradients, state, jnp.zeros(2))
+  logits = optax.tree.get(state, 'logits')
+  # The first loss has fallen more: its weight goes down.
+  assert logits[0] < 0 < logits[1]
+
+
+@pytest.mark.parametrize('initial', ['batch', 'epoch'])
+def test_gradnorm(initial):
+  norms = np.array([1.0, 2.0, 0.5, 3.0])
+  alpha = 1.5
+  w, adam = np.ones(TASKS), Adam(0.025)
+  firsts = [[] for _ in range(TASKS)]
+
+  def oracle(losses, here, t):
+    used = w[here] / w[here].mean()
+    for k, loss in zip(here, losses, strict=True):
+      if not firsts[k] or (initial == 'epoch' and EPOCHS[t] == 0):
+        firsts[k].append(loss)
+    if initial == 'batch' or EPOCHS[t] > 0:
+      ratio = losses / np.array([np.mean(firsts[k]) for k in here])
+      rate = ratio / ratio.mean()
+      weighted = used * norms[here]
+      target = weighted.mean() * rate**alpha
+      slope = np.sign(weighted - target) * norms[here]
+      w[here] = used + adam.step(here, slope)
+    return used * norms[here]
+
+  tx = combinators.gradnorm(TASKS, alpha=alpha, initial=initial)
+
+  # Rows of these norms in place of unit vectors.
+  def update(updates, state, params=None, **extra):
+    rows = jnp.diag(jnp.asarray(norms, jnp.float32)) * updates.present
+    return tx.update(updates.with_jacobian(rows), state, params, **extra)
+
+  check(optax.GradientTransformationExtraArgs(tx.init, update), oracle)
+
+
+def test_gradnorm_reads_the_labelled_layer_only():
+  def losses_fn(params):
+    return params['first'] @ params['last']['kernel']
+
+  params = {
+    'first': jnp.array([1.0, 2.0]),
+    'last': {'kernel': jnp.array([[1.0, 2.0], [1.0, 0.5]])},
+  }
+  gradients = combinators.task_gradients(losses_fn, params)
+
+  def moved(labels):
+    tx = combinators.gradnorm(2, labels=labels, optimizer=optax.sgd(0.1))
+    _, state = tx.update(gradients, tx.init(params))
+    return 1 - np.asarray(state.weights)
+
+  # In the last layer both gradients are `first`; in the first they differ.
+  last = moved(lambda path: 'x' if path.startswith('last') else None)
+  np.testing.assert_allclose(last, 0, atol=1e-6)
+  everywhere = np.sqrt([2 + 5, 4.25 + 5])
+  np.testing.assert_allclose(moved(None), 0.1 * everywhere * [-1, 1], rtol=1e-5)
+
+
+def test_gradnorm_labels_that_name_nothing():
+  tx = combinators.gradnorm(2, labels=lambda path: None)
+  gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
+  with pytest.raises(ValueError, match='at least one shared parameter'):
+    tx.update(gradients, tx.init(None))
+
+
+def best_clustering(values, num_groups):
+  """By trying every way to cut the sorted values."""
+  order = np.argsort(values)
+  x, best = values[order], (np.inf, None)
+  for cut in range(2 ** (len(x) - 1)):
+    ends = [i + 1 for i in range(len(x) - 1) if cut >> i & 1]
+    if len(ends) + 1 > num_groups:
+      continue
+    parts = np.split(x, ends)
+    cost = sum(((p - p.mean()) ** 2).sum() for p in parts)
+    if cost < best[0]:
+      best = cost, np.concatenate([np.full(len(p), p.mean()) for p in parts])
+  means = np.empty(len(x))
+  means[order] = best[1]
+  return means
+
+
+@pytest.mark.parametrize('num_groups', [1, 2, 3])
+def test_cluster_means_is_optimal(num_groups):
+  rng = np.random.default_rng(num_groups)
+  cluster = jax.jit(combinators.cluster_means, static_argnums=2)
+  for _ in range(5):
+    values = rng.normal(size=8)
+    present = rng.random(8) < 0.8
+    got = cluster(jnp.asarray(values), jnp.asarray(present), num_groups)
+    np.testing.assert_array_equal(np.asarray(got)[~present], 0)
+    np.testing.assert_allclose(
+      np.asarray(got)[present],
+      best_clustering(values[present], num_groups),
+      rtol=1e-5,
+      atol=1e-6,
+    )
+
+
+def test_go4align():
+  p = np.full(TASKS, 1 / TASKS)
+
+  def oracle(losses, here, t):
+    del t
+    p[here] *= np.exp(-0.3 * losses)
+    p[here] /= p[here].sum()
+    return best_clustering(p[here] * losses.sum() / losses, 2)
+
+  check(combinators.go4align(TASKS, 2, step_size=0.3), oracle)
+
+
+def test_rlw_of_the_tasks_present():
+  draws = np.array([0.3, -1.0, 2.0, 0.1])
+  present = np.array([True, False, True, True])
+  w = combinators.solve_rlw(jnp.asarray(draws), jnp.asarray(present))
+  np.testing.assert_allclose(
+    w[present], scipy.special.softmax(draws[present]), rtol=1e-6
+  )
+  assert w[1] == 0
+
+
+@pytest.mark.parametrize('distribution', ['normal', 'dirichlet'])
+def test_rlw_draws_from_its_distribution(distribution):
+  tx = combinators.rlw(distribution)
+  gradients = combinators.gradients_from_jacobian(jnp.eye(3), jnp.ones(3))
+  keys = jax.random.split(jax.random.key(0), 2000)
+  w = jax.vmap(lambda k: tx.update(gradients, tx.init(None), key=k)[0])(keys)
+  np.testing.assert_allclose(w.sum(1), 1, rtol=1e-5)
+  if distribution == 'dirichlet':
+    # One coordinate of a uniform point of this simplex is Beta(1, 2).
+    test = scipy.stats.kstest(np.asarray(w)[:, 0], 'beta', args=(1, 2))
+  else:
+    log_ratio = np.log(np.asarray(w[:, 0], float) / np.asarray(w[:, 1], float))
+    test = scipy.stats.kstest(log_ratio, 'norm', args=(0, 2**0.5))
+  assert test.pvalue > 1e-3
+
+
+BAD = [
+  (lambda: combinators.stch(mu=0.0), 'Expected mu > 0, found 0.0'),
+  (lambda: combinators.pbi(theta=-1.0), r'Expected theta in \[0, inf\]'),
+  (lambda: combinators.cosmos(penalty=-1.0), r'Expected penalty in \[0, inf\]'),
+  (lambda: combinators.chebyshev([1.0, -1.0]), 'numbers >= 0, not all 0'),
+  (lambda: combinators.chebyshev([0.0, 0.0]), 'numbers >= 0, not all 0'),
+  (lambda: combinators.rlw('uniform'), r"\['normal', 'dirichlet'\], found 'un"),
+  (lambda: combinators.dwa(2, temperature=0), 'Expected temperature > 0'),
+  (lambda: combinators.dwa(2, window=0), r'Expected window in \[1, inf\]'),
+  (lambda: combinators.gradnorm(2, alpha=-1), r'Expected alpha in \[0, inf\]'),
+  (lambda: combinators.gradnorm(2, initial='x'), r"\['batch', 'epoch'\]"),
+  (lambda: combinators.go4align(2, 3), r'num_groups in \[1, 2\], found 3'),
+  (
+    lambda: combinators.scale_invariant(epsilon=float('nan')),
+    r'Expected epsilon in \[0, inf\], found nan',
+  ),
+  (
+    lambda: combinators.log_stch(2, warmup_epochs=-1),
+    r'warmup_epochs in \[0, inf\], found -1',
+  ),
+]
+
+
+@pytest.mark.parametrize('make, message', BAD)
+def test_bad_arguments(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_a_preference_of_the_wrong_length():
+  tx = combinators.stch([1.0, 2.0, 3.0])
+  gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
+  with pytest.raises(ValueError, match='Expected 2 numbers in preference'):
+    tx.update(gradients, tx.init(None))
+
+
+def test_heads_descend_on_the_weighted_sum():
+  def losses_fn(params):
+    return params['trunk'] * params['heads'] + jnp.array([1.0, 2.0])
+
+  params = {'trunk': jnp.array(1.0), 'heads': jnp.array([2.0, 3.0])}
+  gradients = combinators.task_gradients(
+    losses_fn, params, shared=lambda path: path == 'trunk'
+  )
+  tx = combinators.scale_invariant(epsilon=0.0)
+  direction, _ = tx.update(gradients, tx.init(params))
+  expected = jax.grad(lambda p: jnp.log(losses_fn(p)).sum())(params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+    direction,
+    expected,
+  )
