@@ -57,9 +57,9 @@ def apply_overrides(
 ) -> None:
   """Sets ``config.a.b=value`` in a config, for each of the strings.
 
-  Values are Python literals, and anything else is a string. Sections that
-  carry a ``name``, and empty ones, take new keys: they are the options of what
-  is named.
+  Values are Python literals, and anything else is a string. Sections with a
+  ``name`` or ``kind``, and empty ones, take new keys: they are the options of
+  what is named.
 
   Raises:
     ValueError: if a string is not of that form or a key is unknown.
@@ -90,7 +90,7 @@ def apply_overrides(
 
 
 def _is_open(node) -> bool:
-  return 'name' in node or not len(node)
+  return 'name' in node or 'kind' in node or not len(node)
 
 
 def _unknown(key, part, node):

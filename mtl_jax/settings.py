@@ -216,11 +216,16 @@ def from_config(config: Mapping[str, Any]) -> Settings:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """``did you mean 'x'?`` and what is known, as the end of a sentence."""
+  """The end of a sentence about an unknown name, without its full stop.
+
+  Example:
+    >>> nearest('departmnt', ['department', 'text'])
+    "did you mean 'department'? Known are department, text"
+  """
   known = sorted(map(str, known))
   close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-  hint = f'did you mean {close[0]!r}? ' if close else ''
-  return f'{hint}(known: {", ".join(known)})'
+  hint = f'did you mean {close[0]!r}? Known' if close else 'known'
+  return f'{hint} are {", ".join(known)}'
 
 
 def _build(cls, values: Mapping[str, Any], where: str):

@@ -1,0 +1,100 @@
+"""What a user may get wrong: each message is read."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mtl_jax import data, overrides
+from mtl_jax import settings as settings_lib
+from mtl_jax.experiment import build
+
+CASES = {
+  'config.optimizr.name=adam': "found 'optimizr'; did you mean 'optimizer'?",
+  'config.optimizer.learning_rat=1': "did you mean 'learning_rate'?",
+  'config.seed=0.5': 'value of type int for config.seed, found 0.5',
+  'config.optimizer=3': 'a section of keys for config.optimizer, found 3',
+  'config.seed.x=1': "found the key 'config.seed.x' below it",
+  'seed=1': "Expected --config.key=value, found '--seed=1'",
+  'config.tasks=genre,ratng': "found 'ratng'; did you mean 'rating'?",
+  'config.tasks=genre,genre': 'Expected every task once',
+  'config.targets.genre.kind=clasification': "did you mean 'classification'?",
+  'config.targets.genre.label=gnre': "no 'gnre'; did you mean 'genre'?",
+  'config.targets.genre.weigth=2': "did you mean 'weight'?",
+  'config.targets.rating.loss=mae': "loss 'mse' or 'huber', found 'mae'",
+  'config.targets.genre.num_classes=2': 'classes from 0 to 1, or -1',
+  'config.targets.genre.stream=side': "Expected a stream .* found 'side'",
+  'config.model.trunk.name=lstmm': "did you mean 'lstm'?",
+  'config.model.trunk.width=3': "did you mean 'widths'?",
+  'config.model.trunk.name=no_module.trunk': "module 'no_module' cannot be",
+  'config.model.trunk.name=math.trunk': "module 'math' has no 'trunk'",
+  'config.model.head.name=lin': "did you mean 'linear'?",
+  'config.model.heads.genr={"name": "mlp"}': "found one of 'genr'",
+  'config.model.dtype=float16': "float32, bfloat16, found 'float16'",
+  'config.combinator.name=pcgrd': "did you mean 'pcgrad'?",
+  'config.combinator.c=0.4': "option of combinator 'pcgrad', found 'c'",
+  'config.optimizer.name=adamm': "an optimizer of Optax, found 'adamm'",
+  'config.optimizer.options.b3=1.0': "option of optax.adam, found 'b3'",
+  'config.optimizer.schedule=cosin': "constant, cosine, .* found 'cosin'",
+  'config.optimizer.learning_rate=-1.0': 'learning rate > 0',
+  'config.training.sampling=al': "did you mean 'all'?",
+  'config.training.accumulate=5': 'divides by 4 devices x 5 microbatches',
+  'config.training.steps=-1': 'at least one step',
+  'config.data.batch_size=100': 'from 1 to 60, the number of its examples',
+  'config.data.cache=no': "cache to be one of .* found 'no'",
+}
+
+
+@pytest.mark.parametrize('override', CASES)
+def test_message(tiny, override):
+  config = tiny.config()
+  loaded = None if 'cache' in override else {'main': tiny.data()}
+  with pytest.raises(ValueError, match=CASES[override]) as error:
+    overrides.apply_overrides(config, ['--' + override])
+    experiment = build.build(settings_lib.from_config(config), loaded=loaded)
+    experiment.make_model(None)
+    data.train_iterator(experiment.training_streams(), seed=0)
+  # One sentence, or two: what is wrong and what to do.
+  assert len(re.findall(r'[.?] [A-Z]', str(error.value))) <= 2
+
+
+def test_labels_out_of_range_are_found_before_training(tiny):
+  tables = tiny.tables()
+  rows = tables['test'].read(range(30), ('x', 'genre', 'rating', 'like'))
+  rows['genre'][3] = 7
+  rows = {key: np.asarray(value) for key, value in rows.items()}
+  tables['test'] = data.tables.from_arrays(rows)
+  features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
+  loaded = {'main': data.from_tables(tables, features, text={})}
+  settings = settings_lib.from_config(tiny.config())
+  with pytest.raises(ValueError, match="test, label 'genre'.* found 7 in exam"):
+    build.build(settings, loaded=loaded)
+
+
+def test_a_split_that_is_missing(tiny):
+  tables = tiny.tables()
+  del tables['test']
+  features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
+  loaded = {'main': data.from_tables(tables, features, text={})}
+  settings = settings_lib.from_config(tiny.config())
+  with pytest.raises(ValueError, match="found no 'test'"):
+    build.build(settings, loaded=loaded)
+
+
+def test_an_empty_split_is_named(tiny):
+  config = tiny.config()
+  config.data.splits.validation = 'validation.csv[:0%]'
+  with pytest.raises(ValueError, match='expected at least one example'):
+    data.tables.part(tiny.tables()['validation'], ':0%')
+
+
+def test_unreadable_config_files(tmp_path):
+  with pytest.raises(ValueError, match='found no file'):
+    overrides.load_config(str(tmp_path / 'none.py'))
+  file = tmp_path / 'empty.py'
+  file.write_text('')
+  with pytest.raises(ValueError, match='function get_config .* found none'):
+    overrides.load_config(str(file))
+  file.write_text('def get_config(): return None')
+  with pytest.raises(ValueError, match="found the argument 'class'"):
+    overrides.load_config(f'{file}:class')
