@@ -46,6 +46,7 @@ from mtl_jax.combinators.excess_mtl import (
   excess_mtl,
   excess_mtl_weights,
 )
+from mtl_jax.combinators.fair_gains import solve_fair
 from mtl_jax.combinators.fairgrad import (
   fairgrad,
   fairgrad_weights,
@@ -102,11 +103,7 @@ from mtl_jax.combinators.monitor import (
   measures_of,
   monitor,
 )
-from mtl_jax.combinators.nash_mtl import (
-  nash_mtl,
-  nash_mtl_weights,
-  solve_fair,
-)
+from mtl_jax.combinators.nash_mtl import nash_mtl, nash_mtl_weights
 from mtl_jax.combinators.pcd import (
   PCDState,
   pcd,
