@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import functools
 import importlib
+import inspect
 import io
 import os
 import pathlib
@@ -80,17 +81,34 @@ def make_builder(
       f'{dict(settings)} for {name!r}; leave them out.'
     )
   if base in BUILDERS:
-    chosen = config or None
-    if settings:
-      chosen = CONFIGS[base](**settings)
-      # A config that is listed must be given as it is listed.
-      chosen = BUILDERS[base].builder_configs.get(chosen.name, chosen)
+    chosen = _config(base, config, settings)
     folder = pathlib.Path(data_dir or packages.cache_dir() / 'tfds')
     builder = BUILDERS[base](data_dir=folder, config=chosen, file_format=FORMAT)
   else:
     builder = _catalogue_builder(name, data_dir)
   _prepare(builder, name)
   return builder
+
+
+def _config(base, name, settings):
+  listed = BUILDERS[base].builder_configs
+  if not settings:
+    if name and name not in listed:
+      raise ValueError(
+        f'Expected a config of {base!r}, found {name!r}; '
+        + tables.nearest(name, listed)
+      )
+    return name or None
+  known = inspect.signature(CONFIGS[base]).parameters
+  for setting in settings:
+    if setting not in known:
+      raise ValueError(
+        f'Expected a setting of {base!r}, found {setting!r}; '
+        + tables.nearest(setting, known)
+      )
+  made = CONFIGS[base](**settings)
+  # A config that is listed must be given as it is listed.
+  return listed.get(made.name, made)
 
 
 def _catalogue_builder(name, data_dir):
@@ -184,6 +202,9 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
       f'{builder.name}: expected a split, found {split!r}; '
       + tables.nearest(base, known)
     )
+  name = f'{builder.name}[{split}]'
+  if known:  # none are known of a mocked data set
+    tables.check_size(name, known[split].num_examples)
   source = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
@@ -205,7 +226,7 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
 
   derive = DERIVED.get(builder.name)
   return tables.Table(
-    f'{builder.name}[{split}]',
+    name,
     _fields(features),
     len(source),
     read,

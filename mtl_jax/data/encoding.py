@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.data import tables
-from mtl_jax.data import text as text_lib
+from mtl_jax.data import tables, text as text_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from mtl_jax.data import encoding, tables
-from mtl_jax.data import text as text_lib
+from mtl_jax.data import encoding, tables, text as text_lib
 
 Features = Mapping[str, str | Sequence[str]]
 # What is learned from longer training splits is learned from as many rows,
@@ -49,17 +48,19 @@ def fit_encoder(
     array([[1., 1., 0.]], dtype=float32)
   """
   if text is None:
-    text = {'tokens': text_lib.TextOptions()} if 'tokens' in features else {}
+    text = (
+      {'tokens': text_lib.TextOptions()} if _is_text(table, features) else {}
+    )
+  for key in (*text, *standardize):
+    if key not in features:
+      raise ValueError(
+        f'{table.name}: expected a key of the batch, found {key!r}; '
+        + tables.nearest(key, features)
+      )
   columns = {
     key: _fit_column(table, key, feature, text.get(key), key in standardize)
     for key, feature in features.items()
   }
-  for key in (*text, *standardize):
-    if key not in columns:
-      raise ValueError(
-        f'{table.name}: expected a key of the batch, found {key!r}; '
-        + tables.nearest(key, columns)
-      )
   for key, column in columns.items():
     if column.kind == 'text' and encoding.mask_key(key) in columns:
       raise ValueError(
@@ -104,11 +105,28 @@ def _fit_column(table, key, feature, options, standardize):
     size=field.size if len(names) == 1 else None,
     names=field.names if len(names) == 1 else (),
   )
+  if options is not None and column.kind != 'string':
+    raise ValueError(_unfit(table, key, column, 'a string', 'the texts'))
+  if standardize and column.kind not in ('integer', 'float', 'vector'):
+    raise ValueError(_unfit(table, key, column, 'numbers', 'standardize'))
   if field.kind == 'string':
     return _fit_string(table, column, options)
   if standardize:
     return _fit_moments(table, column)
   return column
+
+
+def _unfit(table, key, column, expected, where):
+  return (
+    f'{table.name}: expected {key!r} to be {expected}, found '
+    f'{column.features[0]!r} of kind {column.kind}; leave it out of {where}.'
+  )
+
+
+def _is_text(table, features):
+  feature = features.get('tokens')
+  field = table.fields.get(feature) if isinstance(feature, str) else None
+  return field is not None and field.kind == 'string'
 
 
 def _look_up(table, name):

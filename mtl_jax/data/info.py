@@ -1,6 +1,6 @@
 """What is known of a data set before training: sizes, classes, means."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 
 import numpy as np
@@ -81,18 +81,20 @@ def describe(
   )
 
 
-def sample(source: sources.Source, keys, limit: int = SAMPLE) -> sources.Batch:
+def sample(source: sources.Source, keys: Collection[str]) -> sources.Batch:
   """All rows of a source in memory, else some spread evenly over it."""
   count = len(source)
   if not isinstance(source, sources.Columns):
-    count = min(count, limit)
+    count = min(count, SAMPLE)
   rows = np.linspace(0, len(source) - 1, count).round().astype(int)
   return source.take(rows, keys)
 
 
 def _largest(splits, columns, one):
   keys = [
-    key for key, c in columns.items() if c.kind == 'integer' and key in one
+    key
+    for key, c in columns.items()
+    if c.kind == 'integer' and not c.mean and key in one
   ]
   if not keys:
     return {}

@@ -10,13 +10,9 @@ from mtl_jax.data import (
   encoding,
   files,
   fitting,
+  info as info_lib,
   sources,
   tables,
-)
-from mtl_jax.data import (
-  info as info_lib,
-)
-from mtl_jax.data import (
   text as text_lib,
 )
 

@@ -70,11 +70,16 @@ class Table:
   derived: Derived | None = None
 
   def __post_init__(self):
-    if not self.size:
-      raise ValueError(
-        f'{self.name}: expected at least one example, found an empty split; '
-        'name a larger part of the data.'
-      )
+    check_size(self.name, self.size)
+
+
+def check_size(name: str, size: int) -> None:
+  """Raises if a split is empty."""
+  if not size:
+    raise ValueError(
+      f'{name}: expected at least one example, found an empty split; name a '
+      'larger part of the data.'
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,11 +10,11 @@ from mtl_jax.data.builders import movielens_sequences as movielens
 
 HEADER = 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n'
 ITEMS = (
-  'item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n'
-  "1\tToy Story\t1995\tAnimation Children's Comedy\n"
-  '2\tGoldenEye\t1995\tAction Adventure Thriller\n'
-  '3\tunkonwn\tunkonwn\tunknown\n'
-).encode()
+  b'item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n'
+  b"1\tToy Story\t1995\tAnimation Children's Comedy\n"
+  b'2\tGoldenEye\t1995\tAction Adventure Thriller\n'
+  b'3\tunkonwn\tunkonwn\tunknown\n'
+)
 
 
 def table(rows):
@@ -62,9 +62,9 @@ def test_a_history_holds_what_the_user_did_before_and_nothing_else(length):
   log = movielens.parse_interactions(table(random_log()))
   seen = set()
   for target, before in movielens.histories(log, length):
-    expected = [
-      i for i in range(target) if log.user[i] == log.user[target]
-    ][-length:]
+    expected = [i for i in range(target) if log.user[i] == log.user[target]][
+      -length:
+    ]
     assert before.tolist() == expected
     seen.add(target)
   firsts = {np.argmax(log.user == user) for user in np.unique(log.user)}
@@ -94,7 +94,11 @@ def test_derived_history_against_a_loop():
   for b in range(2):
     for t in range(3):
       real = items[b, t] > 0
-      expected = [*genres[items[b, t]], (int(ratings[b, t]) - 3) / 2, gaps[b, t]]
+      expected = [
+        *genres[items[b, t]],
+        (int(ratings[b, t]) - 3) / 2,
+        gaps[b, t],
+      ]
       expected = np.array(expected) * real
       np.testing.assert_allclose(made['history'][b, t], expected)
       assert made['history_mask'][b, t] == real

@@ -1,0 +1,124 @@
+"""CSV and JSONL: typed columns, and errors that name row and column."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mtl_jax.data import files
+
+COLUMNS = {'text': 'string', 'label': 'class', 'stars': 'float', 'n': 'integer'}
+CSV = (
+  'text,label,stars,n,extra\n"a, b",x,1.5,2,e\n,,,,e\n"two\nlines",y,3,4,e\n'
+)
+
+
+def write(path, content):
+  path.write_text(content, encoding='utf-8')
+  return str(path)
+
+
+def jsonl(path, records):
+  return write(path, ''.join(json.dumps(r) + '\n' for r in records))
+
+
+def check(table):
+  raw = table.read(range(3), COLUMNS)
+  assert raw['text'].tolist() == ['a, b', '', 'two\nlines']
+  assert raw['label'].tolist() == [0, -1, 1]
+  np.testing.assert_array_equal(raw['stars'], [1.5, np.nan, 3])
+  assert raw['n'].tolist() == [2, -1, 4]
+  assert table.fields['label'].names == ('x', 'y')
+  assert table.fields['n'].kind == 'integer'
+
+
+def test_both_formats_give_the_same_table(tmp_path):
+  path = write(tmp_path / 'a.csv', CSV)
+  check(files.open_files({'train': path}, COLUMNS)['train'])
+  path = jsonl(
+    tmp_path / 'a.jsonl',
+    [
+      {'text': 'a, b', 'label': 'x', 'stars': 1.5, 'n': 2, 'extra': []},
+      {'text': None, 'label': ''},
+      {'text': 'two\nlines', 'label': 'y', 'stars': 3, 'n': '4'},
+    ],
+  )
+  check(files.open_files({'train': path}, COLUMNS)['train'])
+
+
+def test_lists_of_numbers_become_vectors(tmp_path):
+  path = jsonl(tmp_path / 'a.jsonl', [{'x': [1, 2.5]}, {'x': [3, 4]}])
+  table = files.open_files({'train': path}, {'x': 'float'})['train']
+  assert table.fields['x'].shape == (2,)
+  np.testing.assert_array_equal(
+    table.read([1, 0], ['x'])['x'], [[3, 4], [1, 2.5]]
+  )
+
+
+def test_splits_are_files_or_slices_and_share_their_classes(tmp_path):
+  rows = '\n'.join(str(i % 12) for i in range(100))
+  path = write(tmp_path / 'a.csv', f'label\n{rows}\n')
+  other = write(tmp_path / 'b.csv', 'label\n11\n2\n')
+  splits = {'train': f'{path}[:80%]', 'validation': f'{path}[80%:]'}
+  tables = files.open_files(splits | {'test': other}, {'label': 'class'})
+  assert [tables[s].size for s in tables] == [80, 20, 2]
+  # Numbers are sorted by value, not as strings.
+  assert tables['test'].read([0, 1], ['label'])['label'].tolist() == [11, 2]
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('text,label,stars,n\na,x,much,1\n', "row 2, column 'stars': .*'much'"),
+    ('text,label,stars,n\na,x,1,1\na,x,1,1.5\n', "row 3, column 'n': .*'1.5'"),
+    ('text,label,stars,n\na,x,1\n', 'row 2: expected 4 fields'),
+    ('text,label,stars,n\na,x,1,2,3\n', 'row 2: expected 4 fields'),
+    ('text,label,stars,n\n"a,x,1,2\n', 'row 2: .* found damage'),
+    ('text,lable,stars,n\n', "column 'label', found none .*mean 'lable'"),
+    ('', "column 'text', found none in the header"),
+    ('text,label,stars,n\n', 'found an empty split'),
+  ],
+)
+def test_bad_csv(tmp_path, content, message):
+  path = write(tmp_path / 'bad.csv', content)
+  with pytest.raises(ValueError, match=message) as error:
+    files.open_files({'train': path}, COLUMNS)
+  assert 'bad.csv' in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('{"n": 1}\n{"n": \n', 'row 2: expected a JSON object, found damage'),
+    ('{"n": 1}\n\n[2]\n', 'row 3: expected a JSON object, found list'),
+    ('{"n": 1.5}\n', "row 1, column 'n': expected a value of kind integer"),
+    ('{"n": {}}\n', "row 1, column 'n': expected a value of kind integer"),
+    ('{"m": 1}\n', "column 'n', found it in no row; Known are m"),
+    ('{"n": [1]}\n{"n": [1, 2]}\n', r"column 'n': .* found lengths \[1, 2\]"),
+    ('', 'found an empty split'),
+  ],
+)
+def test_bad_jsonl(tmp_path, content, message):
+  path = write(tmp_path / 'bad.jsonl', content)
+  with pytest.raises(ValueError, match=message) as error:
+    files.open_files({'train': path}, {'n': 'integer'})
+  assert 'bad.jsonl' in str(error.value)
+
+
+def test_bad_files(tmp_path):
+  with pytest.raises(FileNotFoundError, match='found none; check the path'):
+    files.read_columns(tmp_path / 'no.csv', COLUMNS)
+  with pytest.raises(ValueError, match='ends in .csv or .jsonl, found'):
+    files.read_columns(tmp_path / 'a.xlsx', COLUMNS)
+  with pytest.raises(ValueError, match="'strng'; did you mean 'string'"):
+    files.open_files({'train': 'a.csv'}, {'text': 'strng'})
+  (tmp_path / 'latin.csv').write_bytes(b'n\n\xe9\n')
+  with pytest.raises(ValueError, match='expected UTF-8 text'):
+    files.read_columns(tmp_path / 'latin.csv', {'n': 'string'})
+
+
+def test_a_class_that_training_does_not_know(tmp_path):
+  a = write(tmp_path / 'a.csv', 'label\nred\nblue\n')
+  b = write(tmp_path / 'b.csv', 'label\nrde\n')
+  with pytest.raises(ValueError, match="b.csv, column 'label': .*mean 'red'"):
+    files.open_files({'train': a, 'test': b}, {'label': 'class'})
