@@ -7,8 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, task_transforms
-from mtl_jax.combinators import state as state_lib
+from mtl_jax.combinators import (
+  base,
+  checks,
+  state as state_lib,
+  task_transforms,
+)
 
 
 class DBMTLState(NamedTuple):

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks
-from mtl_jax.combinators import state as state_lib
+from mtl_jax.combinators import base, checks, state as state_lib
 
 
 class ExcessMTLState(NamedTuple):

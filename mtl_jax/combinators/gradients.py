@@ -262,7 +262,11 @@ class TaskGradients:
   __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
   __truediv__ = __rtruediv__ = __matmul__ = __pow__ = __neg__ = _refuse
   __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-  __array__ = __jax_array__ = _refuse
+  __array__ = _refuse
+
+  def __getattr__(self, name):
+    # What an array has, such as shape or real, is asked for in wrong orders.
+    raise AttributeError(f'{_ORDER} (It has no attribute {name!r}.)')
 
 
 def _gram(leaf: jax.Array) -> jax.Array:

@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks
-from mtl_jax.combinators import gradients as gradients_lib
-from mtl_jax.combinators import state as state_lib
+from mtl_jax.combinators import (
+  base,
+  checks,
+  gradients as gradients_lib,
+  state as state_lib,
+)
 
 
 class MetaBalanceState(NamedTuple):

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.combinators import base
-from mtl_jax.combinators import gradients as gradients_lib
-from mtl_jax.combinators import state as state_lib
+from mtl_jax.combinators import (
+  base,
+  gradients as gradients_lib,
+  state as state_lib,
+)
 
 
 def per_group(

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks
-from mtl_jax.combinators import gradients as gradients_lib
+from mtl_jax.combinators import checks, gradients as gradients_lib
 
 
 class SkipNonfiniteState(NamedTuple):

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.combinators import base, checks
-from mtl_jax.combinators import state as state_lib
+from mtl_jax.combinators import base, checks, state as state_lib
 
 
 class SmoothState(NamedTuple):

@@ -35,8 +35,8 @@ def check(tx, oracle, rtol=2e-5):
     )
 
 
-def tracked(size=method_cases.flat(method_cases.PARAMS).shape[-1]):
-  return np.zeros((TASKS, size))
+def tracked():
+  return np.zeros((TASKS, method_cases.flat(method_cases.PARAMS).size))
 
 
 def simplex_projection(v):
