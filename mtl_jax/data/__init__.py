@@ -1,5 +1,6 @@
 """Data: sets of our own, of the TFDS catalogue and of the user, as batches."""
 
+from mtl_jax.data.catalogue import make_builder
 from mtl_jax.data.checks import check_keys, check_labels
 from mtl_jax.data.encoding import Column, Encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns
@@ -18,6 +19,7 @@ from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
 from mtl_jax.data.sources import Columns, Records, Source, from_arrays
 from mtl_jax.data.tables import Field, Table, part, select
 from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
+from mtl_jax.data.tfds_tables import from_tfds
 
 __all__ = (
   'Column',
@@ -42,8 +44,10 @@ __all__ = (
   'fit_encoder',
   'from_arrays',
   'from_tables',
+  'from_tfds',
   'load',
   'load_files',
+  'make_builder',
   'mask_key',
   'open_files',
   'part',

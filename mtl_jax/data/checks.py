@@ -47,13 +47,20 @@ def check_labels(
         f'example for {kind}, found shape {values.shape[1:]}; choose another '
         'kind of task or another feature.'
       )
+    floats = values.dtype.kind == 'f'
+    if floats != (kind == 'regression'):
+      raise ValueError(
+        f'{name}, label {key!r}: expected '
+        f'{"whole numbers" if floats else "floats, of which NaN is missing,"} '
+        f'for {kind}, found {values.dtype}; declare the feature as '
+        f'{"a class" if floats else "a float"}.'
+      )
     if kind == 'regression':
       bad, expected = np.isinf(values), 'finite numbers, or NaN'
       advice = 'mend the labels.'
     else:
       top = size - 1 if kind == 'classification' else 1
-      # A float label with a fraction is no class either.
-      bad = (values < -1) | (values > top) | (values % 1 != 0)
+      bad = (values < -1) | (values > top)
       expected = f'classes from 0 to {top}, or -1'
       advice = 'count the classes again or mend the labels.'
     if bad.any():

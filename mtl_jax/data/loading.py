@@ -14,6 +14,7 @@ from mtl_jax.data import (
   sources,
   tables,
   text as text_lib,
+  tfds_tables,
 )
 
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -52,7 +53,8 @@ def load(
   """
   builder = catalogue.make_builder(name, settings=settings, data_dir=data_dir)
   found = {
-    split: catalogue.from_tfds(builder, spec) for split, spec in splits.items()
+    split: tfds_tables.from_tfds(builder, spec)
+    for split, spec in splits.items()
   }
   return from_tables(found, features, **options)
 

@@ -149,9 +149,11 @@ class _Reader:
     self._part = slice(index * each, (index + 1) * each)
     self._each = each
     self.epoch_steps = len(stream.source) // stream.batch_size
+    # Two epochs: a prefetching thread may be ahead. A cache of the class would
+    # be shared by all streams, and hold none of them.
+    self._order = functools.lru_cache(maxsize=2)(self._permutation)
 
-  @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the run)
-  def _order(self, epoch):
+  def _permutation(self, epoch):
     rng = np.random.default_rng((*self._seed, epoch))
     return rng.permutation(len(self._source))
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import catalogue, loading, packages, pipeline, text
+from mtl_jax.data import (
+  catalogue,
+  loading,
+  packages,
+  pipeline,
+  text,
+  tfds_tables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +112,7 @@ def test_only_the_features_that_are_read_are_decoded():
     data_dir=packages.cache_dir(), file_format='array_record'
   )
   builder.download_and_prepare()
-  table = catalogue.from_tfds(builder, 'train[:60%]')
+  table = tfds_tables.from_tfds(builder, 'train[:60%]')
   assert table.size == 3
   assert {name: f.kind for name, f in table.fields.items()} == {
     'bad': 'string', 'inner/label': 'class', 'image': 'image', 'flag': 'class',
@@ -120,8 +127,9 @@ def make_small():
   return catalogue.make_builder('synthetic_sequences', settings={'count': 20})
 
 
-def test_a_set_is_prepared_once_and_says_so(capsys):
+def test_a_set_is_prepared_once_and_says_so(capsys, caplog):
   make_small()
+  assert not caplog.records
   first = capsys.readouterr()
   assert first.err.startswith('Preparing synthetic_sequences in ')
   assert first.err.count('\n') == 1
@@ -139,7 +147,7 @@ def test_a_set_is_prepared_once_and_says_so(capsys):
 )
 def test_bad_splits(split, message):
   with pytest.raises(ValueError, match=message):
-    catalogue.from_tfds(make_small(), split)
+    tfds_tables.from_tfds(make_small(), split)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def test_good_labels_pass():
       r"'kind': .* 0 to 2.* found 3 in example 1",
     ),
     ({'kind': np.array([0, -2, 1])}, 'found -2 in example 1'),
-    ({'kind': np.array([0, 1, 0.5])}, 'found 0.5 in example 2'),
+    ({'kind': np.array([0, 1, 0.5])}, 'expected whole numbers for class'),
+    ({'value': np.array([0, 1, 2])}, 'floats, .* for regression, found int32'),
     (
       {'flag': np.array([0, 1, 2])},
       r"'flag': .* 0 to 1.* found 2 in example 2",

@@ -5,7 +5,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue, encoding, fitting, packages, sources
+from mtl_jax.data import (
+  catalogue,
+  encoding,
+  fitting,
+  packages,
+  sources,
+  tfds_tables,
+)
 from mtl_jax.data.builders import movielens_sequences as movielens
 
 HEADER = 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n'
@@ -118,7 +125,7 @@ def test_splits_follow_time_and_histories_reach_back(builder):
   log = movielens.parse_interactions(table(random_log()), 'item')
   latest, count = 0, 0
   for split in ('train', 'validation', 'test'):
-    part = catalogue.from_tfds(builder, split)
+    part = tfds_tables.from_tfds(builder, split)
     raw = part.read(range(part.size), ['time', 'items', 'user', 'item'])
     assert min(raw['time']) >= latest  # earlier splits come first
     latest = max(raw['time'])
@@ -133,7 +140,7 @@ def test_splits_follow_time_and_histories_reach_back(builder):
 
 def test_batches_read_the_derived_history_from_disk(builder):
   # A fresh builder: the table of genres must have been saved with the data.
-  part = catalogue.from_tfds(
+  part = tfds_tables.from_tfds(
     catalogue.make_builder('movielens_sequences/item'), 'train'
   )
   features = {'history': 'history', 'history_mask': 'history_mask'}

@@ -135,6 +135,40 @@ def test_drawn_streams_advance_alone_and_keep_their_shapes():
   assert position == {'a': 3 * 8, 'b': 3 * 8}
 
 
+def test_each_epoch_is_shuffled_once(monkeypatch):
+  shuffle, epochs = pipeline._Reader._permutation, []
+
+  def counted(reader, epoch):
+    epochs.append((len(reader._source), epoch))
+    return shuffle(reader, epoch)
+
+  monkeypatch.setattr(pipeline._Reader, '_permutation', counted)
+  dataset = pipeline.train_dataset(
+    two_streams() | {'c': pipeline.Stream(source(20), 5)}, seed=0
+  )
+  for step in range(12):
+    dataset[step]
+  expected = [
+    (50, 0),
+    *((9, e) for e in range(3)),
+    *((20, e) for e in range(3)),
+  ]
+  assert sorted(epochs) == sorted(expected)
+
+
+def test_a_position_survives_grains_checkpoint(tmp_path):
+  start = lambda: pipeline.train_iterator(two_streams(), seed=0)
+  handler = grain.checkpoint.CheckpointHandler()
+  iterator = start()
+  for _ in range(7):
+    next(iterator)
+  handler.save(tmp_path, iterator)
+  expected = [next(iterator) for _ in range(5)]
+  resumed = handler.restore(tmp_path, start())
+  for batch in expected:
+    np.testing.assert_equal(next(resumed), batch)
+
+
 def test_without_drawing_the_longest_stream_makes_the_epoch():
   assert pipeline.steps_per_epoch(two_streams()) == 12
   dataset = pipeline.train_dataset(two_streams(), seed=0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue, loading
+from mtl_jax.data import catalogue, loading, tfds_tables
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def test_movielens(tmp_path):
   sizes = {name: s.num_examples for name, s in builder.info.splits.items()}
   assert sizes == {'train': 79249, 'validation': 9884, 'test': 9924}
   assert sum(sizes.values()) == 100_000 - 943
-  table = catalogue.from_tfds(builder, 'test')
+  table = tfds_tables.from_tfds(builder, 'test')
   raw = table.read(range(table.size), ['time', 'items', 'rating'])
   assert (np.diff(raw['time']) >= 0).all()
   lengths = (np.stack(raw['items']) > 0).sum(axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue
+from mtl_jax.data import catalogue, tfds_tables
 from mtl_jax.data.builders import synthetic_sequences as synthetic
 
 
@@ -68,14 +68,30 @@ def test_the_dial_changes_the_value_only_and_the_seed_everything():
   assert not np.array_equal(a.value, b.value)
 
 
+def test_each_task_keeps_its_share_of_the_training_labels():
+  data = generate(count=1000)
+  hidden = synthetic.hide_labels(data, 800, 0.25, seed=0)
+  known = hidden.category >= 0, ~np.isnan(hidden.value)
+  for one, new, old in zip(known, hidden[1:3], data[1:3], strict=True):
+    assert one[:800].sum() == 200
+    assert one[800:].all()
+    np.testing.assert_array_equal(new[one], old[one])
+  # Independent draws share a quarter of a quarter.
+  assert 20 < (known[0] & known[1])[:800].sum() < 80
+  np.testing.assert_array_equal(
+    synthetic.hide_labels(data, 800, 1.0, seed=0).category, data.category
+  )
+
+
 def test_a_built_set_equals_the_generated_one(tmp_path, monkeypatch):
   monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path))
   settings = {'relatedness': 0.25, 'count': 50, 'length': 7, 'seed': 3}
   builder = catalogue.make_builder('synthetic_sequences', settings=settings)
-  expected = synthetic.generate(0.25, 3, 50, 7, 0.5)
+  whole = synthetic.generate(0.25, 3, 50, 7, 0.5)
+  expected = synthetic.hide_labels(whole, 40, 0.25, 3)
   start = 0
   for split, size in (('train', 40), ('validation', 5), ('test', 5)):
-    table = catalogue.from_tfds(builder, split)
+    table = tfds_tables.from_tfds(builder, split)
     assert table.size == size
     raw = table.read(range(size), expected._fields)
     for name, values in expected._asdict().items():
@@ -88,6 +104,7 @@ def test_a_built_set_equals_the_generated_one(tmp_path, monkeypatch):
   'settings, message',
   [
     ({'relatedness': 1.5}, r'expected relatedness in \[0, 1\], found 1.5'),
+    ({'labelled': 0}, r'expected labelled in \(0, 1\], found 0; it is'),
     ({'count': 3}, 'expected count >= 10, .* found 3, 100 and 0.5'),
   ],
 )

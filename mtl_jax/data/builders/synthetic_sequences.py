@@ -5,7 +5,9 @@ by an amount of their own: the eight correlations are the latent factors. Four
 of them, of every other pair of channels, are *shared*, the other four are
 *private* to the second task. To measure a factor, a trunk has to learn the
 product of two channels and to average it over time, so that what it learns for
-one task is worth much to a task of the same factors and nothing to another.
+one task is worth much to a task of the same factors and nothing to another. Few
+of the training labels are known, and those of the two tasks of different
+sequences, so that there is something to gain from the other task's labels.
 """
 
 import dataclasses
@@ -94,6 +96,28 @@ def generate(
   )
 
 
+def hide_labels(
+  data: Sequences, count: int, labelled: float, seed: int
+) -> Sequences:
+  """Hides labels of the first ``count`` examples: -1, and NaN.
+
+  Each task keeps the same number of labels, of sequences drawn independently.
+
+  Args:
+    data: examples with all labels.
+    count: how many of them train.
+    labelled: share of their labels that each task keeps, in (0, 1].
+    seed: decides which.
+  """
+  category, value = data.category.copy(), data.value.copy()
+  # The fifth generator of the seed: `generate` takes the first four.
+  rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(5)[4])
+  kept = round(labelled * count)
+  category[rng.permutation(count)[kept:]] = -1
+  value[rng.permutation(count)[kept:]] = np.nan
+  return data._replace(category=category, value=value)
+
+
 def correlate(white: np.ndarray, correlations: np.ndarray) -> np.ndarray:
   """Gives neighbouring channels of a ring the correlations asked for.
 
@@ -122,6 +146,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
   count: int = 8000
   length: int = 100
   noise: float = 0.5
+  labelled: float = 0.25
 
 
 def synthetic_config(
@@ -130,6 +155,7 @@ def synthetic_config(
   count: int = 8000,
   length: int = 100,
   noise: float = 0.5,
+  labelled: float = 0.25,
 ) -> SyntheticConfig:
   """A config whose name tells its settings apart, so that all are kept.
 
@@ -139,6 +165,8 @@ def synthetic_config(
     count: sequences of all splits; 80% train, 10% validate, 10% test.
     length: steps of a sequence.
     noise: standard deviation of the noise on both labels, whose signal has 1.
+    labelled: share of the training labels of each task that are known, (0, 1].
+      Other splits have all of them.
 
   Raises:
     ValueError: if a setting is out of its range.
@@ -153,15 +181,21 @@ def synthetic_config(
       'synthetic_sequences: expected count >= 10, length >= 1 and noise >= 0, '
       f'found {count}, {length} and {noise}; enlarge them.'
     )
+  if not 0 < labelled <= 1:
+    raise ValueError(
+      'synthetic_sequences: expected labelled in (0, 1], found '
+      f'{labelled}; it is the share of training labels that are known.'
+    )
   parts = (f'relatedness{relatedness:g}', f'seed{seed}', f'{count}x{length}')
   return SyntheticConfig(
     # pyrefly: ignore[unexpected-keyword]  (a field of TFDS's own dataclass)
-    name='_'.join((*parts, f'noise{noise:g}')),
+    name='_'.join((*parts, f'noise{noise:g}', f'labelled{labelled:g}')),
     relatedness=relatedness,
     seed=seed,
     count=count,
     length=length,
     noise=noise,
+    labelled=labelled,
   )
 
 
@@ -200,6 +234,7 @@ class SyntheticSequences(tfds.core.GeneratorBasedBuilder):
       config.relatedness, config.seed, config.count, config.length, config.noise
     )
     a, b = config.count * 8 // 10, config.count * 9 // 10
+    data = hide_labels(data, a, config.labelled, config.seed)
     return {
       'train': self._generate_examples(data, range(a)),
       'validation': self._generate_examples(data, range(a, b)),
