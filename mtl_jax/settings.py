@@ -257,7 +257,7 @@ def _convert(hint, value, where):
     }
   expected = getattr(hint, '__origin__', hint)
   if expected is tuple and isinstance(value, (list, tuple)):
-    return tuple(value)
+    return _freeze(value)
   if expected is float and isinstance(value, int) and value is not True:
     return float(value)
   if not isinstance(value, expected) or (
@@ -268,6 +268,13 @@ def _convert(hint, value, where):
       f'Expected a value of type {name} for config.{where}, found {value!r}; '
       'give it one of that type.'
     )
+  return _freeze(value)
+
+
+def _freeze(value):
+  """Read-only dictionaries and tuples all the way down, as JSON has none."""
   if isinstance(value, Mapping):
-    return types.MappingProxyType(dict(value))
+    return types.MappingProxyType({k: _freeze(v) for k, v in value.items()})
+  if isinstance(value, (list, tuple)):
+    return tuple(_freeze(item) for item in value)
   return value

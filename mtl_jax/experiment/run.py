@@ -154,9 +154,10 @@ def finish(
   """Evaluates the best parameters on the test split, prints and reports."""
   best = best or workdir_lib.open_best(workdir)
   mesh = parallel.make_mesh()
-  place = parallel.replicate(lambda tree: tree, mesh)
-  params = place(best.state['params'])
-  model_state = place(best.state.get('model_state', {}))
+  params, model_state = jax.device_put(
+    (best.state['params'], best.state.get('model_state', {})),
+    NamedSharding(mesh, PartitionSpec()),
+  )
   result = Evaluator(experiment, mesh).evaluate(params, model_state, 'test')
   beside = baselines.compute(experiment)
   print(

@@ -1,6 +1,6 @@
 """Checkpoints: all of Orbax that the project uses, behind four verbs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import errno
 import logging
@@ -144,22 +144,19 @@ class Checkpoints:
       lambda step: self._manager.restore(step, args=ocp.args.Composite(**items))
     )
 
-  def restore_any(self, like: Callable[[Any], Any] | None = None):
+  def restore_any(self) -> Restored | None:
     """Reads the newest readable checkpoint without knowing its structure.
 
-    Args:
-      like: from the stored tree of shapes to the tree to read; all of it by
-        default, onto the first device.
+    Returns:
+      As `restore`, on the first device of this process.
     """
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def read(step):
       meta = self._manager.item_metadata(step)['state']
       tree = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
-        meta.tree if hasattr(meta, 'tree') else meta,
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), meta
       )
-      tree = tree if like is None else like(tree)
       return self._manager.restore(
         step,
         args=ocp.args.Composite(

@@ -1,0 +1,319 @@
+"""A whole run over tiny arrays: files, resume, evaluation, prediction."""
+
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import mtl_jax
+from mtl_jax import data
+from mtl_jax import settings as settings_lib
+from mtl_jax.experiment import build, dry_run, predict, run, trained
+from mtl_jax.experiment import workdir as workdir_lib
+from mtl_jax.training import checkpoints
+
+
+@pytest.fixture(scope='module')
+def finished(tiny, tmp_path_factory):
+  """A run of ten steps, and what it printed is not looked at."""
+  path = tmp_path_factory.mktemp('run')
+  return path, tiny.run(tiny.config(), path)
+
+
+def rows(path, kind):
+  lines = (path / 'metrics.jsonl').read_text().splitlines()
+  return [row for row in map(json.loads, lines) if row['kind'] == kind]
+
+
+def test_the_work_directory_holds_what_is_promised(finished):
+  path, outcome = finished
+  assert outcome.ended == 'finished' and outcome.workdir == path
+  for name in ('config.json', 'metrics.jsonl', 'results.json', 'report.html'):
+    assert (path / name).stat().st_size > 0
+  assert list((path / 'tensorboard').iterdir())
+  results = json.loads((path / 'results.json').read_text())
+  assert results['versions']['jax'] == jax.__version__
+  assert results['devices']['count'] == 4
+  assert results['metrics']['rating']['r2'] == pytest.approx(
+    outcome.metrics['rating']['r2']
+  )
+  assert [row['step'] for row in rows(path, 'train')] == [2, 4, 5, 6, 8, 10]
+  assert [row['step'] for row in rows(path, 'validation')] == [5, 10]
+  probes = rows(path, 'gradients')
+  assert [row['step'] for row in probes] == [0, 5]
+  assert all(-1 <= row['cosine/genre/rating'] <= 1 for row in probes)
+
+
+def test_a_finished_run_trains_no_further(finished, tiny, capsys):
+  path, outcome = finished
+  before = (path / 'metrics.jsonl').read_text()
+  again = tiny.run(tiny.config(), path)
+  assert again.metrics == outcome.metrics
+  assert (path / 'metrics.jsonl').read_text() == before
+  assert 'from step 10' in capsys.readouterr().out
+
+
+def test_another_config_is_refused(finished, tiny):
+  path, _ = finished
+  config = tiny.config()
+  config.optimizer.learning_rate = 0.5
+  with pytest.raises(ValueError) as error:
+    tiny.run(config, path)
+  assert 'optimizer.learning_rate = 0.001' in str(error.value)
+  assert 'instead of 0.5; choose another --workdir' in str(error.value)
+
+
+def test_best_parameters_are_those_of_the_best_validation_score(finished):
+  path, outcome = finished
+  scores = {r['step']: r['overall'] for r in rows(path, 'validation')}
+  assert outcome.best_step == max(scores, key=scores.get)
+  best = workdir_lib.open_best(workdir_lib.Workdir(path))
+  assert best.step == outcome.best_step
+
+
+def test_settings_survive_their_file(tiny, finished):
+  _, settings = workdir_lib.read(finished[0])
+  expected = settings_lib.from_config(tiny.config())
+  assert workdir_lib.to_dict(settings) == workdir_lib.to_dict(expected)
+
+
+def test_a_directory_without_a_run_is_named(tmp_path):
+  with pytest.raises(ValueError, match='found no .*config.json; train first'):
+    trained.load(tmp_path)
+
+
+def load(tiny, path):
+  """`trained.load` over data that are no data set of ours."""
+  directory, settings = workdir_lib.read(path)
+  best = workdir_lib.open_best(directory)
+  experiment = build.build(settings, loaded={'main': tiny.data()})
+  params = jax.tree.map(jnp.asarray, best.state['params'])
+  return trained.Trained(experiment, params, {}, best.step)
+
+
+def test_predictions_equal_the_evaluation(finished, tiny):
+  model = load(tiny, finished[0])
+  test = tiny.tables()['test'].read(range(30), ('x', 'genre'))
+  found = model.predict([{'x': x} for x in test['x']])
+  assert found['genre'].shape == (30, 3) and found['rating'].shape == (30, 1)
+  accuracy = np.mean(found['genre'].argmax(1) == test['genre'])
+  assert accuracy == pytest.approx(finished[1].metrics['genre']['accuracy'])
+
+
+def test_predictions_are_readable(finished, tiny):
+  model = load(tiny, finished[0])
+  rows = predict.to_rows(
+    model.predict([{'x': [0.0] * 5}]), model.experiment.tasks
+  )
+  assert rows[0]['genre']['label'] in ('comedy', 'drama', 'western')
+  total = sum(rows[0]['genre']['probabilities'].values())
+  assert total == pytest.approx(1, abs=1e-5)
+  assert isinstance(rows[0]['rating'], float)
+
+
+def test_prediction_without_inputs_is_refused(finished, tiny, tmp_path):
+  model = load(tiny, finished[0])
+  with pytest.raises(ValueError, match="example 2, found y; add 'x'"):
+    model.predict([{'x': [0.0] * 5}, {'y': 1}])
+  file = tmp_path / 'broken.jsonl'
+  file.write_text('{"x": 1}\nnot json\n')
+  with pytest.raises(ValueError, match="line 2 of .* found 'not json'"):
+    predict.read_jsonl(file)
+  with pytest.raises(ValueError, match='cannot be read'):
+    predict.read_jsonl(tmp_path / 'none.jsonl')
+
+
+def test_gramian_of_a_checkpoint(finished, tiny):
+  model = load(tiny, finished[0])
+  batch = model.batch('test', range(16))
+
+  def losses(params):
+    features, _ = model.experiment.model.features(
+      params, {}, batch['main'], stream='main', train=False, key=None
+    )
+    outputs, _ = model.experiment.model.outputs(
+      params,
+      {},
+      features,
+      batch['main'],
+      tasks=('genre', 'rating'),
+      train=False,
+      key=None,
+    )
+    log_p = jax.nn.log_softmax(outputs['genre'])
+    genre = -jnp.take_along_axis(log_p, batch['main']['genre'][:, None], 1)
+    info = model.experiment.data['main'].info
+    y = (batch['main']['rating'] - info.means['rating']) / info.stds['rating']
+    known = ~jnp.isnan(y)
+    error = jnp.where(known, outputs['rating'][:, 0] - jnp.nan_to_num(y), 0)
+    return jnp.stack([genre.mean(), jnp.sum(error**2) / known.sum()])
+
+  jacobian = jax.jacrev(losses)(model.params)['trunk']
+  rows = np.concatenate(
+    [np.asarray(x).reshape(2, -1) for x in jax.tree.leaves(jacobian)], 1
+  )
+  np.testing.assert_allclose(model.gramian(batch), rows @ rows.T, rtol=1e-4)
+
+
+def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
+  """K = 1, any combinator: the same parameters as a plain training loop."""
+  config = tiny.config()
+  config.tasks = 'genre'
+  tiny.run(config, tmp_path)
+  experiment = build.build(
+    settings_lib.from_config(config), loaded={'main': tiny.data()}
+  )
+  model = experiment.model
+  state = run.make_init(experiment)()
+  params, tx = state.params, optax.adam(1e-3)
+  opt_state = tx.init(params)
+
+  @jax.jit
+  def step(params, opt_state, batch):
+    def loss(params):
+      features, _ = model.features(
+        params, {}, batch, stream='main', train=True, key=None
+      )
+      outputs, _ = model.outputs(
+        params, {}, features, batch, tasks=('genre',), train=True, key=None
+      )
+      return optax.losses.softmax_cross_entropy_with_integer_labels(
+        outputs['genre'], batch['genre']
+      ).mean()
+
+    updates, opt_state = tx.update(jax.grad(loss)(params), opt_state)
+    return optax.apply_updates(params, updates), opt_state
+
+  batches = data.train_iterator(experiment.training_streams(), seed=0)
+  for _ in range(10):
+    params, opt_state = step(params, opt_state, next(batches)['main'])
+  store = checkpoints.Checkpoints(tmp_path / 'checkpoints')
+  found = store.restore_any().state['params']
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+    found,
+    params,
+  )
+
+
+def test_two_tasks_on_two_data_sets(tiny, tmp_path):
+  config = tiny.config()
+  config.tasks = 'genre,side'
+  config.targets.side = {'kind': 'regression', 'label': 'rating'}
+  config.targets.side.stream = 'other'
+  config.streams.other = mtl_jax.data_config(batch_size=4)
+  both = {'main': tiny.data(), 'other': tiny.data(seed=1, size=20)}
+  outcome = mtl_jax.run(config, tmp_path / 'all', data=both)
+  assert outcome.metrics['side']['loss'] > 0
+  config.training.sampling = 'temperature'
+  outcome = mtl_jax.run(config, tmp_path / 'drawn', data=both)
+  drawn = rows(tmp_path / 'drawn', 'gradients')
+  # One stream a step: never both gradients at once.
+  assert all(row['cosine/genre/side'] is None for row in drawn)
+
+
+def test_frozen_parameters_stay_and_groups_learn_slower(tiny, tmp_path):
+  def after(path, **optimizer):
+    config = tiny.config(steps=1)
+    config.optimizer.name = 'sgd'
+    config.optimizer.update(optimizer)
+    tiny.run(config, path)
+    store = checkpoints.Checkpoints(path / 'checkpoints')
+    start = run.make_init(
+      build.build(
+        settings_lib.from_config(config), loaded={'main': tiny.data()}
+      )
+    )()
+    final = store.restore_any().state['params']
+    return jax.tree.map(lambda x, y: np.asarray(x - y), final, start.params)
+
+  plain = after(tmp_path / 'plain')
+  frozen = after(tmp_path / 'frozen', frozen=('trunk/.*kernel',))
+  slow = after(tmp_path / 'slow', learning_rates=(('trunk/.*kernel', 0.1),))
+  layer = next(iter(plain['trunk']))
+  assert np.any(plain['trunk'][layer]['kernel'])
+  assert not np.any(frozen['trunk'][layer]['kernel'])
+  np.testing.assert_allclose(
+    slow['trunk'][layer]['kernel'],
+    0.1 * plain['trunk'][layer]['kernel'],
+    atol=1e-7,  # differences of float32 parameters near 1
+  )
+  np.testing.assert_array_equal(
+    slow['trunk'][layer]['bias'], plain['trunk'][layer]['bias']
+  )
+
+
+def test_init_from_takes_what_fits(finished, tiny, tmp_path, capsys):
+  path, outcome = finished
+  config = tiny.config(steps=1, init_from=str(path))
+  config.tasks = 'genre,like'
+  config.optimizer.learning_rate = 1e-12
+  tiny.run(config, tmp_path)
+  assert 'fresh are heads/like' in capsys.readouterr().out
+  old = workdir_lib.open_best(workdir_lib.Workdir(path)).state['params']
+  new = workdir_lib.open_best(workdir_lib.Workdir(tmp_path)).state['params']
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
+    new['trunk'],
+    old['trunk'],
+  )
+  config.model.trunk.widths = (9,)
+  config.tasks = 'like'
+  with pytest.raises(ValueError, match='same names and shapes'):
+    tiny.run(config, tmp_path / 'other')
+
+
+def test_bfloat16_keeps_parameters_and_gramian_in_float32(tiny, tmp_path):
+  config = tiny.config()
+  config.model.dtype = 'bfloat16'
+  tiny.run(config, tmp_path)
+  model = load(tiny, tmp_path)
+  assert {x.dtype for x in jax.tree.leaves(model.params)} == {
+    jnp.dtype('float32')
+  }
+  batch = model.batch('test', range(16))
+  features, _ = model.experiment.model.features(
+    model.params, {}, batch['main'], stream='main', train=False, key=None
+  )
+  assert features.dtype == jnp.bfloat16
+  gramian = model.gramian(batch)
+  assert gramian.dtype == jnp.float32 and np.isfinite(gramian).all()
+
+
+def test_dry_run_trains_nothing(tiny, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  loaded = tiny.data()
+  monkeypatch.setattr(build, 'load_data', lambda *unused_args: loaded)
+  dry_run.dry_run(settings_lib.from_config(tiny.config()))
+  printed = capsys.readouterr().out
+  assert 'Nothing was trained' in printed and 'trunk/' in printed
+  assert 'main/x' not in printed and 'main/inputs' in printed
+  assert not list(tmp_path.iterdir())
+
+
+def test_profile_is_written(tiny, tmp_path):
+  tiny.run(tiny.config(steps=22), tmp_path, profile=True)
+  assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+
+
+def test_one_damaged_checkpoint_costs_one_interval(tiny, tmp_path, caplog):
+  config = tiny.config(steps=8, checkpoint_every=2)
+  tiny.run(config, tmp_path)
+  before = trained_params(tmp_path)
+  newest = tmp_path / 'checkpoints' / '8'
+  for file in newest.rglob('*'):
+    if file.is_file():
+      file.write_bytes(b'')
+  with caplog.at_level(logging.WARNING):
+    tiny.run(config, tmp_path)
+  assert 'falling back' in caplog.text
+  jax.tree.map(np.testing.assert_array_equal, trained_params(tmp_path), before)
+
+
+def trained_params(path):
+  store = checkpoints.Checkpoints(path / 'checkpoints')
+  return jax.device_get(store.restore_any().state['params'])
