@@ -62,8 +62,8 @@ def db_mtl(
   checks.check_between('num_tasks', num_tasks, 1)
   checks.check_between('beta', beta, 0.0, 1 - 1e-9)
   checks.check_between('beta_power', beta_power, 0.0)
-  logs = task_transforms.log_losses()
   if isinstance(beta, (int, float)) and beta == 0:
+    logs = task_transforms.log_losses()
     return optax.chain(logs, base.combine_by(base.from_gramian(_to_largest)))
 
   def init(params):
@@ -72,8 +72,8 @@ def db_mtl(
 
   def update(updates, state, params=None, **extra):
     del params, extra
-    checks.check_tasks(base.expect_gradients(updates), num_tasks)
-    gradients, _ = logs.update(updates, optax.EmptyState())
+    gradients = task_transforms.of_logs(base.expect_gradients(updates))
+    checks.check_tasks(gradients, num_tasks)
     count = state.count + 1
     rows = gradients.jacobian()
     rate = 1 - beta / count**beta_power

@@ -1,6 +1,7 @@
 """ExcessMTL: more weight where there is more left to learn."""
 
 from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +74,8 @@ def _excess_risk(rows, squares, num_tasks):
     terms = g**2 / jnp.sqrt(s + 1e-7)
     return terms.reshape(num_tasks, -1).sum(-1)
 
-  return sum(jax.tree.leaves(jax.tree.map(leaf, rows, squares)))
+  parts = jax.tree.leaves(jax.tree.map(leaf, rows, squares))
+  return functools.reduce(jnp.add, parts, jnp.zeros(num_tasks))
 
 
 def excess_mtl(

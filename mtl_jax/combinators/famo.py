@@ -57,11 +57,9 @@ def famo_weights(
     fall = jnp.log(before) - jnp.log(after)
     z = state_lib.masked_softmax(state.logits, known)
     slope = z * (fall - jnp.sum(z * fall))
-    updates, opt_state = tx.update(slope, state.optimizer, state.logits)
-    learned = (state.logits + updates, opt_state)
-    return state_lib.keep_absent(
-      known, learned, (state.logits, state.optimizer)
-    )
+    learned = state_lib.descend(tx, slope, state.optimizer, state.logits)
+    old = (state.logits, state.optimizer)
+    return state_lib.keep_absent(known, learned, old)
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch

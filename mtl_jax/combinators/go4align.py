@@ -71,7 +71,7 @@ def cluster_means(
   # best[j]: the least cost of the first j numbers in the groups so far.
   def add_group(best, _):
     through = best[:, None] + costs  # [start, end]
-    return through.min(0), through.argmin(0)
+    return through.min(0), through.argmin(0).astype(jnp.int32)
 
   nothing = jnp.where(jnp.arange(num + 1) == 0, 0, jnp.inf).astype(x.dtype)
   _, starts = jax.lax.scan(add_group, nothing, length=num_groups)

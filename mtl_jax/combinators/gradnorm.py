@@ -73,13 +73,13 @@ def gradnorm_weights(
     goal = state_lib.masked_mean(w * norms, present) * rate**alpha
     slope = jnp.where(present, jnp.sign(w * norms - goal) * norms, 0)
 
-    updates, opt_state = tx.update(slope.astype(w.dtype), state.optimizer, w)
+    moved, opt_state = state_lib.descend(tx, slope, state.optimizer, w)
     # A weight must stay positive, to be able to come back.
-    learned = (jnp.maximum(w + updates, 1e-4), opt_state)
+    learned = (jnp.maximum(moved, 1e-4), opt_state)
     old = (state.weights, state.optimizer)
     learns = present & (initial == 'batch' or epoch > 0)
-    learned = state_lib.keep_absent(learns, learned, old)
-    return w, GradNormState(*learned, total, count)
+    new, opt_state = state_lib.keep_absent(learns, learned, old)
+    return w, GradNormState(new, opt_state, total, count)
 
   return base.Weighting(init, weights, heads='weighted')
 

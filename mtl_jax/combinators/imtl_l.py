@@ -36,8 +36,7 @@ def imtl_l_weights(
     s, present = state.log_scale, gradients.present
     w = jnp.exp(s)
     slope = jnp.where(present, w * gradients.losses - 1, 0)
-    updates, opt_state = tx.update(slope.astype(s.dtype), state.optimizer, s)
-    new = IMTLLState(s + updates, opt_state)
+    new = IMTLLState(*state_lib.descend(tx, slope, state.optimizer, s))
     return jnp.where(present, w, 0), state_lib.keep_absent(present, new, state)
 
   return base.Weighting(init, weights, heads='weighted')

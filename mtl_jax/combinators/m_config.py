@@ -9,6 +9,7 @@ import optax
 from mtl_jax.combinators import (
   base,
   checks,
+  equal_projections,
   gradients as gradients_lib,
   state as state_lib,
 )
@@ -98,7 +99,9 @@ def m_config(
     of_moments = gradients_lib.gradients_from_jacobian(
       moments, gradients.losses, present
     ).scale(unbiased)
-    d = of_moments.combine(_config_weights(of_moments.gramian(), present))
+    d = of_moments.combine(
+      equal_projections.solve_conflict_free(of_moments.gramian(), present)
+    )
     new = _second_moment(d, state, decay, decay_square)
     new = new._replace(moments=moments, turns=turns)
     unready = state._replace(moments=moments, turns=turns)
@@ -142,21 +145,3 @@ def _second_moment(d, state, decay, decay_square):
 
   square = jax.tree.map(leaf, state.square, moment, state.direction)
   return state._replace(count=count, direction=moment, square=square)
-
-
-def _config_weights(gramian, present):
-  """ConFIG's weights ``[K]`` from a Gramian.
-
-  The unit vectors' Gramian C gives y = C^+ 1, along which all unit vectors
-  have equal projections; the length is the sum of the projections.
-  """
-  norms = jnp.sqrt(jnp.maximum(jnp.diagonal(gramian), 0))
-  alive = present & (norms > 0)
-  inverse = jnp.where(alive, 1 / jnp.where(alive, norms, 1), 0)
-  cosines = gramian * jnp.outer(inverse, inverse)
-  ones = alive.astype(gramian.dtype)
-  y = inverse * (jnp.linalg.pinv(cosines, hermitian=True) @ ones)
-  products = gramian @ y  # <m_k, M^T y>
-  square = y @ products
-  length = jnp.where(alive, products, 0).sum()
-  return y * length / jnp.where(square > 0, square, 1)

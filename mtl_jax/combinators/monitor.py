@@ -153,8 +153,7 @@ def _monitor_weighting(inner, num_tasks, labels):
     if inner.labels is None:
       progress, square = measure(gramian, w)
     else:
-      progress = sum(p for p, _ in parts.values())
-      square = sum(s for _, s in parts.values())
+      progress, square = _total(parts.values(), num_tasks)
       w = {**state.measures.weights, **w}
     measures = measures_of(gramian, present, progress, square, w)
     groups = dict(state.groups)
@@ -178,9 +177,7 @@ def _monitor_transform(inner, num_tasks):
   def update(updates, state, params=None, **extra):
     gradients = base.expect_gradients(updates)
     checks.check_tasks(gradients, num_tasks)
-    direction, inner_state = inner.update(
-      gradients, state.inner, params, **extra
-    )
+    direction, inner_state = inner.update(updates, state.inner, params, **extra)
     seen = gradients.copy()
     rows = seen.jacobian()
 
@@ -191,14 +188,21 @@ def _monitor_transform(inner, num_tasks):
 
     pairs = jax.tree.map(products, rows, direction, is_leaf=state_lib.is_masked)
     pairs = jax.tree.leaves(pairs, is_leaf=lambda x: isinstance(x, tuple))
-    progress = sum(p for p, _ in pairs)
-    square = sum(s for _, s in pairs)
+    progress, square = _total(pairs, num_tasks)
     measures = measures_of(
       seen.gramian(), gradients.present, progress, square, None
     )
     return direction, _like(MonitorState(inner_state, measures, {}), state)
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _total(pairs, num_tasks):
+  """The sums of pairs ``([K], scalar)``."""
+  total = (jnp.zeros(num_tasks), jnp.zeros(()))
+  for pair in pairs:
+    total = jax.tree.map(jnp.add, total, pair)
+  return total
 
 
 def measures_of(

@@ -32,6 +32,21 @@ def keep_absent(present: jax.Array, new: Any, old: Any) -> Any:
   return jax.tree.map(leaf, new, old)
 
 
+def descend(
+  optimizer: optax.GradientTransformation, slope: Any, state: Any, values: Any
+) -> tuple[Any, Any]:
+  """One step of an inner optimizer: new values and its new state.
+
+  Args:
+    optimizer: any Optax transform.
+    slope: gradient with respect to the values, ``[K]``.
+    state: of the optimizer.
+    values: ``[K]``.
+  """
+  updates, state = optimizer.update(slope.astype(values.dtype), state, values)
+  return values + updates, state
+
+
 def masked_mean(values: jax.Array, present: jax.Array) -> jax.Array:
   """The mean of ``values`` ``[K]`` over the tasks that are present."""
   return jnp.where(present, values, 0).sum() / jnp.maximum(present.sum(), 1)

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import (
+  base,
+  checks,
+  gradients as gradients_lib,
+  state as state_lib,
+)
 
 
 def log_losses(
@@ -32,16 +37,21 @@ def log_losses(
   """
   checks.check_between('epsilon', epsilon, 0.0)
 
-  def update(updates, state, params=None, **extra):
+  def update(updates, state, params=None, **extra) -> tuple[Any, Any]:
     del params, extra
-    gradients = base.expect_gradients(updates)
-    present = gradients.present
-    shifted = jnp.where(present, gradients.losses + epsilon, 1)
-    scaled = gradients.scale(1 / shifted)
-    scaled.losses = jnp.log(shifted)
-    return scaled, state
+    return of_logs(base.expect_gradients(updates), epsilon), state
 
   return optax.GradientTransformationExtraArgs(_no_state, update)
+
+
+def of_logs(
+  gradients: gradients_lib.TaskGradients, epsilon: float = 1e-8
+) -> gradients_lib.TaskGradients:
+  """The task gradients of ``log (L_k + epsilon)``."""
+  shifted = jnp.where(gradients.present, gradients.losses + epsilon, 1)
+  scaled = gradients.scale(1 / shifted)
+  scaled.losses = jnp.log(shifted)
+  return scaled
 
 
 def clip_per_task(max_norm: float) -> optax.GradientTransformationExtraArgs:
@@ -130,7 +140,7 @@ def per_task_momentum(
     moments = state_lib.zero_rows(params, num_tasks, shared)
     return PerTaskMomentumState(moments, jnp.zeros(num_tasks, jnp.int32))
 
-  def update(updates, state, params=None, **extra):
+  def update(updates, state, params=None, **extra) -> tuple[Any, Any]:
     del params, extra
     gradients = base.expect_gradients(updates)
     checks.check_tasks(gradients, num_tasks)

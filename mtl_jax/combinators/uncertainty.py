@@ -52,8 +52,7 @@ def uncertainty_weights(
     # An absent task says nothing about its noise.
     present = gradients.present
     slope = jnp.where(present, 0.5 - w * gradients.losses, 0.0)
-    updates, opt_state = tx.update(slope.astype(s.dtype), state.optimizer, s)
-    new = UncertaintyState(s + updates, opt_state)
+    new = UncertaintyState(*state_lib.descend(tx, slope, state.optimizer, s))
     return w, state_lib.keep_absent(present, new, state)
 
   return base.Weighting(init_fn, weights, heads='weighted')

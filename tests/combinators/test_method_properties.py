@@ -1,5 +1,7 @@
 """What every method of the table promises; see method_cases.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import method_cases
@@ -11,156 +13,154 @@ from mtl_jax import combinators
 
 STEPS, TASKS = 3, 4
 CASES = method_cases.CASES
+EVERYONE = np.ones((STEPS, TASKS), bool)
+# Task 2 has no label at the second step.
+GAP = EVERYONE.copy()
+GAP[1, 2] = False
 
 
 def close(a, b, tolerance=1e-5):
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(
-      np.asarray(x, np.float64),
-      np.asarray(y, np.float64),
-      rtol=tolerance,
-      atol=tolerance,
-    ),
-    a,
-    b,
-  )
+  def compare(x, y):
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+  jax.tree.map(compare, a, b)
 
 
 def per_task_leaves(state):
   return [x for x in jax.tree.leaves(state) if x.shape[:1] == (TASKS,)]
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_properties(name):
-  case = CASES[name]
-  tx = case.make(TASKS)
-  step = method_cases.make_step(tx)
-  jitted = jax.jit(step)
-  init = tx.init(method_cases.PARAMS)
-  jacobians, losses = method_cases.draw(TASKS, STEPS)
-  everyone = np.ones((STEPS, TASKS), bool)
-  directions, states = method_cases.run(
-    jitted, init, jacobians, losses, everyone
-  )
+class Method:
+  """A method of the table at K = 4, and its one compiled program."""
 
-  # The direction looks like the parameters, whatever the state does.
-  for p, d in zip(
-    jax.tree.leaves(method_cases.PARAMS),
-    jax.tree.leaves(directions[-1]),
-    strict=True,
-  ):
-    assert (p.shape, p.dtype) == (d.shape, d.dtype)
+  def __init__(self, name):
+    self.name, self.case = name, CASES[name]
+    self.tx = self.case.make(TASKS)
+    self.init = self.tx.init(method_cases.PARAMS)
+    self.step = method_cases.make_step(self.tx)
+    self.jitted = jax.jit(self.step)
+    self.data = method_cases.draw(TASKS, STEPS)
+
+  def run(self, present, data=None):
+    return method_cases.run(
+      self.jitted, self.init, *(data or self.data), present
+    )
+
+  @functools.cached_property
+  def with_gap(self):
+    return self.run(GAP)
+
+
+@pytest.fixture(name='method', scope='module', params=CASES)
+def make_method(request):
+  return Method(request.param)
+
+
+def test_a_direction_looks_like_the_parameters(method):
+  directions, _ = method.with_gap
+  jacobians, _ = method.data
+  for name, d in directions[-1].items():
+    assert d.shape == method_cases.PARAMS[name].shape
+    assert d.dtype == jacobians[name].dtype
     assert np.isfinite(d).all()
 
-  # An absent task keeps its state. FAMO learns from a batch one step later,
-  # and its record of the last batch is not the task's.
-  some = everyone.copy()
-  some[1, 2] = False
-  _, with_gap = method_cases.run(jitted, init, jacobians, losses, some)
-  before, after = (
-    optax.tree.set(s, losses=jnp.zeros(TASKS), losses_after=jnp.zeros(TASKS))
-    if name == 'famo'
-    else s
-    for s in (with_gap[1:] if name == 'famo' else with_gap[:2])
-  )
-  for old, new in zip(
-    per_task_leaves(before), per_task_leaves(after), strict=True
-  ):
+
+def test_an_absent_task_keeps_its_state(method):
+  _, states = method.with_gap
+  before, after = states[:2]
+  if method.name == 'famo':
+    # It learns from a batch one step later, and its record of the last batch
+    # is not the task's.
+    before, after = (
+      optax.tree.set(s, losses=jnp.zeros(1), losses_after=jnp.zeros(1))
+      for s in states[1:]
+    )
+  leaves = zip(per_task_leaves(before), per_task_leaves(after), strict=True)
+  for old, new in leaves:
     np.testing.assert_array_equal(old[2], new[2])
 
-  # Tasks have no order.
-  if case.equivariant:
-    order = np.array([2, 0, 3, 1])
-    permuted, permuted_states = method_cases.run(
-      jitted,
-      init,
-      {k: v[:, order] for k, v in jacobians.items()},
-      losses[:, order],
-      some[:, order],
-    )
-    close(permuted, method_cases.run(jitted, init, jacobians, losses, some)[0])
-    for a, b in zip(
-      per_task_leaves(permuted_states[-1]),
-      per_task_leaves(with_gap[-1]),
-      strict=True,
-    ):
-      close(a, np.asarray(b)[order])
 
-  # The scale behaves as declared.
-  if case.power is not None:
-    (larger, *_), _ = method_cases.run(
-      jitted, init, {k: 4 * v for k, v in jacobians.items()}, 4 * losses, some
-    )
-    close(larger, jax.tree.map(lambda d: 4**case.power * d, directions[0]))
+def test_tasks_have_no_order(method):
+  if not method.case.equivariant:
+    pytest.skip('declared in the table')
+  order = np.array([2, 0, 3, 1])
+  jacobians, losses = method.data
+  permuted = {k: v[:, order] for k, v in jacobians.items()}
+  directions, states = method.run(GAP[:, order], (permuted, losses[:, order]))
+  close(directions, method.with_gap[0])
+  a, b = (per_task_leaves(s[-1]) for s in (states, method.with_gap[1]))
+  for x, y in zip(a, b, strict=True):
+    close(x, np.asarray(y)[order])
 
-  # All that ran on one compiled program: no state changed its type.
-  assert jitted._cache_size() == 1
 
-  # Two members side by side are two runs; the step number is not batched.
-  others = method_cases.draw(TASKS, 1, seed=1)
-  pair = [
-    (
-      states[0],
-      {k: v[1] for k, v in jacobians.items()},
-      losses[1],
-      everyone[1],
-      jax.random.key(5),
-    ),
-    (
-      init,
-      {k: v[0] for k, v in others[0].items()},
-      others[1][0],
-      some[1],
-      jax.random.key(6),
-    ),
-  ]
-  batch = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(i) for i in x]), *pair)
-  now = (jnp.int32(1), jnp.int32(1))
-  together = jax.jit(jax.vmap(step, in_axes=(0, 0, 0, 0, 0, None, None)))(
-    *batch, *now
+def test_the_scale_is_as_declared(method):
+  if method.case.power is None:
+    pytest.skip('declared in the table')
+  jacobians, losses = method.data
+  larger = ({k: 4 * v for k, v in jacobians.items()}, 4 * losses)
+  (direction, *_), _ = method.run(GAP, larger)
+  factor = 4**method.case.power
+  close(direction, jax.tree.map(lambda d: factor * d, method.with_gap[0][0]))
+
+
+def test_a_batch_without_labels_gives_no_direction(method):
+  nobody_first = EVERYONE.copy()
+  nobody_first[0] = False
+  directions, states = method.run(nobody_first)
+  close(directions[0], jax.tree.map(jnp.zeros_like, directions[0]))
+  assert not any(np.isnan(x).any() for x in jax.tree.leaves(states))
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(directions))
+
+
+def test_an_absent_task_has_no_influence(method):
+  if not method.case.smaller:
+    pytest.skip('declared in the table')
+  rest = np.array([0, 1, 3])
+  present = EVERYONE.copy()
+  present[:, 2] = False
+  jacobians, losses = method.data
+  smaller = method.case.make(len(rest))
+  directions, _ = method_cases.run(
+    jax.jit(method_cases.make_step(smaller)),
+    smaller.init(method_cases.PARAMS),
+    {k: v[:, rest] for k, v in jacobians.items()},
+    losses[:, rest],
+    present[:, rest],
   )
-  for i, member in enumerate(pair):
-    alone = jitted(*jax.tree.map(jnp.asarray, member), *now)
+  close(directions, method.run(present)[0])
+
+
+def test_two_members_side_by_side_are_two_runs(method):
+  jacobians, losses = method.data
+  members = [
+    (
+      state,
+      {k: jnp.asarray(v[t]) for k, v in jacobians.items()},
+      jnp.asarray(losses[t]),
+      jnp.asarray(GAP[t]),
+      jax.random.key(t),
+    )
+    for t, state in [(1, method.with_gap[1][0]), (2, method.init)]
+  ]
+  # The number of the step is not batched.
+  now = (jnp.int32(1), jnp.int32(1))
+  over_members = jax.vmap(method.step, in_axes=(0, 0, 0, 0, 0, None, None))
+  batch = jax.tree.map(lambda *x: jnp.stack(x), *members)
+  together = jax.jit(over_members)(*batch, *now)
+  for i, member in enumerate(members):
+    alone = method.jitted(*member, *now)
     close(jax.tree.map(lambda x, i=i: x[i], together), alone)
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_eager_is_jit(name):
-  tx = CASES[name].make(TASKS)
-  step = method_cases.make_step(tx)
-  init = tx.init(method_cases.PARAMS)
-  data = method_cases.draw(TASKS, 1)
-  present = np.array([[True, True, False, True]])
-  eager = method_cases.run(step, init, *data, present)
-  compiled = method_cases.run(jax.jit(step), init, *data, present)
-  close(eager, compiled)
+def test_no_step_compiles_again(method):
+  # After all that ran on it: no state changes its type from step to step.
+  method.run(EVERYONE)
+  assert method.jitted._cache_size() == 1
 
 
-@pytest.mark.parametrize('name', [n for n in CASES if CASES[n].smaller])
-def test_an_absent_task_has_no_influence(name):
-  case = CASES[name]
-  jacobians, losses = method_cases.draw(TASKS, STEPS)
-  rest = [0, 1, 3]
-  present = np.ones((STEPS, TASKS), bool)
-  present[:, 2] = False
-  results = []
-  for tasks in (range(TASKS), rest):
-    tx = case.make(len(tasks))
-    directions, _ = method_cases.run(
-      jax.jit(method_cases.make_step(tx)),
-      tx.init(method_cases.PARAMS),
-      {k: v[:, list(tasks)] for k, v in jacobians.items()},
-      losses[:, list(tasks)],
-      present[:, list(tasks)],
-    )
-    results.append(directions)
-  close(*results)
-
-
-@pytest.mark.parametrize('name', CASES)
-def test_one_task(name):
-  case = CASES[name]
-  tx = case.make(1)
+def test_one_task(method):
+  tx = method.case.make(1)
   jacobians, losses = method_cases.draw(1, 1)
   (direction,), _ = method_cases.run(
     jax.jit(method_cases.make_step(tx)),
@@ -170,30 +170,30 @@ def test_one_task(name):
     np.ones((1, 1), bool),
   )
   g = method_cases.flat(jacobians)[0, 0]
-  expected = case.single(np.float64(losses[0, 0]), g)
+  expected = method.case.single(np.float64(losses[0, 0]), g)
   np.testing.assert_allclose(
     method_cases.flat(direction), expected, rtol=1e-4, atol=1e-6
   )
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_a_batch_without_labels_gives_no_direction(name):
-  tx = CASES[name].make(3)
-  jacobians, losses = method_cases.draw(3, 2)
-  directions, states = method_cases.run(
-    jax.jit(method_cases.make_step(tx)),
-    tx.init(method_cases.PARAMS),
-    jacobians,
-    losses,
-    np.array([[False] * 3, [True] * 3]),
-  )
-  close(directions[0], jax.tree.map(jnp.zeros_like, directions[0]))
-  assert not any(np.isnan(x).any() for x in jax.tree.leaves(states))
-  assert all(np.isfinite(x).all() for x in jax.tree.leaves(directions[1]))
+# Compiling operation by operation is slow: these few stand for all, and CI
+# runs the others.
+QUICK = ('weighted_sum', 'dwa', 'famo', 'db_mtl')
+
+
+@pytest.mark.parametrize(
+  'name',
+  [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES],
+)
+def test_eager_is_jit(name):
+  method = Method(name)
+  jacobians, losses = method.data
+  first = ({k: v[:1] for k, v in jacobians.items()}, losses[:1])
+  eager = method_cases.run(method.step, method.init, *first, GAP[1:2])
+  close(eager, method.run(GAP[1:2], first))
 
 
 STATEFUL = {
-  'uncertainty': None,
   'log_stch': combinators.log_stch,
   'dwa': combinators.dwa,
   'imtl_l': combinators.imtl_l,
@@ -209,7 +209,7 @@ STATEFUL = {
 }
 
 
-@pytest.mark.parametrize('name', [n for n in STATEFUL if STATEFUL[n]])
+@pytest.mark.parametrize('name', STATEFUL)
 def test_a_wrong_number_of_tasks(name):
   tx = STATEFUL[name](3)
   gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
