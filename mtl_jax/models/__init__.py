@@ -2,19 +2,23 @@
 
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
+from mtl_jax.models.inputs import InputEncoder
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
 from mtl_jax.models.sharing import hard_sharing
-from mtl_jax.models.trunks import LSTM, MLP, TRUNKS, CNNText
+from mtl_jax.models.trunks import LSTM, MLP, TRUNKS, CNNText, LeNet, ResNet
 
 __all__ = [
   'CNNText',
   'HEADS',
+  'InputEncoder',
   'LSTM',
+  'LeNet',
   'LinearHead',
   'MLP',
   'MLPHead',
   'MultiTaskModel',
   'ParameterRow',
+  'ResNet',
   'TRUNKS',
   'hard_sharing',
   'parameter_table',

@@ -65,10 +65,24 @@ def read_array(owner: Any, field: str, batch: Mapping[str, Any]) -> Array:
   return batch[name]
 
 
+def read_image(owner: Any, field: str, batch: Mapping[str, Any]) -> Array:
+  """Images ``[B, H, W, C]`` as floats; whole numbers are divided by 255."""
+  x = read_array(owner, field, batch)
+  if x.ndim == 3:
+    x = x[..., None]
+  if x.ndim != 4:
+    raise ValueError(
+      f'{type(owner).__name__}: expected images [B, H, W] or [B, H, W, C], '
+      f'found an array of shape {x.shape}; reshape it in the data pipeline.'
+    )
+  scale = 255 if jnp.issubdtype(x.dtype, jnp.integer) else 1
+  return x.astype(compute_dtype(owner.dtype, x)) / scale
+
+
 def compute_dtype(dtype: Any, *arrays: Array) -> Any:
   """The dtype to compute in: the one asked for, or what the arrays promote to.
 
-  Integers count as float32.
+  Whole numbers and booleans count as float32.
 
   Example:
     >>> compute_dtype(None, jnp.ones(2, jnp.int32))

@@ -1,30 +1,166 @@
-"""The recurrence of a long short-term memory, over a whole sequence."""
+"""The recurrence of a long short-term memory, with a gradient of its own.
+
+With ``a_t = [x_t, 1, h_{t-1}]`` and ``W`` the stacked weights and biases,
+
+    (i, f, o, g) = a_t W      s = sigmoid
+    c_t = s(f) c_{t-1} + s(i) tanh(g)
+    h_t = s(o) tanh(c_t)
+
+Automatic differentiation of this scan keeps every gate of every step, and the
+writing costs more than the arithmetic. Here only ``a_t`` and ``c_{t-1}`` are
+kept; the backward scan computes the gates again, and sums the weights'
+gradient step by step while the factors are in cache.
+"""
+
+import functools
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 
+from mtl_jax.models import manual_axes
 
-def _cell(h, c, x, kernel, bias):
-  gates = jnp.concatenate([x, h], axis=-1) @ kernel + bias  # [B, 4 H]
-  i, f, g, o = jnp.split(gates, 4, axis=-1)
-  c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-  return jax.nn.sigmoid(o) * jnp.tanh(c), c
+Array = jax.Array
 
 
-def lstm_scan(x, mask, kernel, bias, *, reverse=False):
-  """All states ``[B, T, H]`` and the last ``[B, H]``; masked steps hold."""
+def lstm_scan(
+  x: Array,
+  mask: Array | None,
+  input_kernel: Array,
+  recurrent_kernel: Array,
+  bias: Array,
+  *,
+  sequence: bool = False,
+  fast: bool = True,
+) -> Array:
+  """Runs the recurrence; a masked step keeps the state.
+
+  Args:
+    x: inputs ``[B, T, D]``, in the dtype to compute in. Sums, gates and the
+      cell are in float32 where that is more.
+    mask: ``[B, T]``, 1 = real step; None if all are.
+    input_kernel: ``[D, 4 H]``; gates in the order input, forget, output, cell.
+    recurrent_kernel: ``[H, 4 H]``.
+    bias: ``[4 H]``.
+    sequence: whether to return all states, and not only the last.
+    fast: whether to use the gradient written here. It has no forward mode
+      (``jax.jvp`` of this function; ``jvp`` of its gradient is fine): False
+      leaves all derivatives to JAX.
+
+  Returns:
+    The last state ``[B, H]``, or all states ``[B, T, H]``.
+
+  References:
+    Hochreiter and Schmidhuber, Long short-term memory, Neural Computation
+    1997.
+  """
+  kernel = jnp.concatenate([input_kernel, bias[None], recurrent_kernel])
+  one = jnp.ones(x.shape[:2] + (1,), x.dtype)
+  inputs = jnp.swapaxes(jnp.concatenate([x, one], axis=-1), 0, 1)  # [T, B, ·]
+  keep = None if mask is None else mask.astype(bool).T[..., None]  # [T, B, 1]
+  inputs, kernel = manual_axes.vary_together(inputs, kernel)
+  if fast:
+    states = _fast_scan(sequence, inputs, keep, kernel)
+  else:
+    states, _ = _scan(sequence, False, inputs, keep, kernel)
+  return jnp.swapaxes(states, 0, 1) if sequence else states
+
+
+def _wide(dtype):
+  """The dtype of sums and of the cell: float32 at least."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def _dot(a, b):
+  return jnp.matmul(a, b, preferred_element_type=_wide(a.dtype))
+
+
+def _gates(a, kernel):
+  """Input, forget, output and cell gates, each ``[B, H]``."""
   units = kernel.shape[1] // 4
-  # Made from the input, so that it varies over the same mapped axes: shard_map
-  # rejects a scan whose carry starts constant and becomes varying.
-  zero = jnp.zeros((x.shape[0], units), x.dtype) + 0 * x[:, 0, :1]
+  z = _dot(a, kernel)  # [B, 4 H]
+  ifo = jax.nn.sigmoid(z[:, : 3 * units])
+  i, f, o = jnp.split(ifo, 3, axis=-1)
+  return i, f, o, jnp.tanh(z[:, 3 * units :])
 
-  def step(carry, inputs):
-    x, keep = inputs
-    new = _cell(*carry, x, kernel, bias)
-    carry = jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, carry)
-    return carry, carry[0]
 
-  keep = mask.astype(bool).T[..., None]  # [T, B, 1]
-  xs = (jnp.swapaxes(x, 0, 1), keep)
-  (h, _), hs = jax.lax.scan(step, (zero, zero), xs, reverse=reverse)
-  return jnp.swapaxes(hs, 0, 1), h
+def _scan(sequence, save, inputs, keep, kernel):
+  """Last state or all, and what the backward pass needs, if it is to come."""
+  kernel = kernel.astype(inputs.dtype)
+  units = kernel.shape[1] // 4
+  shape = (inputs.shape[1], units)
+  h = jnp.zeros(shape, inputs.dtype)
+  c = jnp.zeros(shape, _wide(inputs.dtype))
+  h, c, _ = manual_axes.vary_together(h, c, inputs)
+
+  def step(carry, xs):
+    h, c = carry
+    x, keep = xs
+    a = jnp.concatenate([x, h], axis=-1)
+    i, f, o, g = _gates(a, kernel)
+    new_c = f * c + i * g
+    new_h = (o * jnp.tanh(new_c)).astype(h.dtype)
+    if keep is not None:
+      new_h = jnp.where(keep, new_h, h)
+      new_c = jnp.where(keep, new_c, c)
+    saved = (a, c) if save else None
+    return (new_h, new_c), (new_h if sequence else None, saved)
+
+  (h, _), (states, saved) = lax.scan(step, (h, c), (inputs, keep))
+  return (states if sequence else h), saved
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fast_scan(sequence, inputs, keep, kernel):
+  return _scan(sequence, False, inputs, keep, kernel)[0]
+
+
+def _forward(sequence, inputs, keep, kernel):
+  states, saved = _scan(sequence, True, inputs, keep, kernel)
+  return states, (saved, keep, kernel)
+
+
+def _backward(sequence, residuals, cotangent):
+  (inputs, cells), keep, kernel = residuals  # [T, B, D+1+H], [T, B, H]
+  weights = kernel.astype(inputs.dtype)
+  units = kernel.shape[1] // 4
+  wide = _wide(inputs.dtype)
+  zero = jnp.zeros(cells.shape[1:], wide)
+  last = zero if sequence else cotangent.astype(wide)
+  total = jnp.zeros(kernel.shape, jnp.promote_types(wide, kernel.dtype))
+  last, zero, total, _ = manual_axes.vary_together(last, zero, total, cells)
+
+  def step(carry, xs):
+    dh, dc, total = carry
+    a, c, keep, ct = xs
+    dh = dh if ct is None else dh + ct
+    held = (dh, dc)
+    if keep is not None:
+      dh, dc = (jnp.where(keep, d, 0) for d in held)
+    i, f, o, g = _gates(a, weights)
+    tanh_c = jnp.tanh(f * c + i * g)
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    dz = jnp.concatenate(
+      [
+        dc * g * i * (1 - i),
+        dc * c * f * (1 - f),
+        dh * tanh_c * o * (1 - o),
+        dc * i * (1 - g * g),
+      ],
+      axis=-1,
+    ).astype(a.dtype)
+    dh = _dot(dz, weights[-units:].T)
+    dc = dc * f
+    if keep is not None:
+      dh = jnp.where(keep, dh, held[0])
+      dc = jnp.where(keep, dc, held[1])
+    dx = _dot(dz, weights[:-units].T).astype(a.dtype)
+    return (dh, dc, total + _dot(a.T, dz)), dx
+
+  xs = (inputs, cells, keep, cotangent if sequence else None)
+  carry = (last, zero, total)
+  (_, _, total), dx = lax.scan(step, carry, xs, reverse=True)
+  return dx, None, total.astype(kernel.dtype)
+
+
+_fast_scan.defvjp(_forward, _backward)

@@ -10,10 +10,10 @@ def test_first_slice():
   model = models.hard_sharing(models.MLP(), heads)
   params, state = model.init(jax.random.key(0), {'main': batch})
   features, state = model.features(
-      params, state, batch, stream='main', train=False, key=None
+    params, state, batch, stream='main', train=False, key=None
   )
   outputs, state = model.outputs(
-      params, state, features, batch, tasks=('b',), train=False, key=None
+    params, state, features, batch, tasks=('b',), train=False, key=None
   )
   assert jax.tree.map(jnp.shape, outputs) == {'b': (4, 1)}
   assert state == {}

@@ -6,9 +6,17 @@ hyperparameters.
 """
 
 from mtl_jax.models.trunks.cnn_text import CNNText
+from mtl_jax.models.trunks.lenet import LeNet
 from mtl_jax.models.trunks.lstm import LSTM
 from mtl_jax.models.trunks.mlp import MLP
+from mtl_jax.models.trunks.resnet import ResNet
 
-TRUNKS = {'cnn_text': CNNText, 'lstm': LSTM, 'mlp': MLP}
+TRUNKS = {
+  'cnn_text': CNNText,
+  'lenet': LeNet,
+  'lstm': LSTM,
+  'mlp': MLP,
+  'resnet': ResNet,
+}
 
-__all__ = ['CNNText', 'LSTM', 'MLP', 'TRUNKS']
+__all__ = ['CNNText', 'LSTM', 'LeNet', 'MLP', 'ResNet', 'TRUNKS']

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers
+from mtl_jax.models import convolution, layers
 
 
 class CNNText(nn.Module):
@@ -60,7 +60,13 @@ class CNNText(nn.Module):
     x = jnp.where(mask[..., None], x, 0)  # [B, T, D]
     pooled = []
     for width in self.widths:
-      z = nn.Conv(self.filters, (width,), dtype=self.dtype)(x)
+      z = nn.Conv(
+        self.filters,
+        (width,),
+        conv_general_dilated=convolution.patch_conv,
+        dtype=self.dtype,
+      )(x)
+      # The order does not matter to the result; pooled first, relu is cheaper.
       pooled.append(nn.relu(layers.masked_max(z, mask)))
     features = jnp.concatenate(pooled, axis=-1)
     return nn.Dropout(self.dropout, deterministic=not train)(features)

@@ -12,6 +12,47 @@ from mtl_jax.models import layers, lstm_scan
 POOLS = ('last', 'mean', 'max', 'none')
 
 
+def _orthogonal_gates(key, shape, dtype=jnp.float32):
+  """An orthogonal matrix a gate, side by side: ``[H, 4 H]``."""
+  units = shape[0]
+  init = nn.initializers.orthogonal()
+  keys = jax.random.split(key, 4)
+  gates = [init(key, (units, units), dtype) for key in keys]
+  return jnp.concatenate(gates, axis=1)
+
+
+class _Direction(nn.Module):
+  """One layer read one way."""
+
+  features: int
+  forget_bias: float
+  fast: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, mask, *, backward, sequence):
+    units = self.features
+
+    def bias_init(key, shape):
+      del key  # Only the forget gate starts open, the others at zero.
+      return jnp.zeros(shape).at[units : 2 * units].set(self.forget_bias)
+
+    lecun = nn.initializers.lecun_normal()
+    kernels = (
+      self.param('input_kernel', lecun, (x.shape[-1], 4 * units)),
+      self.param('recurrent_kernel', _orthogonal_gates, (units, 4 * units)),
+      self.param('bias', bias_init, (4 * units,)),
+    )
+    x = x.astype(layers.compute_dtype(self.dtype, x, *kernels))
+    if backward:
+      x = x[:, ::-1]
+      mask = None if mask is None else mask[:, ::-1]
+    states = lstm_scan.lstm_scan(
+      x, mask, *kernels, sequence=sequence, fast=self.fast
+    )
+    return states[:, ::-1] if sequence and backward else states
+
+
 class LSTM(nn.Module):
   """Layers of LSTM; a masked step keeps the state, so either side may pad.
 
@@ -20,17 +61,20 @@ class LSTM(nn.Module):
     num_layers: layers, one on top of the other.
     bidirectional: also read from the end; features are concatenated.
     pool: 'last' state, masked 'mean' or 'max' over time, or 'none' for all
-      states ``[B, T, F]``.
+      states ``[B, T, F]``, in which a masked step repeats the state before it.
     dropout: share of units dropped between layers and of the features, in
       training, [0, 1).
+    forget_bias: initial bias of the forget gate.
     inputs: name in the batch of what is read, ``[B, T, D]``.
     mask: name in the batch of a mask ``[B, T]``, 1 = real step; None means
       that nothing is padded.
+    fast: use the gradient of `lstm_scan`, which has no forward mode.
     dtype: dtype of the computation; parameters are float32 in any case.
 
   References:
     Hochreiter and Schmidhuber, Long short-term memory, Neural Computation
-    1997.
+    1997. Jozefowicz et al., An empirical exploration of recurrent network
+    architectures, ICML 2015 (forget bias of 1).
   """
 
   features: int = 64
@@ -38,8 +82,10 @@ class LSTM(nn.Module):
   bidirectional: bool = False
   pool: str = 'last'
   dropout: float = 0.0
+  forget_bias: float = 1.0
   inputs: str = 'inputs'
   mask: str | None = None
+  fast: bool = True
   dtype: Any = None
 
   def __post_init__(self):
@@ -56,43 +102,30 @@ class LSTM(nn.Module):
     mask = None
     if self.mask is not None:
       mask = layers.read_array(self, 'mask', batch).astype(bool)
+      # What stands in padding must not matter, not even a NaN.
       x = jnp.where(mask[..., None], x, 0)
-    else:
-      mask = jnp.ones(x.shape[:2], bool)
     drop = nn.Dropout(self.dropout, deterministic=not train)
-    last = None
-    for layer in range(self.num_layers):
-      x = drop(x) if layer else x
-      x, last = self._layer(layer, x, mask)
-    pooled = {
-      'last': lambda: last,
-      'mean': lambda: layers.masked_mean(x, mask),
-      'max': lambda: layers.masked_max(x, mask),
-      'none': lambda: x,
-    }
-    return drop(pooled[self.pool]())
+    top = self.num_layers - 1
+    for index in range(self.num_layers):
+      x = drop(x) if index else x
+      x = self._layer(index, x, mask, index < top or self.pool != 'last')
+    if self.pool == 'mean':
+      x = layers.masked_mean(x, mask)
+    elif self.pool == 'max':
+      x = layers.masked_max(x, mask)
+    return drop(x)
 
-  def _layer(self, layer, x, mask):
-    directions = ('forward', 'backward') if self.bidirectional else ('forward',)
-    states, lasts = [], []
-    for direction in directions:
-      prefix = f'{direction}_{layer}'
-      size = x.shape[-1] + self.features
-      kernel = self.param(
-        f'{prefix}_kernel',
-        nn.initializers.lecun_normal(),
-        (size, 4 * self.features),
+  def _layer(self, index, x, mask, sequence):
+    names = ('forward', 'backward')[: 1 + self.bidirectional]
+    directions = []
+    for name in names:
+      module = _Direction(
+        self.features,
+        self.forget_bias,
+        self.fast,
+        self.dtype,
+        name=f'{name}_{index}',
       )
-      bias = self.param(
-        f'{prefix}_bias', nn.initializers.zeros, (4 * self.features,)
-      )
-      hs, h = lstm_scan.lstm_scan(
-        x,
-        mask,
-        kernel.astype(x.dtype),
-        bias.astype(x.dtype),
-        reverse=direction == 'backward',
-      )
-      states.append(hs)
-      lasts.append(h)
-    return jnp.concatenate(states, -1), jnp.concatenate(lasts, -1)
+      backward = name == 'backward'
+      directions.append(module(x, mask, backward=backward, sequence=sequence))
+    return jnp.concatenate(directions, axis=-1)

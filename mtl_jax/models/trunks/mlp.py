@@ -6,7 +6,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 
-from mtl_jax.models import layers
+from mtl_jax.models import layers, normalization
 
 
 class MLP(nn.Module):
@@ -49,6 +49,14 @@ class MLP(nn.Module):
     x = x.reshape(x.shape[0], -1)
     for width in self.widths:
       x = nn.Dense(width, dtype=self.dtype)(x)
+      x = normalization.normalize(
+        self.norm,
+        x,
+        batch,
+        train=train,
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+      )
       x = layers.ACTIVATIONS[self.activation](x)
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return x

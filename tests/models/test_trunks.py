@@ -1,0 +1,240 @@
+"""Properties that every trunk of the table has."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtl_jax import models
+
+B, T = 4, 6
+
+# Small settings, and others worth the same test, by name of the trunk.
+CASES = {
+  'cnn_text': ('cnn_text', {'vocab_size': 11, 'embed_dim': 5, 'filters': 4}),
+  'cnn_text widths': (
+    'cnn_text',
+    {'vocab_size': 11, 'embed_dim': 3, 'filters': 4, 'widths': (2, 9)},
+  ),
+  'lenet': ('lenet', {'channels': (2, 3), 'window': 3, 'features': 5}),
+  'lenet patches': ('lenet', {'channels': (2,), 'patches': True}),
+  'lstm': ('lstm', {'features': 5, 'mask': 'mask'}),
+  'lstm deep': (
+    'lstm',
+    {
+      'features': 3,
+      'mask': 'mask',
+      'num_layers': 2,
+      'bidirectional': True,
+      'pool': 'mean',
+    },
+  ),
+  'lstm max': (
+    'lstm',
+    {'features': 3, 'mask': 'mask', 'pool': 'max', 'fast': False},
+  ),
+  'lstm sequence': ('lstm', {'features': 3, 'mask': 'mask', 'pool': 'none'}),
+  'mlp': ('mlp', {'widths': (7, 5)}),
+  'mlp batch': ('mlp', {'widths': (5,), 'norm': 'batch'}),
+  'mlp layer': ('mlp', {'widths': (5,), 'norm': 'layer', 'activation': 'gelu'}),
+  'resnet': ('resnet', {'widths': (2, 3)}),
+  'resnet group': ('resnet', {'widths': (4,), 'norm': 'group'}),
+  'resnet none': (
+    'resnet',
+    {'widths': (2, 3), 'norm': 'none', 'blocks': (1, 2), 'patches': True},
+  ),
+}
+STEP = 1e-6
+
+
+def make_batches():
+  """Batches that differ in: nothing, what is in padding, what is not."""
+  rng = np.random.default_rng(0)
+  mask = np.arange(T) < np.array([T, 2, 0, 4])[:, None]
+  mask[3] = mask[3, ::-1]  # Padded on the left.
+  inputs = rng.normal(size=(B, T, 3))
+  tokens = rng.integers(1, 11, (B, T))
+  image = rng.normal(size=(B, 12, 12, 2))
+  first = {
+    'inputs': np.where(mask[..., None], inputs, 0),
+    'tokens': np.where(mask, tokens, 0),
+    'image': image,
+  }
+  padding = {
+    'inputs': np.where(mask[..., None], inputs, np.nan),
+    'tokens': np.where(mask, tokens, 7),
+    'image': image,
+  }
+  content = {
+    'inputs': np.where(mask[..., None], -inputs, 0),
+    'tokens': np.where(mask, tokens % 9 + 1, 0),
+    'image': -image,
+  }
+  batches = jax.tree.map(lambda *x: np.stack(x), first, padding, content)
+  batches['mask'] = np.stack([mask] * 3)
+  return batches
+
+
+def make_members(variables):
+  """Four sets of variables: as initialised, none zero, and moved both ways."""
+  rng = np.random.default_rng(1)
+  draw = functools.partial(
+    jax.tree.map, lambda x: jnp.asarray(rng.normal(size=x.shape))
+  )
+  params = variables['params']
+  base = jax.tree.map(lambda p, z: p + 0.1 * z, params, draw(params))
+  direction = draw(params)
+  up = jax.tree.map(lambda p, d: p + STEP * d, base, direction)
+  down = jax.tree.map(lambda p, d: p - STEP * d, base, direction)
+  members = [params, base, up, down]
+  stacked = [{**variables, 'params': member} for member in members]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x).astype(jnp.float64), *stacked)
+  return stacked, direction
+
+
+@functools.partial(
+  jax.jit,
+  static_argnums=0,
+  compiler_options={'xla_backend_optimization_level': 0},
+)
+def run_everything(trunk, members, batches, cotangents):
+  """All that is asserted below, as one program: compiling takes the time."""
+  batch = jax.tree.map(lambda x: x[0], batches)
+  variables = jax.tree.map(lambda x: x[1], members)
+  half = trunk.clone(dtype='bfloat16')
+  dropping = trunk.clone(dropout=0.5)
+
+  def total(variables, batch, trunk=trunk):
+    features = trunk.apply(variables, batch, train=False)
+    return jnp.sin(features).sum(), features
+
+  def train(params, trunk=trunk, key=None):
+    return trunk.apply(
+      {**variables, 'params': params},
+      batch,
+      train=True,
+      rngs=None if key is None else {'dropout': key},
+      mutable=[name for name in variables if name != 'params'],
+    )[0]
+
+  def drop(seed):
+    return train(variables['params'], dropping, jax.random.key(seed))
+
+  gradient = jax.grad(total, has_aux=True)
+  pull = jax.vjp(train, variables['params'])[1]
+  narrow = jax.tree.map(lambda x: x.astype(jnp.float32), variables)
+  return {
+    'members': jax.vmap(lambda v: total(v, batch)[1])(members),
+    'batches': jax.vmap(gradient, (None, 0))(variables, batches),
+    'vmapped': jax.vmap(pull)(cotangents),
+    'separate': jax.lax.map(pull, cotangents),
+    'dropout': jax.vmap(drop)(jnp.array([0, 0, 1])),
+    'dropout off': total(variables, batch, dropping)[1],
+    'bfloat16': gradient(narrow, batch, half),
+  }
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_trunk(case):
+  name, settings = CASES[case]
+  trunk = models.TRUNKS[name](**settings)
+  with jax.enable_x64(False):
+    batch = jax.tree.map(lambda x: jnp.asarray(x[0]), make_batches())
+    eager, variables = trunk.init_with_output(
+      jax.random.key(0), batch, train=False
+    )
+  assert eager.dtype == jnp.float32
+  assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype('float32')}
+  assert eager.shape[0] == B
+
+  with jax.enable_x64(True):
+    if name == 'cnn_text':  # Its mask comes from the ids by default.
+      trunk = trunk.clone(mask='mask')
+    members, direction = make_members(variables)
+    cotangents = np.random.default_rng(2).normal(size=(2, *eager.shape))
+    cotangents = jnp.asarray(cotangents)
+    batches = jax.tree.map(jnp.asarray, make_batches())
+    out = run_everything(trunk, members, batches, cotangents)
+    out, direction = jax.tree.map(np.asarray, (out, direction))
+  check_values(eager, out)
+  check_gradients(out, direction)
+  check_dropout(out)
+  check_bfloat16(out)
+  if name in ('cnn_text', 'lstm'):
+    check_padding(out)
+
+
+def check_values(eager, out):
+  members = out['members']
+  assert members.dtype == np.float64
+  # Under jit, vmapped, in float64; and without either in float32.
+  np.testing.assert_allclose(members[0], eager, atol=1e-5)
+  assert np.isfinite(members).all()
+  assert members[1].std(axis=0).max() > 1e-3  # Features tell examples apart.
+
+
+def check_gradients(out, direction):
+  close = functools.partial(np.testing.assert_allclose, atol=1e-12)
+  jax.tree.map(close, out['vmapped'], out['separate'])
+  gradient = out['batches'][0]['params']
+  rises = jax.tree.map(lambda g, d: (g[0] * d).sum(), gradient, direction)
+  up, down = (np.sin(out['members'][k]).sum() for k in (2, 3))
+  quotient = (up - down) / (2 * STEP)
+  np.testing.assert_allclose(
+    sum(jax.tree.leaves(rises)), quotient, rtol=1e-5, atol=1e-6
+  )
+
+
+def check_dropout(out):
+  first, same, other = out['dropout']
+  np.testing.assert_array_equal(first, same)
+  assert np.abs(first - other).max() > 0
+  np.testing.assert_allclose(out['dropout off'], out['members'][1], atol=1e-12)
+
+
+def check_bfloat16(out):
+  gradient, features = out['bfloat16']
+  assert features.dtype == jnp.bfloat16
+  for leaf in jax.tree.leaves(gradient):
+    assert leaf.dtype == np.float32
+  exact = out['members'][1]
+  error = np.abs(features.astype(np.float64) - exact).max()
+  assert 0 < error < 0.05 * np.abs(exact).max()
+
+
+def check_padding(out):
+  gradients, features = out['batches']
+  np.testing.assert_array_equal(features[0], features[1])
+  jax.tree.map(lambda g: np.testing.assert_array_equal(g[0], g[1]), gradients)
+  assert np.abs(features[0] - features[2]).max() > 1e-3
+
+
+def test_every_trunk_has_a_case():
+  assert {name for name, _ in CASES.values()} == set(models.TRUNKS)
+
+
+@pytest.mark.parametrize('name', models.TRUNKS)
+def test_every_setting_has_a_default(name):
+  models.TRUNKS[name]()
+  fields = inspect.signature(models.TRUNKS[name]).parameters
+  assert {'inputs', 'dtype', 'dropout'} <= set(fields)
+
+
+@pytest.mark.parametrize('case', ['cnn_text', 'lstm', 'lstm deep', 'lstm max'])
+def test_longer_padding_has_no_influence(case):
+  name, settings = CASES[case]
+  trunk = models.TRUNKS[name](**settings)
+  batch = jax.tree.map(lambda x: jnp.asarray(x[0]), make_batches())
+  longer = {
+    key: jnp.pad(x, ((0, 0), (0, 3)) + ((0, 0),) * (x.ndim - 2))
+    for key, x in batch.items()
+  }
+  features, variables = trunk.init_with_output(
+    jax.random.key(0), batch, train=False
+  )
+  np.testing.assert_allclose(
+    trunk.apply(variables, longer, train=False), features, atol=1e-6
+  )
