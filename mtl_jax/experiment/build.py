@@ -314,7 +314,7 @@ def _make_inputs(section, offered):
   if not section.inputs:
     return None
   build_one = functools.partial(
-    lookup.build, 'input encoder', table=models.INPUTS, offered=offered
+    lookup.build, 'input encoder', table=models.inputs.INPUTS, offered=offered
   )
   if 'name' in section.inputs:
     return build_one(section.inputs)
