@@ -116,7 +116,8 @@ def from_tables(
     >>> data.info.means['label'], data.info.shapes['inputs']
     (1.5, (4,))
   """
-  first = 'train' if encoder is None else next(iter(splits))
+  learns = encoder is None or 'train' in splits
+  first = 'train' if learns else next(iter(splits))
   if first not in splits:
     raise ValueError(
       f"Expected a split 'train' to learn vocabularies and means from, found "

@@ -284,6 +284,14 @@ def test_bfloat16_keeps_parameters_and_gramian_in_float32(tiny, tmp_path):
   assert gramian.dtype == jnp.float32 and np.isfinite(gramian).all()
 
 
+def test_statistics_are_those_of_training_with_a_stored_encoder_too(tiny):
+  fresh = tiny.data()
+  tables = dict(sorted(tiny.tables().items()))  # test comes first
+  again = data.from_tables(tables, {}, encoder=fresh.encoder)
+  assert again.info.means == fresh.info.means
+  assert again.info.stds == fresh.info.stds
+
+
 def test_dry_run_trains_nothing(tiny, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   loaded = tiny.data()

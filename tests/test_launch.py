@@ -1,0 +1,203 @@
+"""The command itself, in processes of its own: kills, signals, exit codes."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mtl_jax.training import checkpoints
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# PCGrad and dropout draw; a step is slow enough to be killed in.
+CONFIG = """
+import mtl_jax
+
+def get_config():
+  config = mtl_jax.default_config()
+  config.data.name = 'synthetic_sequences'
+  config.data.settings = {'relatedness': 1.0, 'count': 240, 'length': 40}
+  config.data.features = {
+    'inputs': 'sequence', 'category': 'category', 'value': 'value'
+  }
+  config.data.batch_size = 8
+  config.targets.category = {'kind': 'classification'}
+  config.targets.value = {'kind': 'regression'}
+  config.targets.sign = {'kind': 'regression', 'label': 'value'}
+  config.model.trunk = {'name': 'lstm', 'features': 32, 'dropout': 0.3}
+  config.combinator.name = 'pcgrad'
+  config.training.steps = 300
+  config.training.checkpoint_every = 10
+  config.training.log_every = 10
+  return config
+"""
+
+
+@pytest.fixture(scope='module')
+def launch(tmp_path_factory):
+  """Starts the command with a small config; returns the process."""
+  folder = tmp_path_factory.mktemp('launch')
+  config = folder / 'small.py'
+  config.write_text(CONFIG)
+  environment = {**os.environ, 'XLA_FLAGS': ''}
+
+  def start(workdir, *flags):
+    command = [
+      sys.executable,
+      str(ROOT / 'launch.py'),
+      f'--config={config}',
+      f'--workdir={workdir}',
+      *flags,
+    ]
+    return subprocess.Popen(
+      command,
+      cwd=folder,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+
+  return start
+
+
+def finish(process):
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, output
+  return output
+
+
+def arrays(workdir):
+  """All of the last state, the optimizer's and the combinator's included."""
+  import jax
+
+  store = checkpoints.Checkpoints(workdir / 'checkpoints')
+  found = store.restore_any()
+  leaves = jax.tree.leaves(found.state)
+  return found.step, [
+    np.asarray(
+      jax.random.key_data(x)
+      if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+      else x
+    )
+    for x in leaves
+  ]
+
+
+@pytest.fixture(scope='module')
+def unbroken(launch, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('unbroken')
+  output = finish(launch(workdir))
+  return workdir, output, arrays(workdir)
+
+
+def wait_until(condition, process, seconds=120):
+  for _ in range(seconds * 1000):
+    if condition():
+      return
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.001)
+  raise TimeoutError
+
+
+def last_step(workdir):
+  record = workdir / 'metrics.jsonl'
+  if not record.exists():
+    return 0
+  lines = record.read_text().split('\n')[:-1]
+  return json.loads(lines[-1])['step'] if lines else 0
+
+
+def saving(workdir):
+  """Whether a checkpoint is being written right now."""
+  return any('tmp' in path.name for path in workdir.glob('checkpoints/*'))
+
+
+KILLS = {
+  'inside an epoch': lambda workdir: last_step(workdir) >= 70,
+  'inside a save': lambda workdir: last_step(workdir) >= 50 and saving(workdir),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('when', KILLS)
+def test_killed_and_resumed_equals_unbroken(launch, unbroken, tmp_path, when):
+  process = launch(tmp_path)
+  wait_until(lambda: KILLS[when](tmp_path), process)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  output = finish(launch(tmp_path))
+  assert f'Resuming {tmp_path} from step' in output
+  step, found = arrays(tmp_path)
+  assert step == unbroken[2][0] == 300
+  for x, y in zip(found, unbroken[2][1], strict=True):
+    np.testing.assert_array_equal(x, y)
+
+  def rows(workdir):
+    text = (workdir / 'metrics.jsonl').read_text()
+    return [
+      {k: v for k, v in json.loads(line).items() if 'second' not in k}
+      for line in text.splitlines()
+    ]
+
+  assert rows(tmp_path) == rows(unbroken[0])
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_cleanly(launch, unbroken, tmp_path):
+  process = launch(tmp_path)
+  wait_until(lambda: last_step(tmp_path) >= 20, process)
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 0 and 'Interrupted at step' in output
+  finish(launch(tmp_path))
+  for x, y in zip(arrays(tmp_path)[1], unbroken[2][1], strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.slow
+def test_evaluate_and_predict_from_the_work_directory(
+  launch, unbroken, tmp_path
+):
+  workdir, output, _ = unbroken
+  again = finish(launch(workdir, '--mode=evaluate'))
+
+  def table(text):
+    return text[text.index('Test split') : text.index('Overall score')]
+
+  assert table(again) == table(output)
+  file = tmp_path / 'new.jsonl'
+  file.write_text(json.dumps({'sequence': np.zeros((40, 8)).tolist()}) + '\n')
+  target = tmp_path / 'out.jsonl'
+  finish(
+    launch(workdir, '--mode=predict', f'--input={file}', f'--output={target}')
+  )
+  found = json.loads(target.read_text())
+  assert len(found['category']) == 10 and isinstance(found['value'], float)
+
+
+def test_help_teaches():
+  process = subprocess.run(
+    [sys.executable, str(ROOT / 'launch.py'), '--help'],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=True,
+  )
+  for word in ('--mode=predict', '--dry_run', 'resumes', '--config.SECTION'):
+    assert word in process.stdout
+
+
+def test_a_mistake_is_one_sentence_and_an_exit_code(launch, tmp_path):
+  process = launch(tmp_path, '--config.optimizer.learning_rat=1')
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 1
+  assert output.startswith('launch.py: Expected a known config key')
+  assert 'Traceback' not in output and output.count('\n') == 1
