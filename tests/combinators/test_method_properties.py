@@ -193,6 +193,29 @@ def test_eager_is_jit(name):
   close(eager, method.run(GAP[1:2], first))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CASES)
+def test_in_double_precision(name):
+  single = Method(name).with_gap[0]
+  with jax.enable_x64(True):
+    tx = CASES[name].make(TASKS)
+    params = jax.tree.map(lambda p: p.astype(float), method_cases.PARAMS)
+    jacobians, losses = method_cases.draw(TASKS, STEPS)
+    jitted = jax.jit(method_cases.make_step(tx))
+    double, _ = method_cases.run(
+      jitted,
+      tx.init(params),
+      {k: v.astype(float) for k, v in jacobians.items()},
+      losses.astype(float),
+      GAP,
+    )
+    assert jitted._cache_size() == 1
+  assert {d.dtype for d in jax.tree.leaves(double)} == {jnp.dtype('float64')}
+  # Random bits differ with the precision.
+  if name not in ('rlw', 'rlw_dirichlet', 'graddrop'):
+    close(double, single, 1e-4)
+
+
 STATEFUL = {
   'log_stch': combinators.log_stch,
   'dwa': combinators.dwa,

@@ -127,7 +127,9 @@ def test_heads_do_not_count():
   gradients = combinators.task_gradients(
     losses_fn, params, shared=lambda path: path == 'trunk'
   )
-  rows = np.asarray(jax.jacrev(losses_fn)(params)['trunk']).reshape(K, -1)
+  rows = np.asarray(jax.jit(jax.jacrev(losses_fn))(params)['trunk']).reshape(
+    K, -1
+  )
   expected = expected_measures(rows, np.ones(K, bool), rows.sum(0))
   for inner in (
     combinators.weighted_sum_weights(),
@@ -136,7 +138,9 @@ def test_heads_do_not_count():
     monitored = combinators.monitor(inner, num_tasks=K)
     if isinstance(monitored, combinators.Weighting):
       monitored = combinators.combine_by(monitored)
-    _, state = monitored.update(gradients, monitored.init(params))
+    _, state = jax.jit(lambda s, tx=monitored: tx.update(gradients, s))(
+      monitored.init(params)
+    )
     compare(state.measures, expected)
 
 

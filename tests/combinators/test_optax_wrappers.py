@@ -20,8 +20,8 @@ def losses_fn(params):
 
 
 def combine():
-  # PCGrad: it must be handed its key through every wrapper.
-  return combinators.pcgrad()
+  # It draws: its key must reach it through every wrapper.
+  return combinators.rlw()
 
 
 def whole():
