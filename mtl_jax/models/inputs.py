@@ -46,6 +46,12 @@ class InputEncoder(nn.Module):
           f'InputEncoder: expected categorical[{name!r}] to be (cardinality, '
           f'dim), both at least 1, found {sizes!r}; give these two numbers.'
         )
+    for name, dim in (self.multihot or {}).items():
+      if dim < 1:
+        raise ValueError(
+          f'InputEncoder: expected multihot[{name!r}] to be a dim of at least '
+          f'1, found {dim!r}; to take it as it is, list it in numeric.'
+        )
     super().__post_init__()
 
   @nn.compact

@@ -1,6 +1,7 @@
 """Small pieces that several modules need: options, dropout, pooling."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+import difflib
 from typing import Any
 
 from flax import linen as nn
@@ -19,14 +20,16 @@ ACTIVATIONS = {
 }
 
 
-def check_option(owner: Any, field: str, known) -> None:
+def check_option(owner: Any, field: str, known: Iterable[str]) -> None:
   """Raises if a module's field is none of the known values."""
-  value = getattr(owner, field)
+  value, known = getattr(owner, field), list(known)
   if value not in known:
     names = ', '.join(repr(name) for name in known)
+    near = difflib.get_close_matches(str(value), known, 1)
+    advice = f'did you mean {near[0]!r}?' if near else 'name one of these.'
     raise ValueError(
       f'{type(owner).__name__}: expected {field} to be one of {names}, '
-      f'found {value!r}; name one of these.'
+      f'found {value!r}; {advice}'
     )
 
 

@@ -140,6 +140,11 @@ def hard_sharing(
   def outputs(params, model_state, features, batch, *, tasks, train, key=None):
     results = {}
     for task in tasks:
+      if task not in heads:
+        raise ValueError(
+          f'hard_sharing: expected tasks among {", ".join(heads)}, found '
+          f'{task!r}; give it a head.'
+        )
       results[task], model_state = _apply(
         heads[task],
         ('heads', task),

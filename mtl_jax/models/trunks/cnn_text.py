@@ -52,6 +52,11 @@ class CNNText(nn.Module):
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> jax.Array:
     """Features ``[B, len(widths) * filters]`` of token ids ``[B, T]``."""
     ids = layers.read_array(self, 'inputs', batch)
+    if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+      raise ValueError(
+        f'CNNText: expected whole-number token ids [B, T], found {ids.dtype} '
+        f'of shape {ids.shape}; tokenize the text in the data pipeline.'
+      )
     if self.mask is None:
       mask = ids != self.pad_id
     else:

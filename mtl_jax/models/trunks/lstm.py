@@ -98,6 +98,11 @@ class LSTM(nn.Module):
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> jax.Array:
     """Features ``[B, F]``, or ``[B, T, F]``, of inputs ``[B, T, D]``."""
     x = layers.read_array(self, 'inputs', batch)
+    if x.ndim != 3:
+      raise ValueError(
+        f'LSTM: expected inputs [B, T, D], found an array of shape {x.shape}; '
+        'reshape it in the data pipeline, or put an input encoder before it.'
+      )
     x = x.astype(layers.compute_dtype(self.dtype, x))
     mask = None
     if self.mask is not None:
