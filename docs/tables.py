@@ -1,0 +1,141 @@
+"""Writes what exists into README.md and docs/reference.md, from the code.
+
+python docs/tables.py           rewrites both
+python docs/tables.py --check   only says whether they are up to date
+"""
+
+import argparse
+from collections.abc import Mapping
+import inspect
+import pathlib
+import re
+import sys
+from typing import Any, NamedTuple
+
+from mtl_jax import combinators, models
+from mtl_jax.data import catalogue
+from mtl_jax.experiment import baselines, task_kinds
+from mtl_jax.training import parallel
+
+ROOT = pathlib.Path(__file__).parents[1]
+BEGIN = '<!-- begin: written by docs/tables.py -->\n'
+END = '<!-- end -->\n'
+
+
+class Kind(NamedTuple):
+  """One table of the code, and the setting that picks from it."""
+
+  title: str
+  setting: str
+  table: Mapping[str, Any]
+  options: str = ''  # where its options stand; '' = it has none
+
+
+MODES = {
+  'jit': 'Plain jit over global arrays: the default.',
+  'shard_map': 'One program a device, with explicit reductions.',
+  'pmap': 'The older form of the same.',
+}
+KINDS = (
+  Kind('Trunks', 'model.trunk.name', models.TRUNKS, 'model.trunk'),
+  Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
+  Kind('Combinators', 'combinator.name', combinators.COMBINATORS, 'combinator'),
+  Kind(
+    'Kinds of task', 'targets.TASK.kind', task_kinds.TASK_KINDS, 'targets.TASK'
+  ),
+  Kind('Data sets', 'data.name', catalogue.BUILDERS, 'data.settings'),
+  Kind('Parallel modes', 'training.mode', {m: m for m in parallel.MODES}),
+  Kind('Baselines', 'baselines', baselines.BASELINES),
+)
+# Arguments that the house passes, so that no config sets them.
+GIVEN = ('parent', 'name', 'info', 'size', 'dtype', 'axis_name')
+
+
+def overview() -> str:
+  """The README's table: a row for each kind."""
+  rows = [
+    f'| {kind.title} | `{kind.setting}` | '
+    f'{", ".join(f"`{name}`" for name in sorted(kind.table))} |\n'
+    for kind in KINDS
+  ]
+  return '| What | Setting | Names |\n|---|---|---|\n' + ''.join(rows)
+
+
+def reference() -> str:
+  """A section for each kind, with what the docstrings say in one line."""
+  return ''.join(_section(kind) for kind in KINDS)
+
+
+def _section(kind: Kind) -> str:
+  head, line = '| Name | What it is |', '|---|---|'
+  if kind.options:
+    head, line = f'{head} Options, in `{kind.options}` |', f'{line}---|'
+  text = f'\n## {kind.title}: `{kind.setting}`\n\n{head}\n{line}\n'
+  for name, value in sorted(kind.table.items()):
+    text += f'| `{name}` | {summary(value)} |'
+    text += f' {options(name, value)} |\n' if kind.options else '\n'
+  return text
+
+
+def summary(value: Any) -> str:
+  """The first line of a docstring, in the notation of Markdown."""
+  if isinstance(value, str):
+    return MODES[value]
+  line = (inspect.getdoc(value) or '').partition('\n')[0]
+  line = re.sub(r':math:`([^`]*)`', r'$\1$', line)
+  return line.replace('``', '`').replace('|', r'\|')
+
+
+def options(name: str, value: Any) -> str:
+  """The arguments that a config may set."""
+  if kind_is_data(value):
+    value = catalogue.CONFIGS.get(name)
+  if value is None:
+    return ''
+  found = [
+    f'`{p.name}`'
+    for p in inspect.signature(value).parameters.values()
+    if p.name not in GIVEN and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+  ]
+  return ', '.join(found)
+
+
+def kind_is_data(value: Any) -> bool:
+  """Whether it is a builder, whose options are those of its configs."""
+  return value in catalogue.BUILDERS.values()
+
+
+def replaced(text: str, made: str) -> str:
+  """A page with the part between the marks made anew."""
+  before, _, rest = text.partition(BEGIN)
+  _, _, after = rest.partition(END)
+  return f'{before}{BEGIN}{made}{END}{after}'
+
+
+PAGES = {
+  ROOT / 'README.md': overview,
+  ROOT / 'docs' / 'reference.md': reference,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Writes or checks the pages; returns how many differ when checking."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--check', action='store_true')
+  check = parser.parse_args(arguments).check
+  stale = 0
+  for path, make in PAGES.items():
+    old = path.read_text(encoding='utf-8')
+    new = replaced(old, make())
+    if new != old:
+      stale += 1
+      print(f'{path.name} {"is out of date" if check else "rewritten"}')
+      if not check:
+        path.write_text(new, encoding='utf-8')
+  return stale if check else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

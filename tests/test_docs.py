@@ -1,0 +1,171 @@
+"""README and docs: their examples run, and their tables are the code's."""
+
+import json
+import pathlib
+import random
+import re
+import runpy
+import shlex
+import sys
+
+import jax
+import ml_collections
+import pytest
+
+from mtl_jax import settings as settings_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')])
+COMMANDS = (
+  'pip install -e . && python launch.py --config=configs/reviews_cnn.py '
+  '--workdir=runs/reviews',
+  "pip install -e '.[dev]' && pytest",
+)
+
+
+def blocks(text, language):
+  """The contents of the fenced blocks of a language, in order."""
+  return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
+
+
+def files(text):
+  """``{name: content}`` of the Python blocks; their first line is the name."""
+  named = (block.partition('\n') for block in blocks(text, 'python'))
+  return {first.removeprefix('# '): rest for first, _, rest in named}
+
+
+def launches(text):
+  """The arguments of the commands that start with ``python launch.py``."""
+  lines = ''.join(blocks(text, 'bash')).splitlines()
+  start = 'python launch.py '
+  return [shlex.split(x[len(start) :]) for x in lines if x.startswith(start)]
+
+
+@pytest.fixture
+def shrunk(monkeypatch, tmp_path):
+  """A folder like the repository's, in which every run takes four steps."""
+  (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+  (tmp_path / 'launch.py').symlink_to(ROOT / 'launch.py')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path / 'cache'))
+  from_config = settings_lib.from_config
+
+  def few(data):
+    if data['name'] != 'synthetic_sequences':
+      return data
+    return {**data, 'settings': {**data['settings'], 'count': 400, 'length': 5}}
+
+  def small(config):
+    if isinstance(config, ml_collections.ConfigDict):
+      config = config.to_dict()
+    config = dict(config)  # else it was read from a work directory
+    config['training'] = {**config['training'], 'steps': 4, 'log_every': 2}
+    config['data'] = few(config['data'])
+    streams = config['streams']
+    config['streams'] = {name: few(streams[name]) for name in streams}
+    config['model'] = dict(config['model'])
+    if config['model']['trunk']['name'] == 'lstm':  # it compiles for long
+      config['model']['trunk'] = {'name': 'mlp', 'widths': (8,)}
+    return from_config(config)
+
+  monkeypatch.setattr(settings_lib, 'from_config', small)
+  before = set(sys.modules)
+  # Compilation is nearly all of the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield tmp_path
+  jax.config.update('jax_disable_most_optimizations', False)
+  for name in set(sys.modules) - before:
+    if name.partition('.')[0].startswith(('my_', 'configs', 'launch')):
+      del sys.modules[name]
+
+
+def write_reviews(folder):
+  """A small CSV file in the form that the README's example reads."""
+  draw = random.Random(0)
+  words = ('soft', 'warm', 'blue', 'lovely', 'too', 'small')
+  rows = [
+    f'{" ".join(draw.choices(words, k=6))},{draw.randint(1, 5)},{shop}'
+    for shop in ('north', 'south') * 150
+  ]
+  (folder / 'reviews.csv').write_text('\n'.join(['review,stars,shop', *rows]))
+  (folder / 'new.jsonl').write_text('{"review": "soft and warm"}\n')
+
+
+def test_commands_stand_first_and_in_order():
+  lines = ''.join(blocks(README, 'bash')).splitlines()
+  assert tuple(lines[:2]) == COMMANDS
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+  script = (ROOT / '.ci' / 'run').read_text(encoding='utf-8')
+  pattern = re.search(r'grep -m 1 "(.*?)" README.md', script)[1]
+  matching = [x for x in README.splitlines() if re.match(pattern, x)]
+  assert matching == [COMMANDS[1]]
+
+
+def test_examples_are_short():
+  lengths = {name: len(x.splitlines()) for name, x in files(README).items()}
+  assert lengths and max(lengths.values()) < 20, lengths
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/usage.md'])
+def test_examples_run(shrunk, page, capsys):
+  import launch
+
+  write_reviews(shrunk)
+  text = (ROOT / page).read_text(encoding='utf-8')
+  for name, content in files(text).items():
+    (shrunk / name).write_text(content)
+  for arguments in launches(text):
+    assert launch.main(arguments) == 0, capsys.readouterr().err
+  for name in files(text):
+    runpy.run_path(str(shrunk / name), run_name='__main__')
+  printed = capsys.readouterr().out
+  for arguments in launches(text):
+    workdir = next(x for x in arguments if x.startswith('--workdir='))
+    results = shrunk / workdir.removeprefix('--workdir=') / 'results.json'
+    assert json.loads(results.read_text())['metrics'], printed
+  for file in shrunk.glob('predicted*.jsonl'):
+    (line,) = file.read_text().splitlines()
+    row = json.loads(line)
+    assert set(row['shop']['probabilities']) == {'north', 'south'}
+    assert isinstance(row['stars'], float)
+
+
+def test_tables_are_up_to_date(capsys):
+  tables = runpy.run_path(str(ROOT / 'docs' / 'tables.py'))
+  assert tables['main'](['--check']) == 0, 'run python docs/tables.py'
+
+
+def test_the_readme_lists_exactly_what_exists():
+  from mtl_jax import combinators, models
+  from mtl_jax.data import catalogue
+  from mtl_jax.experiment import task_kinds
+  from mtl_jax.training import parallel
+
+  listed = {
+    cells[1].strip(): set(re.findall('`(.*?)`', cells[3]))
+    for cells in (line.split('|') for line in README.splitlines())
+    if len(cells) == 5
+  }
+  expected = {
+    'Trunks': models.TRUNKS,
+    'Heads': models.HEADS,
+    'Combinators': combinators.COMBINATORS,
+    'Kinds of task': task_kinds.TASK_KINDS,
+    'Data sets': catalogue.BUILDERS,
+    'Parallel modes': parallel.MODES,
+  }
+  for kind, table in expected.items():
+    assert listed[kind] == set(table), kind
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+  text = page.read_text(encoding='utf-8')
+  targets = re.findall(r'\]\(([^)#]+?)(?:#[^)]*)?\)', text)
+  for target in targets:
+    if '://' not in target:
+      assert (page.parent / target).exists(), f'{page.name}: {target}'
