@@ -5,8 +5,8 @@ import optax
 from mtl_jax.combinators import (
   base,
   checks,
+  fair_gains,
   gradients as gradients_lib,
-  nash_mtl,
   presets,
 )
 

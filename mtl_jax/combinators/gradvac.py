@@ -98,6 +98,7 @@ def gradvac_weights(
   preset: str = 'paper',
 ) -> base.Weighting:
   """The weighting of `gradvac`."""
+  checks.check_between('num_tasks', num_tasks, 1)
   options = presets.resolve(preset, _PRESETS, beta=beta, always=always)
   checks.check_between('beta', options['beta'], 0, 1)
 

@@ -3,7 +3,12 @@
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, gradients as gradients_lib, presets
+from mtl_jax.combinators import (
+  base,
+  fair_gains,
+  gradients as gradients_lib,
+  presets,
+)
 from mtl_jax.combinators.solvers import scaling
 
 _PRESETS = {

@@ -75,6 +75,7 @@ def pcd_weights(
   ridge: float | None = None,
 ) -> base.Weighting:
   """The weighting of `pcd`."""
+  checks.check_between('num_tasks', num_tasks, 1)
   for value in [tau] if isinstance(tau, (int, float)) else list(tau):
     checks.check_between('tau', value, 0, 1)
   checks.check_between('beta', beta, 0, 1)

@@ -37,10 +37,11 @@ def solve(
   )
   mean = jnp.where(present, 1 / count, 0)
   # Scaled so that the dual variables, of the size of H w, are near 1.
-  h = h / jnp.maximum(jnp.max(jnp.abs(h @ mean)), jnp.finfo(a.dtype).tiny)
+  size = jnp.max(jnp.abs(h @ mean))
+  h = h / jnp.where(size > 0, size, 1)
   room = jnp.maximum(cap - 1 / count, 0)
-  # Without room the mean is the only point.
-  w = _interior(h, present, cap, count, skip=room < 1e-6)
+  # Without room the mean is the only point; without rows it is as good as any.
+  w = _interior(h, present, cap, count, skip=(room < 1e-6) | ~(size > 0))
   w = jnp.where(present, jnp.clip(w, 0, cap), 0)
   return w / jnp.maximum(w.sum(), jnp.finfo(a.dtype).tiny)
 
