@@ -2,6 +2,7 @@
 
 import functools
 
+import jacobian_cases
 import jax
 import jax.numpy as jnp
 import method_cases
@@ -13,32 +14,11 @@ import scipy.stats
 
 from mtl_jax import combinators
 
-STEPS, TASKS = 5, 4
-
-
-def check(tx, oracle, rtol=2e-5):
-  """Compares with ``oracle(J, losses, indices, t)`` of the tasks present."""
-  jacobians, losses = method_cases.draw(TASKS, STEPS, seed=7)
-  present = np.ones((STEPS, TASKS), bool)
-  present[1, 2] = present[3, 1] = False
-  directions, _ = method_cases.run(
-    jax.jit(method_cases.make_step(tx)),
-    tx.init(method_cases.PARAMS),
-    jacobians,
-    losses,
-    present,
-  )
-  rows = method_cases.flat(jacobians)
-  for t in range(STEPS):
-    (here,) = np.nonzero(present[t])
-    expected = oracle(rows[t, here], losses[t, here].astype(float), here, t + 1)
-    np.testing.assert_allclose(
-      method_cases.flat(directions[t]), expected, rtol=rtol, atol=1e-5
-    )
-
 
 def tracked():
-  return np.zeros((TASKS, method_cases.flat(method_cases.PARAMS).size))
+  return np.zeros(
+    (jacobian_cases.TASKS, method_cases.flat(method_cases.PARAMS).size)
+  )
 
 
 def simplex_projection(v):
@@ -55,7 +35,10 @@ def simplex_projection(v):
 
 @pytest.mark.parametrize('projection', ['simplex', 'softmax'])
 def test_moco(projection):
-  y, weights = tracked(), np.full(TASKS, 1 / TASKS)
+  y, weights = (
+    tracked(),
+    np.full(jacobian_cases.TASKS, 1 / jacobian_cases.TASKS),
+  )
   project = {
     'simplex': simplex_projection,
     'softmax': scipy.special.softmax,
@@ -73,13 +56,13 @@ def test_moco(projection):
     return weights[here] @ y[here]
 
   tx = combinators.moco(
-    TASKS,
+    jacobian_cases.TASKS,
     gamma_power=0.4,
     ridge=0.2,
     projection=projection,
     normalize=normalize,
   )
-  check(tx, oracle)
+  jacobian_cases.check(tx, oracle)
 
 
 def test_moco_finds_the_minimum_norm_point():
@@ -106,7 +89,9 @@ def test_db_mtl(power):
     norms = np.linalg.norm(g[here], axis=1)
     return (norms.max() / norms) @ g[here]
 
-  check(combinators.db_mtl(TASKS, beta_power=power), oracle)
+  jacobian_cases.check(
+    combinators.db_mtl(jacobian_cases.TASKS, beta_power=power), oracle
+  )
 
 
 def test_db_mtl_without_memory_has_no_state():
@@ -116,8 +101,8 @@ def test_db_mtl_without_memory_has_no_state():
     norms = np.linalg.norm(g, axis=1)
     return (norms.max() / norms) @ g
 
-  tx = combinators.db_mtl(TASKS, beta=0.0)
-  check(tx, oracle)
+  tx = combinators.db_mtl(jacobian_cases.TASKS, beta=0.0)
+  jacobian_cases.check(tx, oracle)
   assert not jax.tree.leaves(tx.init(method_cases.PARAMS))
 
 
@@ -137,7 +122,11 @@ def test_db_mtl_heads_descend_on_log_losses():
 
 
 def test_excess_mtl():
-  squares, first, w = tracked(), np.zeros(TASKS), np.ones(TASKS)
+  squares, first, w = (
+    tracked(),
+    np.zeros(jacobian_cases.TASKS),
+    np.ones(jacobian_cases.TASKS),
+  )
 
   def oracle(rows, losses, here, t):
     del losses, t
@@ -151,14 +140,19 @@ def test_excess_mtl():
     w[here] *= len(here) / w[here].sum()
     return w[here] @ rows
 
-  check(combinators.excess_mtl(TASKS, step_size=0.3), oracle)
+  jacobian_cases.check(
+    combinators.excess_mtl(jacobian_cases.TASKS, step_size=0.3), oracle
+  )
 
 
 @pytest.mark.parametrize('strategy', ['both', 'reduce', 'enlarge'])
 @pytest.mark.parametrize('whole', [False, True])
 def test_metabalance(strategy, whole):
   parts = [slice(0, 11)] if whole else [slice(0, 6), slice(6, 11)]
-  norms, count = np.zeros((len(parts), TASKS)), np.zeros(TASKS)
+  norms, count = (
+    np.zeros((len(parts), jacobian_cases.TASKS)),
+    np.zeros(jacobian_cases.TASKS),
+  )
   clip = {
     'both': lambda r: r,
     'reduce': lambda r: np.minimum(r, 1),
@@ -178,138 +172,14 @@ def test_metabalance(strategy, whole):
 
   labels = (lambda path: '') if whole else (lambda path: path)
   tx = combinators.metabalance(
-    TASKS, target=3, relax=0.6, decay=0.8, strategy=strategy, labels=labels
+    jacobian_cases.TASKS,
+    target=3,
+    relax=0.6,
+    decay=0.8,
+    strategy=strategy,
+    labels=labels,
   )
-  check(tx, oracle)
-
-
-def config(moments):
-  """ConFIG by least squares on the unit vectors, as the paper writes it."""
-  units = moments / np.linalg.norm(moments, axis=1, keepdims=True)
-  best = np.linalg.pinv(units) @ np.ones(len(moments))
-  best /= np.linalg.norm(best)
-  return (moments @ best).sum() * best
-
-
-def test_m_config():
-  size = 11
-  m, turns = np.zeros((3, size)), np.zeros(3, int)
-  state = {'moment': np.zeros(size), 's': np.zeros(size), 't': 0}
-  jacobians, losses = method_cases.draw(3, 8, seed=2)
-  rows = method_cases.flat(jacobians)
-  tx = combinators.m_config(3)
-  directions, states = method_cases.run(
-    jax.jit(method_cases.make_step(tx)),
-    tx.init(method_cases.PARAMS),
-    jacobians,
-    losses,
-    np.ones((8, 3), bool),
-  )
-  for step in range(8):
-    k = step % 3
-    m[k] = 0.9 * m[k] + 0.1 * rows[step, k]
-    turns[k] += 1
-    expected = np.zeros(size)
-    if turns.all():
-      state['t'] += 1
-      d = config(m / (1 - 0.9**turns)[:, None])
-      moment = d * (1 - 0.9 ** state['t'])
-      pseudo = (moment - 0.9 * state['moment']) / 0.1
-      state['moment'] = moment
-      state['s'] = 0.999 * state['s'] + 0.001 * pseudo**2
-      s = state['s'] / (1 - 0.999 ** state['t'])
-      expected = d / (np.sqrt(s) + 1e-8)
-    np.testing.assert_allclose(
-      method_cases.flat(directions[step]), expected, rtol=3e-4, atol=1e-4
-    )
-  np.testing.assert_array_equal(states[-1].turns, [3, 3, 2])
-
-
-def test_m_config_takes_one_backward_pass():
-  passes = []
-
-  def pullback(v, u):
-    passes.append('pullback')
-    return v @ jnp.eye(2)
-
-  def rows():
-    passes.append('rows')
-    return jnp.eye(2)
-
-  gradients = combinators.TaskGradients(
-    jnp.ones(2),
-    jnp.ones(2, bool),
-    jnp.ones(2),
-    pullback=pullback,
-    rows=rows,
-  )
-  tx = combinators.m_config(2)
-  jax.eval_shape(lambda: tx.update(gradients, tx.init(jnp.zeros(2))))
-  assert passes == ['pullback']
-
-
-def test_trimmed_mean_and_median():
-  def trimmed(rows, losses, here, t):
-    del losses, t
-    cut = min(1, (len(here) - 1) // 2)
-    return scipy.stats.trim_mean(rows, cut / len(here) + 1e-9, axis=0)
-
-  check(combinators.trimmed_mean(1), trimmed)
-  check(
-    combinators.coordinate_median(),
-    lambda rows, losses, here, t: np.median(rows, axis=0),
-  )
-
-
-def test_trimmed_mean_of_nothing():
-  with pytest.raises(ValueError, match=r'Expected trim < K / 2 = 1, found 1'):
-    tx = combinators.trimmed_mean(1)
-    gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
-    tx.update(gradients, tx.init(None))
-
-
-def test_graddrop():
-  rng = np.random.default_rng(0)
-  rows, draws = rng.normal(size=(TASKS, 50)), rng.random(50)
-  leak = np.array([0.0, 0.3, 1.0, 0.5])
-  expected = np.zeros(50)
-  for c in range(50):
-    g = rows[:, c]
-    p = 0.5 * (1 + g.sum() / np.abs(g).sum())
-    for k in range(TASKS):
-      keep = g[k] > 0 if p > draws[c] else g[k] < 0
-      expected[c] += g[k] * (leak[k] + (1 - leak[k]) * keep)
-  got = jax.jit(combinators.solve_graddrop)(
-    jnp.asarray(rows, jnp.float32), jnp.asarray(draws), jnp.asarray(leak)
-  )
-  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_graddrop_draws_every_coordinate_by_itself():
-  rows = {'a': jnp.tile(jnp.array([[1.0], [-1.0]]), (1, 4000))}
-  rows['b'] = rows['a']
-  gradients = combinators.gradients_from_jacobian(rows, jnp.ones(2))
-  tx = combinators.graddrop()
-  d, _ = jax.jit(lambda key: tx.update(gradients, tx.init(None), key=key))(
-    jax.random.key(1)
-  )
-  for leaf in d.values():
-    assert set(np.unique(leaf)) == {-1.0, 1.0}
-    assert abs(float(leaf.mean())) < 0.08  # 5 standard deviations
-  assert abs(np.corrcoef(d['a'], d['b'])[0, 1]) < 0.08
-
-
-def test_graddrop_with_full_leak_is_the_sum():
-  jacobians, losses = method_cases.draw(3, 1)
-  rows = {k: jnp.asarray(v[0]) for k, v in jacobians.items()}
-  gradients = combinators.gradients_from_jacobian(rows, jnp.asarray(losses[0]))
-  tx = combinators.graddrop([1.0, 1.0, 1.0])
-  d, _ = jax.jit(lambda key: tx.update(gradients, tx.init(None), key=key))(
-    jax.random.key(1)
-  )
-  np.testing.assert_allclose(
-    method_cases.flat(d), method_cases.flat(rows).sum(0), rtol=1e-5, atol=1e-6
-  )
+  jacobian_cases.check(tx, oracle)
 
 
 BAD = [
