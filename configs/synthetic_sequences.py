@@ -3,6 +3,7 @@
 An LSTM(64) reads 8,000 sequences of 100 steps with 8 channels; one head picks
 among 10 classes, the other predicts a value. The classes depend on shared
 factors; the value on the same ones at relatedness 1 and on private ones at 0.
+Each task knows a quarter of its training labels, of different sequences.
 
 Nothing is downloaded. About 40 seconds on 2 CPU cores.
 
@@ -30,6 +31,6 @@ def get_config():
   config.targets.value = {'kind': 'regression', 'standardize': False}
 
   config.model.trunk = {'name': 'lstm', 'features': 64}
-  config.optimizer.learning_rate = 3e-3
-  config.training.epochs = 10
+  config.optimizer.learning_rate = 1e-3
+  config.training.epochs = 5
   return config

@@ -57,9 +57,8 @@ def apply_overrides(
 ) -> None:
   """Sets ``config.a.b=value`` in a config, for each of the strings.
 
-  Values are Python literals, and anything else is a string. Sections with a
-  ``name`` or ``kind``, and empty ones, take new keys: they are the options of
-  what is named.
+  Values are Python literals, and anything else is a string. Free sections
+  (options of what a name picks, mappings) take new keys.
 
   Raises:
     ValueError: if a string is not of that form or a key is unknown.
@@ -72,32 +71,29 @@ def apply_overrides(
         f'Expected --config.key=value, found {text!r}; see launch.py --help.'
       )
     node = config
-    for depth, part in enumerate(parts[1:-1], 2):
-      if part not in node and not _is_open(node):
-        raise _unknown('.'.join(parts[1:depth]), part, node)
+    for depth, part in enumerate(parts[1:-1], 1):
       if part not in node:
+        _check_free(parts[1:depth], part, node)
         node[part] = ml_collections.ConfigDict()
       node = node[part]
       if not isinstance(node, ml_collections.ConfigDict):
         raise ValueError(
-          f'Expected a value for {".".join(parts[:depth])}, found the key '
+          f'Expected a value for {".".join(parts[: depth + 1])}, found the key '
           f'{key!r} below it; it is not a section.'
         )
-    if parts[-1] not in node and not _is_open(node):
-      raise _unknown('.'.join(parts[1:]), parts[-1], node)
+    if parts[-1] not in node:
+      _check_free(parts[1:-1], parts[-1], node)
     with node.ignore_type():
       node[parts[-1]] = _literal(value)
 
 
-def _is_open(node) -> bool:
-  return 'name' in node or 'kind' in node or not len(node)
-
-
-def _unknown(key, part, node):
-  return ValueError(
-    f'Expected a known config key, found {key!r}; '
-    f'{settings.nearest(part, node.keys())}.'
-  )
+def _check_free(section: Sequence[str], key: str, node) -> None:
+  """Raises unless the section may hold any key."""
+  if not settings.is_free(section):
+    raise ValueError(
+      f'Expected a known config key, found {".".join([*section, key])!r}; '
+      f'{settings.nearest(key, node.keys())}.'
+    )
 
 
 def _literal(value: str):

@@ -6,7 +6,7 @@ type `Spec` are free: ``name`` picks from a table, or is a dotted name of the
 user's own code, and the rest are that function's keyword arguments.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import difflib
 import types
@@ -213,6 +213,24 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
   return _build(Settings, config, '')
+
+
+def is_free(section: Sequence[str]) -> bool:
+  """Whether a section, named by its path, may hold keys that we do not list.
+
+  Example:
+    >>> is_free(['model']), is_free(['model', 'trunk'])
+    (False, True)
+  """
+  cls, path = Settings, list(section)
+  while path:
+    hint = get_type_hints(cls)[path.pop(0)]
+    if hint == Mapping[str, DataSettings] and path:
+      hint, path = DataSettings, path[1:]
+    if not dataclasses.is_dataclass(hint):
+      return True
+    cls = hint
+  return False
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

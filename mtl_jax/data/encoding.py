@@ -151,13 +151,9 @@ class Encoder:
     return batch
 
   def to_json(self) -> str:
-    """Everything but the derived features, which need their table."""
+    """Everything but how derived features are made, which the table knows."""
     return json.dumps(
-      {
-        key: dataclasses.asdict(column)
-        for key, column in self.columns.items()
-        if column.kind != 'derived'
-      }
+      {key: dataclasses.asdict(column) for key, column in self.columns.items()}
     )
 
   @classmethod

@@ -116,6 +116,9 @@ def from_tables(
     >>> data.info.means['label'], data.info.shapes['inputs']
     (1.5, (4,))
   """
+  if encoder is not None:
+    derived = next(iter(splits.values())).derived
+    encoder = dataclasses.replace(encoder, derived=derived)
   learns = encoder is None or 'train' in splits
   first = 'train' if learns else next(iter(splits))
   if first not in splits:

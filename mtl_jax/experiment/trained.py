@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation
 from mtl_jax.experiment import build, run, workdir as workdir_lib
-from mtl_jax.training import gradients as gradients_lib
+from mtl_jax.training import forward, gradients as gradients_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trained:
     source = _encode(list(rows), encoder, self._inputs(stream))
     batches = data.EvaluationBatches(source, min(batch_size, len(source)))
     return evaluation.predict(
-      self._predict_step,
+      jax.jit(self._predict_step),
       [task for task in self.experiment.tasks if task.stream == stream],
       self.params,
       self.model_state,
@@ -85,15 +85,24 @@ class Trained:
 
   @functools.cached_property
   def _predict_step(self):
-    return jax.jit(
-      evaluation.make_predict_step(self.experiment.model, self.experiment.tasks)
+    return evaluation.make_predict_step(
+      self.experiment.model, self.experiment.tasks
     )
 
   def _inputs(self, stream) -> set[str]:
-    """Keys of the batch that are no task's label."""
-    targets = self.experiment.settings.targets
-    labels = {spec.get('label') or name for name, spec in targets.items()}
-    return set(self.experiment.data[stream].encoder.columns) - labels
+    """Keys of the batch that the predictions depend on."""
+    arrays = self.experiment.example_batch()[stream]
+    keys = list(arrays)
+
+    def outputs(values):
+      batch = {stream: dict(zip(keys, values, strict=True))}
+      return self._predict_step(self.params, self.model_state, batch)
+
+    values = [jnp.asarray(arrays[key]) for key in keys]
+    reads = forward.dependencies(outputs, values)
+    used = {key for key, read in zip(keys, reads, strict=True) if read}
+    columns = self.experiment.data[stream].encoder.columns
+    return {key for key in columns if used & {key, data.mask_key(key)}}
 
 
 def load(path: pathlib.Path | str) -> Trained:
@@ -120,19 +129,16 @@ def _encode(rows, encoder, inputs) -> data.Columns:
     raise ValueError(
       'Expected at least one example to predict, found none; is the file empty?'
     )
-  needed = sorted(
-    {
-      feature
-      for key in inputs
-      if encoder.columns[key].kind != 'derived'
-      for feature in encoder.columns[key].features
-    }
-  )
+  needed: set[str] = set()
+  for key in inputs:
+    column = encoder.columns[key]
+    made = column.kind == 'derived'
+    needed |= set(encoder.derived.reads if made else column.features)
   for number, row in enumerate(rows, 1):
     for feature in needed:
       if feature not in row:
         raise ValueError(
-          f'Expected the inputs {", ".join(needed)} in example {number}, found '
+          f'Expected {", ".join(sorted(needed))} in example {number}, found '
           f'{", ".join(sorted(row)) or "nothing"}; add {feature!r}.'
         )
   raw = {feature: [row[feature] for row in rows] for feature in needed}

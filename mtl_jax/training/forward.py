@@ -157,7 +157,7 @@ def _vjp_where_used(f, flat, leaves, *others):
   The pullback returns gradients only for trainable leaves that f reads: a head
   must not cost a dense zero for each embedding table of the trunk.
   """
-  reads = _dependencies(lambda flat: f(flat, *others), flat)
+  reads = dependencies(lambda flat: f(flat, *others)[0], flat)
   wanted = [i for i, leaf in enumerate(leaves) if reads[i] and not leaf.frozen]
 
   def on_wanted(part, *others):
@@ -177,9 +177,9 @@ def _vjp_where_used(f, flat, leaves, *others):
   return y, pull, aux
 
 
-def _dependencies(f, flat) -> list[bool]:
-  """For each array of ``flat``: does the first result of f depend on it?"""
-  jaxpr = jax.make_jaxpr(lambda flat: f(flat)[0])(flat)
+def dependencies(f: Callable[..., Any], flat: Sequence[Array]) -> list[bool]:
+  """For each array of ``flat``: does ``f(flat)`` depend on it?"""
+  jaxpr = jax.make_jaxpr(f)(flat)
   live = set()
 
   def mark(variables):

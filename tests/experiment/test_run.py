@@ -325,3 +325,8 @@ def test_one_damaged_checkpoint_costs_one_interval(tiny, tmp_path, caplog):
 def trained_params(path):
   store = checkpoints.Checkpoints(path / 'checkpoints')
   return jax.device_get(store.restore_any().state['params'])
+
+
+def test_prediction_asks_for_what_the_model_reads_and_no_more(finished, tiny):
+  model = load(tiny, finished[0])
+  assert model._inputs('main') == {'inputs'}
