@@ -105,6 +105,15 @@ def test_ci_runs_the_test_command_of_the_readme():
   assert matching == [COMMANDS[1]]
 
 
+def test_hooks_run_what_ci_runs():
+  script = (ROOT / '.ci' / 'run').read_text(encoding='utf-8')
+  hooks = (ROOT / '.pre-commit-config.yaml').read_text(encoding='utf-8')
+  entries = re.findall(r'entry: (.*)', hooks)
+  tools = ('ruff', 'pyrefly')
+  checks = [x.removeprefix('run ') for x in script.splitlines()]
+  assert entries == [x for x in checks if x.startswith(tools)]
+
+
 def test_examples_are_short():
   lengths = {name: len(x.splitlines()) for name, x in files(README).items()}
   assert lengths and max(lengths.values()) < 20, lengths
