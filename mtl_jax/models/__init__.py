@@ -2,7 +2,7 @@
 
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
-from mtl_jax.models.inputs import InputEncoder
+from mtl_jax.models.inputs import INPUTS, InputEncoder
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
 from mtl_jax.models.sharing import hard_sharing
 from mtl_jax.models.trunks import LSTM, MLP, TRUNKS, CNNText, LeNet, ResNet
@@ -10,6 +10,7 @@ from mtl_jax.models.trunks import LSTM, MLP, TRUNKS, CNNText, LeNet, ResNet
 __all__ = [
   'CNNText',
   'HEADS',
+  'INPUTS',
   'InputEncoder',
   'LSTM',
   'LeNet',

@@ -26,6 +26,13 @@ class InputEncoder(nn.Module):
     numeric: names of numbers: one, or a vector, an example or step.
     time: whether the features have a time axis.
     dtype: dtype of the result; parameters are float32 in any case.
+
+  Example:
+    >>> encoder = InputEncoder(categorical={'film': (9, 3)}, numeric=['gap'])
+    >>> batch = {'film': jnp.array([4, 8]), 'gap': jnp.array([0.1, 2.0])}
+    >>> x, _ = encoder.init_with_output(jax.random.key(0), batch, train=False)
+    >>> x.shape
+    (2, 4)
   """
 
   categorical: Mapping[str, Sequence[int]] | None = None

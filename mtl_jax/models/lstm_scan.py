@@ -13,6 +13,7 @@ gradient step by step while the factors are in cache.
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -84,7 +85,7 @@ def _gates(a, kernel):
   return i, f, o, jnp.tanh(z[:, 3 * units :])
 
 
-def _scan(sequence, save, inputs, keep, kernel):
+def _scan(sequence, save, inputs, keep, kernel) -> tuple[Any, Any]:
   """Last state or all, and what the backward pass needs, if it is to come."""
   kernel = kernel.astype(inputs.dtype)
   units = kernel.shape[1] // 4

@@ -184,7 +184,7 @@ def test_a_stream_without_encoder():
   model = make(inputs={'main': models.MLP(widths=(5,))})
   with pytest.raises(
     ValueError,
-    match="an input encoder for stream 'other', found those of main; give it",
+    match="a stream among main, found 'other'; give it an input encoder",
   ):
     model.init(jax.random.key(0), {'other': batch()})
 
@@ -193,6 +193,6 @@ def test_a_task_without_head():
   model = make('ab')
   params, state = model.init(jax.random.key(0), {'main': batch()})
   with pytest.raises(
-    ValueError, match="expected tasks among a, b, found 'c'; give it a head"
+    ValueError, match="expected a task among a, b, found 'c'; give it a head"
   ):
     run(model, params, state, batch(), tasks=('c',), train=False)

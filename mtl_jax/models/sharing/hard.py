@@ -1,6 +1,7 @@
 """Hard parameter sharing: one trunk for all tasks, a head for each."""
 
 from collections.abc import Mapping
+from typing import Any
 import zlib
 
 from flax import linen as nn
@@ -55,11 +56,22 @@ def _apply(module, path, params, state, *args, train, key):
   return output, state
 
 
-def _place(module, axis_name):
-  """The module with the mapped axis set, if it has a field for it."""
+def _place(module: Any, axis_name: str | None) -> Any:
+  """The module, or modules, with the mapped axis set where they take one."""
+  if isinstance(module, Mapping):
+    return {name: _place(part, axis_name) for name, part in module.items()}
   if axis_name is None or not hasattr(module, 'axis_name'):
     return module
   return module.clone(axis_name=axis_name)
+
+
+def _choose(modules, name, what, advice):
+  if name not in modules:
+    raise ValueError(
+      f'hard_sharing: expected {what} among {", ".join(sorted(modules))}, '
+      f'found {name!r}; {advice}.'
+    )
+  return modules[name]
 
 
 def hard_sharing(
@@ -77,7 +89,8 @@ def hard_sharing(
 
   Trunk and encoders are columns of the Jacobian. Where each stream has an
   encoder of its own, tasks of other streams have zeros in its columns: tasks
-  of one stream meet there, tasks of different streams do not.
+  of one stream meet there, tasks of different streams do not. Other choices
+  are ``model._replace(shared=...)``.
 
   Args:
     trunk: module ``(batch, *, train) -> features``.
@@ -91,21 +104,33 @@ def hard_sharing(
     The model, whose state is ``{collection: ...}`` of what modules keep
     besides parameters, ``{}`` if they keep nothing.
 
+  Example:
+    >>> from mtl_jax import models
+    >>> heads = {'like': models.LinearHead(1), 'stars': models.LinearHead(5)}
+    >>> model = hard_sharing(models.MLP(widths=(8,)), heads)
+    >>> batch = {'inputs': jax.numpy.ones((4, 3))}
+    >>> params, state = model.init(jax.random.key(0), {'main': batch})
+    >>> features, state = model.features(
+    ...   params, state, batch, stream='main', train=False, key=None
+    ... )
+    >>> outputs, state = model.outputs(
+    ...   params, state, features, batch, tasks=['stars'], train=False, key=None
+    ... )
+    >>> outputs['stars'].shape
+    (4, 5)
+
   References:
     Caruana, Multitask learning, Machine Learning 1997.
   """
   trunk = _place(trunk, axis_name)
-  heads = {task: _place(head, axis_name) for task, head in heads.items()}
+  heads = _place(heads, axis_name)
+  inputs = _place(inputs, axis_name)
 
   def encoder(stream):
-    if isinstance(inputs, Mapping):
-      if stream not in inputs:
-        raise ValueError(
-          f'hard_sharing: expected an input encoder for stream {stream!r}, '
-          f'found those of {", ".join(sorted(inputs))}; give it one.'
-        )
-      return _place(inputs[stream], axis_name), ('inputs', stream)
-    return inputs and _place(inputs, axis_name), ('inputs',)
+    if not isinstance(inputs, Mapping):
+      return inputs, ('inputs',)
+    module = _choose(inputs, stream, 'a stream', 'give it an input encoder')
+    return module, ('inputs', stream)
 
   def init(key, batch):
     params, state, features, first = {}, {}, None, None
@@ -140,13 +165,9 @@ def hard_sharing(
   def outputs(params, model_state, features, batch, *, tasks, train, key=None):
     results = {}
     for task in tasks:
-      if task not in heads:
-        raise ValueError(
-          f'hard_sharing: expected tasks among {", ".join(heads)}, found '
-          f'{task!r}; give it a head.'
-        )
+      head = _choose(heads, task, 'a task', 'give it a head')
       results[task], model_state = _apply(
-        heads[task],
+        head,
         ('heads', task),
         params,
         model_state,

@@ -28,6 +28,13 @@ class CNNText(nn.Module):
     pad_id: the id that means padding, where there is no mask.
     dtype: dtype of the computation; parameters are float32 in any case.
 
+  Example:
+    >>> batch = {'tokens': jnp.array([[5, 2, 9, 0, 0]])}
+    >>> trunk = CNNText(vocab_size=10, filters=4, widths=(2, 3))
+    >>> x, _ = trunk.init_with_output(jax.random.key(0), batch, train=False)
+    >>> x.shape
+    (1, 8)
+
   References:
     Kim, Convolutional neural networks for sentence classification, EMNLP
     2014.

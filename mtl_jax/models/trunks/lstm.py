@@ -71,6 +71,13 @@ class LSTM(nn.Module):
     fast: use the gradient of `lstm_scan`, which has no forward mode.
     dtype: dtype of the computation; parameters are float32 in any case.
 
+  Example:
+    >>> batch = {'clicks': jnp.ones((2, 5, 3)), 'seen': jnp.ones((2, 5))}
+    >>> trunk = LSTM(features=8, inputs='clicks', mask='seen')
+    >>> x, _ = trunk.init_with_output(jax.random.key(0), batch, train=False)
+    >>> x.shape
+    (2, 8)
+
   References:
     Hochreiter and Schmidhuber, Long short-term memory, Neural Computation
     1997. Jozefowicz et al., An empirical exploration of recurrent network
