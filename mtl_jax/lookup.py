@@ -5,7 +5,7 @@ import importlib
 import inspect
 from typing import Any
 
-from mtl_jax import settings
+from mtl_jax import names
 
 
 def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
@@ -29,7 +29,7 @@ def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
   if not module_name:
     raise ValueError(
       f'Expected the name of a {kind}, found {name!r}; '
-      f'{settings.nearest(name, table)}, or give the dotted name of your own.'
+      f'{names.nearest(name, table)} (Or give the dotted name of your own.)'
     )
   try:
     return getattr(importlib.import_module(module_name), attribute)
@@ -71,8 +71,7 @@ def build(
   options = {k: v for k, v in spec.items() if k != 'name'}
   if not spec.get('name'):
     raise ValueError(
-      f'Expected the name of a {kind}, found none; '
-      f'{settings.nearest("", table)}.'
+      f'Expected the name of a {kind}, found none; {names.nearest("", table)}'
     )
   function = find(kind, spec['name'], table)
   parameters = inspect.signature(function).parameters
@@ -83,7 +82,7 @@ def build(
   if unknown:
     raise ValueError(
       f'Expected an option of {kind} {spec["name"]!r}, found {unknown[0]!r}; '
-      f'{settings.nearest(unknown[0], known - {"name"})}.'
+      f'{names.nearest(unknown[0], known - {"name"})}'
     )
   for key, value in (offered or {}).items():
     if key in parameters and key not in options:

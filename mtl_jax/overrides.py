@@ -8,7 +8,7 @@ import pathlib
 
 import ml_collections
 
-from mtl_jax import settings
+from mtl_jax import names, settings
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:
@@ -27,7 +27,7 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
     there = sorted(str(p) for p in file.parent.glob('*.py'))
     raise ValueError(
       f'Expected a config file, found no file {path!r}; '
-      f'{settings.nearest(path, there)}.'
+      f'{names.nearest(path, there)}'
     )
   module_spec = importlib.util.spec_from_file_location(file.stem, file)
   if module_spec is None or module_spec.loader is None:
@@ -92,7 +92,7 @@ def _check_free(section: Sequence[str], key: str, node) -> None:
   if not settings.is_free(section):
     raise ValueError(
       f'Expected a known config key, found {".".join([*section, key])!r}; '
-      f'{settings.nearest(key, node.keys())}.'
+      f'{names.nearest(key, node.keys())}'
     )
 
 

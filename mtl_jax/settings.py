@@ -6,13 +6,14 @@ type `Spec` are free: ``name`` picks from a table, or is a dotted name of the
 user's own code, and the rest are that function's keyword arguments.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-import difflib
 import types
 from typing import Any, get_type_hints
 
 import ml_collections
+
+from mtl_jax import names
 
 Spec = Mapping[str, Any]
 
@@ -233,19 +234,6 @@ def is_free(section: Sequence[str]) -> bool:
   return False
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-  """The end of a sentence about an unknown name, without its full stop.
-
-  Example:
-    >>> nearest('departmnt', ['department', 'text'])
-    "did you mean 'department'? Known are department, text"
-  """
-  known = sorted(map(str, known))
-  close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-  hint = f'did you mean {close[0]!r}? Known' if close else 'known'
-  return f'{hint} are {", ".join(known)}'
-
-
 def _build(cls, values: Mapping[str, Any], where: str):
   hints = get_type_hints(cls)
   fields = {}
@@ -253,7 +241,7 @@ def _build(cls, values: Mapping[str, Any], where: str):
     if key not in hints:
       raise ValueError(
         f'Expected a known config key, found {where + key!r}; '
-        f'{nearest(key, hints)}.'
+        f'{names.nearest(key, hints)}'
       )
     fields[key] = _convert(hints[key], value, where + key)
   return cls(**fields)

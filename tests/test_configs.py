@@ -1,4 +1,4 @@
-"""Every shipped config: built, trained two steps, saved, restored, evaluated."""
+"""Every shipped config: built, trained two steps, saved, evaluated again."""
 
 import pathlib
 
@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import data, overrides
-from mtl_jax import settings as settings_lib
+from mtl_jax import data, overrides, settings as settings_lib
 from mtl_jax.experiment import build, run
 from mtl_jax.training import parallel
 

@@ -135,6 +135,12 @@ def test_files_say_what_they_are():
   assert not silent
 
 
+def test_names_of_test_files_differ():
+  # pytest imports them by their names alone.
+  names = [path.name for path in SOURCES if path.name.startswith('test_')]
+  assert sorted(names) == sorted(set(names))
+
+
 def test_no_other_framework():
   for path in SOURCES:
     tops = {name.split('.')[0] for name in imports(path)}

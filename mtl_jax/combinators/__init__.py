@@ -59,12 +59,7 @@ from mtl_jax.combinators.go4align import (
   go4align_weights,
 )
 from mtl_jax.combinators.graddrop import graddrop, solve_graddrop
-from mtl_jax.combinators.gradients import (
-  TaskGradients,
-  gradients_from_jacobian,
-  path_name,
-  task_gradients,
-)
+from mtl_jax.combinators.gradients import TaskGradients, path_name
 from mtl_jax.combinators.gradnorm import (
   GradNormState,
   gradnorm,
@@ -137,7 +132,16 @@ from mtl_jax.combinators.skip_nonfinite import (
   skip_nonfinite,
 )
 from mtl_jax.combinators.smooth import SmoothState, smooth
-from mtl_jax.combinators.table import COMBINATORS
+from mtl_jax.combinators.sources import (
+  gradients_from_jacobian,
+  task_gradients,
+)
+from mtl_jax.combinators.table import (
+  COMBINATORS,
+  TASK_TRANSFORMS,
+  WEIGHTINGS,
+  WRAPPERS,
+)
 from mtl_jax.combinators.task_transforms import (
   PerTaskMomentumState,
   clip_per_task,

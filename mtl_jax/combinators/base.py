@@ -81,7 +81,8 @@ def from_losses(
   Example:
     >>> inverse = combine_by(from_losses(lambda losses, present: 1 / losses))
     >>> losses = jnp.array([1.0, 2.0])
-    >>> gradients = gradients_lib.gradients_from_jacobian(jnp.eye(2), losses)
+    >>> from mtl_jax import combinators
+    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
     >>> inverse.update(gradients, inverse.init(None))[0]
     Array([1. , 0.5], dtype=float32)
   """
@@ -170,4 +171,5 @@ def expect_gradients(updates: Any) -> gradients_lib.TaskGradients:
       f'{type(updates).__name__}; put the combinator at the head of '
       'optax.chain, once, and make gradients with task_gradients(...).'
     )
+  updates.used = True
   return updates

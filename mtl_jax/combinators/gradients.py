@@ -41,6 +41,8 @@ class TaskGradients:
     present: ``[K]`` bool; False for a task without any label in this batch.
       Its loss and its gradient are zero and should have no influence.
     counts: ``[K]`` number of labelled examples (over all devices).
+    used: whether a combinator has received them: what fails before is an
+      error of order in the chain.
   """
 
   def __init__(
@@ -76,17 +78,12 @@ class TaskGradients:
     self._gramian: jax.Array | None = None
     # Whether the rows are computed anyway, so that `combine` may use them.
     self._rows_asked = False
-    self._used = False
+    self.used = False
 
   @property
   def num_tasks(self) -> int:
     """K."""
     return self.losses.shape[0]
-
-  @property
-  def used(self) -> bool:
-    """Whether any gradient was asked for: false until a combinator ran."""
-    return self._used
 
   def copy(self) -> 'TaskGradients':
     """The same gradients, to be used inside one branch of ``lax.cond``.
@@ -94,7 +91,6 @@ class TaskGradients:
     What a branch asks of the copy does not make `combine` outside of the
     branch rely on rows that were computed only inside.
     """
-    self._used = True
     copy = TaskGradients(
       self.losses,
       self.present,
@@ -108,7 +104,7 @@ class TaskGradients:
 
   def jacobian(self) -> Params:
     """J: leaves ``[K, *shape]``; ``optax.MaskedNode()`` where not shared."""
-    self._used = self._rows_asked = True
+    self.used = self._rows_asked = True
     rows = self._rows()
     if self._scales is None:
       return rows
@@ -125,7 +121,6 @@ class TaskGradients:
       ``[K, K]``, or ``{label: [K, K]}`` with labels.
     """
     if labels is None and self._gramian is not None:
-      self._used = True
       return self._gramian
     leaves = jax.tree_util.tree_leaves_with_path(self.jacobian())
     groups: dict[str, jax.Array] = {}
@@ -158,7 +153,7 @@ class TaskGradients:
     Returns:
       A gradient of the structure of the parameters.
     """
-    self._used = True
+    self.used = True
     ones = jnp.ones_like(self.losses)
     scales = ones if self._scales is None else self._scales
     if isinstance(weights, Mapping):
@@ -192,7 +187,6 @@ class TaskGradients:
 
   def scale(self, weights: jax.Array) -> 'TaskGradients':
     """The task gradients of ``w_k L_k``, ``w`` ``[K]`` taken as constant."""
-    self._used = True
     weights = jax.lax.stop_gradient(weights).astype(self.losses.dtype)
     old = self._scales
     scaled = TaskGradients(
@@ -226,7 +220,6 @@ class TaskGradients:
     Args:
       jacobian: as `jacobian` returns it, with other values.
     """
-    self._used = True
     ones = jnp.ones_like(self.losses)
     scales = ones if self._scales is None else self._scales
 
@@ -251,7 +244,7 @@ class TaskGradients:
     Args:
       direction: of the structure of `jacobian`, leaves ``[*shape]``.
     """
-    self._used = True
+    self.used = True
     ones = jnp.ones_like(self.losses)
     scales = ones if self._scales is None else self._scales
     return _overlay(self._pullback(scales, scales), direction, lambda _, d: d)
@@ -289,82 +282,3 @@ def _overlay(gradient: Params, rows: Params, product) -> Params:
   return jax.tree_util.tree_map_with_path(
     leaf, rows, gradient, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
   )
-
-
-def gradients_from_jacobian(
-  jacobian: Params, losses: jax.Array, present: jax.Array | None = None
-) -> TaskGradients:
-  """Task gradients from a Jacobian that exists; all parameters are shared.
-
-  Args:
-    jacobian: a pytree with leaves ``[K, *shape]``.
-    losses: ``[K]``.
-    present: ``[K]`` bool; all tasks by default.
-
-  Example:
-    >>> gradients = gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
-    >>> gradients.combine(jnp.array([1.0, 3.0]))
-    Array([1., 3.], dtype=float32)
-  """
-
-  def pullback(v, u):
-    del u  # Every parameter is shared.
-    return jax.tree.map(
-      lambda row: jnp.tensordot(v.astype(row.dtype), row, axes=1), jacobian
-    )
-
-  if present is None:
-    present = jnp.ones(losses.shape, bool)
-  counts = present.astype(losses.dtype)
-  return TaskGradients(
-    losses, present, counts, pullback=pullback, rows=lambda: jacobian
-  )
-
-
-def task_gradients(
-  losses_fn: Callable[[Params], jax.Array],
-  params: Params,
-  *,
-  shared: Callable[[str], bool] = lambda path: True,
-  present: jax.Array | None = None,
-) -> TaskGradients:
-  """Task gradients of any function, for use without the rest of mtl_jax.
-
-  Args:
-    losses_fn: ``params -> [K]``, the mean loss of each task.
-    params: where the gradients are taken.
-    shared: ``path -> bool``: which parameters the tasks share; all others
-      (heads) get the gradient of their own tasks.
-    present: ``[K]`` bool; all tasks by default.
-
-  Example:
-    >>> losses = lambda x: jnp.stack([jnp.sum(x**2), jnp.sum((x - 1.0) ** 2)])
-    >>> task_gradients(losses, jnp.array([1.0, 0.0])).gramian()
-    Array([[4., 0.],
-           [0., 4.]], dtype=float32)
-  """
-  losses, vjp = jax.vjp(losses_fn, params)
-  is_shared = jax.tree_util.tree_map_with_path(
-    lambda path, _: bool(shared(path_name(path))), params
-  )
-
-  def pullback(v, u):
-    (of_shared,) = vjp(v)
-    if v is u or all(jax.tree.leaves(is_shared)):
-      return of_shared
-    (of_others,) = vjp(u)
-    return jax.tree.map(
-      lambda s, a, b: a if s else b, is_shared, of_shared, of_others
-    )
-
-  def rows():
-    basis = jnp.eye(losses.shape[0], dtype=losses.dtype)
-    (stacked,) = jax.vmap(vjp)(basis)
-    return jax.tree.map(
-      lambda s, row: row if s else optax.MaskedNode(), is_shared, stacked
-    )
-
-  if present is None:
-    present = jnp.ones(losses.shape, bool)
-  counts = present.astype(losses.dtype)
-  return TaskGradients(losses, present, counts, pullback=pullback, rows=rows)

@@ -10,7 +10,7 @@ from mtl_jax.combinators import (
   base,
   checks,
   equal_projections,
-  gradients as gradients_lib,
+  sources,
   state as state_lib,
 )
 
@@ -96,7 +96,7 @@ def m_config(
     ready = present.any() & (~present | (turns > 0)).all()
 
     unbiased = 1 / state_lib.debias(decay, turns)
-    of_moments = gradients_lib.gradients_from_jacobian(
+    of_moments = sources.gradients_from_jacobian(
       moments, gradients.losses, present
     ).scale(unbiased)
     d = of_moments.combine(

@@ -14,7 +14,8 @@ from typing import Any
 from absl import logging
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import packages, tables
+from mtl_jax import names as names_lib
+from mtl_jax.data import packages
 from mtl_jax.data.builders import (
   clothing_reviews,
   movielens_sequences,
@@ -108,7 +109,7 @@ def _config(base, name, settings):
     if name and name not in listed:
       raise ValueError(
         f'Expected a config of {base!r}, found {name!r}; '
-        + tables.nearest(name, listed)
+        + names_lib.nearest(name, listed)
       )
     return name or None
   known = inspect.signature(CONFIGS[base]).parameters
@@ -116,7 +117,7 @@ def _config(base, name, settings):
     if setting not in known:
       raise ValueError(
         f'Expected a setting of {base!r}, found {setting!r}; '
-        + tables.nearest(setting, known)
+        + names_lib.nearest(setting, known)
       )
   made = CONFIGS[base](**settings)
   # A config that is listed must be given as it is listed.
@@ -136,9 +137,10 @@ def _catalogue_builder(name, data_dir):
 
 
 def _short_hint(name, known):
-  """As `tables.nearest`, without hundreds of names."""
-  hint = tables.nearest(name, known).partition('Known are')[0]
-  return f'{hint}Our own are {", ".join(BUILDERS)}.'
+  """As `names.nearest`, without hundreds of names."""
+  hint, question, _ = names_lib.nearest(name, known).partition('? ')
+  ours = f'are {", ".join(BUILDERS)}.'
+  return f'{hint}? Our own {ours}' if question else f'our own {ours}'
 
 
 @functools.cache

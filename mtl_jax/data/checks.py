@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from mtl_jax.data import info, sources, tables
+from mtl_jax import names as names_lib
+from mtl_jax.data import info, sources
 
 
 def check_labels(
@@ -85,5 +86,5 @@ def check_keys(
     if key not in known:
       raise ValueError(
         f'{name}: expected {key!r} in its batches, found none; '
-        + tables.nearest(key, known)
+        + names_lib.nearest(key, known)
       )

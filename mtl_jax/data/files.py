@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import tables
 
 MISSING = {'class': None, 'integer': -1, 'float': np.nan, 'string': ''}
@@ -38,7 +39,7 @@ def open_files(
     if kind not in MISSING:
       raise ValueError(
         f'Column {column!r}: expected a kind, found {kind!r}; '
-        + tables.nearest(kind, MISSING)
+        + names_lib.nearest(kind, MISSING)
       )
   names: dict[str, tuple[str, ...]] = {}
   read: dict[str, tables.Table] = {}  # one file may hold several splits
@@ -105,7 +106,7 @@ def _csv_rows(path, columns) -> Iterator[tuple[int, dict]]:
       if column not in found:
         raise ValueError(
           f'{path}: expected a column {column!r}, found none in the header; '
-          + tables.nearest(column, found)
+          + names_lib.nearest(column, found)
         )
     rows = enumerate(reader, start=2)  # the header is row 1
     row = 1
@@ -153,7 +154,7 @@ def _json_rows(path, columns) -> Iterator[tuple[int, dict]]:
     if seen and column not in seen:
       raise ValueError(
         f'{path}: expected a column {column!r}, found it in no row; '
-        + tables.nearest(column, seen)
+        + names_lib.nearest(column, seen)
       )
 
 
@@ -207,6 +208,6 @@ def _class_ids(path, column, values, names):
     if value not in ids:
       raise ValueError(
         f'{path}, column {column!r}: expected a class of the first split, '
-        f'found {value!r}; ' + tables.nearest(value, names)
+        f'found {value!r}; ' + names_lib.nearest(value, names)
       )
   return np.array([ids[value] for value in values], np.int32)

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import encoding, tables, text as text_lib
 
 Features = Mapping[str, str | Sequence[str]]
@@ -55,7 +56,7 @@ def fit_encoder(
     if key not in features:
       raise ValueError(
         f'{table.name}: expected a key of the batch, found {key!r}; '
-        + tables.nearest(key, features)
+        + names_lib.nearest(key, features)
       )
   columns = {
     key: _fit_column(table, key, feature, text.get(key), key in standardize)
@@ -136,7 +137,7 @@ def _look_up(table, name):
   if name not in known:
     raise ValueError(
       f'{table.name}: expected the name of a feature, found {name!r}; '
-      + tables.nearest(name, known)
+      + names_lib.nearest(name, known)
     )
   return known[name]
 

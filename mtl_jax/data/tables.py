@@ -6,7 +6,6 @@ TFDS data sets, a user's own arrays and files all become tables; what follows
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
-import difflib
 import re
 from typing import Any, Literal
 
@@ -80,19 +79,6 @@ def check_size(name: str, size: int) -> None:
       f'{name}: expected at least one example, found an empty split; name a '
       'larger part of the data.'
     )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-  """The end of a sentence about an unknown name.
-
-  Example:
-    >>> nearest('departmnt', ['department', 'text'])
-    "did you mean 'department'? Known are department, text."
-  """
-  known = sorted(known)
-  close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-  hint = f'did you mean {close[0]!r}? ' if close else ''
-  return f'{hint}Known are {", ".join(known)}.'
 
 
 def from_arrays(

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import tables
 from mtl_jax.data.builders import movielens_sequences
 
@@ -38,7 +39,7 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
   if known and base not in known:
     raise ValueError(
       f'{builder.name}: expected a split, found {split!r}; '
-      + tables.nearest(base, known)
+      + names_lib.nearest(base, known)
     )
   name = f'{builder.name}[{split}]'
   if known:  # none are known of a mocked data set

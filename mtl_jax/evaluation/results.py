@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.evaluation import metrics as metrics_lib
-from mtl_jax.evaluation import relations, states
+from mtl_jax.evaluation import metrics as metrics_lib, relations, states
 
 # The score of a task that names none: the second, where the first is among
 # its metrics. Only binary tasks have a plain f1.

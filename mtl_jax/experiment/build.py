@@ -1,27 +1,26 @@
 """From settings to objects: the only place where names become functions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import optax
 
 from mtl_jax import (
-  combinators,
   data,
   lookup,
   models,
+  names,
   settings as settings_lib,
   tasks as tasks_lib,
 )
-from mtl_jax.experiment import task_kinds
+from mtl_jax.experiment import methods, models as models_lib, task_kinds
 from mtl_jax.training import loop, optimizers, parallel, step
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
-DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 SPLITS = ('train', 'validation', 'test')
 
 
@@ -128,7 +127,9 @@ def build(
     parallel.check_batch_size(
       stream.batch_size, mesh, settings.training.accumulate
     )
-  make_model = functools.partial(_make_model, settings, tasks, sources)
+  make_model = functools.partial(
+    models_lib.make_model, settings, tasks, sources
+  )
   frozen = optimizers.matcher(settings.optimizer.frozen)
   steps_per_epoch = data.steps_per_epoch(
     {
@@ -138,38 +139,44 @@ def build(
     _draw(settings.training),
   )
   plan = _make_plan(settings, steps_per_epoch)
-  kinds = [_statistical_kind(spec) for spec in targets.values()]
-  return Experiment(
+  combinator = methods.make_combinator(
+    settings.combinator,
+    [methods.statistical_kind(spec) for spec in targets.values()],
+    make_model(None).shared,
+  )
+  experiment = Experiment(
     settings=settings,
     data=sources,
     tasks=tasks,
     make_model=make_model,
-    tx=_make_chain(settings, kinds, plan.steps, frozen),
+    tx=_make_chain(settings, combinator, plan.steps, frozen),
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
   )
+  _check_patterns(experiment)
+  return experiment
 
 
 def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
-  names = [n.strip() for n in settings.tasks.split(',') if n.strip()]
-  names = names or list(settings.targets)
-  if not names:
+  chosen = [n.strip() for n in settings.tasks.split(',') if n.strip()]
+  chosen = chosen or list(settings.targets)
+  if not chosen:
     raise ValueError(
       'Expected targets to learn, found none; set config.targets, as in '
       "config.targets.genre = {'kind': 'classification'}."
     )
-  for name in names:
+  for name in chosen:
     if name not in settings.targets:
       raise ValueError(
         f'Expected tasks among the targets, found {name!r}; '
-        f'{settings_lib.nearest(name, settings.targets)}.'
+        f'{names.nearest(name, settings.targets)}'
       )
-  if len(set(names)) < len(names):
+  if len(set(chosen)) < len(chosen):
     raise ValueError(
-      f'Expected every task once, found {", ".join(names)}; remove the double.'
+      f'Expected every task once, found {", ".join(chosen)}; remove the double.'
     )
-  return {name: settings.targets[name] for name in names}
+  return {name: settings.targets[name] for name in chosen}
 
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
@@ -181,7 +188,7 @@ def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
     if name not in known:
       raise ValueError(
         f'Expected a stream of the config, found {name!r}; '
-        f'{settings_lib.nearest(name, known)}.'
+        f'{names.nearest(name, known)}'
       )
     found[name] = known[name]
   return found
@@ -242,7 +249,7 @@ def make_task(
   if kind in task_kinds.TASK_KINDS and label not in info.shapes:
     raise ValueError(
       f'Expected the label of task {name!r} in its data, found no {label!r}; '
-      f'{settings_lib.nearest(label, info.shapes)}.'
+      f'{names.nearest(label, info.shapes)}'
     )
   function = lookup.find('kind of task', kind, task_kinds.TASK_KINDS)
   return lookup.build(
@@ -251,11 +258,6 @@ def make_task(
     {kind: functools.partial(function, name)},
     offered={'info': info},
   )
-
-
-def _statistical_kind(spec) -> str:
-  known = {'regression': 'regression'}
-  return known.get(spec.get('kind', ''), 'classification')
 
 
 def _check_data(sources, tasks, targets) -> None:
@@ -275,71 +277,24 @@ def _check_data(sources, tasks, targets) -> None:
         )
 
 
-def _make_model(settings, tasks, sources, axis_name) -> models.MultiTaskModel:
-  section = settings.model
-  if section.dtype not in DTYPES:
-    raise ValueError(
-      f'Expected model.dtype to be one of {", ".join(DTYPES)}, found '
-      f'{section.dtype!r}; set it to one of them.'
-    )
-  dtype = None if section.dtype == 'float32' else DTYPES[section.dtype]
-  info = next(iter(sources.values())).info
-  offered = {'dtype': dtype, 'cardinalities': info.cardinalities}
-  tokens = section.trunk.get('inputs', 'tokens')
-  if isinstance(tokens, str) and tokens in info.cardinalities:
-    offered['vocab_size'] = info.cardinalities[tokens]
-  trunk = lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered)
-  for name in section.heads:
-    if name not in settings.targets:
-      raise ValueError(
-        f'Expected heads of targets, found one of {name!r}; '
-        f'{settings_lib.nearest(name, settings.targets)}.'
-      )
-  heads = {
-    task.name: lookup.build(
-      'head',
-      section.heads.get(task.name, section.head),
-      models.HEADS,
-      required={'size': task.size},
-      offered={'dtype': dtype},
-    )
-    for task in tasks
-  }
-  return models.hard_sharing(
-    trunk, heads, inputs=_make_inputs(section, offered), axis_name=axis_name
+def _check_patterns(experiment) -> None:
+  """Regular expressions on parameters that match none are misspelt."""
+  section = experiment.settings.optimizer
+  rates = [pattern for pattern, _ in section.learning_rates]
+  if not rates and not section.frozen:
+    return
+  params, _ = jax.eval_shape(
+    lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
   )
+  paths = [row.path for row in models.parameter_table(params, lambda _: True)]
+  optimizers.check_patterns('optimizer.frozen', section.frozen, paths)
+  optimizers.check_patterns('optimizer.learning_rates', rates, paths)
 
 
-def _make_inputs(section, offered):
-  if not section.inputs:
-    return None
-  build_one = functools.partial(
-    lookup.build, 'input encoder', table=models.inputs.INPUTS, offered=offered
-  )
-  if 'name' in section.inputs:
-    return build_one(section.inputs)
-  return {stream: build_one(spec) for stream, spec in section.inputs.items()}
-
-
-def make_combinator(
-  spec: settings_lib.Spec, kinds: Sequence[str]
-) -> optax.GradientTransformation:
-  """The combinator that a config names, ours or the user's own."""
-  made = lookup.build(
-    'combinator',
-    spec,
-    combinators.COMBINATORS,
-    offered={'num_tasks': len(kinds), 'kinds': tuple(kinds)},
-  )
-  if isinstance(made, combinators.Weighting):
-    return combinators.combine_by(made)
-  return made
-
-
-def _make_chain(settings, kinds, steps, frozen):
+def _make_chain(settings, combinator, steps, frozen):
   section = settings.optimizer
   return optimizers.make_chain(
-    make_combinator(settings.combinator, kinds),
+    combinator,
     optimizers.optimizer_by_name(
       section.name, section.options, section.weight_decay
     ),

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 import io
 
 import matplotlib
-from matplotlib import axes as mpl_axes
-from matplotlib import colors as mpl_colors
-from matplotlib import figure as mpl_figure
-from matplotlib import ticker
+from matplotlib import (
+  axes as mpl_axes,
+  colors as mpl_colors,
+  figure as mpl_figure,
+  ticker,
+)
 import numpy as np
 
 Series = tuple[np.ndarray, np.ndarray]  # steps, values

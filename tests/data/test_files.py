@@ -93,7 +93,7 @@ def test_bad_csv(tmp_path, content, message):
     ('{"n": 1}\n\n[2]\n', 'row 3: expected a JSON object, found list'),
     ('{"n": 1.5}\n', "row 1, column 'n': expected a value of kind integer"),
     ('{"n": {}}\n', "row 1, column 'n': expected a value of kind integer"),
-    ('{"m": 1}\n', "column 'n', found it in no row; Known are m"),
+    ('{"m": 1}\n', "column 'n', found it in no row; known are m"),
     ('{"n": [1]}\n{"n": [1, 2]}\n', r"column 'n': .* found lengths \[1, 2\]"),
     ('', 'found an empty split'),
   ],

@@ -78,10 +78,3 @@ def test_bad_tables():
     tables.part(make(), '5')
   with pytest.raises(ValueError, match=r"one length, found \{'a': 2, 'b': 3\}"):
     tables.from_arrays({'a': [1, 2], 'b': [1, 2, 3]})
-
-
-def test_the_nearest_name_is_suggested():
-  assert tables.nearest('ratng', ['rating', 'text']).startswith(
-    "did you mean 'rating'?"
-  )
-  assert tables.nearest('zzz', ['rating', 'text']) == 'Known are rating, text.'

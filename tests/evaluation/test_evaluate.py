@@ -1,7 +1,6 @@
 import dataclasses
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np

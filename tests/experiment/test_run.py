@@ -10,10 +10,15 @@ import optax
 import pytest
 
 import mtl_jax
-from mtl_jax import data
-from mtl_jax import settings as settings_lib
-from mtl_jax.experiment import build, dry_run, predict, run, trained
-from mtl_jax.experiment import workdir as workdir_lib
+from mtl_jax import data, settings as settings_lib
+from mtl_jax.experiment import (
+  build,
+  dry_run,
+  predict,
+  run,
+  trained,
+  workdir as workdir_lib,
+)
 from mtl_jax.training import checkpoints
 
 

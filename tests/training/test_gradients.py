@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.combinators import path_name
-from mtl_jax.training import forward
-from mtl_jax.training import gradients as gradients_lib
+from mtl_jax.training import forward, gradients as gradients_lib
 
 
 def plain_losses(params, batches):

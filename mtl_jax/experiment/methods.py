@@ -1,0 +1,84 @@
+"""The combinator of a config: a method, what wraps it, what stands before."""
+
+from collections.abc import Callable, Mapping, Sequence
+import re
+from typing import Any
+
+import optax
+
+from mtl_jax import combinators, lookup, settings as settings_lib
+from mtl_jax.training import optimizers
+
+BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.WEIGHTINGS}
+METHODS = {**combinators.COMBINATORS, **combinators.WEIGHTINGS}
+
+
+def make_combinator(
+  spec: settings_lib.Spec,
+  kinds: Sequence[str],
+  shared: Callable[[str], bool] = lambda path: True,
+) -> optax.GradientTransformation:
+  """The combinator that a config names, ours or the user's own.
+
+  Besides ``name`` and the method's options, a spec may have ``wrappers``, specs
+  of `combinators.WRAPPERS`, the innermost first, and ``before``, specs of what
+  scales or changes the task gradients in front of the method. An option
+  ``optimizer`` is itself ``{'name': 'adam', 'learning_rate': 0.025}``, and an
+  option ``labels`` a regular expression on the names of the parameters that
+  count.
+
+  Args:
+    spec: of the config.
+    kinds: 'regression' or 'classification' a task.
+    shared: ``path -> bool``, the model's.
+
+  Raises:
+    ValueError: for unknown names or options, or a wrapper around a method that
+      is no weighting.
+  """
+  offered = {
+    'num_tasks': len(kinds),
+    'kinds': tuple(kinds),
+    'shared': shared,
+  }
+  options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
+  method = _build('combinator', options, METHODS, offered)
+  for wrapper in spec.get('wrappers', ()):
+    if not isinstance(method, combinators.Weighting):
+      raise ValueError(
+        f'Expected a weighting to wrap, found the combinator {spec["name"]!r} '
+        'that does not choose weights; remove combinator.wrappers.'
+      )
+    inside = {**offered, 'inner': method}
+    method = _build('wrapper', wrapper, combinators.WRAPPERS, inside)
+  transforms = [
+    _as_transform(_build('transform', item, BEFORE, offered), front=True)
+    for item in spec.get('before', ())
+  ]
+  last = _as_transform(method, front=False)
+  return optax.chain(*transforms, last) if transforms else last
+
+
+def _build(kind, spec, table, offered):
+  spec = dict(spec)
+  if isinstance(spec.get('optimizer'), Mapping):
+    section = dict(spec['optimizer'])
+    rate = section.pop('learning_rate', 1e-3)
+    name = section.pop('name', '')
+    spec['optimizer'] = optimizers.optimizer_by_name(name, section)(rate)
+  if isinstance(spec.get('labels'), str):
+    pattern = re.compile(spec['labels'])
+    spec['labels'] = lambda path: 'on' if pattern.search(path) else None
+  return lookup.build(kind, spec, table, offered=offered)
+
+
+def _as_transform(made: Any, *, front: bool) -> Any:
+  if not isinstance(made, combinators.Weighting):
+    return made
+  return combinators.scale_by(made) if front else combinators.combine_by(made)
+
+
+def statistical_kind(spec: settings_lib.Spec) -> str:
+  """'regression' or 'classification': which likelihood a target has."""
+  known = {'regression': 'regression'}
+  return known.get(spec.get('kind', ''), 'classification')

@@ -1,0 +1,85 @@
+"""The model of a config: trunk, input encoder and heads."""
+
+from collections.abc import Mapping, Sequence
+import functools
+
+import jax.numpy as jnp
+
+from mtl_jax import (
+  data,
+  lookup,
+  models,
+  names,
+  settings as settings_lib,
+  tasks as tasks_lib,
+)
+
+# None: that of the parameters.
+DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
+
+
+def make_model(
+  settings: settings_lib.Settings,
+  tasks: Sequence[tasks_lib.Task],
+  sources: Mapping[str, data.Data],
+  axis_name: str | None = None,
+) -> models.MultiTaskModel:
+  """Builds the model; sizes that the data know need not be in the config.
+
+  Args:
+    settings: the experiment's.
+    tasks: K of them, each gets a head.
+    sources: data by stream.
+    axis_name: mapped axis over devices, for batch statistics.
+
+  Raises:
+    ValueError: for unknown names or options.
+  """
+  section = settings.model
+  if section.dtype not in DTYPES:
+    raise ValueError(
+      f'Expected model.dtype to be one of {", ".join(DTYPES)}, found '
+      f'{section.dtype!r}; set it to one of them.'
+    )
+  info = next(iter(sources.values())).info
+  offered = {
+    'dtype': DTYPES[section.dtype],
+    'cardinalities': info.cardinalities,
+  }
+  tokens = section.trunk.get('inputs', 'tokens')
+  if isinstance(tokens, str) and tokens in info.cardinalities:
+    offered['vocab_size'] = info.cardinalities[tokens]
+  for name in section.heads:
+    if name not in settings.targets:
+      raise ValueError(
+        f'Expected heads of targets, found one of {name!r}; '
+        f'{names.nearest(name, settings.targets)}'
+      )
+  heads = {
+    task.name: lookup.build(
+      'head',
+      section.heads.get(task.name, section.head),
+      models.HEADS,
+      required={'size': task.size},
+      offered=offered,
+    )
+    for task in tasks
+  }
+  return models.hard_sharing(
+    lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered),
+    heads,
+    inputs=_make_inputs(section, offered),
+    axis_name=axis_name,
+  )
+
+
+def _make_inputs(section, offered):
+  """One encoder for all streams, or one a stream; None if there is none."""
+  if not section.inputs:
+    return None
+  build = functools.partial(
+    lookup.build, 'input encoder', table=models.INPUTS, offered=offered
+  )
+  if 'name' in section.inputs:
+    return build(section.inputs)
+  return {stream: build(spec) for stream, spec in section.inputs.items()}

@@ -1,0 +1,19 @@
+"""What to say of a name that is not known."""
+
+from collections.abc import Iterable
+import difflib
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """The end of a sentence about an unknown name.
+
+  Example:
+    >>> nearest('departmnt', ['department', 'text'])
+    "did you mean 'department'? Known are department, text."
+    >>> nearest('x', ['department', 'text'])
+    'known are department, text.'
+  """
+  known = sorted(map(str, known))
+  close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+  hint = f'did you mean {close[0]!r}? Known' if close else 'known'
+  return f'{hint} are {", ".join(known)}.'

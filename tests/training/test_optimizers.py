@@ -1,0 +1,93 @@
+"""Schedules, decay and groups against formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mtl_jax import combinators
+from mtl_jax.training import optimizers
+
+PARAMS = {'trunk': {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}}
+
+
+def update(steps=1, params=PARAMS, gradient=0.0, **kwargs):
+  """The update of the last of some steps with a constant gradient."""
+  name = kwargs.pop('name', 'sgd')
+  decay = kwargs.pop('weight_decay', 0.0)
+  schedule = kwargs.pop('schedule', lambda step: 0.1)
+  tx = optimizers.make_chain(
+    combinators.weighted_sum(),
+    optimizers.optimizer_by_name(name, {}, decay),
+    schedule,
+    **kwargs,
+  )
+  state = tx.init(params)
+  jacobian = jax.tree.map(
+    lambda p: jnp.full((1, *p.shape), gradient, p.dtype), params
+  )
+  gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(1))
+  for _ in range(steps):
+    found, state = tx.update(gradients, state, params)
+  return found['trunk']
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+def test_weight_decay_is_of_matrices(name):
+  found = update(name=name, weight_decay=0.5)
+  np.testing.assert_allclose(found['kernel'], -0.1 * 0.5 * np.ones((2, 2)))
+  np.testing.assert_array_equal(found['bias'], 0)
+
+
+def test_adam_takes_decay_as_a_penalty():
+  # Through Adam's normalisation its size is lost: one step of the rate.
+  found = update(name='adam', weight_decay=1e-3)
+  np.testing.assert_allclose(found['kernel'], -0.1, rtol=1e-4)
+
+
+def test_first_pattern_that_matches_sets_the_rate():
+  rates = (('bias', 0.5), ('trunk', 0.1))
+  found = update(gradient=1.0, learning_rates=rates)
+  np.testing.assert_allclose(found['bias'], -0.05)
+  np.testing.assert_allclose(found['kernel'], -0.01, rtol=1e-6)
+
+
+def test_clipping_is_of_the_global_norm():
+  found = update(gradient=1.0, clip_norm=1.0)
+  norm = optax.tree.norm(found)
+  np.testing.assert_allclose(norm, 0.1, rtol=1e-6)
+
+
+def test_frozen_parameters_do_not_decay():
+  frozen = optimizers.matcher(['kernel'])
+  found = update(weight_decay=0.5, frozen=frozen)
+  np.testing.assert_array_equal(found['kernel'], 0)
+
+
+@pytest.mark.parametrize(
+  'name, expected',
+  [
+    ('constant', [1, 1, 1]),
+    ('linear', [1, 0.55, 0.1]),
+    ('cosine', [1, 0.55, 0.1]),
+    ('exponential', [1, 0.1**0.5, 0.1]),
+  ],
+)
+def test_schedules_at_start_middle_and_end(name, expected):
+  schedule = optimizers.make_schedule(
+    name, 2.0, 12, warmup_steps=2, end_factor=0.1
+  )
+  assert float(schedule(0)) == 0
+  found = [float(schedule(step)) / 2 for step in (2, 7, 12)]
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_exponential_decay_to_nothing_is_refused():
+  with pytest.raises(ValueError, match='end factor > 0 .* found 0'):
+    optimizers.make_schedule('exponential', 1.0, 10)
+
+
+def test_patterns_that_match_nothing_are_named():
+  with pytest.raises(ValueError, match="no match for 'trnk'"):
+    optimizers.check_patterns('optimizer.frozen', ['trnk'], ['trunk/bias'])
