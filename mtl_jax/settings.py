@@ -204,7 +204,9 @@ def data_config(**fields: Any) -> ml_collections.ConfigDict:
   return config
 
 
-def from_config(config: Mapping[str, Any]) -> Settings:
+def from_config(
+  config: ml_collections.ConfigDict | Mapping[str, Any],
+) -> Settings:
   """Checks a config, and freezes it.
 
   Raises:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import data, overrides, settings as settings_lib
-from mtl_jax.experiment import build, run
+from mtl_jax.experiment import build, run, start
 from mtl_jax.training import parallel
 
 CONFIGS = sorted(
@@ -59,7 +59,7 @@ def steps(experiment, mode, devices):
   """State and losses after two steps."""
   mesh = parallel.make_mesh(jax.devices()[:devices])
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  state = parallel.replicate(run.make_init(experiment), mesh)()
+  state = parallel.replicate(start.make_init(experiment), mesh)()
   batches = data.train_iterator(
     experiment.training_streams(), seed=0, prefetch=0
   )

@@ -160,6 +160,9 @@ def test_the_readme_lists_exactly_what_exists():
     if len(cells) == 5
   }
   expected = {
+    'Experiments': {
+      str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py')
+    },
     'Trunks': models.TRUNKS,
     'Heads': models.HEADS,
     'Combinators': combinators.COMBINATORS,

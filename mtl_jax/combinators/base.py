@@ -23,7 +23,7 @@ class Weighting(NamedTuple):
     labels: ``path -> label``, where the weights differ by group.
   """
 
-  init: Callable[[Any], Any]
+  init: Callable[..., Any]
   weights: Callable[..., tuple[Any, Any]]
   heads: gradients_lib.Heads = 'plain'
   labels: gradients_lib.Labels | None = None

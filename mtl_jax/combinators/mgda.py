@@ -191,13 +191,13 @@ def solve_capped_mgda(
   """
   scaled = scaling.normalise(gramian, present)
   dtype = gramian.dtype
-  cap = jnp.maximum(jnp.asarray(cap, dtype), 1 / scaled.count)
+  feasible = jnp.maximum(jnp.asarray(cap, dtype), 1 / scaled.count)
   ridge = scaling.default_ridge(dtype) if ridge is None else ridge
   weights = capped.solve(
     scaled.cosines + ridge * jnp.eye(len(gramian), dtype=dtype),
     scaled.norms,
     present.astype(bool),
-    cap,
+    feasible,
   )
   return scaling.guarded(weights, gramian, present)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import lookup, tasks as tasks_lib
@@ -38,7 +39,7 @@ def user_item_bias(kind: str, task: tasks_lib.Task, train, test):
     return None
   biases = simple.fit_biases(train['user'], train['item'], train['label'])
   values = biases.predict(test['user'], test['item'])
-  zero, one = np.asarray(task.predict(np.array([[0.0], [1.0]])))
+  zero, one = np.asarray(task.predict(jnp.array([[0.0], [1.0]])))
   return ((values - zero) / (one - zero))[:, None]
 
 

@@ -5,7 +5,7 @@ import time
 import jax
 
 from mtl_jax import reporting, settings as settings_lib
-from mtl_jax.experiment import build, run
+from mtl_jax.experiment import build, run, start
 from mtl_jax.training import parallel
 
 
@@ -13,7 +13,7 @@ def dry_run(settings: settings_lib.Settings) -> None:
   """Prints shapes, parameters, memory and compile time of a training step."""
   experiment = build.build(settings)
   mesh = parallel.make_mesh()
-  state = jax.eval_shape(run.make_init(experiment))
+  state = jax.eval_shape(start.make_init(experiment))
   run.show_model(experiment, state.params)
   rows = [
     [f'{stream}/{name}', ' x '.join(map(str, array.shape)), str(array.dtype)]
@@ -21,10 +21,10 @@ def dry_run(settings: settings_lib.Settings) -> None:
     for name, array in arrays.items()
   ]
   reporting.show(reporting.Table('Batch', ['array', 'shape', 'type'], rows))
-  start = time.perf_counter()
+  began = time.perf_counter()
   step = parallel.parallelize(experiment.make_step, mesh)
   compiled = step.lower(state, _global_shapes(experiment)).compile()
-  seconds = time.perf_counter() - start
+  seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()
   megabyte = 2**20
   plan = experiment.plan

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import combinators, data, evaluation
-from mtl_jax.experiment import build, run, workdir as workdir_lib
+from mtl_jax.experiment import build, start, workdir as workdir_lib
 from mtl_jax.training import forward, gradients as gradients_lib
 
 
@@ -113,7 +113,7 @@ def load(path: pathlib.Path | str) -> Trained:
   """
   directory, settings = workdir_lib.read(path)
   best = workdir_lib.open_best(directory)
-  encoders = run.decode_encoders(best.info)
+  encoders = start.decode_encoders(best.info)
   experiment = build.build(settings, encoders=encoders)
   return Trained(
     experiment,

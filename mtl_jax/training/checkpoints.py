@@ -48,15 +48,14 @@ class Checkpoints:
       options = ocp.CheckpointManagerOptions(
         max_to_keep=self._keep, enable_async_checkpointing=True
       )
+      # Named here too, so that shapes can be read before the arrays are.
+      handlers: dict[str, Any] = {
+        'state': ocp.StandardCheckpointHandler(),
+        'info': ocp.JsonCheckpointHandler(),
+        'data': grain_checkpoint.CheckpointHandler(),
+      }
       self._opened = ocp.CheckpointManager(
-        self.directory,
-        options=options,
-        # Named here too, so that shapes can be read before the arrays are.
-        item_handlers={
-          'state': ocp.StandardCheckpointHandler(),
-          'info': ocp.JsonCheckpointHandler(),
-          'data': grain_checkpoint.CheckpointHandler(),
-        },
+        self.directory, options=options, item_handlers=handlers
       )
     return self._opened
 
@@ -88,7 +87,7 @@ class Checkpoints:
       CheckpointError: if this or an earlier save failed, for one because no
         space is left. Checkpoints written before are kept.
     """
-    items = {
+    items: dict[str, Any] = {
       'state': ocp.args.StandardSave(state),
       'info': ocp.args.JsonSave(dict(info)),
     }
@@ -134,7 +133,7 @@ class Checkpoints:
     Raises:
       CheckpointError: if there are checkpoints, and none can be read.
     """
-    items = {
+    items: dict[str, Any] = {
       'state': ocp.args.StandardRestore(abstract_state),
       'info': ocp.args.JsonRestore(),
     }
@@ -167,7 +166,7 @@ class Checkpoints:
     return self._newest(read)
 
   def _newest(self, read) -> Restored | None:
-    steps = self.steps()
+    steps, last = self.steps(), None
     for step in reversed(steps):
       try:
         items = read(step)
@@ -181,7 +180,7 @@ class Checkpoints:
           self.directory,
           _first_line(error),
         )
-    if steps:
+    if last is not None:
       raise CheckpointError(
         f'Expected a readable checkpoint in {self.directory}, found '
         f'{len(steps)} that cannot be read (last: {_first_line(last)}); '

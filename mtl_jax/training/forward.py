@@ -296,7 +296,7 @@ def gradient_tree(params: Any, gradients: Leaves) -> Any:
 def rows_tree(params: Any, leaves: Sequence[Leaf], gradients: Leaves, k: int):
   """J as `TaskGradients.jacobian` states it: masked where not shared."""
   flat, treedef = jax.tree.flatten(params)
-  filled = []
+  filled: list[Any] = []
   for i, (leaf, p) in enumerate(zip(leaves, flat, strict=True)):
     if not leaf.shared:
       filled.append(optax.MaskedNode())

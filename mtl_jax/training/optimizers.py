@@ -1,6 +1,6 @@
 """What stands after the combinator: clipping, decay, schedule, groups."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 import inspect
 import re
 from typing import Any
@@ -84,7 +84,7 @@ def optimizer_by_name(
     ValueError: if Optax has none of that name with a learning rate, or it
       does not take one of the options.
   """
-  make = getattr(optax, name, None)
+  make: Any = getattr(optax, name, None)
   known = inspect.signature(make).parameters if callable(make) else {}
   if 'learning_rate' not in known:
     raise ValueError(
@@ -136,7 +136,7 @@ def make_chain(
   if clip_norm:
     transforms.append(optax.clip_by_global_norm(clip_norm))
   factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])
-  groups: dict[str, Any] = {
+  groups: dict[Hashable, Any] = {
     str(factor): optimizer(lambda step, f=factor: f * schedule(step))
     for factor in factors
   }

@@ -134,7 +134,7 @@ def test_bytes_are_utf8():
       "'token_mask' to be free for the mask of 'tokens'",
     ),
     ({'y': 'kind'}, {'standardize': ['yy']}, "found 'yy'; did you mean 'y'"),
-    ({'y': 'kind'}, {'text': {'words': OPTIONS}}, "found 'words'; Known are"),
+    ({'y': 'kind'}, {'text': {'words': OPTIONS}}, "found 'words'; known are"),
     ({'y': 'age'}, {'text': {'y': OPTIONS}}, "'y' to be a string, found 'age'"),
     ({'y': 'user'}, {'standardize': ['y']}, "'y' to be numbers, found 'user'"),
   ],

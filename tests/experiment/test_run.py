@@ -15,7 +15,7 @@ from mtl_jax.experiment import (
   build,
   dry_run,
   predict,
-  run,
+  start,
   trained,
   workdir as workdir_lib,
 )
@@ -173,7 +173,7 @@ def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
     settings_lib.from_config(config), loaded={'main': tiny.data()}
   )
   model = experiment.model
-  state = run.make_init(experiment)()
+  state = start.make_init(experiment)()
   params, tx = state.params, optax.adam(1e-3)
   opt_state = tx.init(params)
 
@@ -228,13 +228,13 @@ def test_frozen_parameters_stay_and_groups_learn_slower(tiny, tmp_path):
     config.optimizer.update(optimizer)
     tiny.run(config, path)
     store = checkpoints.Checkpoints(path / 'checkpoints')
-    start = run.make_init(
+    before = start.make_init(
       build.build(
         settings_lib.from_config(config), loaded={'main': tiny.data()}
       )
     )()
     final = store.restore_any().state['params']
-    return jax.tree.map(lambda x, y: np.asarray(x - y), final, start.params)
+    return jax.tree.map(lambda x, y: np.asarray(x - y), final, before.params)
 
   plain = after(tmp_path / 'plain')
   frozen = after(tmp_path / 'frozen', frozen=('trunk/.*kernel',))
