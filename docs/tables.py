@@ -5,6 +5,7 @@ python docs/tables.py --check   only says whether they are up to date
 """
 
 import argparse
+import ast
 from collections.abc import Mapping
 import inspect
 import pathlib
@@ -31,12 +32,25 @@ class Kind(NamedTuple):
   options: str = ''  # where its options stand; '' = it has none
 
 
+# The values of a table are functions, or what a name means in words.
 MODES = {
   'jit': 'Plain jit over global arrays: the default.',
   'shard_map': 'One program a device, with explicit reductions.',
   'pmap': 'The older form of the same.',
 }
+
+
+def _configs() -> dict[str, str]:
+  """The shipped configs, with the first lines of their docstrings."""
+  found = {}
+  for path in sorted((ROOT / 'configs').rglob('*.py')):
+    text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+    found[str(path.relative_to(ROOT))] = text.partition('\n')[0]
+  return found
+
+
 KINDS = (
+  Kind('Experiments', '--config', _configs()),
   Kind('Trunks', 'model.trunk.name', models.TRUNKS, 'model.trunk'),
   Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
   Kind('Combinators', 'combinator.name', combinators.COMBINATORS, 'combinator'),
@@ -44,11 +58,22 @@ KINDS = (
     'Kinds of task', 'targets.TASK.kind', task_kinds.TASK_KINDS, 'targets.TASK'
   ),
   Kind('Data sets', 'data.name', catalogue.BUILDERS, 'data.settings'),
-  Kind('Parallel modes', 'training.mode', {m: m for m in parallel.MODES}),
+  Kind(
+    'Parallel modes', 'training.mode', {m: MODES[m] for m in parallel.MODES}
+  ),
   Kind('Baselines', 'baselines', baselines.BASELINES),
 )
 # Arguments that the house passes, so that no config sets them.
-GIVEN = ('parent', 'name', 'info', 'size', 'dtype', 'axis_name')
+GIVEN = (
+  'parent',
+  'name',
+  'info',
+  'size',
+  'dtype',
+  'axis_name',
+  'num_tasks',
+  'kinds',
+)
 
 
 def overview() -> str:
@@ -80,7 +105,7 @@ def _section(kind: Kind) -> str:
 def summary(value: Any) -> str:
   """The first line of a docstring, in the notation of Markdown."""
   if isinstance(value, str):
-    return MODES[value]
+    return value
   line = (inspect.getdoc(value) or '').partition('\n')[0]
   line = re.sub(r':math:`([^`]*)`', r'$\1$', line)
   return line.replace('``', '`').replace('|', r'\|')
