@@ -48,7 +48,9 @@ class MLP(nn.Module):
     x = x.astype(layers.compute_dtype(self.dtype, x))
     x = x.reshape(x.shape[0], -1)
     for width in self.widths:
-      x = nn.Dense(width, dtype=self.dtype)(x)
+      # Batch statistics take away any bias: its gradient would be rounding.
+      bias = self.norm != 'batch'
+      x = nn.Dense(width, use_bias=bias, dtype=self.dtype)(x)
       x = normalization.normalize(
         self.norm,
         x,
