@@ -52,8 +52,21 @@ def _configs() -> dict[str, str]:
 KINDS = (
   Kind('Experiments', '--config', _configs()),
   Kind('Trunks', 'model.trunk.name', models.TRUNKS, 'model.trunk'),
+  Kind('Input encoders', 'model.inputs.name', models.INPUTS, 'model.inputs'),
   Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
   Kind('Combinators', 'combinator.name', combinators.COMBINATORS, 'combinator'),
+  Kind(
+    'Wrappers of combinators',
+    'combinator.wrappers',
+    combinators.WRAPPERS,
+    'combinator.wrappers[i]',
+  ),
+  Kind(
+    'In front of combinators',
+    'combinator.before',
+    combinators.TASK_TRANSFORMS,
+    'combinator.before[i]',
+  ),
   Kind(
     'Kinds of task', 'targets.TASK.kind', task_kinds.TASK_KINDS, 'targets.TASK'
   ),
@@ -65,15 +78,9 @@ KINDS = (
 )
 # Arguments that the house passes, so that no config sets them.
 GIVEN = (
-  'parent',
-  'name',
-  'info',
-  'size',
-  'dtype',
-  'axis_name',
-  'num_tasks',
-  'kinds',
-)
+  'parent', 'name', 'info', 'size', 'dtype', 'axis_name', 'num_tasks', 'kinds',
+  'shared', 'inner',
+)  # fmt: skip
 
 
 def overview() -> str:
