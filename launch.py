@@ -21,6 +21,7 @@ listed with their meaning in mtl_jax/settings.py.
 
 import argparse
 import logging
+import os
 import pathlib
 import sys
 
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
   logging.getLogger('absl').setLevel(logging.WARNING)
   try:
     return _run(flags, overrides)
+  except KeyboardInterrupt:
+    print('launch.py: interrupted', file=sys.stderr)
+    return 130
   except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
     if logging.getLogger().isEnabledFor(logging.DEBUG):
       raise
@@ -53,6 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(flags, overrides) -> int:
+  # A user's own modules lie beside the config, or where they are.
+  for folder in (str(pathlib.Path.cwd()), os.path.dirname(flags.config)):
+    if folder and folder not in sys.path:
+      sys.path.insert(1, folder)
   # Late: --help and a misspelt flag should not wait for JAX.
   from mtl_jax import overrides as overrides_lib, settings as settings_lib
   from mtl_jax.experiment import dry_run, predict, run

@@ -8,10 +8,18 @@
 >>> outcome = mtl_jax.run(config, 'runs/mine')  # doctest: +SKIP
 """
 
+from mtl_jax.overrides import apply_overrides, load_config
 from mtl_jax.settings import data_config, default_config
 
 __version__ = '0.1.0'
-__all__ = ['data_config', 'default_config', 'load', 'run']
+__all__ = [
+  'apply_overrides',
+  'data_config',
+  'default_config',
+  'load',
+  'load_config',
+  'run',
+]
 
 
 def __getattr__(name):

@@ -38,7 +38,8 @@ def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
       raise
     raise ValueError(
       f'Expected a {kind}, found {name!r}, whose module {error.name!r} cannot '
-      'be imported; run from its folder, or put that on PYTHONPATH.'
+      'be imported; lay it beside the config or where you start, or put its '
+      'folder on PYTHONPATH.'
     ) from error
   except AttributeError as error:
     raise ValueError(

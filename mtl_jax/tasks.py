@@ -63,6 +63,8 @@ class Task:
     reads: other tasks whose heads this loss reaches.
     weight: weight in the overall score, not in the loss.
     labels: names of the classes, where there are classes with names.
+    likelihood: 'regression' or 'classification', for methods that weigh tasks
+      by their noise.
   """
 
   name: str
@@ -77,6 +79,7 @@ class Task:
   reads: tuple[str, ...] = ()
   weight: float = 1.0
   labels: tuple[str, ...] = ()
+  likelihood: str = 'classification'
 
 
 def mask_of(task: Task, batch: Arrays, losses: Array) -> Array:
@@ -250,6 +253,7 @@ def regression(
   return Task(
     name=name,
     size=1,
+    likelihood='regression',
     loss=per_example,
     mask=lambda batch: ~jnp.isnan(_float(batch[key])),
     predict=lambda outputs: _float(outputs) * std + mean,

@@ -13,3 +13,6 @@ os.environ['XLA_FLAGS'] = (
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'mtl_jax_tests_{os.getuid()}'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+
+# Their names are alike, which the collection of doctests takes ill.
+collect_ignore_glob = ['**/conftest.py']

@@ -6,7 +6,13 @@ from mtl_jax.data.encoding import Column, Encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns
 from mtl_jax.data.fitting import fit_encoder
 from mtl_jax.data.info import DataInfo, describe
-from mtl_jax.data.loading import Data, from_tables, load, load_files
+from mtl_jax.data.loading import (
+  Data,
+  from_splits,
+  from_tables,
+  load,
+  load_files,
+)
 from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,
@@ -43,6 +49,7 @@ __all__ = (
   'fetch',
   'fit_encoder',
   'from_arrays',
+  'from_splits',
   'from_tables',
   'from_tfds',
   'load',

@@ -83,6 +83,39 @@ def load_files(
   )
 
 
+def from_splits(
+  splits: Mapping[str, Mapping[str, Any] | tables.Table],
+  features: fitting.Features | None = None,
+  **options,
+) -> Data:
+  """A data set of the user's own arrays.
+
+  Args:
+    splits: ``{'train': {feature: [N, ...]}, 'validation': ..., 'test': ...}``,
+      or tables in place of dictionaries of arrays.
+    features: ``{key in the batch: feature}``; by default all, by their names.
+    **options: of `from_tables`.
+
+  Returns:
+    Sources, encoder and facts.
+
+  Example:
+    >>> rng = np.random.default_rng(0)
+    >>> one = {'inputs': rng.normal(size=(8, 4)), 'label': rng.normal(size=8)}
+    >>> from_splits({'train': one, 'test': one}).info.sizes
+    {'train': 8, 'test': 8}
+  """
+  made = {
+    split: found
+    if isinstance(found, tables.Table)
+    else tables.from_arrays(found, name=split)
+    for split, found in splits.items()
+  }
+  if features is None:
+    features = {key: key for key in next(iter(made.values())).fields}
+  return from_tables(made, features, **options)
+
+
 def from_tables(
   splits: Mapping[str, tables.Table],
   features: fitting.Features,

@@ -7,7 +7,20 @@ from typing import Any
 from mtl_jax import settings as settings_lib
 from mtl_jax.experiment import run as run_lib, trained
 
-load = trained.load
+
+def load(
+  workdir: pathlib.Path | str, *, data: Mapping[str, Any] | None = None
+) -> trained.Trained:
+  """A trained model: its parameters, predictions, gradients and Gramians.
+
+  Args:
+    workdir: of a run.
+    data: as it was given to `run`, if it was.
+
+  Raises:
+    ValueError: if there is no checkpoint in it.
+  """
+  return trained.load(workdir, data)
 
 
 def run(

@@ -17,7 +17,12 @@ from mtl_jax import (
   settings as settings_lib,
   tasks as tasks_lib,
 )
-from mtl_jax.experiment import methods, models as models_lib, task_kinds
+from mtl_jax.experiment import (
+  methods,
+  models as models_lib,
+  sources as sources_lib,
+  task_kinds,
+)
 from mtl_jax.training import loop, optimizers, parallel, step
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
@@ -115,7 +120,7 @@ def build(
   streams = _streams(settings, targets.values())
   sources = {
     name: (loaded or {}).get(name)
-    or load_data(stream, name, (encoders or {}).get(name))
+    or sources_lib.load_data(stream, name, (encoders or {}).get(name))
     for name, stream in streams.items()
   }
   tasks = tuple(
@@ -123,10 +128,8 @@ def build(
   )
   _check_data(sources, tasks, targets)
   mesh = parallel.make_mesh()
-  for stream in streams.values():
-    parallel.check_batch_size(
-      stream.batch_size, mesh, settings.training.accumulate
-    )
+  for name, stream in streams.items():
+    _check_batch_size(name, stream, sources[name], settings, mesh)
   make_model = functools.partial(
     models_lib.make_model, settings, tasks, sources
   )
@@ -141,7 +144,7 @@ def build(
   plan = _make_plan(settings, steps_per_epoch)
   combinator = methods.make_combinator(
     settings.combinator,
-    [methods.statistical_kind(spec) for spec in targets.values()],
+    [task.likelihood for task in tasks],
     make_model(None).shared,
   )
   experiment = Experiment(
@@ -192,48 +195,6 @@ def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
       )
     found[name] = known[name]
   return found
-
-
-def load_data(
-  stream: settings_lib.DataSettings, name: str, encoder: Any = None
-) -> data.Data:
-  """The data of one stream, as its settings say."""
-  cache = {'auto': 'auto', 'always': True, 'never': False}
-  if stream.cache not in cache:
-    raise ValueError(
-      f'Expected cache to be one of {", ".join(cache)}, found '
-      f'{stream.cache!r}; set it in the data of stream {name!r}.'
-    )
-  options: dict[str, Any] = {
-    'text': {
-      key: _text_options(options) for key, options in stream.text.items()
-    },
-    'standardize': stream.standardize,
-    'encoder': encoder,
-    'cache': cache[stream.cache],
-  }
-  if stream.name:
-    return data.load(
-      stream.name,
-      stream.features,
-      splits=stream.splits,
-      settings=stream.settings,
-      **options,
-    )
-  if not stream.columns:
-    raise ValueError(
-      f'Expected data for stream {name!r}, found neither a name nor columns '
-      'of files; set data.name, or data.splits and data.columns.'
-    )
-  return data.load_files(
-    stream.splits, stream.columns, stream.features or None, **options
-  )
-
-
-def _text_options(options):
-  return lookup.build(
-    'tokenizer', {'name': 'text', **options}, {'text': data.TextOptions}
-  )
 
 
 def make_task(
@@ -289,6 +250,24 @@ def _check_patterns(experiment) -> None:
   paths = [row.path for row in models.parameter_table(params, lambda _: True)]
   optimizers.check_patterns('optimizer.frozen', section.frozen, paths)
   optimizers.check_patterns('optimizer.learning_rates', rates, paths)
+
+
+def _check_batch_size(name, stream, source, settings, mesh) -> None:
+  count = len(source.splits['train'])
+  if not 1 <= stream.batch_size <= count:
+    raise ValueError(
+      f'Stream {name!r}: expected a batch size from 1 to {count}, the number '
+      f'of its training examples, found {stream.batch_size}; change '
+      'batch_size.'
+    )
+  if stream.evaluation_batch_size < 1:
+    raise ValueError(
+      f'Stream {name!r}: expected an evaluation batch size of at least 1, '
+      f'found {stream.evaluation_batch_size}; change evaluation_batch_size.'
+    )
+  parallel.check_batch_size(
+    stream.batch_size, mesh, settings.training.accumulate
+  )
 
 
 def _make_chain(settings, combinator, steps, frozen):

@@ -17,11 +17,15 @@ class Evaluator:
   def __init__(self, experiment: build.Experiment, mesh: Any):
     self._experiment = experiment
     self._mesh = mesh
-    replicated = NamedSharding(mesh, PartitionSpec())
+    self._replicated = NamedSharding(mesh, PartitionSpec())
     self._step = jax.jit(
       evaluation.make_eval_step(experiment.model, experiment.tasks),
-      out_shardings=replicated,
+      out_shardings=self._replicated,
     )
+
+  def place(self, tree: Any) -> Any:
+    """Puts a restored pytree on every device."""
+    return jax.device_put(tree, self._replicated)
 
   def batches(self, split: str) -> Iterator[dict[str, Any]]:
     """The padded batches of all streams, one stream after the other."""

@@ -76,9 +76,3 @@ def _as_transform(made: Any, *, front: bool) -> Any:
   if not isinstance(made, combinators.Weighting):
     return made
   return combinators.scale_by(made) if front else combinators.combine_by(made)
-
-
-def statistical_kind(spec: settings_lib.Spec) -> str:
-  """'regression' or 'classification': which likelihood a target has."""
-  known = {'regression': 'regression'}
-  return known.get(spec.get('kind', ''), 'classification')

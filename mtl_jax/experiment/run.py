@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from mtl_jax import (
   data,
@@ -90,7 +89,7 @@ def train(
   show_model(experiment, state.params)
   if resumed:
     print(f'Resuming {workdir.path} from step {resumed}.', flush=True)
-  evaluate = evaluator.Evaluator(experiment, mesh)
+  judge = evaluator.Evaluator(experiment, mesh)
   writers = reporting.open_writers(workdir.path, resumed)
   place = functools.partial(parallel.shard_batch, mesh=mesh)
   train_step = parallel.parallelize(
@@ -108,7 +107,7 @@ def train(
     tools = loop.Tools(
       step=train_step,
       place=place,
-      evaluate=lambda state: evaluate.score(state, 'validation'),
+      evaluate=lambda state: judge.score(state, 'validation'),
       probe=evaluator.make_probe(experiment)
       if len(experiment.tasks) > 1
       else None,
@@ -134,6 +133,7 @@ def train(
   return finish(
     experiment,
     workdir,
+    judge,
     ended=ended,
     timing={'seconds': time.perf_counter() - start, 'from_step': resumed or 0},
   )
@@ -146,12 +146,14 @@ def evaluate(path: pathlib.Path | str) -> Outcome:
   experiment = build.build(
     settings, encoders=start_lib.decode_encoders(best.info)
   )
-  return finish(experiment, workdir, ended='evaluated', best=best)
+  judge = evaluator.Evaluator(experiment, parallel.make_mesh())
+  return finish(experiment, workdir, judge, ended='evaluated', best=best)
 
 
 def finish(
   experiment: build.Experiment,
   workdir: workdir_lib.Workdir,
+  judge: evaluator.Evaluator,
   *,
   ended: str,
   timing: Mapping[str, float] | None = None,
@@ -159,14 +161,10 @@ def finish(
 ) -> Outcome:
   """Evaluates the best parameters on the test split, prints and reports."""
   best = best or workdir_lib.open_best(workdir)
-  mesh = parallel.make_mesh()
-  params, model_state = jax.device_put(
-    (best.state['params'], best.state.get('model_state', {})),
-    NamedSharding(mesh, PartitionSpec()),
+  params, model_state = judge.place(
+    (best.state['params'], best.state.get('model_state', {}))
   )
-  result = evaluator.Evaluator(experiment, mesh).evaluate(
-    params, model_state, 'test'
-  )
+  result = judge.evaluate(params, model_state, 'test')
   beside = baselines.compute(experiment)
   print(
     f'\nTest split, from the best checkpoint by validation score (step '

@@ -105,8 +105,14 @@ class Trained:
     return {key for key in columns if used & {key, data.mask_key(key)}}
 
 
-def load(path: pathlib.Path | str) -> Trained:
+def load(
+  path: pathlib.Path | str, loaded: Mapping[str, data.Data] | None = None
+) -> Trained:
   """The best checkpoint of a work directory.
+
+  Args:
+    path: of the run.
+    loaded: the data that the run was given from Python, by stream.
 
   Raises:
     ValueError: if there is none.
@@ -114,7 +120,7 @@ def load(path: pathlib.Path | str) -> Trained:
   directory, settings = workdir_lib.read(path)
   best = workdir_lib.open_best(directory)
   encoders = start.decode_encoders(best.info)
-  experiment = build.build(settings, encoders=encoders)
+  experiment = build.build(settings, encoders=encoders, loaded=loaded)
   return Trained(
     experiment,
     jax.tree.map(jnp.asarray, best.state['params']),

@@ -44,12 +44,21 @@ class Plan:
 
 @dataclasses.dataclass
 class Progress:
-  """Where a run stands besides its state; stored in every checkpoint."""
+  """Where a run stands besides its state; stored in every checkpoint.
+
+  Attributes:
+    best_score: of the validation split so far.
+    best_step: its step.
+    evaluations_since_best: for early stopping.
+    finished: nothing is left to do.
+    window: sums of the losses since the last row of the record.
+  """
 
   best_score: float | None = None
   best_step: int | None = None
   evaluations_since_best: int = 0
   finished: bool = False
+  window: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,18 +109,18 @@ def fit(
 
   Returns:
     The state, the progress, and why it ended: 'finished', 'stopped early' or
-    'interrupted' (by SIGTERM, after a checkpoint).
+    'interrupted' (by SIGTERM or Ctrl-C, after a checkpoint).
 
   Raises:
     NonFiniteError: naming step and task; the last good checkpoint is kept.
     CheckpointError: if a checkpoint could not be written.
   """
   step = int(state.step)
-  record = _Record(task_names, tools, step)
-  with _Sigterm() as interrupted:
+  record = _Record(task_names, tools, step, progress.window)
+  with _Signals() as interrupted:
     while step < plan.steps and not progress.finished:
       # The order is important: a checkpoint of step n holds the iterator
-      # before batch n + 1 is drawn, and nothing unchecked is ever saved.
+      # before batch n + 1 is drawn.
       batch = tools.place(next(batches))
       if tools.probe and plan.probe_every and step % plan.probe_every == 0:
         tools.write('gradients', step, tools.probe(state, batch))
@@ -122,7 +131,9 @@ def fit(
       due = step % plan.evaluate_every == 0 or last
       save = due or step % plan.checkpoint_every == 0 or interrupted()
       if save or step % plan.log_every == 0:
-        record.flush(step)
+        record.check()  # nothing unchecked is ever saved
+      if step % plan.log_every == 0 or last:
+        record.write(step)
       else:
         tools.tick(step, {})
       if due:
@@ -130,6 +141,7 @@ def fit(
         progress.finished = progress.finished or last
         record.restart_clock()
       if save:
+        progress.window = record.window()
         tools.latest.save(
           step,
           state,
@@ -170,14 +182,21 @@ def _evaluate(state, step, progress, plan, tools) -> None:
 class _Record:
   """Losses since the last row, kept on the device until they are needed.
 
-  Fetching every step would make the host wait for the device.
+  Fetching every step would make the host wait for the device. What is checked
+  is kept as sums, which a checkpoint takes along: so a resumed run writes the
+  rows of an unbroken one.
   """
 
-  def __init__(self, task_names, tools, step):
+  def __init__(self, task_names, tools, step, window):
     self._names = task_names
     self._tools = tools
-    self._step = step  # of the last row
+    self._checked = step  # the last step that was
     self._pending = []
+    k = len(task_names)
+    self._sums = np.array(window.get('sums', [0.0] * k))
+    self._counts = np.array(window.get('counts', [0.0] * k))
+    self._norms = window.get('norms', 0.0)
+    self._steps = window.get('steps', 0)
     self.restart_clock()
 
   def restart_clock(self):
@@ -187,35 +206,57 @@ class _Record:
     self._pending.append(metrics)
     self._clocked += 1
 
-  def flush(self, step: int) -> None:
-    """Checks the pending steps and writes their mean."""
+  def check(self) -> None:
+    """Fetches the pending steps and raises if one is not finite."""
+    if not self._pending:
+      return
     rows = jax.device_get(self._pending)
-    losses = np.stack([r['losses'] for r in rows])  # [steps, K]
-    norms = np.stack([r['update_norm'] for r in rows])  # [steps]
-    self._check(losses, norms)
+    self._pending = []
+    losses = np.stack([r['losses'] for r in rows]).astype(np.float64)
+    norms = np.stack([r['update_norm'] for r in rows]).astype(np.float64)
     counts = np.stack([r['counts'] for r in rows]).astype(np.float64)
-    seen = np.maximum(counts.sum(0), 1)  # a task's loss is a mean over labels
-    means = (losses.astype(np.float64) * counts).sum(0) / seen
+    self._raise_if_bad(losses, norms)
+    self._checked += len(rows)
+    # One step after the other: the same sums wherever a run was cut.
+    for loss, count, norm in zip(losses, counts, norms, strict=True):
+      self._sums = self._sums + loss * count
+      self._counts = self._counts + count
+      self._norms += float(norm)
+      self._steps += 1
+
+  def window(self) -> dict[str, Any]:
+    """The sums, as JSON keeps them exactly."""
+    return {
+      'sums': self._sums.tolist(),
+      'counts': self._counts.tolist(),
+      'norms': self._norms,
+      'steps': self._steps,
+    }
+
+  def write(self, step: int) -> None:
+    """Writes the means since the last row; a loss is a mean over labels."""
+    self.check()
     scalars = {
-      f'loss/{name}': float(mean) if labelled else math.nan
-      for name, mean, labelled in zip(
-        self._names, means, counts.sum(0) > 0, strict=True
+      f'loss/{name}': float(total / count) if count else math.nan
+      for name, total, count in zip(
+        self._names, self._sums, self._counts, strict=True
       )
     }
-    scalars['update_norm'] = float(norms.mean(dtype=np.float64))
+    scalars['update_norm'] = self._norms / self._steps
     seconds = time.perf_counter() - self._start
     scalars['steps_per_second'] = self._clocked / max(seconds, 1e-9)
     self._tools.write('train', step, scalars)
     self._tools.tick(step, scalars)
-    self._step, self._pending = step, []
+    self._sums, self._counts = 0 * self._sums, 0 * self._counts
+    self._norms, self._steps = 0.0, 0
     self.restart_clock()
 
-  def _check(self, losses, norms) -> None:
+  def _raise_if_bad(self, losses, norms) -> None:
     bad = ~np.isfinite(np.concatenate([losses, norms[:, None]], 1))
     if not bad.any():
       return
     row, column = np.argwhere(bad)[0]
-    step = self._step + int(row) + 1
+    step = self._checked + int(row) + 1
     if column < len(self._names):
       found = (
         f'a loss of {losses[row, column]} for task {self._names[column]!r}'
@@ -229,25 +270,32 @@ class _Record:
     kept = f'step {steps[-1]}' if steps else 'none yet'
     raise NonFiniteError(
       f'Expected finite losses, found {found} at step {step}; lower '
-      'optimizer.learning_rate or set optimizer.clip_norm (last good '
-      f'checkpoint: {kept}).'
+      'optimizer.learning_rate, set optimizer.clip_norm, or mask labels that '
+      f'are missing (last good checkpoint: {kept}).'
     )
 
 
-class _Sigterm(contextlib.AbstractContextManager):
-  """Notes a SIGTERM instead of dying of it, so that the loop can save."""
+class _Signals(contextlib.AbstractContextManager):
+  """Notes SIGTERM and Ctrl-C instead of dying of them, so that a run can save.
+
+  A second one ends the process in the usual way.
+  """
 
   def __enter__(self):
     self._seen = False
-    try:
-      self._old = signal.signal(signal.SIGTERM, self._note)
-    except ValueError:  # Not in the main thread: signals are not ours.
-      self._old = None
+    self._old = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+      with contextlib.suppress(ValueError):  # not in the main thread
+        self._old[number] = signal.signal(number, self._note)
     return lambda: self._seen
 
   def _note(self, *unused_args):
     self._seen = True
+    self._restore()
+
+  def _restore(self):
+    for number, handler in self._old.items():
+      signal.signal(number, handler)
 
   def __exit__(self, *unused_exc):
-    if self._old is not None:
-      signal.signal(signal.SIGTERM, self._old)
+    self._restore()

@@ -42,7 +42,10 @@ CASES = {
   'config.training.sampling=al': "did you mean 'all'?",
   'config.training.accumulate=5': 'divides by 4 devices x 5 microbatches',
   'config.training.steps=-1': 'at least one step',
-  'config.data.batch_size=100': 'from 1 to 60, the number of its examples',
+  'config.data.batch_size=100': 'from 1 to 60, the number of its training',
+  'config.data.batch_size=0': 'from 1 to 60, .* found 0',
+  'config.data.evaluation_batch_size=0': 'at least 1, found 0',
+  'config.data.name=no_module.load': "module 'no_module' cannot be",
   'config.data.cache=no': "cache to be one of .* found 'no'",
 }
 
@@ -50,7 +53,8 @@ CASES = {
 @pytest.mark.parametrize('override', CASES)
 def test_message(tiny, override):
   config = tiny.config()
-  loaded = None if 'cache' in override else {'main': tiny.data()}
+  own = 'cache' not in override and 'data.name' not in override
+  loaded = {'main': tiny.data()} if own else None
   with pytest.raises(ValueError, match=CASES[override]) as error:
     overrides.apply_overrides(config, ['--' + override])
     experiment = build.build(settings_lib.from_config(config), loaded=loaded)

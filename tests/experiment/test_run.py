@@ -15,6 +15,7 @@ from mtl_jax.experiment import (
   build,
   dry_run,
   predict,
+  sources,
   start,
   trained,
   workdir as workdir_lib,
@@ -46,7 +47,7 @@ def test_the_work_directory_holds_what_is_promised(finished):
   assert results['metrics']['rating']['r2'] == pytest.approx(
     outcome.metrics['rating']['r2']
   )
-  assert [row['step'] for row in rows(path, 'train')] == [2, 4, 5, 6, 8, 10]
+  assert [row['step'] for row in rows(path, 'train')] == [2, 4, 6, 8, 10]
   assert [row['step'] for row in rows(path, 'validation')] == [5, 10]
   probes = rows(path, 'gradients')
   assert [row['step'] for row in probes] == [0, 5]
@@ -300,7 +301,7 @@ def test_statistics_are_those_of_training_with_a_stored_encoder_too(tiny):
 def test_dry_run_trains_nothing(tiny, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   loaded = tiny.data()
-  monkeypatch.setattr(build, 'load_data', lambda *unused_args: loaded)
+  monkeypatch.setattr(sources, 'load_data', lambda *unused_args: loaded)
   dry_run.dry_run(settings_lib.from_config(tiny.config()))
   printed = capsys.readouterr().out
   assert 'Nothing was trained' in printed and 'trunk/' in printed
