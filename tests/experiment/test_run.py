@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -336,3 +337,16 @@ def trained_params(path):
 def test_prediction_asks_for_what_the_model_reads_and_no_more(finished, tiny):
   model = load(tiny, finished[0])
   assert model._inputs('main') == {'inputs'}
+
+
+@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
+def test_whole_runs_agree_over_modes_and_resume(finished, tiny, tmp_path, mode):
+  config = tiny.config(mode=mode)
+  outcome = tiny.run(config, tmp_path)
+  for task, metrics in finished[1].metrics.items():
+    for name, value in metrics.items():
+      assert outcome.metrics[task][name] == pytest.approx(value, abs=1e-4)
+  # From the checkpoint of step 5, as if it had been killed after it.
+  shutil.rmtree(tmp_path / 'checkpoints' / '10')
+  assert checkpoints.Checkpoints(tmp_path / 'checkpoints').steps() == [5]
+  assert tiny.run(config, tmp_path).metrics == outcome.metrics
