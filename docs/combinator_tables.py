@@ -8,7 +8,9 @@ What a method reads, its passes and its state are found by tracing one update.
 
 import argparse
 from collections.abc import Callable
+import contextlib
 import inspect
+import itertools
 import pathlib
 import re
 import sys
@@ -42,6 +44,7 @@ TERMS: dict[str, Callable[[int, int, int], int]] = {
   'K': lambda k, d, p: k,
   '1': lambda k, d, p: 1,
 }
+ASKED = ('gramian', 'jacobian', 'combine')
 SHAPES = [(k, d, p) for k in (3, 4, 6) for d in (12, 20) for p in (1, 2, 3)]
 
 
@@ -112,18 +115,20 @@ def cost(name: str) -> Cost:
   def build(k):
     return make_method(combinators.COMBINATORS[name], name, k)
 
-  seen = trace(build(3))
-  reads = next((r for r in ('Jacobian', 'Gramian') if r in seen), 'losses')
+  asked = trace(build(3))
   heads, passes = 'plain', 'K'
   if name in combinators.WEIGHTINGS:
     heads = make_method(combinators.WEIGHTINGS[name], name, 3).heads
-  if 'rows' not in seen:
-    passes = '1'
-    reads = 'losses' if name in combinators.WEIGHTINGS else 'one gradient'
-  if 'losses_after' in seen:
+  if 'jacobian' in asked:
+    reads = 'Jacobian'
+  elif 'gramian' in asked:
+    reads = 'Gramian'
+  elif name in combinators.WEIGHTINGS:
+    reads, passes = 'losses', '1'
+  else:
+    reads, passes, heads = 'one gradient', '1', 'as the trunk'
+  if 'losses_after' in asked:
     passes += ' and one more forward pass'
-  if reads == 'one gradient':
-    heads = 'as the trunk'
   return Cost(reads, passes, state_of(build), heads)
 
 
@@ -146,46 +151,40 @@ def call(make: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 
 def trace(tx: optax.GradientTransformationExtraArgs) -> set[str]:
-  """What one update asks of its gradients: rows, Gramian, Jacobian."""
-  seen, params = set(), {'a': jnp.zeros(4), 'b': jnp.zeros((2, 3))}
-  rows = jax.tree.map(lambda p: jnp.ones((3, *p.shape)), params)
+  """What one update asks of its gradients before it combines them.
 
-  def asked(what, answer):
+  What is asked later is of gradients that the method keeps itself.
+  """
+  asked, params = [], {'a': jnp.zeros(4), 'b': jnp.zeros((2, 3))}
+
+  def recorded(name, answer):
     def method(*args, **kwargs):
-      # A Gramian may be made of the Jacobian; what is asked first counts.
-      outermost = 'inside' not in seen
-      seen.update({what, 'inside'} if outermost else ())
+      if asked[-1:] == ['inside']:  # A Gramian may be made of the Jacobian.
+        return answer(*args, **kwargs)
+      asked.extend([name, 'inside'])
       result = answer(*args, **kwargs)
-      seen.difference_update({'inside'} if outermost else ())
+      asked.pop()
       return result
 
     return method
 
-  def give_rows():
-    seen.add('rows')
-    return rows
-
   def update(losses):
-    gradients = combinators.TaskGradients(
-      losses,
-      losses > 0,
-      losses,
-      pullback=lambda v, u: params,
-      rows=give_rows,
-    )
+    rows = jax.tree.map(lambda p: jnp.ones((3, *p.shape)), params)
+    gradients = combinators.gradients_from_jacobian(rows, losses)
     state = tx.init(params)
     if optax.tree.get_all_with_path(state, 'losses_after'):
-      seen.add('losses_after')
+      asked.insert(0, 'losses_after')
     key = jax.random.key(0)
     return tx.update(gradients, state, params, key=key, step=0, epoch=0)
 
-  kind = combinators.TaskGradients
-  with (
-    mock.patch.object(kind, 'gramian', asked('Gramian', kind.gramian)),
-    mock.patch.object(kind, 'jacobian', asked('Jacobian', kind.jacobian)),
-  ):
+  with contextlib.ExitStack() as stack:
+    for name in ASKED:
+      method = recorded(name, getattr(combinators.TaskGradients, name))
+      stack.enter_context(
+        mock.patch.object(combinators.TaskGradients, name, method)
+      )
     jax.eval_shape(update, jnp.ones(3))
-  return seen
+  return set(itertools.takewhile(lambda name: name != 'combine', asked))
 
 
 def state_of(build: Callable[[int], Any]) -> str:
