@@ -73,23 +73,29 @@ def make_builder(
     ValueError: if the name is unknown.
     RuntimeError: if the data cannot be prepared.
   """
+  own = name.partition('/')[0] in BUILDERS
+  make = _own_builder if own else _catalogue_builder
+  builder = make(name, settings, data_dir)
+  _prepare(builder, name)
+  return builder
+
+
+def _own_builder(name, settings, data_dir):
   base, _, config = name.partition('/')
-  if settings and base not in CONFIGS:
+  if base not in CONFIGS:
+    _refuse_settings(name, settings)
+  chosen = _config(base, config, settings)
+  folder = pathlib.Path(data_dir or packages.cache_dir() / 'tfds')
+  with _errors_only():
+    return BUILDERS[base](data_dir=folder, config=chosen, file_format=FORMAT)
+
+
+def _refuse_settings(name, settings):
+  if settings:
     raise ValueError(
       f'Expected settings for one of {", ".join(CONFIGS)}, found '
       f'{dict(settings)} for {name!r}; leave them out.'
     )
-  if base in BUILDERS:
-    chosen = _config(base, config, settings)
-    folder = pathlib.Path(data_dir or packages.cache_dir() / 'tfds')
-    with _errors_only():
-      builder = BUILDERS[base](
-        data_dir=folder, config=chosen, file_format=FORMAT
-      )
-  else:
-    builder = _catalogue_builder(name, data_dir)
-  _prepare(builder, name)
-  return builder
 
 
 @contextlib.contextmanager
@@ -124,16 +130,18 @@ def _config(base, name, settings):
   return listed.get(made.name, made)
 
 
-def _catalogue_builder(name, data_dir):
+def _catalogue_builder(name, settings, data_dir):
   _import_groups()
   try:
-    return tfds.builder(name, data_dir=data_dir, file_format=FORMAT)
+    builder = tfds.builder(name, data_dir=data_dir, file_format=FORMAT)
   except tfds.core.DatasetNotFoundError:
     known = tfds.list_builders(with_community_datasets=False)
     raise ValueError(
       f'Expected the name of a data set, found {name!r}; '
       + _short_hint(name, {*known, *BUILDERS})
     ) from None
+  _refuse_settings(name, settings)
+  return builder
 
 
 def _short_hint(name, known):

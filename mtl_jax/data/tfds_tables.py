@@ -1,6 +1,7 @@
 """The splits of a data set built by TFDS, as tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import functools
 
 import numpy as np
@@ -33,6 +34,7 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
 
   Raises:
     ValueError: if there is no such split, or it is empty.
+    RuntimeError: here or in reading, if a prepared file is damaged.
   """
   known = builder.info.splits
   base = split.partition('[')[0]
@@ -44,9 +46,10 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
   name = f'{builder.name}[{split}]'
   if known:  # none are known of a mocked data set
     tables.check_size(name, known[split].num_examples)
-  source = builder.as_data_source(
-    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-  )
+  with _damage(builder):
+    source = builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
   features = builder.info.features
 
   @functools.cache
@@ -57,10 +60,9 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
   def read(rows: Sequence[int], wanted: Iterable[str]) -> tables.Raw:
     wanted = tuple(wanted)
     decode = decoder(tuple(sorted({key.split('/')[0] for key in wanted})))
-    records = [
-      decode.deserialize_example_np(record)
-      for record in _records(source, [int(row) for row in rows])
-    ]
+    with _damage(builder):
+      stored = _records(source, [int(row) for row in rows])
+    records = [decode.deserialize_example_np(record) for record in stored]
     return {key: [_inner(record, key) for record in records] for key in wanted}
 
   derive = DERIVED.get(builder.name)
@@ -71,6 +73,19 @@ def from_tfds(builder: tfds.core.DatasetBuilder, split: str) -> tables.Table:
     read,
     derive(builder) if derive else None,
   )
+
+
+@contextlib.contextmanager
+def _damage(builder) -> Iterator[None]:
+  """Names the folder, which the errors of array_record do not."""
+  try:
+    yield
+  except (KeyError, OSError, RuntimeError) as error:
+    folder = builder.data_path
+    raise RuntimeError(
+      f'Expected prepared data in {folder}, found a file that cannot be read '
+      f'({str(error).splitlines()[0]}); delete {folder}, it is prepared again.'
+    ) from error
 
 
 def _records(source, rows):

@@ -155,6 +155,8 @@ def test_bad_splits(split, message):
   [
     ('clothing_review', None, "mean 'clothing_reviews'.*Our own are"),
     ('imdb_review', None, "found 'imdb_review'; did you mean 'imdb_reviews'"),
+    ('imdb_reviewz', {'a': 1}, "found 'imdb_reviewz'; did you mean"),
+    ('imdb_reviews', {'a': 1}, "found {'a': 1} for 'imdb_reviews'; leave"),
     ('clothing_reviews', {'a': 1}, 'settings for one of synthetic_sequences'),
     ('two_digits', {'sorce': 1}, "'sorce'; did you mean 'source'"),
     ('two_digits/lin', None, "config of 'two_digits', found 'lin'"),
@@ -172,3 +174,41 @@ def test_data_that_cannot_be_prepared(monkeypatch):
   monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', fail)
   with pytest.raises(RuntimeError, match='No space left on device.*; connect'):
     make_small()
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:100])
+
+
+def zero(path):
+  path.write_bytes(bytes(path.stat().st_size))
+
+
+def remove(path):
+  path.unlink()
+
+
+@pytest.mark.parametrize(
+  'harm, found',
+  [
+    (cut, 'at least 64KB'),
+    (zero, 'Corrupted'),
+    (remove, 'No such file'),
+  ],
+)
+def test_damaged_files_name_their_folder(harm, found):
+  folder = make_small().data_path
+  (path,) = folder.glob('*-train.array_record*')
+  harm(path)
+  with pytest.raises(RuntimeError, match=found) as error:
+    tfds_tables.from_tfds(make_small(), 'train').read([0], ['value'])
+  message = str(error.value)
+  assert message.startswith(f'Expected prepared data in {folder}, found a file')
+  assert message.endswith(f'delete {folder}, it is prepared again.')
+
+
+def test_a_folder_without_its_description():
+  folder = make_small().data_path
+  (folder / 'dataset_info.json').unlink()
+  with pytest.raises(RuntimeError, match=f'delete {folder}, it is prepared'):
+    tfds_tables.from_tfds(make_small(), 'train')
