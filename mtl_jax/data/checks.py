@@ -54,7 +54,7 @@ def check_labels(
         f'{name}, label {key!r}: expected '
         f'{"whole numbers" if floats else "floats, of which NaN is missing,"} '
         f'for {kind}, found {values.dtype}; declare the feature as '
-        f'{"a class" if floats else "a float"}.'
+        f'{"a class" if floats else "a float"}, or choose another kind of task.'
       )
     if kind == 'regression':
       bad, expected = np.isinf(values), 'finite numbers, or NaN'

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import tables, text as text_lib
 
 
@@ -20,8 +21,9 @@ class Column:
   """How one array of the batch is made.
 
   Attributes:
-    kind: that of the field; a string is 'text' or 'category', several features
-      make a 'vector', and 'derived' ones are made by the table.
+    kind: that of the field; a string is 'text', 'category' or, as a label, a
+      'class'; several features make a 'vector', and 'derived' ones are made by
+      the table.
     features: what it is made from.
     size: number of classes, categories or tokens, where that is known.
     names: of the classes, where they have names.
@@ -93,7 +95,11 @@ class Encoder:
   def encode(self, raw: tables.Raw) -> dict[str, np.ndarray]:
     """Compact arrays ``[n, ...]``; keys whose features are absent are skipped.
 
-    So texts without labels can be encoded, to predict the labels.
+    So texts without labels can be encoded, to predict the labels. A class that
+    has a name may be given by it.
+
+    Raises:
+      ValueError: if a value is not of its column's kind.
     """
     stored = {
       key: self._encode(key, column, raw)
@@ -107,19 +113,22 @@ class Encoder:
   def _encode(self, key, column, raw):
     values = [raw[feature] for feature in column.features]
     if column.kind == 'text':
-      return self.tokenizers[key].encode(strings(values[0]))
+      return self.tokenizers[key].encode(strings(values[0], key))
     if column.kind == 'category':
-      ids = self._ids[key]
-      return np.array([ids.get(v, 0) for v in strings(values[0])], np.int32)
+      ids, found = self._ids[key], strings(values[0], key)
+      return np.array([ids.get(v, 0) for v in found], np.int32)
     if column.kind == 'multihot':
       hot = np.zeros((len(values[0]), column.size or 0), np.uint8)
       for row, classes in zip(hot, values[0], strict=True):
         row[np.asarray(classes, int)] = 1
       return hot
     if column.kind == 'vector':
-      array = np.stack([np.asarray(v, np.float32) for v in values], axis=-1)
+      found = [numbers(raw[feature], feature) for feature in column.features]
+      array = np.stack([v.astype(np.float32) for v in found], axis=-1)
+    elif column.kind == 'class' and column.names:
+      array = _compact(class_ids(values[0], column.names, key), 'class')
     else:
-      array = _compact(np.asarray(values[0]), column.kind)
+      array = _compact(numbers(values[0], key), column.kind)
     if column.mean:
       mean, std = np.float32(column.mean), np.float32(column.std)
       array = (array - mean) / std
@@ -194,8 +203,71 @@ def _compact(array, kind):
   return array if small else array.astype(np.int32)
 
 
-def strings(values: Iterable[Any]) -> list[str]:
-  """Strings, whether stored as such or as UTF-8 bytes."""
+def numbers(values: Any, name: str) -> np.ndarray:
+  """An array of numbers ``[n, ...]``.
+
+  Raises:
+    ValueError: naming the example that holds anything else.
+  """
+  try:
+    array = np.asarray(values)
+  except ValueError:  # of lists that differ in length
+    array = np.asarray(None)
+  if array.dtype.kind in 'biuf':
+    return array
+  for row, value in enumerate(values, 1):
+    if np.asarray(value).dtype.kind not in 'biuf':
+      raise ValueError(
+        f'{name!r}: expected numbers, found {value!r} in example {row}; mend '
+        'or remove the example.'
+      )
+  raise ValueError(
+    f'{name!r}: expected as many numbers in every example, found lists of '
+    'several lengths; pad them.'
+  )
+
+
+def class_ids(
+  values: Any, names: tuple[str, ...], name: str = 'label'
+) -> np.ndarray:
+  """Classes ``[n]`` that are given by number or by name; '' is missing, -1.
+
+  Raises:
+    ValueError: naming what is neither.
+  """
+  array = np.asarray(values)
+  if array.dtype.kind in 'biu':
+    return array
+  ids = {'': -1} | {known: i for i, known in enumerate(names)}
+  found = np.empty(len(values), np.int32)
+  for row, value in enumerate(values):
+    if isinstance(value, int | np.integer):
+      found[row] = value
+      continue
+    (text,) = strings([value]) if isinstance(value, str | bytes) else (None,)
+    if text not in ids:
+      given = repr(value if text is None else text)
+      raise ValueError(
+        f'{name!r}: expected a class of the training split, found {given}; '
+        + names_lib.nearest(str(text), names)
+      )
+    found[row] = ids[text]
+  return found
+
+
+def strings(values: Iterable[Any], name: str = 'text') -> list[str]:
+  """Strings, whether stored as such or as UTF-8 bytes.
+
+  Raises:
+    ValueError: naming the example that holds None.
+  """
+  values = list(values)
+  for row, value in enumerate(values, 1):
+    if value is None:
+      raise ValueError(
+        f"{name!r}: expected a string, found null in example {row}; write '' "
+        'if it is missing.'
+      )
   return [
     v.decode('utf-8', 'replace') if isinstance(v, bytes) else str(v)
     for v in values

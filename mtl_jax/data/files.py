@@ -1,6 +1,6 @@
 """A user's own CSV and JSONL files as tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import csv
 import json
 import os
@@ -50,7 +50,9 @@ def open_files(
       values = read_columns(path, columns)
       if not read:
         names = {
-          c: _names(values[c]) for c, k in columns.items() if k == 'class'
+          column: tables.class_names(values[column])
+          for column, kind in columns.items()
+          if kind == 'class'
         }
       read[path] = _table(path, values, names)
     table = read[path]
@@ -176,14 +178,6 @@ def _parse(path, row, column, kind, record):
       f'{path}, row {row}, column {column!r}: expected a value of kind {kind}, '
       f'found {value!r}; mend it, or leave it empty if it is missing.'
     ) from None
-
-
-def _names(values: Sequence[str | None]) -> tuple[str, ...]:
-  """Class names in order: numbers by value, others alphabetically."""
-  found = {value for value in values if value is not None}
-  if all(name.lstrip('-').isdigit() for name in found):
-    return tuple(sorted(found, key=int))
-  return tuple(sorted(found))
 
 
 def _table(path, values, names):

@@ -12,6 +12,8 @@ Features = Mapping[str, str | Sequence[str]]
 # What is learned from longer training splits is learned from as many rows,
 # spread evenly.
 FIT_ROWS = 200_000
+# Kinds of task whose labels are classes.
+CLASSES = ('classification', 'binary')
 
 
 def fit_encoder(
@@ -20,6 +22,7 @@ def fit_encoder(
   *,
   text: Mapping[str, text_lib.TextOptions] | None = None,
   standardize: Collection[str] = (),
+  labels: Mapping[str, str] | None = None,
 ) -> encoding.Encoder:
   """Learns from a training table how its features become arrays.
 
@@ -30,6 +33,11 @@ def fit_encoder(
     text: keys that are texts, and how to tokenize each; other strings are
       categories. By default the key ``tokens``, if it is a string.
     standardize: keys of floats that get mean 0 and standard deviation 1.
+    labels: ``{key: kind of task}`` of the keys that are learned. Strings become
+      classes for 'classification' and 'binary': names in sorted order, of which
+      '' is missing and one that training lacks an error. Whole numbers become
+      floats for 'regression', of which -1 is a value like any other and none is
+      missing.
 
   Returns:
     An encoder for all splits.
@@ -58,8 +66,11 @@ def fit_encoder(
         f'{table.name}: expected a key of the batch, found {key!r}; '
         + names_lib.nearest(key, features)
       )
+  labels = {key: k for key, k in (labels or {}).items() if key not in text}
   columns = {
-    key: _fit_column(table, key, feature, text.get(key), key in standardize)
+    key: _fit_label(table, key, feature, labels[key])
+    if _is_converted(table, feature, labels.get(key))
+    else _fit_column(table, key, feature, text.get(key), key in standardize)
     for key, feature in features.items()
   }
   for key, column in columns.items():
@@ -85,6 +96,44 @@ def reads(table: tables.Table, features: Features) -> tuple[str, ...]:
       made = derived is not None and name in derived.fields
       needed |= set(derived.reads) if made else {name}
   return tuple(sorted(needed))
+
+
+def _is_converted(table, feature, kind):
+  """Whether a label is stored as something else than what its task learns."""
+  if kind is None or not isinstance(feature, str):
+    return False
+  field = _look_up(table, feature)
+  if table.derived and feature in table.derived.fields:
+    return False
+  if field.kind == 'string':
+    return kind in (*CLASSES, 'regression')
+  return field.kind == 'integer' and kind == 'regression'
+
+
+def _fit_label(table, key, feature, kind):
+  field = _look_up(table, feature)
+  if kind == 'regression':
+    if field.kind == 'string':
+      raise ValueError(
+        f'{table.name}, label {key!r}: expected numbers for regression, found '
+        f'strings; choose classification, or another feature.'
+      )
+    return encoding.Column(kind='float', features=(feature,))
+  found: set[str] = set()
+  # In all rows: a class that is missed here would be an error later.
+  for start in range(0, table.size, FIT_ROWS):
+    rows = range(start, min(start + FIT_ROWS, table.size))
+    found.update(encoding.strings(table.read(rows, [feature])[feature], key))
+  names = tables.class_names(found)
+  if kind == 'binary' and len(names) != 2:
+    raise ValueError(
+      f'{table.name}, label {key!r}: expected two names for a binary task, '
+      f'found {len(names)} ({", ".join(names[:5]) or "none"}); choose '
+      'classification, or mend the labels.'
+    )
+  return encoding.Column(
+    kind='class', features=(feature,), size=len(names), names=names
+  )
 
 
 def _fit_column(table, key, feature, options, standardize):

@@ -63,6 +63,8 @@ def load_files(
   splits: Mapping[str, str | os.PathLike],
   columns: Mapping[str, str],
   features: fitting.Features | None = None,
+  *,
+  labels: Mapping[str, str] | None = None,
   **options,
 ) -> Data:
   """A data set in the user's own CSV or JSONL files.
@@ -71,15 +73,22 @@ def load_files(
     splits: ``{'train': 'my.csv[:80%]', ...}``, see `files.open_files`.
     columns: ``{column: kind}``, see there.
     features: ``{key in the batch: column}``; by default all columns.
+    labels: see `fitting.fit_encoder`. A column 'integer' that is learned by
+      regression is read as 'float', so that empty values are missing.
     **options: of `from_tables`.
 
   Returns:
     Sources, encoder and facts.
   """
+  features = features or {column: column for column in columns}
+  columns = dict(columns)
+  for key, kind in (labels or {}).items():
+    column = features.get(key)
+    alone = list(features.values()).count(column or '') == 1
+    if kind == 'regression' and alone and columns.get(column) == 'integer':
+      columns[column] = 'float'
   return from_tables(
-    files.open_files(splits, columns),
-    features or {column: column for column in columns},
-    **options,
+    files.open_files(splits, columns), features, labels=labels, **options
   )
 
 
@@ -121,6 +130,7 @@ def from_tables(
   *,
   text: Mapping[str, text_lib.TextOptions] | None = None,
   standardize: Collection[str] = (),
+  labels: Mapping[str, str] | None = None,
   encoder: encoding.Encoder | None = None,
   cache: sources.Cache = 'auto',
 ) -> Data:
@@ -132,6 +142,8 @@ def from_tables(
       that make one vector.
     text: keys that are texts, and how they are tokenized.
     standardize: keys of float inputs that get mean 0 and variance 1.
+    labels: ``{key: kind of task}`` of what is learned, by which strings become
+      classes and whole numbers values: see `fitting.fit_encoder`.
     encoder: of another run; nothing is learned then.
     cache: keep splits in memory: True, False or 'auto', by their size.
 
@@ -167,7 +179,11 @@ def from_tables(
   }
   if encoder is None:
     encoder = fitting.fit_encoder(
-      kept[first], features, text=text, standardize=standardize
+      kept[first],
+      features,
+      text=text,
+      standardize=standardize,
+      labels=labels,
     )
   made = {
     split: sources.from_table(table, encoder, cache)

@@ -101,14 +101,18 @@ def from_arrays(
     A table in memory.
 
   Raises:
-    ValueError: if the arrays differ in length, or there is none.
+    ValueError: if the arrays differ in length, there is none, or one mixes
+      strings with something else.
 
   Example:
     >>> table = from_arrays({'x': np.ones((3, 2)), 'label': [0, 1, 0]})
     >>> table.size, table.fields['x'].kind, table.fields['label'].kind
     (3, 'float', 'integer')
   """
-  columns = {key: np.asarray(value) for key, value in arrays.items()}
+  columns = {
+    key: _strings_only(name, key, np.asarray(value))
+    for key, value in arrays.items()
+  }
   lengths = {key: len(value) for key, value in columns.items()}
   if len(set(lengths.values())) != 1:
     raise ValueError(
@@ -126,6 +130,33 @@ def from_arrays(
     return {feature: columns[feature][rows] for feature in features}
 
   return Table(name, fields, next(iter(lengths.values())), read)
+
+
+def _strings_only(name, key, array):
+  """Missing strings of data frames would else become the texts None or nan."""
+  if array.dtype == object:
+    for row, value in enumerate(array):
+      if not isinstance(value, str | bytes):
+        raise ValueError(
+          f'{name}, {key!r}: expected numbers only or strings only, found '
+          f"{value!r} in row {row}; write '' for a missing string."
+        )
+  return array
+
+
+def class_names(values: Iterable[str | None]) -> tuple[str, ...]:
+  """Class names in order: numbers by value, others alphabetically.
+
+  None and the empty string stand for missing ones.
+
+  Example:
+    >>> class_names(['10', '9', None, '9'])
+    ('9', '10')
+  """
+  found = {value for value in values if value}
+  if all(name.removeprefix('-').isdecimal() for name in found):
+    return tuple(sorted(found, key=lambda name: (int(name), name)))
+  return tuple(sorted(found))
 
 
 def _field(array, names):

@@ -16,7 +16,10 @@ def classification(
   weight: float = 1.0,
   score: str = '',
 ) -> tasks_lib.Task:
-  """Softmax cross-entropy; as many classes as the data set declares."""
+  """Softmax cross-entropy; as many classes as the data set declares.
+
+  Strings are classes, numbered by their names in sorted order.
+  """
   label = label or name
   num_classes = num_classes or info.cardinalities.get(label, 0)
   if num_classes < 2:
@@ -45,7 +48,10 @@ def binary(
   weight: float = 1.0,
   score: str = '',
 ) -> tasks_lib.Task:
-  """Sigmoid cross-entropy of labels in {0, 1}."""
+  """Sigmoid cross-entropy of labels in {0, 1}.
+
+  Of two strings, the second in sorted order is 1.
+  """
   del info
   label = label or name
   return tasks_lib.binary(
@@ -96,7 +102,8 @@ def regression(
 ) -> tasks_lib.Task:
   """Squared or Huber error, in units of the training labels' deviation.
 
-  With ``standardize=False`` it is in the label's own units.
+  With ``standardize=False`` it is in the label's own units. Of whole numbers
+  none is missing, not even -1.
   """
   label = label or name
   mean, std = 0.0, 1.0

@@ -181,7 +181,7 @@ def cut(path):
 
 
 def zero(path):
-  path.write_bytes(bytes(path.stat().st_size))
+  path.write_bytes(bytes(len(path.read_bytes())))
 
 
 def remove(path):

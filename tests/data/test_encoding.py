@@ -142,3 +142,37 @@ def test_bytes_are_utf8():
 def test_bad_mappings(features, options, message):
   with pytest.raises(ValueError, match=message):
     fitting.fit_encoder(make(), features, **options)
+
+
+def test_a_class_is_given_by_name_or_by_number():
+  table = make()
+  encoder = fitting.fit_encoder(table, {'department': 'kind'})
+  for given in (['b', '', 'a'], [1, -1, 0], ['b', -1, 0], [b'b', b'', b'a']):
+    stored = encoder.encode({'kind': given})['department']
+    assert stored.tolist() == [1, -1, 0]
+    assert stored.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+  'raw, message',
+  [
+    ({'kind': ['a', 'bb']}, "'department': expected a class .* found 'bb'; "),
+    ({'kind': [0, None]}, "'department': expected a class .* found None; "),
+    ({'review': ['a', None]}, "'tokens': .* found null in example 2; write ''"),
+    ({'user': [None]}, "'user': expected a string, found null in example 1"),
+    ({'stars': [1.0, 'x']}, "'rating': expected numbers, found 'x' in ex.* 2"),
+    ({'stars': [[1.0], [1, 2]]}, "'rating': .* several lengths; pad them"),
+    ({'age': [3, None], 'stars': [1, 2]}, "'age': .* found None in example 2"),
+  ],
+)
+def test_values_of_another_kind(raw, message):
+  features = {
+    'tokens': 'review',
+    'user': 'user',
+    'department': 'kind',
+    'rating': 'stars',
+    'x': ('age', 'stars'),
+  }
+  encoder = fitting.fit_encoder(make(), features, text={'tokens': OPTIONS})
+  with pytest.raises(ValueError, match=message):
+    encoder.encode(raw)
