@@ -84,8 +84,10 @@ def load_files(
   columns = dict(columns)
   for key, kind in (labels or {}).items():
     column = features.get(key)
-    alone = list(features.values()).count(column or '') == 1
-    if kind == 'regression' and alone and columns.get(column) == 'integer':
+    if kind != 'regression' or not isinstance(column, str):
+      continue
+    alone = list(features.values()).count(column) == 1
+    if alone and columns.get(column) == 'integer':
       columns[column] = 'float'
   return from_tables(
     files.open_files(splits, columns), features, labels=labels, **options
