@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('--dry_run', action='store_true')
   parser.add_argument('--profile', action='store_true')
   flags, overrides = parser.parse_known_args(arguments)
+  refused = _refuse(flags, overrides)
+  if refused:
+    print(f'launch.py: {refused}', file=sys.stderr)
+    return 1
   logging.getLogger('absl').setLevel(logging.WARNING)
   try:
     return _run(flags, overrides)
@@ -54,6 +58,22 @@ def main(arguments: list[str] | None = None) -> int:
       raise
     print(f'launch.py: {error}', file=sys.stderr)
     return 1
+
+
+def _refuse(flags, overrides) -> str:
+  """What does not go together, in one sentence."""
+  if flags.mode != 'train' and (overrides or flags.dry_run or flags.profile):
+    return (
+      f'Expected --workdir alone for --mode={flags.mode}, found '
+      f'{(overrides or ["--dry_run or --profile"])[0]!r}; the settings are '
+      'those that the run was trained with.'
+    )
+  if flags.mode != 'predict' and (flags.input or flags.output):
+    return (
+      'Expected --input and --output with --mode=predict only, found '
+      f'--mode={flags.mode}; add --mode=predict.'
+    )
+  return ''
 
 
 def _run(flags, overrides) -> int:

@@ -101,4 +101,10 @@ def build(
       f'Expected the option {missing[0]!r} for {kind} {spec["name"]!r}, found '
       'none; set it in the config.'
     )
-  return function(**(required or {}), **options)
+  try:
+    return function(**(required or {}), **options)
+  except TypeError as error:
+    raise ValueError(
+      f'Expected options that {kind} {spec["name"]!r} can use, found that it '
+      f'cannot ({error}); check their types in the config.'
+    ) from error

@@ -16,4 +16,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
   known = sorted(map(str, known))
   close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]!r}? Known' if close else 'known'
-  return f'{hint} are {", ".join(known)}.'
+  return f'{hint} are {", ".join(known)}.' if known else 'there are none.'

@@ -58,12 +58,14 @@ def apply_overrides(
   """Sets ``config.a.b=value`` in a config, for each of the strings.
 
   Values are Python literals, and anything else is a string. Free sections
-  (options of what a name picks, mappings) take new keys.
+  (options of what a name picks, mappings) take new keys. Another ``name``
+  begins with that one's own defaults: the options of the old one are dropped.
 
   Raises:
     ValueError: if a string is not of that form or a key is unknown.
   """
-  for text in overrides:
+  # A name first: another one begins with its own defaults.
+  for text in sorted(overrides, key=lambda x: '.name=' not in x):
     key, equals, value = text.lstrip('-').partition('=')
     parts = key.split('.')
     if not equals or parts[0] != 'config' or len(parts) < 2:
@@ -83,6 +85,10 @@ def apply_overrides(
         )
     if parts[-1] not in node:
       _check_free(parts[1:-1], parts[-1], node)
+    named = parts[-1] == 'name' and settings.is_free(parts[1:-1])
+    if named and node.get('name') != _literal(value):
+      for option in list(node):
+        del node[option]
     with node.ignore_type():
       node[parts[-1]] = _literal(value)
 

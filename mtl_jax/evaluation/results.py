@@ -29,6 +29,9 @@ class Result:
     scores: a task's normalised score: its score metric, clipped to [0, 1].
     overall: mean of the scores by the tasks' weights; NaN where the score of
       a task with weight is NaN: what cannot be scored is never overlooked.
+    selection: the same mean before the scores are clipped, by which the best
+      parameters are chosen: a model that is worse than a constant can still
+      get better.
     undefined: the tasks whose score is NaN.
     labels: correlation of the tasks' labels, ``[K, K]``.
     residuals: correlation of label minus prediction, ``[K, K]``.
@@ -38,18 +41,19 @@ class Result:
   counts: dict[str, float]
   scores: dict[str, float]
   overall: float
+  selection: float
   undefined: tuple[str, ...]
   labels: np.ndarray
   residuals: np.ndarray
 
   def scalars(self) -> dict[str, float]:
-    """Flat names for writers: ``task/metric``, and 'overall'."""
+    """Flat names for writers: ``task/metric``, 'overall' and 'selection'."""
     flat = {
       f'{task}/{name}': value
       for task, values in self.metrics.items()
       for name, value in values.items()
     }
-    return flat | {'overall': self.overall}
+    return flat | {'overall': self.overall, 'selection': self.selection}
 
 
 def merge(tasks: Sequence[tasks_lib.Task], a: Any, b: Any) -> Any:
@@ -79,7 +83,7 @@ def _union(f, a, b):
 
 def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
   """Metrics, scores and relations from the merged state of a split."""
-  metrics, scores, counts = {}, {}, {}
+  metrics, raw, scores, counts = {}, {}, {}, {}
   for task in tasks:
     if task.name not in state['tasks']:
       raise ValueError(
@@ -92,7 +96,8 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
       'loss': loss / count if count else float('nan')
     }
     counts[task.name] = count
-    scores[task.name] = normalised_score(task, metrics[task.name])
+    raw[task.name] = metrics[task.name][score_name(task, metrics[task.name])]
+    scores[task.name] = float(np.clip(raw[task.name], 0, 1))
   # A task of weight 0 must not turn the mean into NaN.
   weights = {task.name: task.weight for task in tasks if task.weight}
   total = sum(weights.values())
@@ -101,6 +106,7 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
     counts=counts,
     scores=scores,
     overall=sum(w * scores[name] for name, w in weights.items()) / total,
+    selection=sum(w * raw[name] for name, w in weights.items()) / total,
     undefined=tuple(name for name, x in scores.items() if np.isnan(x)),
     labels=_relations(tasks, state['relations'], 'labels'),
     residuals=_relations(tasks, state['relations'], 'residuals'),
@@ -121,10 +127,8 @@ def _compute(task, found):
   return values
 
 
-def normalised_score(
-  task: tasks_lib.Task, values: Mapping[str, float]
-) -> float:
-  """The task's score, in [0, 1] or NaN.
+def score_name(task: tasks_lib.Task, values: Mapping[str, float]) -> str:
+  """The metric that is the task's score; clipped to [0, 1] it is normalised.
 
   Without a name in ``task.score`` it is R2 for regression, AUC for binary and
   multi-label tasks, and accuracy for classes.
@@ -145,7 +149,7 @@ def normalised_score(
       f'Task {task.name!r}: expected a score among {allowed}, found '
       f'{name!r}; set the score to a metric of which more is better.'
     )
-  return float(np.clip(values[name], 0, 1))
+  return name
 
 
 def _relations(tasks, related, kind):

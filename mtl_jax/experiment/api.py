@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import pathlib
+import tempfile
 from typing import Any
 
 from mtl_jax import settings as settings_lib
@@ -25,7 +26,7 @@ def load(
 
 def run(
   config: Any,
-  workdir: pathlib.Path | str,
+  workdir: pathlib.Path | str | None = None,
   *,
   data: Mapping[str, Any] | None = None,
   profile: bool = False,
@@ -36,17 +37,19 @@ def run(
 
   Args:
     config: from `mtl_jax.default_config`.
-    workdir: where checkpoints, record and report go.
+    workdir: where checkpoints, record and report go; a new temporary folder
+      by default, which the outcome names.
     data: ``{stream: mtl_jax.data.Data}`` to use in place of the config's, such
       as your own arrays through `mtl_jax.data.from_tables`.
     profile: also trace ten steps.
 
   Returns:
-    The outcome on the test split; None if it was interrupted before its first
-    evaluation.
+    The outcome on the test split; None if it was interrupted.
 
   Raises:
     ValueError: in one sentence, for a config that does not fit together.
   """
   settings = settings_lib.from_config(config)
+  if workdir is None:
+    workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   return run_lib.train(settings, workdir, loaded=data, profile=profile)

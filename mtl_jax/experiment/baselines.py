@@ -8,7 +8,6 @@ import numpy as np
 
 from mtl_jax import lookup, tasks as tasks_lib
 from mtl_jax.evaluation import baselines as simple
-from mtl_jax.experiment import build
 
 Baseline = Callable[..., np.ndarray | None]
 
@@ -51,7 +50,7 @@ BASELINES: dict[str, Baseline] = {
 
 
 def compute(
-  experiment: build.Experiment,
+  experiment: Any,
 ) -> dict[str, dict[str, Mapping[str, float]]]:
   """``{baseline: {task: metrics}}`` of the test split, fitted on training.
 

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
@@ -18,6 +17,8 @@ from mtl_jax import (
   tasks as tasks_lib,
 )
 from mtl_jax.experiment import (
+  baselines,
+  checks,
   methods,
   models as models_lib,
   sources as sources_lib,
@@ -26,7 +27,6 @@ from mtl_jax.experiment import (
 from mtl_jax.training import loop, optimizers, parallel, step
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
-SPLITS = ('train', 'validation', 'test')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,7 @@ class Experiment:
 def build(
   settings: settings_lib.Settings,
   encoders: Mapping[str, Any] | None = None,
+  facts: Mapping[str, data.DataInfo] | None = None,
   loaded: Mapping[str, data.Data] | None = None,
 ) -> Experiment:
   """Builds an experiment and checks what can be checked before training.
@@ -111,25 +112,38 @@ def build(
   Args:
     settings: from `settings.from_config`.
     encoders: of a checkpoint, by stream; made from the training split else.
+    facts: of the data that a checkpoint was trained on, by stream: sizes of
+      heads and units of labels are those it was trained with.
     loaded: data that are at hand already, by stream, instead of the settings'.
 
   Raises:
     ValueError: in one sentence, for whatever does not fit together.
   """
+  checks.check_numbers(settings)
+  parallel.check_mode(settings.training.mode)
+  for name in settings.baselines:
+    lookup.find('baseline', name, baselines.BASELINES)
   targets = _pick_targets(settings)
   streams = _streams(settings, targets.values())
   sources = {
     name: (loaded or {}).get(name)
-    or sources_lib.load_data(stream, name, (encoders or {}).get(name))
+    or sources_lib.load_data(
+      stream, name, (encoders or {}).get(name), _labels(targets, name)
+    )
     for name, stream in streams.items()
   }
+  if facts:
+    sources = {
+      name: dataclasses.replace(source, info=facts[name])
+      for name, source in sources.items()
+    }
   tasks = tuple(
     make_task(name, spec, sources) for name, spec in targets.items()
   )
-  _check_data(sources, tasks, targets)
+  checks.check_data(sources, tasks, targets)
   mesh = parallel.make_mesh()
   for name, stream in streams.items():
-    _check_batch_size(name, stream, sources[name], settings, mesh)
+    checks.check_batch_size(name, stream, sources[name], settings, mesh)
   make_model = functools.partial(
     models_lib.make_model, settings, tasks, sources
   )
@@ -157,7 +171,7 @@ def build(
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
   )
-  _check_patterns(experiment)
+  checks.check_model(experiment)
   return experiment
 
 
@@ -180,6 +194,16 @@ def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
       f'Expected every task once, found {", ".join(chosen)}; remove the double.'
     )
   return {name: settings.targets[name] for name in chosen}
+
+
+def _labels(targets, stream) -> dict[str, str]:
+  """Key in a stream's batches -> kind of the task whose label it is."""
+  return {
+    spec.get('label') or name: spec['kind']
+    for name, spec in targets.items()
+    if spec.get('stream', 'main') == stream
+    and spec.get('kind') in task_kinds.TASK_KINDS
+  }
 
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
@@ -221,55 +245,6 @@ def make_task(
   )
 
 
-def _check_data(sources, tasks, targets) -> None:
-  for name, stream in sources.items():
-    labels = {}
-    for task in tasks:
-      spec = targets[task.name]
-      if task.stream == name and spec.get('kind') in task_kinds.TASK_KINDS:
-        labels[spec.get('label') or task.name] = (spec['kind'], task.size)
-    for split, source in stream.splits.items():
-      data.check_labels(source, labels, name=f'stream {name!r}, {split}')
-    for split in SPLITS:
-      if split not in stream.splits:
-        raise ValueError(
-          f'Expected splits {", ".join(SPLITS)} of stream {name!r}, found no '
-          f'{split!r}; name a part for it in data.splits.'
-        )
-
-
-def _check_patterns(experiment) -> None:
-  """Regular expressions on parameters that match none are misspelt."""
-  section = experiment.settings.optimizer
-  rates = [pattern for pattern, _ in section.learning_rates]
-  if not rates and not section.frozen:
-    return
-  params, _ = jax.eval_shape(
-    lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
-  )
-  paths = [row.path for row in models.parameter_table(params, lambda _: True)]
-  optimizers.check_patterns('optimizer.frozen', section.frozen, paths)
-  optimizers.check_patterns('optimizer.learning_rates', rates, paths)
-
-
-def _check_batch_size(name, stream, source, settings, mesh) -> None:
-  count = len(source.splits['train'])
-  if not 1 <= stream.batch_size <= count:
-    raise ValueError(
-      f'Stream {name!r}: expected a batch size from 1 to {count}, the number '
-      f'of its training examples, found {stream.batch_size}; change '
-      'batch_size.'
-    )
-  if stream.evaluation_batch_size < 1:
-    raise ValueError(
-      f'Stream {name!r}: expected an evaluation batch size of at least 1, '
-      f'found {stream.evaluation_batch_size}; change evaluation_batch_size.'
-    )
-  parallel.check_batch_size(
-    stream.batch_size, mesh, settings.training.accumulate
-  )
-
-
 def _make_chain(settings, combinator, steps, frozen):
   section = settings.optimizer
   return optimizers.make_chain(
@@ -303,11 +278,10 @@ def _draw(training) -> data.Draw | None:
 def _make_plan(settings, steps_per_epoch) -> loop.Plan:
   training = settings.training
   steps = training.steps or training.epochs * steps_per_epoch
-  if steps < 1 or training.log_every < 1 or training.accumulate < 1:
+  if steps < 1:
     raise ValueError(
-      'Expected at least one step, log_every >= 1 and accumulate >= 1, found '
-      f'{steps}, {training.log_every} and {training.accumulate}; change the '
-      'training section.'
+      f'Expected at least one step, found {steps}; set training.epochs or '
+      'training.steps.'
     )
   evaluate_every = training.evaluate_every or steps_per_epoch
   return loop.Plan(

@@ -22,7 +22,9 @@ def dry_run(settings: settings_lib.Settings) -> None:
   ]
   reporting.show(reporting.Table('Batch', ['array', 'shape', 'type'], rows))
   began = time.perf_counter()
-  step = parallel.parallelize(experiment.make_step, mesh)
+  # pmap is a jitted shard_map too, but only says so when it runs.
+  mode = 'jit' if settings.training.mode == 'jit' else 'shard_map'
+  step = parallel.parallelize(experiment.make_step, mesh, mode)
   compiled = step.lower(state, _global_shapes(experiment)).compile()
   seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()

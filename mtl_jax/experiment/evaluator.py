@@ -17,15 +17,15 @@ class Evaluator:
   def __init__(self, experiment: build.Experiment, mesh: Any):
     self._experiment = experiment
     self._mesh = mesh
-    self._replicated = NamedSharding(mesh, PartitionSpec())
+    self._warned = False
     self._step = jax.jit(
       evaluation.make_eval_step(experiment.model, experiment.tasks),
-      out_shardings=self._replicated,
+      out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
 
   def place(self, tree: Any) -> Any:
     """Puts a restored pytree on every device."""
-    return jax.device_put(tree, self._replicated)
+    return parallel.place_replicated(tree, self._mesh)
 
   def batches(self, split: str) -> Iterator[dict[str, Any]]:
     """The padded batches of all streams, one stream after the other."""
@@ -55,9 +55,16 @@ class Evaluator:
   def score(
     self, state: state_lib.TrainState, split: str
   ) -> tuple[float, dict[str, float]]:
-    """The overall score, and all metrics under flat names."""
+    """What parameters are selected by, and all metrics under flat names."""
     result = self.evaluate(state.params, state.model_state, split)
-    return result.overall, result.scalars()
+    if result.undefined and not self._warned:
+      self._warned = True
+      print(
+        f'The score of {", ".join(result.undefined)} is not defined on the '
+        f'{split} split: no checkpoint can be the best by it.',
+        flush=True,
+      )
+    return result.selection, result.scalars()
 
 
 def make_probe(

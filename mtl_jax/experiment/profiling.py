@@ -36,4 +36,7 @@ def profiled(
   finally:
     if running:
       jax.profiler.stop_trace()
-  print(f'Profile: {directory}', flush=True)
+  if directory.exists():
+    print(f'Profile: {directory}', flush=True)
+  else:
+    print(f'No profile: the run ended before step {PROFILE_STEPS.stop}.')

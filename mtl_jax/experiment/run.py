@@ -67,14 +67,14 @@ def train(
     profile: write a trace of ten steps to ``profile`` in the directory.
 
   Returns:
-    The outcome on the test split; None if the run was interrupted before
-    there was anything to evaluate.
+    The outcome on the test split; None if the run was interrupted.
   """
   start = time.perf_counter()
+  workdir_lib.check(path, settings)
+  experiment = build.build(settings, loaded=loaded)
   workdir = workdir_lib.claim(path, settings)
   latest = checkpoints.Checkpoints(workdir.latest, settings.training.keep)
   best = checkpoints.Checkpoints(workdir.best, settings.training.keep)
-  experiment = build.build(settings, loaded=loaded)
   mesh = parallel.make_mesh()
   batches = data.train_iterator(
     experiment.training_streams(),
@@ -86,6 +86,7 @@ def train(
   state, progress, resumed = start_lib.restore_or_init(
     experiment, mesh, latest, batches
   )
+  best.drop_after(resumed or 0)
   show_model(experiment, state.params)
   if resumed:
     print(f'Resuming {workdir.path} from step {resumed}.', flush=True)
@@ -115,7 +116,7 @@ def train(
       tick=lambda step, scalars: bar.update(step, _brief(scalars)),
       latest=latest,
       best=best,
-      info={'encoders': start_lib.encoders_of(experiment)},
+      info=start_lib.facts_of(experiment),
     )
     state, progress, ended = loop.fit(
       state, batches, progress, experiment.plan, tools, experiment.task_names
@@ -128,8 +129,7 @@ def train(
       'command again to go on.',
       flush=True,
     )
-    if progress.best_step is None:
-      return None
+    return None
   return finish(
     experiment,
     workdir,
@@ -144,7 +144,9 @@ def evaluate(path: pathlib.Path | str) -> Outcome:
   workdir, settings = workdir_lib.read(path)
   best = workdir_lib.open_best(workdir)
   experiment = build.build(
-    settings, encoders=start_lib.decode_encoders(best.info)
+    settings,
+    encoders=start_lib.decode_encoders(best.info),
+    facts=start_lib.decode_facts(best.info),
   )
   judge = evaluator.Evaluator(experiment, parallel.make_mesh())
   return finish(experiment, workdir, judge, ended='evaluated', best=best)
@@ -166,10 +168,10 @@ def finish(
   )
   result = judge.evaluate(params, model_state, 'test')
   beside = baselines.compute(experiment)
-  print(
-    f'\nTest split, from the best checkpoint by validation score (step '
-    f'{best.step}):'
-  )
+  which = 'best checkpoint by validation score'
+  if not checkpoints.Checkpoints(workdir.best).steps():
+    which = 'newest checkpoint, for no score was defined'
+  print(f'\nTest split, from the {which} (step {best.step}):')
   for table in reporting.final_tables(result.metrics, beside):
     reporting.show(table)
   print(f'Overall score {result.overall:.4f}', flush=True)

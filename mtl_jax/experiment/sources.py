@@ -1,5 +1,6 @@
 """The data of a config: a known data set, files, or the user's own function."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mtl_jax import data, lookup, settings as settings_lib
@@ -8,7 +9,10 @@ CACHE = {'auto': 'auto', 'always': True, 'never': False}
 
 
 def load_data(
-  stream: settings_lib.DataSettings, name: str, encoder: Any = None
+  stream: settings_lib.DataSettings,
+  name: str,
+  encoder: Any = None,
+  labels: Mapping[str, str] | None = None,
 ) -> data.Data:
   """The data of one stream, as its settings say.
 
@@ -20,6 +24,7 @@ def load_data(
     stream: its settings.
     name: what messages call it.
     encoder: of a checkpoint; learned from the training split else.
+    labels: key in the batch -> kind of the task that it is the label of.
 
   Raises:
     ValueError: if the data cannot be found, or do not fit the settings.
@@ -34,6 +39,7 @@ def load_data(
     'text': {key: _text_options(x) for key, x in stream.text.items()} or None,
     'standardize': stream.standardize,
     'encoder': encoder,
+    'labels': labels or {},
     'cache': CACHE[stream.cache],
   }
   if '.' in stream.name:

@@ -1,6 +1,7 @@
 """Where a run starts: its own checkpoint, another run's parameters, or anew."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 from typing import Any
 
 import jax
@@ -49,26 +50,18 @@ def restore_or_init(
   state = parallel.replicate(init, mesh)()
   source = experiment.settings.training.init_from
   if source:
-    state = _init_from(source, state, mesh)
+    state = _init_from(source, state, experiment, mesh)
   return state, loop.Progress(), None
 
 
-def _init_from(source, state, mesh):
+def _init_from(source, state, experiment, mesh):
+  """Takes parameters and batch statistics of the same names and shapes."""
   other, _ = workdir_lib.read(source)
-  stored = workdir_lib.open_best(other).state['params']
-  by_name = {
-    combinators.path_name(path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
-  }
-  taken, fresh = [], []
-
-  def pick(path, leaf):
-    name = combinators.path_name(path)
-    fits = name in by_name and by_name[name].shape == leaf.shape
-    (taken if fits else fresh).append(name)
-    return by_name[name] if fits else leaf
-
-  params = jax.tree_util.tree_map_with_path(pick, state.params)
+  found = workdir_lib.open_best(other)
+  params, taken, fresh = _pick(state.params, found.state['params'])
+  statistics, _, _ = _pick(
+    state.model_state, found.state.get('model_state', {})
+  )
   if not taken:
     raise ValueError(
       f'Expected parameters of the same names and shapes in {source}, found '
@@ -79,20 +72,71 @@ def _init_from(source, state, mesh):
     + (f'; fresh are {", ".join(fresh)}.' if fresh else '.'),
     flush=True,
   )
-  params = jax.tree.map(np.asarray, params)
-  return state._replace(params=parallel.replicate(lambda: params, mesh)())
+  for stream, encoder in decode_encoders(found.info).items():
+    own = experiment.data.get(stream)
+    for key, column in encoder.columns.items():
+      mine = own and own.encoder.columns.get(key)
+      if mine and (mine.vocabulary, mine.tokenizer) != (
+        column.vocabulary,
+        column.tokenizer,
+      ):
+        print(
+          f'The vocabulary of {key!r} differs from that of {source}: a table '
+          'of the same shape is taken as it is, row by row.',
+          flush=True,
+        )
+  placed = parallel.place_replicated((params, statistics), mesh)
+  # Copied, since the state is donated and placed arrays may be shared.
+  params, statistics = parallel.replicate(lambda: placed, mesh)()
+  return state._replace(params=params, model_state=statistics)
 
 
-def encoders_of(experiment: build.Experiment) -> dict[str, str]:
-  """Vocabularies, tokenizers and scales, as JSON, by stream."""
+def _pick(tree, stored):
+  """The tree with stored leaves where they fit; names taken and not."""
+  by_name = {
+    combinators.path_name(path): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+  }
+  taken, fresh = [], []
+
+  def pick(path, leaf):
+    name = combinators.path_name(path)
+    fits = name in by_name and by_name[name].shape == leaf.shape
+    (taken if fits else fresh).append(name)
+    return np.asarray(by_name[name] if fits else leaf)
+
+  return jax.tree_util.tree_map_with_path(pick, tree), taken, fresh
+
+
+def facts_of(experiment: build.Experiment) -> dict[str, dict[str, Any]]:
+  """What checkpoints carry: vocabularies and scales, and facts of the data."""
+  sources = experiment.data.items()
   return {
-    name: stream.encoder.to_json() for name, stream in experiment.data.items()
+    'encoders': {name: source.encoder.to_json() for name, source in sources},
+    'facts': {
+      name: dataclasses.asdict(source.info) for name, source in sources
+    },
   }
 
 
 def decode_encoders(info: Mapping[str, Any]) -> dict[str, data.Encoder]:
-  """What `encoders_of` stored in a checkpoint."""
+  """What `facts_of` stored in a checkpoint."""
   return {
     name: data.Encoder.from_json(text)
     for name, text in info['encoders'].items()
+  }
+
+
+def decode_facts(info: Mapping[str, Any]) -> dict[str, data.DataInfo]:
+  """The facts of the data that a checkpoint was trained on, by stream."""
+  return {
+    name: data.DataInfo(**{key: _tuples(x) for key, x in facts.items()})
+    for name, facts in info['facts'].items()
+  }
+
+
+def _tuples(mapping):
+  # JSON has no tuples.
+  return {
+    key: tuple(x) if isinstance(x, list) else x for key, x in mapping.items()
   }

@@ -119,8 +119,12 @@ def load(
   """
   directory, settings = workdir_lib.read(path)
   best = workdir_lib.open_best(directory)
-  encoders = start.decode_encoders(best.info)
-  experiment = build.build(settings, encoders=encoders, loaded=loaded)
+  experiment = build.build(
+    settings,
+    encoders=start.decode_encoders(best.info),
+    facts=start.decode_facts(best.info),
+    loaded=loaded,
+  )
   return Trained(
     experiment,
     jax.tree.map(jnp.asarray, best.state['params']),

@@ -12,6 +12,19 @@ from mtl_jax.reporting import files
 from mtl_jax.training import checkpoints
 
 CONFIG = 'config.json'
+MAY_CHANGE = {
+  'baselines',
+  'data.cache',
+  'data.evaluation_batch_size',
+  'diagnostics.every',
+  'training.checkpoint_every',
+  'training.epochs',
+  'training.keep',
+  'training.log_every',
+  'training.mode',
+  'training.patience',
+  'training.steps',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,34 +44,36 @@ class Workdir:
     return self.path / 'best'
 
 
-def claim(path: pathlib.Path | str, settings: settings_lib.Settings) -> Workdir:
-  """Makes the directory, or checks that it belongs to the same config.
+def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
+  """Raises if the directory belongs to another config.
+
+  What does not change the model that a run ends with, and how long it trains,
+  may differ: see `MAY_CHANGE`.
 
   Raises:
     ValueError: naming the first setting that differs.
   """
-  workdir = Workdir(pathlib.Path(path))
-  wanted = files.plain(to_dict(settings))
-  file = workdir.path / CONFIG
-  if file.exists():
-    found = files.read_json(file)
-    for key, value in _flatten(wanted).items():
-      other = _flatten(found).get(key)
-      if other != value:
-        raise ValueError(
-          f'Expected a work directory of this config, found {key} = {other!r} '
-          f'in {file} instead of {value!r}; choose another --workdir, or set '
-          f'--config.{key}={other!r}.'
-        )
-    gone = sorted(_flatten(found).keys() - _flatten(wanted).keys())
-    if gone:
+  file = pathlib.Path(path) / CONFIG
+  if not file.exists():
+    return
+  wanted = _flatten(files.plain(to_dict(settings)))
+  found = _flatten(files.read_json(file))
+  for key in sorted((wanted.keys() | found.keys()) - MAY_CHANGE):
+    if found.get(key) != wanted.get(key):
       raise ValueError(
-        f'Expected a work directory of this config, found {gone[0]} set in '
-        f'{file} and not here; choose another --workdir.'
+        f'Expected a work directory of this config, found {key} = '
+        f'{found.get(key)!r} in {file} instead of {wanted.get(key)!r}; choose '
+        f'another --workdir, or set --config.{key}={found.get(key)!r}.'
       )
-  elif jax.process_index() == 0:
+
+
+def claim(path: pathlib.Path | str, settings: settings_lib.Settings) -> Workdir:
+  """Makes the directory, or checks that it belongs to the same config."""
+  check(path, settings)
+  workdir = Workdir(pathlib.Path(path))
+  if jax.process_index() == 0:
     workdir.path.mkdir(parents=True, exist_ok=True)
-    files.write_json(file, wanted)
+    files.write_json(workdir.path / CONFIG, files.plain(to_dict(settings)))
   return workdir
 
 

@@ -109,6 +109,12 @@ class Checkpoints:
     except Exception as error:
       raise self._failed(error) from error
 
+  def drop_after(self, step: int) -> None:
+    """Deletes what a killed run wrote after the step that it resumes from."""
+    for number in self.steps():
+      if number > step:
+        self._manager.delete(number)
+
   def close(self) -> None:
     """Waits, and lets go of the directory."""
     if self._opened is not None:
@@ -192,14 +198,15 @@ class Checkpoints:
     reason = error
     while reason.__cause__ is not None:
       reason = reason.__cause__
-    full = getattr(reason, 'errno', None) == errno.ENOSPC or (
+    full = getattr(reason, 'errno', None) in (errno.ENOSPC, errno.EDQUOT) or (
       'no space left' in str(error).lower()
     )
     what = 'no space left on the device' if full else _first_line(error)
+    advice = 'free some space' if full else 'mend that'
     return CheckpointError(
       f'Expected to write a checkpoint to {self.directory}, found: {what}; '
-      'free some space and run the same command again, it goes on from the '
-      'last whole checkpoint.'
+      f'{advice} and run the same command again, it goes on from the last '
+      'whole checkpoint.'
     )
 
 

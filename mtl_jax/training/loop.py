@@ -50,7 +50,7 @@ class Progress:
     best_score: of the validation split so far.
     best_step: its step.
     evaluations_since_best: for early stopping.
-    finished: nothing is left to do.
+    finished: stopped early; nothing is left to do.
     window: sums of the losses since the last row of the record.
   """
 
@@ -129,7 +129,8 @@ def fit(
       record.add(metrics)
       last = step == plan.steps
       due = step % plan.evaluate_every == 0 or last
-      save = due or step % plan.checkpoint_every == 0 or interrupted()
+      stop = interrupted()  # asked once a step: what stops is also saved
+      save = due or step % plan.checkpoint_every == 0 or stop
       if save or step % plan.log_every == 0:
         record.check()  # nothing unchecked is ever saved
       if step % plan.log_every == 0 or last:
@@ -138,7 +139,6 @@ def fit(
         tools.tick(step, {})
       if due:
         _evaluate(state, step, progress, plan, tools)
-        progress.finished = progress.finished or last
         record.restart_clock()
       if save:
         progress.window = record.window()
@@ -148,10 +148,9 @@ def fit(
           {'progress': dataclasses.asdict(progress), **tools.info},
           batches,
         )
-      if interrupted():
+      if stop:
         break
   tools.latest.wait()
-  tools.best.wait()
   if step == plan.steps:
     return state, progress, 'finished'
   return (
@@ -173,6 +172,8 @@ def _evaluate(state, step, progress, plan, tools) -> None:
       {'params': state.params, 'model_state': state.model_state},
       {'progress': dataclasses.asdict(progress), **tools.info},
     )
+    # Whole before the next checkpoint says that it is the best.
+    tools.best.wait()
   else:
     progress.evaluations_since_best += 1
   if plan.patience and progress.evaluations_since_best >= plan.patience:
@@ -269,9 +270,9 @@ class _Record:
     steps = self._tools.latest.steps()
     kept = f'step {steps[-1]}' if steps else 'none yet'
     raise NonFiniteError(
-      f'Expected finite losses, found {found} at step {step}; lower '
-      'optimizer.learning_rate, set optimizer.clip_norm, or mask labels that '
-      f'are missing (last good checkpoint: {kept}).'
+      f'Expected finite losses, found {found} at step {step}; in a new '
+      '--workdir, lower optimizer.learning_rate, set optimizer.clip_norm, or '
+      f'mask labels that are missing (last good checkpoint: {kept}).'
     )
 
 

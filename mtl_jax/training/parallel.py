@@ -39,6 +39,7 @@ def parallelize(
   Raises:
     ValueError: if the mode is unknown.
   """
+  check_mode(mode)
   if mode == 'jit':
     replicated = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -56,29 +57,38 @@ def parallelize(
       out_specs=PartitionSpec(),
     )
     return jax.jit(step, donate_argnums=0)
-  if mode == 'pmap':
-    step = jax.pmap(
-      make_step(AXIS),
-      axis_name=AXIS,
-      in_axes=(None, 0),
-      out_axes=None,
-      devices=list(mesh.devices.flat),
-      donate_argnums=0,
-    )
-    size = mesh.size
-
-    def mapped(state, batch):
-      # pmap wants the devices as an axis of the array itself.
-      parts = jax.tree.map(
-        lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), batch
-      )
-      return step(state, parts)
-
-    return mapped
-  raise ValueError(
-    f'Expected a parallel mode among {", ".join(MODES)}, found {mode!r}; '
-    'set training.mode to one of them.'
+  step = jax.pmap(
+    make_step(AXIS),
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+    devices=list(mesh.devices.flat),
+    donate_argnums=0,
   )
+  size = mesh.size
+
+  def mapped(state, batch):
+    # pmap wants the devices as an axis of the array itself.
+    parts = jax.tree.map(
+      lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), batch
+    )
+    return step(state, parts)
+
+  return mapped
+
+
+def check_mode(mode: str) -> None:
+  """Raises a ValueError for a mode that is unknown, or cannot run here."""
+  if mode not in MODES:
+    raise ValueError(
+      f'Expected a parallel mode among {", ".join(MODES)}, found {mode!r}; '
+      'set training.mode to one of them.'
+    )
+  if mode == 'pmap' and jax.process_count() > 1:
+    raise ValueError(
+      f"Expected one process for mode 'pmap', found {jax.process_count()}; "
+      "set training.mode to 'jit' or 'shard_map'."
+    )
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
@@ -103,6 +113,17 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
     batch,
+  )
+
+
+def place_replicated(tree: Any, mesh: Mesh) -> Any:
+  """Puts host arrays, the same in every process, on every device."""
+  sharding = NamedSharding(mesh, PartitionSpec())
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    tree,
   )
 
 

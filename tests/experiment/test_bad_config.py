@@ -41,7 +41,19 @@ CASES = {
   'config.optimizer.learning_rate=-1.0': 'learning rate > 0',
   'config.training.sampling=al': "did you mean 'all'?",
   'config.training.accumulate=5': 'divides by 4 devices x 5 microbatches',
-  'config.training.steps=-1': 'at least one step',
+  'config.training.steps=-1': 'config.training.steps >= 0, found -1',
+  'config.training.epochs=0 config.training.steps=0': 'at least one step',
+  'config.training.mode=gmap': "jit, shard_map, pmap, found 'gmap'",
+  'config.training.patience=-1': 'patience >= 0, found -1',
+  'config.training.keep=1': 'keep >= 2, found 1',
+  'config.training.log_every=0': 'log_every >= 1, found 0',
+  'config.optimizer.clip_norm=-1': 'clip_norm >= 0, found -1',
+  'config.optimizer.weight_decay=-0.1': 'weight_decay >= 0',
+  'config.optimizer.frozen=("(",)': 'a regular expression on parameter names',
+  'config.optimizer.learning_rates=("trunk",0.1)': 'Expected pairs',
+  'config.seed=-1': 'config.seed >= 0',
+  'config.baselines=("popularty",)': "did you mean 'popularity'?",
+  'config.targets.genre.score=accurcy': "a score among .* found 'accurcy'",
   'config.data.batch_size=100': 'from 1 to 60, the number of its training',
   'config.data.batch_size=0': 'from 1 to 60, .* found 0',
   'config.data.evaluation_batch_size=0': 'at least 1, found 0',
@@ -56,7 +68,8 @@ def test_message(tiny, override):
   own = 'cache' not in override and 'data.name' not in override
   loaded = {'main': tiny.data()} if own else None
   with pytest.raises(ValueError, match=CASES[override]) as error:
-    overrides.apply_overrides(config, ['--' + override])
+    texts = override.replace(' config.', '\n--config.').split('\n')
+    overrides.apply_overrides(config, ['--' + texts[0], *texts[1:]])
     experiment = build.build(settings_lib.from_config(config), loaded=loaded)
     experiment.make_model(None)
     data.train_iterator(experiment.training_streams(), seed=0)
@@ -86,11 +99,36 @@ def test_a_split_that_is_missing(tiny):
     build.build(settings, loaded=loaded)
 
 
-def test_an_empty_split_is_named(tiny):
+def test_an_empty_split_is_named(tiny, tmp_path):
+  file = tmp_path / 'rows.csv'
+  file.write_text('x,genre\n1.0,0\n2.0,1\n')
   config = tiny.config()
-  config.data.splits.validation = 'validation.csv[:0%]'
+  config.data.splits.validation = f'{file}[:0%]'
+  config.data.splits.train = config.data.splits.test = str(file)
+  config.data.columns = {'x': 'float', 'genre': 'integer'}
   with pytest.raises(ValueError, match='expected at least one example'):
-    data.tables.part(tiny.tables()['validation'], ':0%')
+    build.build(settings_lib.from_config(config))
+
+
+def test_a_validation_split_without_labels_is_named(tiny):
+  tables = tiny.tables()
+  rows = tables['validation'].read(range(30), ('x', 'genre', 'rating'))
+  rows = {key: np.asarray(value) for key, value in rows.items()}
+  rows['rating'] = np.full(30, np.nan, np.float32)
+  tables['validation'] = data.tables.from_arrays(rows)
+  features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
+  loaded = {'main': data.from_tables(tables, features, text={})}
+  with pytest.raises(ValueError, match="labels 'rating' in the validation"):
+    build.build(settings_lib.from_config(tiny.config()), loaded=loaded)
+
+
+def test_another_name_begins_with_its_own_defaults(tiny):
+  config = tiny.config()
+  overrides.apply_overrides(
+    config,
+    ['--config.model.trunk.features=3', '--config.model.trunk.name=lstm'],
+  )
+  assert config.model.trunk.to_dict() == {'name': 'lstm', 'features': 3}
 
 
 def test_unreadable_config_files(tmp_path):

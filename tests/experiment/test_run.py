@@ -21,7 +21,7 @@ from mtl_jax.experiment import (
   trained,
   workdir as workdir_lib,
 )
-from mtl_jax.training import checkpoints
+from mtl_jax.training import checkpoints, parallel
 
 
 @pytest.fixture(scope='module')
@@ -76,7 +76,7 @@ def test_another_config_is_refused(finished, tiny):
 
 def test_best_parameters_are_those_of_the_best_validation_score(finished):
   path, outcome = finished
-  scores = {r['step']: r['overall'] for r in rows(path, 'validation')}
+  scores = {r['step']: r['selection'] for r in rows(path, 'validation')}
   assert outcome.best_step == max(scores, key=scores.get)
   best = workdir_lib.open_best(workdir_lib.Workdir(path))
   assert best.step == outcome.best_step
@@ -272,6 +272,72 @@ def test_init_from_takes_what_fits(finished, tiny, tmp_path, capsys):
   config.tasks = 'like'
   with pytest.raises(ValueError, match='same names and shapes'):
     tiny.run(config, tmp_path / 'other')
+
+
+def test_init_from_takes_batch_statistics(tiny, tmp_path):
+  config = tiny.config()
+  config.model.trunk.norm = 'batch'
+  tiny.run(config, tmp_path / 'one')
+  config.training.init_from = str(tmp_path / 'one')
+  config.training.steps = 1
+  experiment = build.build(
+    settings_lib.from_config(config), loaded={'main': tiny.data()}
+  )
+  mesh = parallel.make_mesh()
+  state, _, _ = start.restore_or_init(
+    experiment, mesh, checkpoints.Checkpoints(tmp_path / 'two'), None
+  )
+  old = workdir_lib.open_best(workdir_lib.Workdir(tmp_path / 'one')).state
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    jax.device_get(state.model_state),
+    jax.device_get(old['model_state']),
+  )
+  assert np.any(jax.tree.leaves(old['model_state'])[0])
+
+
+def test_a_mistake_claims_no_directory(tiny, tmp_path):
+  config = tiny.config()
+  config.combinator.name = 'pcgrd'
+  with pytest.raises(ValueError, match="did you mean 'pcgrad'"):
+    tiny.run(config, tmp_path)
+  config.combinator.name = 'pcgrad'
+  assert tiny.run(config, tmp_path).ended == 'finished'
+
+
+def test_a_run_may_be_made_longer(tiny, tmp_path):
+  tiny.run(tiny.config(steps=4), tmp_path / 'two')
+  longer = tiny.run(tiny.config(steps=8), tmp_path / 'two')
+  tiny.run(tiny.config(steps=8), tmp_path / 'one')
+  assert longer.ended == 'finished'
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    trained_params(tmp_path / 'two'),
+    trained_params(tmp_path / 'one'),
+  )
+
+
+def test_without_a_work_directory_there_is_a_temporary_one(tiny):
+  outcome = mtl_jax.run(tiny.config(steps=2), data={'main': tiny.data()})
+  assert (outcome.workdir / 'results.json').exists()
+  shutil.rmtree(outcome.workdir)
+
+
+def test_units_are_those_that_the_checkpoint_was_trained_with(tiny, tmp_path):
+  tiny.run(tiny.config(steps=4), tmp_path)
+  before = mtl_jax.load(tmp_path, data={'main': tiny.data()})
+  tables = tiny.tables()
+  rows = tables['train'].read(range(60), ('x', 'genre', 'rating', 'like'))
+  rows = {key: np.asarray(value) for key, value in rows.items()}
+  rows['rating'] = rows['rating'] * 10
+  tables['train'] = data.tables.from_arrays(rows)
+  features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
+  other = {'main': data.from_tables(tables, features, text={})}
+  after = mtl_jax.load(tmp_path, data=other)
+  example = [{'x': [1.0] * 5}]
+  np.testing.assert_array_equal(
+    after.predict(example)['rating'], before.predict(example)['rating']
+  )
 
 
 def test_bfloat16_keeps_parameters_and_gramian_in_float32(tiny, tmp_path):

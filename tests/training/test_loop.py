@@ -115,8 +115,12 @@ def unbroken(toy, tmp_path_factory):
 
 @pytest.mark.parametrize('die_at', [1, 5, 8, 11])
 def test_resumed_equals_unbroken_bit_for_bit(toy, tmp_path, unbroken, die_at):
+  dead = Run(toy, tmp_path)
   with pytest.raises(KeyboardInterrupt):
-    Run(toy, tmp_path).go(die_at=die_at)
+    dead.go(die_at=die_at)
+  # A thread of a dead process would write no more; tests/test_launch.py kills
+  # real ones inside a save.
+  dead.latest.wait()
   again = Run(toy, tmp_path)
   final, progress, why = again.go()
   assert why == 'finished'
@@ -151,6 +155,29 @@ def test_sigterm_saves_and_returns(toy, tmp_path, unbroken):
   assert again.resumed_from == 7 and why == 'finished'
   for x, y in zip(values(final), unbroken[0], strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+def test_a_signal_at_any_moment_of_a_step_saves(toy, tmp_path):
+  run = Run(toy, tmp_path)
+
+  class Rows(list):
+    def append(self, row):
+      super().append(row)
+      if row[:2] == ('train', 10):  # after the step decided whether to save
+        os.kill(os.getpid(), signal.SIGTERM)
+
+  run.rows = Rows()
+  final, _, why = run.go()
+  assert why == 'interrupted'
+  assert run.latest.steps()[-1] == int(final.step)
+
+
+def test_what_was_written_after_the_restored_step_is_dropped(toy, tmp_path):
+  run = Run(toy, tmp_path)
+  run.go()
+  assert run.best.steps() == [8, 12]
+  run.best.drop_after(9)
+  assert run.best.steps() == [8]
 
 
 def test_best_checkpoint_and_early_stopping(toy, tmp_path):

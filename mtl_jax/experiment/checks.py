@@ -1,0 +1,150 @@
+"""What can be found wrong with an experiment before it trains."""
+
+from collections.abc import Mapping, Sequence
+import re
+from typing import Any
+
+import jax
+import numpy as np
+
+from mtl_jax import (
+  data,
+  evaluation,
+  models,
+  settings as settings_lib,
+  tasks as tasks_lib,
+)
+from mtl_jax.experiment import task_kinds
+from mtl_jax.training import optimizers, parallel
+
+SPLITS = ('train', 'validation', 'test')
+# Smallest value of each number that has one; None = above 0.
+SMALLEST = {
+  'seed': 0,
+  'training.epochs': 0,
+  'training.steps': 0,
+  'training.accumulate': 1,
+  'training.evaluate_every': 0,
+  'training.checkpoint_every': 0,
+  'training.log_every': 1,
+  'training.patience': 0,
+  'training.keep': 2,
+  'training.temperature': None,
+  'diagnostics.every': 0,
+  'optimizer.warmup_steps': 0,
+  'optimizer.weight_decay': 0,
+  'optimizer.clip_norm': 0,
+}
+
+
+def check_numbers(settings: settings_lib.Settings) -> None:
+  """Raises a ValueError for a number out of its range, or a bad pattern."""
+  for path, smallest in SMALLEST.items():
+    value: Any = settings
+    for part in path.split('.'):
+      value = getattr(value, part)
+    if not (value > 0 if smallest is None else value >= smallest):
+      bound = '> 0' if smallest is None else f'>= {smallest}'
+      raise ValueError(
+        f'Expected config.{path} {bound}, found {value}; set it so.'
+      )
+  section = settings.optimizer
+  for pair in section.learning_rates:
+    if not (isinstance(pair, tuple) and len(pair) == 2):
+      raise ValueError(
+        'Expected pairs of a regular expression and a factor in '
+        f'config.optimizer.learning_rates, found {pair!r}; write '
+        '((pattern, factor),).'
+      )
+  patterns = [
+    *section.frozen,
+    *(pattern for pattern, _ in section.learning_rates),
+  ]
+  for pattern in patterns:
+    try:
+      re.compile(pattern)
+    except (re.error, TypeError) as error:
+      raise ValueError(
+        f'Expected a regular expression on parameter names, found {pattern!r} '
+        f'({error}); mend optimizer.frozen or optimizer.learning_rates.'
+      ) from error
+
+
+def check_data(
+  sources: Mapping[str, data.Data],
+  tasks: Sequence[tasks_lib.Task],
+  targets: Mapping[str, settings_lib.Spec],
+) -> None:
+  """Raises for a split, a label or a range of labels that is not as it must."""
+  for name, stream in sources.items():
+    for split in SPLITS:
+      if split not in stream.splits:
+        raise ValueError(
+          f'Expected splits {", ".join(SPLITS)} of stream {name!r}, found no '
+          f'{split!r}; name a part for it in data.splits.'
+        )
+    labels = {}
+    for task in tasks:
+      spec = targets[task.name]
+      if task.stream == name and spec.get('kind') in task_kinds.TASK_KINDS:
+        labels[spec.get('label') or task.name] = (spec['kind'], task.size)
+    for split, source in stream.splits.items():
+      data.check_labels(source, labels, name=f'stream {name!r}, {split}')
+    _check_labelled(name, stream.splits['validation'], labels)
+
+
+def _check_labelled(name, source, labels):
+  """Without labels there is no score, and no best checkpoint by it."""
+  columns = source.take(np.arange(len(source)), labels)
+  for label, (kind, _) in labels.items():
+    values = columns[label]
+    known = ~np.isnan(values) if kind == 'regression' else values >= 0
+    if not known.any():
+      raise ValueError(
+        f'Expected labels {label!r} in the validation split of stream '
+        f'{name!r}, found none; choose another split, or leave the task out.'
+      )
+
+
+def check_batch_size(
+  name: str,
+  stream: settings_lib.DataSettings,
+  source: data.Data,
+  settings: settings_lib.Settings,
+  mesh: Any,
+) -> None:
+  """Raises for a batch that the data or the devices cannot make."""
+  count = len(source.splits['train'])
+  if not 1 <= stream.batch_size <= count:
+    raise ValueError(
+      f'Stream {name!r}: expected a batch size from 1 to {count}, the number '
+      f'of its training examples, found {stream.batch_size}; change '
+      'batch_size.'
+    )
+  if stream.evaluation_batch_size < 1:
+    raise ValueError(
+      f'Stream {name!r}: expected an evaluation batch size of at least 1, '
+      f'found {stream.evaluation_batch_size}; change evaluation_batch_size.'
+    )
+  parallel.check_batch_size(
+    stream.batch_size, mesh, settings.training.accumulate
+  )
+
+
+def check_model(experiment: Any) -> None:
+  """Raises for scores that no metric has, and patterns that match nothing."""
+  params, model_state = jax.eval_shape(
+    lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
+  )
+  evaluation.check(
+    evaluation.make_eval_step(experiment.model, experiment.tasks),
+    experiment.tasks,
+    params,
+    model_state,
+    experiment.example_batch(),
+  )
+  section = experiment.settings.optimizer
+  rates = [pattern for pattern, _ in section.learning_rates]
+  paths = [row.path for row in models.parameter_table(params, lambda _: True)]
+  optimizers.check_patterns('optimizer.frozen', section.frozen, paths)
+  optimizers.check_patterns('optimizer.learning_rates', rates, paths)
