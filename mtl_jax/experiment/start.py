@@ -129,10 +129,11 @@ def decode_encoders(info: Mapping[str, Any]) -> dict[str, data.Encoder]:
 
 def decode_facts(info: Mapping[str, Any]) -> dict[str, data.DataInfo]:
   """The facts of the data that a checkpoint was trained on, by stream."""
-  return {
-    name: data.DataInfo(**{key: _tuples(x) for key, x in facts.items()})
-    for name, facts in info['facts'].items()
-  }
+  found = {}
+  for name, facts in info['facts'].items():
+    fields: dict[str, Any] = {key: _tuples(x) for key, x in facts.items()}
+    found[name] = data.DataInfo(**fields)
+  return found
 
 
 def _tuples(mapping):

@@ -5,7 +5,6 @@ import logging
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,7 +14,6 @@ from mtl_jax import data, settings as settings_lib
 from mtl_jax.experiment import (
   build,
   dry_run,
-  predict,
   sources,
   start,
   trained,
@@ -91,79 +89,6 @@ def test_settings_survive_their_file(tiny, finished):
 def test_a_directory_without_a_run_is_named(tmp_path):
   with pytest.raises(ValueError, match='found no .*config.json; train first'):
     trained.load(tmp_path)
-
-
-def load(tiny, path):
-  """`trained.load` over data that are no data set of ours."""
-  directory, settings = workdir_lib.read(path)
-  best = workdir_lib.open_best(directory)
-  experiment = build.build(settings, loaded={'main': tiny.data()})
-  params = jax.tree.map(jnp.asarray, best.state['params'])
-  return trained.Trained(experiment, params, {}, best.step)
-
-
-def test_predictions_equal_the_evaluation(finished, tiny):
-  model = load(tiny, finished[0])
-  test = tiny.tables()['test'].read(range(30), ('x', 'genre'))
-  found = model.predict([{'x': x} for x in test['x']])
-  assert found['genre'].shape == (30, 3) and found['rating'].shape == (30, 1)
-  accuracy = np.mean(found['genre'].argmax(1) == test['genre'])
-  assert accuracy == pytest.approx(finished[1].metrics['genre']['accuracy'])
-
-
-def test_predictions_are_readable(finished, tiny):
-  model = load(tiny, finished[0])
-  rows = predict.to_rows(
-    model.predict([{'x': [0.0] * 5}]), model.experiment.tasks
-  )
-  assert rows[0]['genre']['label'] in ('comedy', 'drama', 'western')
-  total = sum(rows[0]['genre']['probabilities'].values())
-  assert total == pytest.approx(1, abs=1e-5)
-  assert isinstance(rows[0]['rating'], float)
-
-
-def test_prediction_without_inputs_is_refused(finished, tiny, tmp_path):
-  model = load(tiny, finished[0])
-  with pytest.raises(ValueError, match="example 2, found y; add 'x'"):
-    model.predict([{'x': [0.0] * 5}, {'y': 1}])
-  file = tmp_path / 'broken.jsonl'
-  file.write_text('{"x": 1}\nnot json\n')
-  with pytest.raises(ValueError, match="line 2 of .* found 'not json'"):
-    predict.read_jsonl(file)
-  with pytest.raises(ValueError, match='cannot be read'):
-    predict.read_jsonl(tmp_path / 'none.jsonl')
-
-
-def test_gramian_of_a_checkpoint(finished, tiny):
-  model = load(tiny, finished[0])
-  batch = model.batch('test', range(16))
-
-  def losses(params):
-    features, _ = model.experiment.model.features(
-      params, {}, batch['main'], stream='main', train=False, key=None
-    )
-    outputs, _ = model.experiment.model.outputs(
-      params,
-      {},
-      features,
-      batch['main'],
-      tasks=('genre', 'rating'),
-      train=False,
-      key=None,
-    )
-    log_p = jax.nn.log_softmax(outputs['genre'])
-    genre = -jnp.take_along_axis(log_p, batch['main']['genre'][:, None], 1)
-    info = model.experiment.data['main'].info
-    y = (batch['main']['rating'] - info.means['rating']) / info.stds['rating']
-    known = ~jnp.isnan(y)
-    error = jnp.where(known, outputs['rating'][:, 0] - jnp.nan_to_num(y), 0)
-    return jnp.stack([genre.mean(), jnp.sum(error**2) / known.sum()])
-
-  jacobian = jax.jacrev(losses)(model.params)['trunk']
-  rows = np.concatenate(
-    [np.asarray(x).reshape(2, -1) for x in jax.tree.leaves(jacobian)], 1
-  )
-  np.testing.assert_allclose(model.gramian(batch), rows @ rows.T, rtol=1e-4)
 
 
 def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
@@ -323,40 +248,6 @@ def test_without_a_work_directory_there_is_a_temporary_one(tiny):
   shutil.rmtree(outcome.workdir)
 
 
-def test_units_are_those_that_the_checkpoint_was_trained_with(tiny, tmp_path):
-  tiny.run(tiny.config(steps=4), tmp_path)
-  before = mtl_jax.load(tmp_path, data={'main': tiny.data()})
-  tables = tiny.tables()
-  rows = tables['train'].read(range(60), ('x', 'genre', 'rating', 'like'))
-  rows = {key: np.asarray(value) for key, value in rows.items()}
-  rows['rating'] = rows['rating'] * 10
-  tables['train'] = data.tables.from_arrays(rows)
-  features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
-  other = {'main': data.from_tables(tables, features, text={})}
-  after = mtl_jax.load(tmp_path, data=other)
-  example = [{'x': [1.0] * 5}]
-  np.testing.assert_array_equal(
-    after.predict(example)['rating'], before.predict(example)['rating']
-  )
-
-
-def test_bfloat16_keeps_parameters_and_gramian_in_float32(tiny, tmp_path):
-  config = tiny.config()
-  config.model.dtype = 'bfloat16'
-  tiny.run(config, tmp_path)
-  model = load(tiny, tmp_path)
-  assert {x.dtype for x in jax.tree.leaves(model.params)} == {
-    jnp.dtype('float32')
-  }
-  batch = model.batch('test', range(16))
-  features, _ = model.experiment.model.features(
-    model.params, {}, batch['main'], stream='main', train=False, key=None
-  )
-  assert features.dtype == jnp.bfloat16
-  gramian = model.gramian(batch)
-  assert gramian.dtype == jnp.float32 and np.isfinite(gramian).all()
-
-
 def test_statistics_are_those_of_training_with_a_stored_encoder_too(tiny):
   fresh = tiny.data()
   tables = dict(sorted(tiny.tables().items()))  # test comes first
@@ -398,11 +289,6 @@ def test_one_damaged_checkpoint_costs_one_interval(tiny, tmp_path, caplog):
 def trained_params(path):
   store = checkpoints.Checkpoints(path / 'checkpoints')
   return jax.device_get(store.restore_any().state['params'])
-
-
-def test_prediction_asks_for_what_the_model_reads_and_no_more(finished, tiny):
-  model = load(tiny, finished[0])
-  assert model._inputs('main') == {'inputs'}
 
 
 @pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
