@@ -99,6 +99,7 @@ from mtl_jax.combinators.monitor import (
   monitor,
 )
 from mtl_jax.combinators.nash_mtl import nash_mtl, nash_mtl_weights
+from mtl_jax.combinators.passes import Features, Passes
 from mtl_jax.combinators.pcd import (
   PCDState,
   pcd,

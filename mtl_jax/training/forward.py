@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
@@ -58,8 +57,17 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """One stream's trunk pass, and the heads that read its features."""
+  """One stream's trunk pass, and the heads that read its features.
 
+  Attributes:
+    name: of the stream.
+    features: what the trunk found, ``[B, ...]``.
+    pull: features' cotangent -> gradients of the trunk.
+    heads: of the stream's tasks.
+  """
+
+  name: str
+  features: Any
   pull: Callable[[Any], Leaves]
   heads: Sequence[Head]
 
@@ -134,7 +142,9 @@ def forward(
         loss, flat, leaves, features
       )
       heads.append(Head(k, pull_head))
-    streams.append(Stream(lambda c, pull=pull: pull(c)[0], heads))
+    streams.append(
+      Stream(stream, features, lambda c, pull=pull: pull(c)[0], heads)
+    )
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, streams)
 
 
@@ -191,115 +201,3 @@ def dependencies(f: Callable[..., Any], flat: Sequence[Array]) -> list[bool]:
     if any(v in live for v in equation.outvars):
       mark(equation.invars)
   return [v in live for v in jaxpr.jaxpr.invars]
-
-
-def pullback(
-  pass_: Forward, leaves: Sequence[Leaf], v: Array, u: Array
-) -> Leaves:
-  """Gradient of ``sum_k v_k S_k`` (shared leaves), ``u`` for the others.
-
-  Args:
-    pass_: from `forward`; S are its sums.
-    leaves: from `describe_leaves`.
-    v: ``[K]`` weights for shared leaves.
-    u: ``[K]`` weights for all others.
-  """
-  total: Leaves = {}
-  for stream in pass_.streams:
-    cotangents = []
-    for k, gradients, cotangent in _pull_heads(pass_, stream):
-      cotangents.append((k, cotangent))
-      for i, g in gradients.items():
-        _add(total, i, _times(g, (v if leaves[i].shared else u)[k]))
-    by_v = stream.pull(_mix(cotangents, v))
-    if v is u:
-      by_u = by_v
-    else:
-      # Dead code unless an unshared parameter stands before the cut.
-      private = [i for i in by_v if not leaves[i].shared]
-      by_u = stream.pull(_mix(cotangents, u)) if private else by_v
-    for i in by_v:
-      _add(total, i, by_v[i] if leaves[i].shared else by_u[i])
-  return total
-
-
-def _mix(cotangents, weights):
-  tasks = [task for task, _ in cotangents]
-  trees = [tree for _, tree in cotangents]
-  return jax.tree.map(
-    lambda *xs: sum(
-      _times(x, weights[k]) for k, x in zip(tasks, xs, strict=True)
-    ),
-    *trees,
-  )
-
-
-def _add(total: Leaves, i: int, value: Array) -> None:
-  total[i] = total[i] + value if i in total else value
-
-
-def rows(pass_: Forward, leaves: Sequence[Leaf], scales: Array) -> Leaves:
-  """Task gradients of the shared leaves, ``{leaf: [K, *shape]}``.
-
-  One vmapped backward pass a stream, over the tasks of that stream.
-
-  Args:
-    pass_: from `forward`.
-    leaves: from `describe_leaves`.
-    scales: ``[K]``: row k is the gradient of ``scales[k] S_k``.
-  """
-  num_tasks = len(pass_.sums)
-  total: Leaves = {}
-  for stream in pass_.streams:
-    pulled = list(_pull_heads(pass_, stream))
-    tasks = [k for k, _, _ in pulled]
-    scaled = [
-      jax.tree.map(lambda x, k=k: _times(x, scales[k]), cotangent)
-      for k, _, cotangent in pulled
-    ]
-    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *scaled)
-    for i, part in jax.vmap(stream.pull)(stacked).items():
-      if leaves[i].shared:
-        _add(total, i, _scatter(part, tasks, num_tasks))
-    for k, gradients, _ in pulled:
-      for i, g in gradients.items():
-        if leaves[i].shared:  # A head that reads the trunk's parameters.
-          _add(total, i, _scatter(_times(g, scales[k])[None], [k], num_tasks))
-  return total
-
-
-def _pull_heads(pass_: Forward, stream: Stream):
-  """Yields (task, head's gradients, features' cotangent) of each sum."""
-  for head in stream.heads:
-    yield head.task, *head.pull(jnp.ones_like(pass_.sums[head.task]))
-
-
-def _times(x: Array, weight: Array) -> Array:
-  return x * weight.astype(x.dtype)
-
-
-def _scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:
-  if list(tasks) == list(range(num_tasks)):
-    return part
-  zeros = jnp.zeros_like(part, shape=(num_tasks, *part.shape[1:]))
-  return zeros.at[jnp.array(tasks)].set(part)
-
-
-def gradient_tree(params: Any, gradients: Leaves) -> Any:
-  """A gradient of the structure of the parameters, zero where none is."""
-  flat, treedef = jax.tree.flatten(params)
-  return treedef.unflatten(
-    [gradients.get(i, jnp.zeros_like(p)) for i, p in enumerate(flat)]
-  )
-
-
-def rows_tree(params: Any, leaves: Sequence[Leaf], gradients: Leaves, k: int):
-  """J as `TaskGradients.jacobian` states it: masked where not shared."""
-  flat, treedef = jax.tree.flatten(params)
-  filled: list[Any] = []
-  for i, (leaf, p) in enumerate(zip(leaves, flat, strict=True)):
-    if not leaf.shared:
-      filled.append(optax.MaskedNode())
-    else:
-      filled.append(gradients.get(i, jnp.zeros_like(p, shape=(k, *p.shape))))
-  return treedef.unflatten(filled)
