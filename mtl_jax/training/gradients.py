@@ -201,10 +201,7 @@ class _Engine:
     return self._reduce(self._over(of_pass))
 
   def _rows_after(self, x):
-    # Without a true dependency XLA would keep the rows from before x; a mere
-    # optimization_barrier is gone when it orders what runs first.
-    nothing = 0 * jnp.sum(jnp.where(jnp.isfinite(x), x, 0))
-    return self._rows(self._per_example + nothing)
+    return self._rows(backward.after(self._per_example, x))
 
   def _feature_gramian(self):
     return self._reduce(
