@@ -9,10 +9,9 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import backward, forward as forward_lib
+from mtl_jax.training import backward, forward as forward_lib, gramians
 
 Array = jax.Array
-GRAMIANS = ('auto', 'stacked', 'chunked', 'layerwise', 'features')
 
 
 def model_gradients(
@@ -68,13 +67,25 @@ def model_gradients(
     ValueError: if the batch does not divide into M microbatches, or the way to
       the Gramian is unknown.
   """
-  check_gramian(gramian)
+  plan = gramians.plan(
+    model,
+    tasks,
+    params,
+    model_state,
+    batch,
+    train=train,
+    key=key,
+    frozen=frozen,
+    accumulate=accumulate,
+    gramian=gramian,
+    chunk=chunk,
+  )
   arguments = {
     'train': train,
     'frozen': frozen,
     'accumulate': accumulate,
-    'gramian': gramian,
-    'chunk': chunk,
+    'gramian': plan.gramian,
+    'chunk': plan.chunk,
     'axis_name': axis_name,
   }
 
@@ -101,15 +112,6 @@ def model_gradients(
     engine.losses, engine.counts > 0, engine.counts, engine.passes(split)
   )
   return gradients, engine.new_state
-
-
-def check_gramian(gramian: str) -> None:
-  """Raises a ValueError unless this is a way to make a Gramian."""
-  if gramian not in GRAMIANS:
-    raise ValueError(
-      f'Expected a gramian among {", ".join(GRAMIANS)}, found {gramian!r}; '
-      'set training.gramian to one of them.'
-    )
 
 
 class _Engine:
@@ -194,8 +196,7 @@ class _Engine:
 
   def _rows(self, scales):
     def of_pass(pass_):
-      chunk = self._chunk if self._gramian == 'chunked' else 0
-      part = backward.rows(pass_, self._leaves, scales, chunk)
+      part = backward.rows(pass_, self._leaves, scales, self._chunk)
       return backward.rows_tree(self._params, self._leaves, part, len(scales))
 
     return self._reduce(self._over(of_pass))

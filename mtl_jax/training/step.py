@@ -8,7 +8,11 @@ import optax
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import gradients as gradients_lib, state as state_lib
+from mtl_jax.training import (
+  gradients as gradients_lib,
+  gramians,
+  state as state_lib,
+)
 
 Step = Callable[..., tuple[state_lib.TrainState, dict[str, jax.Array]]]
 
@@ -46,7 +50,7 @@ def make_train_step(
   Raises:
     ValueError: if the way to the Gramian is unknown.
   """
-  gradients_lib.check_gramian(gramian)
+  gramians.check(gramian, chunk)
   tx = optax.with_extra_args_support(tx)
 
   def step(state, batch):

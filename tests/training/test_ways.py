@@ -16,6 +16,7 @@ WAYS = {
   'stacked': {'gramian': 'stacked'},
   'chunked': {'gramian': 'chunked', 'chunk': 2},
   'layerwise': {'gramian': 'layerwise'},
+  'auto': {'gramian': 'auto'},
 }
 
 
@@ -101,8 +102,17 @@ def stacked():
   return train('stacked', 'jit', 1)
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
-@pytest.mark.parametrize('way', ['chunked', 'layerwise'])
+@pytest.mark.parametrize(
+  'way, mode',
+  [
+    ('chunked', 'shard_map'),
+    ('layerwise', 'jit'),
+    ('layerwise', 'shard_map'),
+    pytest.param('layerwise', 'pmap', marks=pytest.mark.slow),
+    pytest.param('chunked', 'pmap', marks=pytest.mark.slow),
+    pytest.param('auto', 'shard_map', marks=pytest.mark.slow),
+  ],
+)
 def test_ways_agree_over_devices_with_batch_statistics(stacked, way, mode):
   close(train(way, mode, 4), stacked, 1e-5)
 
