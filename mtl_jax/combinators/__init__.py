@@ -92,6 +92,7 @@ from mtl_jax.combinators.mgda import (
   solve_mgda,
 )
 from mtl_jax.combinators.moco import MoCoState, moco
+from mtl_jax.combinators.modo import MoDoState, modo, solve_modo
 from mtl_jax.combinators.monitor import (
   Measures,
   MonitorState,
@@ -127,6 +128,11 @@ from mtl_jax.combinators.scalarization import (
   geometric_mean_weights,
   scale_invariant,
   scale_invariant_weights,
+)
+from mtl_jax.combinators.sdmgrad import (
+  SDMGradState,
+  sdmgrad,
+  solve_sdmgrad,
 )
 from mtl_jax.combinators.skip_nonfinite import (
   SkipNonfiniteState,
