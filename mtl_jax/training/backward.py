@@ -76,25 +76,64 @@ def rows(
     scales: ``[K]``: row k is the gradient of ``scales[k] S_k``.
     chunk: tasks in the trunk's backward pass at a time; 0 = all.
   """
+  wanted = {i for i, leaf in enumerate(leaves) if leaf.shared}
+  return _rows(pass_, wanted, scales, chunk)[0]
+
+
+def rows_and_reads(
+  pass_: Forward, leaves: Sequence[Leaf], scales: Array
+) -> tuple[Leaves, dict[int, tuple[Array, Array]]]:
+  """As `rows`, but for tables whose gradient is that of what is read.
+
+  Args:
+    pass_: from `forward`.
+    leaves: from `describe_leaves`.
+    scales: ``[K]``.
+
+  Returns:
+    Rows of the other leaves, and ``{table: (numbers [N], [K, N, D])}``.
+  """
+  tables = {i for stream in pass_.streams for i in stream.numbers}
+  for stream in pass_.streams:
+    for _, gradients, _ in _pull_heads(pass_, stream):
+      tables -= gradients.keys()  # A head that reads the table, too.
+  wanted = {i for i, leaf in enumerate(leaves) if leaf.shared} - tables
+  found, reads = _rows(pass_, wanted, scales, 0)
+  return found, {
+    i: (
+      jnp.concatenate([n for s in pass_.streams for n in s.numbers[i]]),
+      jnp.concatenate(reads[i], axis=1),
+    )
+    for i in tables
+  }
+
+
+def _rows(pass_, wanted, scales, chunk):
   num_tasks = len(pass_.sums)
   total: Leaves = {}
+  reads: dict[int, list[Array]] = {}
   for stream in pass_.streams:
     pulled = list(_pull_heads(pass_, stream))
     tasks = [k for k, _, _ in pulled]
-    stacked = _stack(pulled, scales)
 
     def pull(cotangent, stream=stream):
-      found = stream.pull(cotangent)
-      return {i: g for i, g in found.items() if leaves[i].shared}
+      found, read = stream.pull_reads(cotangent)
+      return {i: g for i, g in found.items() if i in wanted}, read
 
-    parts = _map_chunks(pull, stacked, len(tasks), chunk or len(tasks))
+    parts, read = _map_chunks(
+      pull, _stack(pulled, scales), len(tasks), chunk or len(tasks)
+    )
     for i, part in parts.items():
       _add(total, i, scatter(part, tasks, num_tasks))
+    for i, items in read.items():
+      reads.setdefault(i, []).extend(
+        scatter(x, tasks, num_tasks) for x in items
+      )
     for k, gradients, _ in pulled:
       for i, g in gradients.items():
-        if leaves[i].shared:  # A head that reads the trunk's parameters.
+        if i in wanted:  # A head that reads the trunk's parameters.
           _add(total, i, scatter(_times(g, scales[k])[None], [k], num_tasks))
-  return total
+  return total, reads
 
 
 def _map_chunks(f, stacked, number, chunk):

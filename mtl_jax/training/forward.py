@@ -7,6 +7,7 @@ gradients are parts of a sum; `mtl_jax.training.gradients` reduces them.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import base as models_base
+from mtl_jax.training import tables
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
@@ -63,12 +65,16 @@ class Stream:
     name: of the stream.
     features: what the trunk found, ``[B, ...]``.
     pull: features' cotangent -> gradients of the trunk.
+    pull_reads: the same, and the gradients of what is read of tables.
+    numbers: ``{leaf: [N] each}``, which rows of tables are read.
     heads: of the stream's tasks.
   """
 
   name: str
   features: Any
   pull: Callable[[Any], Leaves]
+  pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
+  numbers: Mapping[int, Sequence[Array]]
   heads: Sequence[Head]
 
 
@@ -99,27 +105,48 @@ def forward(
   *,
   train: bool = True,
   key: Array | None = None,
+  devices: int = 0,
 ) -> Forward:
-  """Runs trunk and heads, a stream after the other."""
+  """Runs trunk and heads, a stream after the other.
+
+  Args:
+    model: pure functions.
+    tasks: K of them.
+    leaves: from `describe_leaves`.
+    params: arrays.
+    model_state: before the pass.
+    batch: of all streams.
+    train: whether the model is in training mode.
+    key: for dropout.
+    devices: over how many devices what is read of an embedding table is
+      going to be gathered, in place of its gradient; 0 for none of it.
+  """
   flat, treedef = jax.tree.flatten(params)
   num_tasks = len(tasks)
   sums: list[Any] = [None] * num_tasks
   counts: list[Any] = [None] * num_tasks
   streams = []
-  for stream in dict.fromkeys(task.stream for task in tasks):
+  names = list(dict.fromkeys(task.stream for task in tasks))
+
+  def trunk(flat, state, stream):
+    return model.features(
+      treedef.unflatten(flat),
+      state,
+      batch[stream],
+      stream=stream,
+      train=train,
+      key=key,
+    )
+
+  trunks = [functools.partial(trunk, stream=stream) for stream in names]
+  sparse = _tables(trunks, flat, model_state, leaves, devices)
+  for stream, run in zip(names, trunks, strict=True):
     arrays = batch[stream]
-
-    def trunk(flat, stream=stream, arrays=arrays, state=model_state):
-      return model.features(
-        treedef.unflatten(flat),
-        state,
-        arrays,
-        stream=stream,
-        train=train,
-        key=key,
-      )
-
-    features, pull, model_state = _vjp_where_used(trunk, flat, leaves)
+    run = functools.partial(run, state=model_state)
+    probed, reads = tables.probed(run, flat, sparse)
+    features, pull, model_state = _vjp_where_used(
+      probed, flat, leaves, reads.zeros
+    )
     heads = []
     for k, task in enumerate(tasks):
       if task.stream != stream:
@@ -143,9 +170,27 @@ def forward(
       )
       heads.append(Head(k, pull_head))
     streams.append(
-      Stream(stream, features, lambda c, pull=pull: pull(c)[0], heads)
+      Stream(
+        stream,
+        features,
+        lambda c, pull=pull: pull(c)[0],
+        pull,
+        reads.numbers,
+        heads,
+      )
     )
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, streams)
+
+
+def _tables(trunks, flat, state, leaves, devices) -> list[int]:
+  """The tables of which less is read, in all streams, than they hold."""
+  total: dict[int, float] = {}
+  shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
+  for run in trunks if devices else []:
+    read = tables.find(functools.partial(run, state=state), flat, shared)
+    for i, size in read.items():
+      total[i] = total.get(i, 0) + size * devices
+  return [i for i, size in total.items() if size < flat[i].size]
 
 
 def loss_sum(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import backward, forward as forward_lib, gramians
+from mtl_jax.training import backward, forward as forward_lib, gramians, tables
 
 Array = jax.Array
 
@@ -147,8 +147,14 @@ class _Engine:
     run = functools.partial(
       forward_lib.forward, model, tasks, self._leaves, params, train=train
     )
+    # With microbatches the sum of the rows is held anyway.
+    self._lazy = accumulate == 1 and gramian in ('chunked', 'layerwise')
+    self._sparse = accumulate == 1 and gramian == 'layerwise'
     if accumulate == 1:
-      pass_ = run(model_state, batch, key=key)
+      devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+      pass_ = run(
+        model_state, batch, key=key, devices=devices if self._sparse else 0
+      )
       sums, counts = pass_.sums, pass_.counts
       self.new_state = pass_.model_state
       self._over = lambda of_pass: of_pass(pass_)
@@ -168,12 +174,11 @@ class _Engine:
 
   def passes(self, split) -> combinators.Passes:
     """What the task gradients are made of."""
-    # With microbatches the sum of the rows is held anyway.
-    lazy = self._accumulate == 1 and self._gramian in ('chunked', 'layerwise')
     return combinators.Passes(
       pullback=self._pullback,
       rows=lambda: self._rows(self._per_example),
-      rows_after=self._rows_after if lazy else None,
+      rows_after=self._rows_after if self._lazy else None,
+      gramian_rows=self._gramian_rows if self._sparse else None,
       feature_gramian=self._feature_gramian,
       gramian_of_features=self._gramian == 'features',
       features=self._features,
@@ -203,6 +208,31 @@ class _Engine:
 
   def _rows_after(self, x):
     return self._rows(backward.after(self._per_example, x))
+
+  def _gramian_rows(self):
+    def of_pass(pass_):
+      return backward.rows_and_reads(pass_, self._leaves, self._per_example)
+
+    found, reads = self._over(of_pass)
+    found = self._reduce(found)
+    for i, (numbers, cotangents) in reads.items():
+      found[i] = tables.compact(
+        self._gather(numbers, 0), self._gather(cotangents, 1)
+      )
+    return backward.rows_tree(
+      self._params, self._leaves, found, len(self.losses)
+    )
+
+  def _gather(self, x, axis):
+    # A sum of parts that do not overlap: unlike all_gather's, its result is
+    # known to be the same on all devices.
+    if self._axis_name is None:
+      return x
+    index = jax.lax.axis_index(self._axis_name)
+    size = jax.lax.axis_size(self._axis_name)
+    place = jnp.arange(size).reshape((-1,) + (1,) * x.ndim) == index
+    parts = jnp.where(place, x[None], 0)  # [devices, *shape]
+    return jnp.concatenate(list(self._reduce(parts)), axis)
 
   def _feature_gramian(self):
     return self._reduce(
