@@ -9,7 +9,7 @@ import jax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import forward as forward_lib, operations
+from mtl_jax.training import forward as forward_lib, operations, tables
 
 WAYS = ('auto', 'stacked', 'chunked', 'layerwise', 'features')
 # Operations in the time that one byte takes to memory and back: a processor
@@ -62,6 +62,8 @@ class Shapes:
   Attributes:
     num_tasks: K.
     sizes: of the shared parameters, one a leaf; they sum to d.
+    touched: the same, of embedding tables only what the batch reads of them:
+      what 'layerwise' makes of a gradient.
     forward: operations of one forward pass through the trunk of all streams.
     backward: the same of K backward passes, of each task's own stream.
     activations: bytes of the largest array on the way back, of one task.
@@ -70,6 +72,7 @@ class Shapes:
 
   num_tasks: int
   sizes: tuple[int, ...]
+  touched: tuple[int, ...]
   forward: float
   backward: float
   activations: float
@@ -151,8 +154,9 @@ def shapes_of(
 ) -> Shapes:
   """What `candidates` needs to know, by tracing the trunk once a stream."""
   leaves = forward_lib.describe_leaves(params, model.shared, frozen)
-  flat = jax.tree.leaves(params)
-  sizes = [x.size for x, leaf in zip(flat, leaves, strict=True) if leaf.shared]
+  flat, treedef = jax.tree.flatten(params)
+  shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
+  read = dict.fromkeys(shared, 0.0)
   forward = backward = activations = 0.0
   for stream in dict.fromkeys(task.stream for task in tasks):
 
@@ -161,13 +165,27 @@ def shapes_of(
         params, state, arrays, stream=stream, train=train, key=key
       )[0]
 
-    shared = operations.count(features, params, model_state, batch[stream], key)
+    arguments = (model_state, batch[stream], key)
+    counted = operations.count(features, params, *arguments)
     own = sum(task.stream == stream for task in tasks)
-    forward += shared.flops
-    backward += own * 2 * shared.flops
-    activations = max(activations, shared.largest / accumulate)
+    forward += counted.flops
+    backward += own * 2 * counted.flops
+    activations = max(activations, counted.largest / accumulate)
+
+    def of_leaves(flat, *arguments, features=features):
+      return features(treedef.unflatten(flat), *arguments)
+
+    for i, size in tables.find(of_leaves, flat, shared, *arguments).items():
+      read[i] += size
+  touched = [min(flat[i].size, read[i] or math.inf) for i in shared]
   return Shapes(
-    len(tasks), tuple(sizes), forward, backward, activations, accumulate
+    num_tasks=len(tasks),
+    sizes=tuple(flat[i].size for i in shared),
+    touched=tuple(map(int, touched)),
+    forward=forward,
+    backward=backward,
+    activations=activations,
+    accumulate=accumulate,
   )
 
 
@@ -183,7 +201,8 @@ def candidates(shapes: Shapes) -> list[Plan]:
   k, d = shapes.num_tasks, sum(shapes.sizes)
   jacobian = 4.0 * k * d
   held = jacobian * (2 if shapes.accumulate > 1 else 1)
-  layers = min(3 * 4.0 * k * max(shapes.sizes, default=0), jacobian)
+  touched = 4.0 * k * sum(shapes.touched)
+  layers = min(3 * 4.0 * k * max(shapes.touched, default=0), touched)
   activations = 2 * shapes.activations
   products = shapes.backward + 2.0 * k * k * d
   one_pass = 2 * shapes.forward
@@ -199,7 +218,7 @@ def candidates(shapes: Shapes) -> list[Plan]:
   ]
   if lazy:
     ways.append(
-      made('layerwise', 0, again[0], 2 * jacobian, layers + k * activations)
+      made('layerwise', 0, again[0], 2 * touched, layers + k * activations)
     )
   ways += [
     made(

@@ -30,16 +30,18 @@ class Reads(NamedTuple):
 
 
 def find(
-  f: Callable[[Sequence[Array]], Any],
-  flat: Sequence[Array],
+  f: Callable[..., Any],
+  flat: Sequence[Any],
   wanted: Sequence[int],
+  *arguments: Any,
 ) -> dict[int, float]:
-  """Which arrays among ``flat[wanted]`` f reads, and how much of them.
+  """Which matrices among ``flat[wanted]`` f reads, and how much of them.
 
   Args:
-    f: takes the list.
-    flat: all parameters.
+    f: takes the list, and the arguments.
+    flat: all parameters, or their shapes.
     wanted: positions of shared parameters.
+    *arguments: further arrays, or their shapes.
 
   Returns:
     ``{position: numbers read}``, infinite where they are not read by rows.
@@ -52,7 +54,7 @@ def find(
       size = equation.outvars[0].aval.size
     found[leaf] = found.get(leaf, 0) + size
 
-  jaxpr = jax.make_jaxpr(f)(flat).jaxpr
+  jaxpr = jax.make_jaxpr(f)(flat, *arguments).jaxpr
   _walk(jaxpr, {jaxpr.invars[i]: i for i in wanted if flat[i].ndim == 2}, see)
   return found
 

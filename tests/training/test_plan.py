@@ -67,35 +67,71 @@ def test_what_is_named_is_kept():
   assert counted.gramian == 'chunked' and 0 < counted.chunk < num_tasks
 
 
+def shapes_of(num_tasks, sizes, accumulate=1):
+  return gramians.Shapes(
+    num_tasks=num_tasks,
+    sizes=sizes,
+    touched=sizes,
+    forward=1e6,
+    backward=8e6,
+    activations=500,
+    accumulate=accumulate,
+  )
+
+
 def test_features_are_never_chosen():
-  shapes = gramians.Shapes(4, (100, 10), 1e6, 8e6, 1e4)
+  shapes = shapes_of(4, (100, 10))
   names = {way.gramian for way in gramians.candidates(shapes)}
   assert names == {'stacked', 'chunked', 'layerwise'}
 
 
 def test_what_each_way_holds():
-  shapes = gramians.Shapes(8, (1000, 10, 10), 1e6, 8e6, 500)
+  shapes = shapes_of(8, (1000, 10, 10))
   ways = {(w.gramian, w.chunk): w for w in gramians.candidates(shapes)}
   assert [chunk for _, chunk in ways] == [0, 0, 4, 2, 1]
   jacobian = 4 * 8 * 1020
   assert ways['stacked', 0].memory == jacobian + 8 * 2 * 500
   assert ways['chunked', 2].memory == jacobian + 2 * 2 * 500
-  even = gramians.Shapes(8, (100,) * 10, 1e6, 8e6, 500)
+  even = shapes_of(8, (100,) * 10)
   (_, layerwise, *_) = gramians.candidates(even)
   assert layerwise.memory == 3 * 4 * 8 * 100 + 8 * 2 * 500
 
 
 def test_microbatches_leave_nothing_for_layerwise():
-  shapes = gramians.Shapes(4, (100, 10), 1e6, 8e6, 1e4, accumulate=2)
+  shapes = shapes_of(4, (100, 10), accumulate=2)
   names = {way.gramian for way in gramians.candidates(shapes)}
   assert names == {'stacked', 'chunked'}
 
 
 def test_if_nothing_fits_the_least_is_taken():
-  shapes = gramians.Shapes(4, (100, 10), 1e6, 8e6, 1e4)
+  shapes = shapes_of(4, (100, 10))
   ways = gramians.candidates(shapes)
   found = gramians.best(ways, memory=1)
   assert found.memory == min(way.memory for way in ways)
+
+
+def test_of_tables_what_is_read_counts():
+  tasks = [tasks_lib.regression(f't{i}') for i in range(4)]
+  heads = {task.name: models.LinearHead(1) for task in tasks}
+  model = models.hard_sharing(
+    models.CNNText(vocab_size=5000, embed_dim=16, filters=8), heads
+  )
+  batch = {'main': {'tokens': np.ones((8, 30), np.int32)}}
+  params, state = model.init(jax.random.key(0), batch)
+  shapes = gramians.shapes_of(
+    model,
+    tasks,
+    params,
+    state,
+    batch,
+    train=True,
+    key=None,
+    frozen=lambda path: False,
+    accumulate=1,
+  )
+  kernel = 3 * 16 * 8
+  assert sorted(shapes.sizes) == sorted([8, kernel, 5000 * 16])
+  assert sorted(shapes.touched) == sorted([8, kernel, 8 * 30 * 16])
 
 
 def test_operations_are_those_of_the_compiler():
