@@ -115,6 +115,11 @@ class TrainingSettings:
     steps: steps instead of epochs, 0 = use epochs.
     mode: 'jit', 'shard_map' or 'pmap'.
     accumulate: microbatches a step.
+    gramian: how inner products of task gradients are made, for methods that
+      ask for them: 'auto' counts and picks one of 'stacked', 'chunked' and
+      'layerwise', which give the same; 'features' is another matrix, that of
+      the gradients at the features (MGDA-UB).
+    gramian_chunk: tasks at a time, of 'chunked'; 0 = counted.
     evaluate_every: steps between evaluations, 0 = every epoch.
     checkpoint_every: steps between checkpoints, 0 = at evaluations only.
     log_every: steps between rows of training losses.
@@ -132,6 +137,8 @@ class TrainingSettings:
   steps: int = 0
   mode: str = 'jit'
   accumulate: int = 1
+  gramian: str = 'auto'
+  gramian_chunk: int = 0
   evaluate_every: int = 0
   checkpoint_every: int = 0
   log_every: int = 50

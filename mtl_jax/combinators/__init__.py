@@ -92,6 +92,7 @@ from mtl_jax.combinators.mgda import (
   solve_mgda,
 )
 from mtl_jax.combinators.moco import MoCoState, moco
+from mtl_jax.combinators.modo import MoDoState, modo, solve_modo
 from mtl_jax.combinators.monitor import (
   Measures,
   MonitorState,
@@ -99,6 +100,7 @@ from mtl_jax.combinators.monitor import (
   monitor,
 )
 from mtl_jax.combinators.nash_mtl import nash_mtl, nash_mtl_weights
+from mtl_jax.combinators.passes import Features, Passes
 from mtl_jax.combinators.pcd import (
   PCDState,
   pcd,
@@ -126,6 +128,11 @@ from mtl_jax.combinators.scalarization import (
   geometric_mean_weights,
   scale_invariant,
   scale_invariant_weights,
+)
+from mtl_jax.combinators.sdmgrad import (
+  SDMGradState,
+  sdmgrad,
+  solve_sdmgrad,
 )
 from mtl_jax.combinators.skip_nonfinite import (
   SkipNonfiniteState,

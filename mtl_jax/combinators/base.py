@@ -121,14 +121,24 @@ def _key_argument(f):
   takes_key = 'key' in inspect.signature(f).parameters
 
   def argument(key):
-    if takes_key and key is None:
-      raise ValueError(
-        'Expected a random key, found none; pass key=jax.random.key(...) to '
-        'update.'
-      )
+    if takes_key:
+      expect_key(key)
     return {'key': key} if takes_key else {}
 
   return argument
+
+
+def expect_key(key: jax.Array | None) -> None:
+  """Raises unless there is a random key.
+
+  Raises:
+    ValueError: if it is None.
+  """
+  if key is None:
+    raise ValueError(
+      'Expected a random key, found none; pass key=jax.random.key(...) to '
+      'update.'
+    )
 
 
 def from_jacobian(

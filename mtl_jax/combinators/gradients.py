@@ -6,30 +6,23 @@ Gramian, the Jacobian, a weighted sum), everything is traced under jit, and
 what was not asked for costs nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
+
+from mtl_jax.combinators import passes as passes_lib, rows as rows_lib
 
 Params = Any
 Heads = Literal['plain', 'weighted']
-Labels = Callable[[str], str | None]
+Labels = rows_lib.Labels
 Weights = jax.Array | Mapping[str, jax.Array]
-
-_ORDER = (
-  'Expected a gradient, found the gradients of several tasks; put this '
-  'transform after the combinator in optax.chain.'
-)
+path_name = rows_lib.path_name
 
 
-def path_name(path) -> str:
-  """A key path as a '/'-joined name, such as ``trunk/conv/kernel``."""
-  return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-class TaskGradients:
+class TaskGradients(passes_lib.NoArray):
   """The losses of K tasks, and their gradients on demand.
 
   Deliberately not a pytree (Optax transforms that expect one gradient must not
@@ -50,29 +43,22 @@ class TaskGradients:
     losses: jax.Array,
     present: jax.Array,
     counts: jax.Array,
-    *,
-    pullback: Callable[[jax.Array, jax.Array], Params],
-    rows: Callable[[], Params],
+    passes: passes_lib.Passes,
     scales: jax.Array | None = None,
   ):
-    """Builds from two functions; see `gradients_from_jacobian`.
+    """Builds from functions; see `gradients_from_jacobian`.
 
     Args:
       losses: ``[K]``.
       present: ``[K]``.
       counts: ``[K]``.
-      pullback: ``(v [K], u [K]) -> gradient``, of the structure of the
-        parameters: the gradient of ``sum_k v_k L_k`` for shared parameters
-        and of ``sum_k u_k L_k`` for all others, in one backward pass.
-      rows: ``() -> J``: leaves ``[K, *shape]`` for shared parameters,
-        ``optax.MaskedNode()`` for all others.
+      passes: of the losses without the scales.
       scales: ``[K]`` factors on losses and rows, already in ``losses``.
     """
     self.losses = losses
     self.present = present
     self.counts = counts
-    self._pullback = pullback
-    self._rows = rows
+    self._passes = passes
     self._scales = scales
     # A Gramian to answer with, in place of that of the rows.
     self._gramian: jax.Array | None = None
@@ -85,19 +71,21 @@ class TaskGradients:
     """K."""
     return self.losses.shape[0]
 
-  def copy(self) -> 'TaskGradients':
+  def copy(self, **passes) -> 'TaskGradients':
     """The same gradients, to be used inside one branch of ``lax.cond``.
 
     What a branch asks of the copy does not make `combine` outside of the
     branch rely on rows that were computed only inside.
+
+    Args:
+      **passes: of the copy, where they differ.
     """
     copy = TaskGradients(
       self.losses,
       self.present,
       self.counts,
-      pullback=self._pullback,
-      rows=self._rows,
-      scales=self._scales,
+      dataclasses.replace(self._passes, **passes),
+      self._scales,
     )
     copy._gramian = self._gramian
     return copy
@@ -105,35 +93,103 @@ class TaskGradients:
   def jacobian(self) -> Params:
     """J: leaves ``[K, *shape]``; ``optax.MaskedNode()`` where not shared."""
     self.used = self._rows_asked = True
-    rows = self._rows()
-    if self._scales is None:
-      return rows
-    return jax.tree.map(lambda r: _scale_rows(r, self._scales), rows)
+    return rows_lib.scale(self._passes.rows(), self._scales)
 
-  def gramian(self, labels: Labels | None = None) -> Any:
+  def gramian(
+    self, labels: Labels | None = None, other: 'TaskGradients | None' = None
+  ) -> Any:
     """``J J^T`` over the shared parameters, ``[K, K]``, at least float32.
 
     Args:
       labels: ``path -> label | None``, to get one Gramian for each group of
         parameters instead; None leaves a parameter out.
+      other: gradients of the same parameters, say of another part of the
+        batch; the result is ``J J'^T`` with their J'.
 
     Returns:
       ``[K, K]``, or ``{label: [K, K]}`` with labels.
+
+    Raises:
+      ValueError: for labels or others, where the engine answers with the
+        Gramian of the features.
     """
-    if labels is None and self._gramian is not None:
+    if labels is None and other is None and self._gramian is not None:
       return self._gramian
-    leaves = jax.tree_util.tree_leaves_with_path(self.jacobian())
-    groups: dict[str, jax.Array] = {}
-    for path, leaf in leaves:
-      label = '' if labels is None else labels(path_name(path))
-      if label is not None:
-        product = _gram(leaf)
-        groups[label] = groups[label] + product if label in groups else product
+    if self._passes.gramian_of_features:
+      if labels is not None or other is not None:
+        raise ValueError(
+          'Expected a method that reads one Gramian of the whole batch, found '
+          "one that reads those of groups or parts, with gramian='features'; "
+          "use another gramian, such as 'auto', with this method."
+        )
+      return self.feature_gramian()
+    rows = self._rows_of_gramian(alone=other is None)
+    others = rows if other is None else other._rows_of_gramian(alone=False)
+    products = rows_lib.products(rows, others, labels)
     if labels is not None:
-      return groups
-    if not groups:
-      return jnp.zeros((self.num_tasks,) * 2)
-    return groups['']
+      return products
+    return products.get('', jnp.zeros((self.num_tasks,) * 2))
+
+  def _rows_of_gramian(self, alone):
+    self.used = True
+    rows = self._passes.rows
+    if alone and self._passes.gramian_rows is not None:
+      rows = self._passes.gramian_rows
+    else:
+      self._rows_asked |= self._passes.rows_after is None
+    return rows_lib.scale(rows(), self._scales)
+
+  def feature_gramian(self) -> jax.Array:
+    """``[K, K]``: inner products of the tasks' gradients at the features.
+
+    Over all examples of the batch. Another matrix than `gramian`, and a much
+    cheaper one: it needs no backward pass through the trunk.
+    """
+    self.used = True
+    gramian = self._passes.need('feature_gramian')()
+    scales = self._scales_or_ones().astype(gramian.dtype)
+    return gramian * jnp.outer(scales, scales)
+
+  def features(self) -> passes_lib.Features:
+    """The features, and the tasks' gradients with respect to them.
+
+    Raises:
+      ValueError: if these gradients know of no features.
+    """
+    self.used = True
+    found = self._passes.need('features')()
+    scaled = rows_lib.scale(found.cotangents, self._scales)
+    return found._replace(cotangents=scaled)
+
+  def split(self, number: int) -> list['TaskGradients']:
+    """The gradients of disjoint parts of the batch: independent samples of J.
+
+    Args:
+      number: of parts, of one size.
+
+    Raises:
+      ValueError: if these gradients, or the batch, cannot be split so.
+    """
+    self.used = True
+    parts = self._passes.need('split')(number)
+    return [p if self._scales is None else p.scale(self._scales) for p in parts]
+
+  def with_parts(self, parts: Sequence['TaskGradients']) -> 'TaskGradients':
+    """The same gradients, with these as the answer to `split`.
+
+    Args:
+      parts: of the losses before any `scale`.
+    """
+
+    def split(number):
+      if number != len(parts):
+        raise ValueError(
+          f'Expected {number} parts of the batch, found {len(parts)}; give '
+          'as many as the method asks for.'
+        )
+      return parts
+
+    return self.copy(split=split)
 
   def combine(
     self,
@@ -154,19 +210,18 @@ class TaskGradients:
       A gradient of the structure of the parameters.
     """
     self.used = True
-    ones = jnp.ones_like(self.losses)
-    scales = ones if self._scales is None else self._scales
+    scales = self._scales_or_ones()
     if isinstance(weights, Mapping):
       return self._combine_groups(weights, labels, scales)
     v = weights.astype(self.losses.dtype) * scales
     u = v if heads == 'weighted' else scales
     if not self._rows_asked:
-      return self._pullback(v, u)
+      return self._passes.pullback(v, u)
     # The rows exist already: a product with them is cheaper than a pass.
-    return _overlay(
-      self._pullback(u, u),
-      self._rows(),
-      lambda _, row: jnp.tensordot(v.astype(row.dtype), row, axes=1),
+    return rows_lib.overlay(
+      self._passes.pullback(u, u),
+      self._passes.rows(),
+      lambda _, row: rows_lib.weighted(v, row),
     )
 
   def _combine_groups(self, weights, labels, scales):
@@ -175,28 +230,28 @@ class TaskGradients:
         'Expected labels with weights for each group, found none; pass the '
         'labels that the Gramian was computed with.'
       )
+    after = self._passes.rows_after
+    if after is None or not weights:
+      rows = self._passes.rows()
+    else:
+      rows = after(jnp.stack(list(weights.values())))
 
     def product(path, row):
       label = labels(path_name(path))
       if label is None:
         return jnp.zeros_like(row[0])
-      w = weights[label].astype(row.dtype) * scales.astype(row.dtype)
-      return jnp.tensordot(w, row, axes=1)
+      return rows_lib.weighted(weights[label] * scales, row)
 
-    return _overlay(self._pullback(scales, scales), self._rows(), product)
+    return rows_lib.overlay(
+      self._passes.pullback(scales, scales), rows, product
+    )
 
   def scale(self, weights: jax.Array) -> 'TaskGradients':
     """The task gradients of ``w_k L_k``, ``w`` ``[K]`` taken as constant."""
     weights = jax.lax.stop_gradient(weights).astype(self.losses.dtype)
-    old = self._scales
-    scaled = TaskGradients(
-      self.losses * weights,
-      self.present,
-      self.counts,
-      pullback=self._pullback,
-      rows=self._rows,
-      scales=weights if old is None else old * weights,
-    )
+    scaled = self.copy()
+    scaled.losses = self.losses * weights
+    scaled._scales = self._scales_or_ones() * weights
     if self._gramian is not None:
       scaled._gramian = self._gramian * jnp.outer(weights, weights)
     return scaled
@@ -220,23 +275,22 @@ class TaskGradients:
     Args:
       jacobian: as `jacobian` returns it, with other values.
     """
-    ones = jnp.ones_like(self.losses)
-    scales = ones if self._scales is None else self._scales
+    scales = self._scales_or_ones()
 
     def pullback(v, u):
-      return _overlay(
-        self._pullback(u * scales, u * scales),
+      return rows_lib.overlay(
+        self._passes.pullback(u * scales, u * scales),
         jacobian,
-        lambda _, row: jnp.tensordot(v.astype(row.dtype), row, axes=1),
+        lambda _, row: rows_lib.weighted(v, row),
       )
 
-    return TaskGradients(
-      self.losses,
-      self.present,
-      self.counts,
+    passes = passes_lib.Passes(
       pullback=pullback,
       rows=lambda: jacobian,
+      # There it fails, in place of answering with another matrix.
+      gramian_of_features=self._passes.gramian_of_features,
     )
+    return TaskGradients(self.losses, self.present, self.counts, passes)
 
   def with_direction(self, direction: Params) -> Params:
     """One gradient: this direction, and plain gradients for the heads.
@@ -245,40 +299,33 @@ class TaskGradients:
       direction: of the structure of `jacobian`, leaves ``[*shape]``.
     """
     self.used = True
-    ones = jnp.ones_like(self.losses)
-    scales = ones if self._scales is None else self._scales
-    return _overlay(self._pullback(scales, scales), direction, lambda _, d: d)
+    scales = self._scales_or_ones()
+    return rows_lib.overlay(
+      self._passes.pullback(scales, scales), direction, lambda _, d: d
+    )
 
-  def _refuse(self, *unused_args, **unused_kwargs):
-    raise TypeError(_ORDER)
+  def with_shared(self, gradient: Params) -> Params:
+    """One gradient: this one where shared, the plain one for the heads.
 
-  __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
-  __truediv__ = __rtruediv__ = __matmul__ = __pow__ = __neg__ = _refuse
-  __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-  __array__ = _refuse
+    Args:
+      gradient: of the structure of the parameters.
+    """
+    # For the structure alone, which tells what is shared: no pass is made.
+    rows = jax.eval_shape(self._passes.rows)
+    flat = dict(jax.tree_util.tree_leaves_with_path(gradient))
+    return self.with_direction(
+      jax.tree_util.tree_map_with_path(lambda path, _: flat[path], rows)
+    )
 
-  def __getattr__(self, name):
-    # What an array has, such as shape or real, is asked for in wrong orders.
-    raise AttributeError(f'{_ORDER} (It has no attribute {name!r}.)')
+  def with_feature_direction(self, direction: Any) -> Params:
+    """One gradient: of a direction at the features, plain for the heads.
 
+    Args:
+      direction: of the structure of the values of `features`.
+    """
+    self.used = True
+    pull = self._passes.need('feature_pullback')
+    return pull(direction, self._scales_or_ones())
 
-def _gram(leaf: jax.Array) -> jax.Array:
-  """``[K, *shape] -> [K, K]`` in float32 or better, whatever the leaf is."""
-  dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-  flat = leaf.reshape(leaf.shape[0], -1).astype(dtype)  # [K, n]
-  return jnp.matmul(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
-
-
-def _scale_rows(row: jax.Array, scales: jax.Array) -> jax.Array:
-  return row * scales.astype(row.dtype).reshape((-1,) + (1,) * (row.ndim - 1))
-
-
-def _overlay(gradient: Params, rows: Params, product) -> Params:
-  """Replaces the shared leaves of a gradient by ``product(path, row)``."""
-
-  def leaf(path, row, plain):
-    return plain if isinstance(row, optax.MaskedNode) else product(path, row)
-
-  return jax.tree_util.tree_map_with_path(
-    leaf, rows, gradient, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
-  )
+  def _scales_or_ones(self):
+    return jnp.ones_like(self.losses) if self._scales is None else self._scales

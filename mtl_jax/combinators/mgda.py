@@ -14,14 +14,19 @@ from mtl_jax.combinators.solvers import capped, nonnegative_qp, scaling
 
 NORMALISATIONS = ('none', 'l2', 'loss', 'loss+')
 _PRESETS = {
-  'paper': {'of_normalised': False, 'times_tasks': False, 'heads': 'plain'},
-  'torchjd': {'of_normalised': False, 'times_tasks': False, 'heads': 'plain'},
-  'libmtl': {'of_normalised': True, 'times_tasks': False, 'heads': 'plain'},
-  'nash-mtl': {
-    'of_normalised': False,
-    'times_tasks': True,
-    'heads': 'weighted',
-  },
+  name: {
+    'of_normalised': of_normalised,
+    'times_tasks': times_tasks,
+    'heads': heads,
+    'at': at,
+  }
+  for name, of_normalised, times_tasks, heads, at in [
+    ('paper', False, False, 'plain', 'parameters'),
+    ('torchjd', False, False, 'plain', 'parameters'),
+    ('libmtl', True, False, 'plain', 'parameters'),
+    ('nash-mtl', False, True, 'weighted', 'parameters'),
+    ('mgda-ub', False, False, 'plain', 'features'),
+  ]
 }
 
 
@@ -67,6 +72,7 @@ def mgda_weights(
   of_normalised: bool | None = None,
   times_tasks: bool | None = None,
   heads: gradients_lib.Heads | None = None,
+  at: str | None = None,
   ridge: float | None = None,
   preset: str = 'paper',
 ) -> base.Weighting:
@@ -78,11 +84,15 @@ def mgda_weights(
     of_normalised=of_normalised,
     times_tasks=times_tasks,
     heads=heads,
+    at=at,
   )
+  checks.check_choice('at', options['at'], ('parameters', 'features'))
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    gramian, present = gradients.gramian(), gradients.present
+    features = options['at'] == 'features'
+    gramian = gradients.feature_gramian() if features else gradients.gramian()
+    present = gradients.present
     s = _divisors(
       normalisation, gramian, gradients.losses.astype(gramian.dtype)
     )
@@ -115,6 +125,7 @@ def mgda(
   of_normalised: bool | None = None,
   times_tasks: bool | None = None,
   heads: gradients_lib.Heads | None = None,
+  at: str | None = None,
   ridge: float | None = None,
   preset: str = 'paper',
 ) -> optax.GradientTransformationExtraArgs:
@@ -132,10 +143,15 @@ def mgda(
     of_normalised: whether w weighs the rows :math:`g_i / s_i`, or the raw ones.
     times_tasks: multiply w by K.
     heads: 'plain' or 'weighted'.
+    at: 'parameters', or 'features': g is then the gradient at the features
+      of all examples (MGDA-UB), in place of an upper bound of theirs. It
+      takes one backward pass through the trunk, not K, and gradients with a
+      cut: those of `mtl_jax.training`, or ``task_gradients(features=...)``.
     ridge: see `solve_mgda`.
     preset: the defaults of the others. 'paper' (Algorithm 1: raw gradients,
       plain heads), 'torchjd' (the same), 'libmtl' (normalised gradients),
-      'nash-mtl' (raw, times K, weighted heads). The default is the paper's.
+      'nash-mtl' (raw, times K, weighted heads), 'mgda-ub' (the paper's
+      Algorithm 2: as 'paper', at the features). The default is 'paper'.
 
   These codes stop Frank-Wolfe or projected steps early and leave a gap of
   some percent; here the problem is solved to rounding, so weights differ from
@@ -165,6 +181,7 @@ def mgda(
       of_normalised=of_normalised,
       times_tasks=times_tasks,
       heads=heads,
+      at=at,
       ridge=ridge,
       preset=preset,
     )

@@ -13,6 +13,7 @@ from mtl_jax.combinators import (
   state as state_lib,
   task_transforms,
 )
+from mtl_jax.combinators.solvers import simplex_projection
 
 
 class MoCoState(NamedTuple):
@@ -89,7 +90,10 @@ def moco(
   ]:
     checks.check_between(name, value, 0.0)
   checks.check_choice('projection', projection, ('simplex', 'softmax'))
-  project = _on_simplex if projection == 'simplex' else state_lib.masked_softmax
+  project = {
+    'simplex': simplex_projection.project,
+    'softmax': state_lib.masked_softmax,
+  }[projection]
 
   def init(params):
     return MoCoState(
@@ -120,14 +124,6 @@ def moco(
     return moved.combine(w), MoCoState(tracked, new, count)
 
   return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _on_simplex(values, present):
-  # Far below every other entry, an absent task is projected to exactly 0.
-  low = jnp.where(present, values, jnp.inf).min() - 2
-  low = jnp.where(present.any(), low, 0)
-  w = optax.projections.projection_simplex(jnp.where(present, values, low))
-  return jnp.where(present, w, 0)
 
 
 def _scaled_to_losses(gradients, rows):

@@ -37,6 +37,7 @@ from mtl_jax.combinators.mgda import (
   mgda_weights,
 )
 from mtl_jax.combinators.moco import moco
+from mtl_jax.combinators.modo import modo
 from mtl_jax.combinators.monitor import monitor
 from mtl_jax.combinators.nash_mtl import nash_mtl, nash_mtl_weights
 from mtl_jax.combinators.pcd import pcd, pcd_weights
@@ -56,6 +57,7 @@ from mtl_jax.combinators.scalarization import (
   scale_invariant,
   scale_invariant_weights,
 )
+from mtl_jax.combinators.sdmgrad import sdmgrad
 from mtl_jax.combinators.smooth import smooth
 from mtl_jax.combinators.task_transforms import (
   clip_per_task,
@@ -100,6 +102,7 @@ COMBINATORS = {
   'metabalance': metabalance,
   'mgda': mgda,
   'moco': moco,
+  'modo': modo,
   'nash_mtl': nash_mtl,
   'pbi': pbi,
   'pcd': pcd,
@@ -107,6 +110,7 @@ COMBINATORS = {
   'pivrg': pivrg,
   'rlw': rlw,
   'scale_invariant': scale_invariant,
+  'sdmgrad': sdmgrad,
   'stch': stch,
   'trimmed_mean': trimmed_mean,
   'uncertainty': uncertainty,

@@ -19,12 +19,13 @@ from mtl_jax import (
 from mtl_jax.experiment import (
   baselines,
   checks,
+  gramian,
   methods,
   models as models_lib,
   sources as sources_lib,
   task_kinds,
 )
-from mtl_jax.training import loop, optimizers, parallel, step
+from mtl_jax.training import gramians, loop, optimizers, parallel, step
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
 
@@ -58,6 +59,23 @@ class Experiment:
     """The model of plain jit: for evaluation, and for one device."""
     return self.make_model(None)
 
+  @functools.cached_property
+  def gramian(self) -> gramians.Plan:
+    """How Gramians are made, where the method asks for them."""
+    return gramian.choose(
+      self.model,
+      self.tasks,
+      self.example_batch(),
+      self.batch_sizes,
+      self.settings.training,
+      self.frozen,
+    )
+
+  @property
+  def batch_sizes(self) -> dict[str, int]:
+    """Examples a step of each stream, over all devices."""
+    return {name: s.batch_size for name, s in self.streams.items()}
+
   @property
   def task_names(self) -> tuple[str, ...]:
     """K names, in the order of everything that is ``[K]``."""
@@ -76,6 +94,8 @@ class Experiment:
       self.tx,
       steps_per_epoch=self.steps_per_epoch,
       accumulate=self.settings.training.accumulate,
+      gramian=self.gramian.gramian,
+      chunk=self.gramian.chunk,
       frozen=self.frozen,
       axis_name=axis_name,
     )
@@ -171,6 +191,7 @@ def build(
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
   )
+  gramians.check(settings.training.gramian, settings.training.gramian_chunk)
   checks.check_model(experiment)
   return experiment
 

@@ -5,7 +5,7 @@ import time
 import jax
 
 from mtl_jax import reporting, settings as settings_lib
-from mtl_jax.experiment import build, run, start
+from mtl_jax.experiment import build, gramian, run, start
 from mtl_jax.training import parallel
 
 
@@ -15,9 +15,12 @@ def dry_run(settings: settings_lib.Settings) -> None:
   mesh = parallel.make_mesh()
   state = jax.eval_shape(start.make_init(experiment))
   run.show_model(experiment, state.params)
+  shapes = gramian.batch_shapes(
+    experiment.example_batch(), experiment.batch_sizes
+  )
   rows = [
     [f'{stream}/{name}', ' x '.join(map(str, array.shape)), str(array.dtype)]
-    for stream, arrays in _global_shapes(experiment).items()
+    for stream, arrays in shapes.items()
     for name, array in arrays.items()
   ]
   reporting.show(reporting.Table('Batch', ['array', 'shape', 'type'], rows))
@@ -25,7 +28,7 @@ def dry_run(settings: settings_lib.Settings) -> None:
   # pmap is a jitted shard_map too, but only says so when it runs.
   mode = 'jit' if settings.training.mode == 'jit' else 'shard_map'
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  compiled = step.lower(state, _global_shapes(experiment)).compile()
+  compiled = step.lower(state, shapes).compile()
   seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()
   megabyte = 2**20
@@ -38,14 +41,3 @@ def dry_run(settings: settings_lib.Settings) -> None:
     f'Training would take {plan.steps} steps, {experiment.steps_per_epoch} an '
     'epoch. Nothing was trained or written.'
   )
-
-
-def _global_shapes(experiment):
-  return {
-    name: {
-      key: jax.ShapeDtypeStruct((stream.batch_size, *array.shape[1:]), dtype)
-      for key, array in experiment.example_batch()[name].items()
-      for dtype in [jax.dtypes.canonicalize_dtype(array.dtype)]
-    }
-    for name, stream in experiment.streams.items()
-  }

@@ -185,6 +185,7 @@ def finish(
       split='test',
       best_step=best.step,
       ended=ended,
+      gramian=dataclasses.asdict(experiment.gramian),
       undefined=result.undefined,
       tasks=[
         {'name': task.name, 'score': task.score} for task in experiment.tasks
@@ -217,6 +218,8 @@ def show_model(experiment: build.Experiment, params: Any) -> None:
       )
     )
   )
+  if len(experiment.tasks) > 1:
+    print(f'Gramian, where the method asks for one: {experiment.gramian}.')
   targets = experiment.settings.targets
   reporting.show(
     reporting.task_table(

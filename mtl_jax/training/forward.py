@@ -7,15 +7,16 @@ gradients are parts of a sum; `mtl_jax.training.gradients` reduces them.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import base as models_base
+from mtl_jax.training import tables
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
@@ -58,9 +59,22 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """One stream's trunk pass, and the heads that read its features."""
+  """One stream's trunk pass, and the heads that read its features.
 
+  Attributes:
+    name: of the stream.
+    features: what the trunk found, ``[B, ...]``.
+    pull: features' cotangent -> gradients of the trunk.
+    pull_reads: the same, and the gradients of what is read of tables.
+    numbers: ``{leaf: [N] each}``, which rows of tables are read.
+    heads: of the stream's tasks.
+  """
+
+  name: str
+  features: Any
   pull: Callable[[Any], Leaves]
+  pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
+  numbers: Mapping[int, Sequence[Array]]
   heads: Sequence[Head]
 
 
@@ -91,27 +105,48 @@ def forward(
   *,
   train: bool = True,
   key: Array | None = None,
+  devices: int = 0,
 ) -> Forward:
-  """Runs trunk and heads, a stream after the other."""
+  """Runs trunk and heads, a stream after the other.
+
+  Args:
+    model: pure functions.
+    tasks: K of them.
+    leaves: from `describe_leaves`.
+    params: arrays.
+    model_state: before the pass.
+    batch: of all streams.
+    train: whether the model is in training mode.
+    key: for dropout.
+    devices: over how many devices what is read of an embedding table is
+      going to be gathered, in place of its gradient; 0 for none of it.
+  """
   flat, treedef = jax.tree.flatten(params)
   num_tasks = len(tasks)
   sums: list[Any] = [None] * num_tasks
   counts: list[Any] = [None] * num_tasks
   streams = []
-  for stream in dict.fromkeys(task.stream for task in tasks):
+  names = list(dict.fromkeys(task.stream for task in tasks))
+
+  def trunk(flat, state, stream):
+    return model.features(
+      treedef.unflatten(flat),
+      state,
+      batch[stream],
+      stream=stream,
+      train=train,
+      key=key,
+    )
+
+  trunks = [functools.partial(trunk, stream=stream) for stream in names]
+  sparse = _tables(trunks, flat, model_state, leaves, devices)
+  for stream, run in zip(names, trunks, strict=True):
     arrays = batch[stream]
-
-    def trunk(flat, stream=stream, arrays=arrays, state=model_state):
-      return model.features(
-        treedef.unflatten(flat),
-        state,
-        arrays,
-        stream=stream,
-        train=train,
-        key=key,
-      )
-
-    features, pull, model_state = _vjp_where_used(trunk, flat, leaves)
+    run = functools.partial(run, state=model_state)
+    probed, reads = tables.probed(run, flat, sparse)
+    features, pull, model_state = _vjp_where_used(
+      probed, flat, leaves, reads.zeros
+    )
     heads = []
     for k, task in enumerate(tasks):
       if task.stream != stream:
@@ -134,8 +169,28 @@ def forward(
         loss, flat, leaves, features
       )
       heads.append(Head(k, pull_head))
-    streams.append(Stream(lambda c, pull=pull: pull(c)[0], heads))
+    streams.append(
+      Stream(
+        stream,
+        features,
+        lambda c, pull=pull: pull(c)[0],
+        pull,
+        reads.numbers,
+        heads,
+      )
+    )
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, streams)
+
+
+def _tables(trunks, flat, state, leaves, devices) -> list[int]:
+  """The tables of which less is read, in all streams, than they hold."""
+  total: dict[int, float] = {}
+  shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
+  for run in trunks if devices else []:
+    read = tables.find(functools.partial(run, state=state), flat, shared)
+    for i, size in read.items():
+      total[i] = total.get(i, 0) + size * devices
+  return [i for i, size in total.items() if size < flat[i].size]
 
 
 def loss_sum(
@@ -191,115 +246,3 @@ def dependencies(f: Callable[..., Any], flat: Sequence[Array]) -> list[bool]:
     if any(v in live for v in equation.outvars):
       mark(equation.invars)
   return [v in live for v in jaxpr.jaxpr.invars]
-
-
-def pullback(
-  pass_: Forward, leaves: Sequence[Leaf], v: Array, u: Array
-) -> Leaves:
-  """Gradient of ``sum_k v_k S_k`` (shared leaves), ``u`` for the others.
-
-  Args:
-    pass_: from `forward`; S are its sums.
-    leaves: from `describe_leaves`.
-    v: ``[K]`` weights for shared leaves.
-    u: ``[K]`` weights for all others.
-  """
-  total: Leaves = {}
-  for stream in pass_.streams:
-    cotangents = []
-    for k, gradients, cotangent in _pull_heads(pass_, stream):
-      cotangents.append((k, cotangent))
-      for i, g in gradients.items():
-        _add(total, i, _times(g, (v if leaves[i].shared else u)[k]))
-    by_v = stream.pull(_mix(cotangents, v))
-    if v is u:
-      by_u = by_v
-    else:
-      # Dead code unless an unshared parameter stands before the cut.
-      private = [i for i in by_v if not leaves[i].shared]
-      by_u = stream.pull(_mix(cotangents, u)) if private else by_v
-    for i in by_v:
-      _add(total, i, by_v[i] if leaves[i].shared else by_u[i])
-  return total
-
-
-def _mix(cotangents, weights):
-  tasks = [task for task, _ in cotangents]
-  trees = [tree for _, tree in cotangents]
-  return jax.tree.map(
-    lambda *xs: sum(
-      _times(x, weights[k]) for k, x in zip(tasks, xs, strict=True)
-    ),
-    *trees,
-  )
-
-
-def _add(total: Leaves, i: int, value: Array) -> None:
-  total[i] = total[i] + value if i in total else value
-
-
-def rows(pass_: Forward, leaves: Sequence[Leaf], scales: Array) -> Leaves:
-  """Task gradients of the shared leaves, ``{leaf: [K, *shape]}``.
-
-  One vmapped backward pass a stream, over the tasks of that stream.
-
-  Args:
-    pass_: from `forward`.
-    leaves: from `describe_leaves`.
-    scales: ``[K]``: row k is the gradient of ``scales[k] S_k``.
-  """
-  num_tasks = len(pass_.sums)
-  total: Leaves = {}
-  for stream in pass_.streams:
-    pulled = list(_pull_heads(pass_, stream))
-    tasks = [k for k, _, _ in pulled]
-    scaled = [
-      jax.tree.map(lambda x, k=k: _times(x, scales[k]), cotangent)
-      for k, _, cotangent in pulled
-    ]
-    stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *scaled)
-    for i, part in jax.vmap(stream.pull)(stacked).items():
-      if leaves[i].shared:
-        _add(total, i, _scatter(part, tasks, num_tasks))
-    for k, gradients, _ in pulled:
-      for i, g in gradients.items():
-        if leaves[i].shared:  # A head that reads the trunk's parameters.
-          _add(total, i, _scatter(_times(g, scales[k])[None], [k], num_tasks))
-  return total
-
-
-def _pull_heads(pass_: Forward, stream: Stream):
-  """Yields (task, head's gradients, features' cotangent) of each sum."""
-  for head in stream.heads:
-    yield head.task, *head.pull(jnp.ones_like(pass_.sums[head.task]))
-
-
-def _times(x: Array, weight: Array) -> Array:
-  return x * weight.astype(x.dtype)
-
-
-def _scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:
-  if list(tasks) == list(range(num_tasks)):
-    return part
-  zeros = jnp.zeros_like(part, shape=(num_tasks, *part.shape[1:]))
-  return zeros.at[jnp.array(tasks)].set(part)
-
-
-def gradient_tree(params: Any, gradients: Leaves) -> Any:
-  """A gradient of the structure of the parameters, zero where none is."""
-  flat, treedef = jax.tree.flatten(params)
-  return treedef.unflatten(
-    [gradients.get(i, jnp.zeros_like(p)) for i, p in enumerate(flat)]
-  )
-
-
-def rows_tree(params: Any, leaves: Sequence[Leaf], gradients: Leaves, k: int):
-  """J as `TaskGradients.jacobian` states it: masked where not shared."""
-  flat, treedef = jax.tree.flatten(params)
-  filled: list[Any] = []
-  for i, (leaf, p) in enumerate(zip(leaves, flat, strict=True)):
-    if not leaf.shared:
-      filled.append(optax.MaskedNode())
-    else:
-      filled.append(gradients.get(i, jnp.zeros_like(p, shape=(k, *p.shape))))
-  return treedef.unflatten(filled)

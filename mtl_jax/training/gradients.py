@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import forward as forward_lib
+from mtl_jax.training import backward, forward as forward_lib, gramians, tables
 
 Array = jax.Array
 
@@ -25,6 +25,8 @@ def model_gradients(
   train: bool = True,
   frozen: Callable[[str], bool] = lambda path: False,
   accumulate: int = 1,
+  gramian: str = 'stacked',
+  chunk: int = 0,
   axis_name: str | None = None,
 ) -> tuple[combinators.TaskGradients, Any]:
   """The lazy task gradients of one batch.
@@ -47,66 +49,230 @@ def model_gradients(
       examples at a time and one sum of task gradients ``[K, d]`` if the method
       asks for a Gramian; weights that come from losses cost a second forward
       pass, for the losses of the whole batch must be known first.
+    gramian: how the Gramian is made. Up to rounding these are the same:
+      'stacked' keeps the K x d Jacobian, from one backward pass vmapped over
+      the tasks, for `combine`; 'chunked' makes that pass ``chunk`` tasks at a
+      time, to hold fewer activations, and `combine` makes a pass of its own;
+      'layerwise' drops the Jacobian layer by layer as it is multiplied
+      (with M > 1 it cannot, and is 'stacked'), and `combine` makes a pass of
+      its own; 'auto' is one of them, see `gramians.plan`. 'features' is
+      another matrix, that of the gradients at the features (MGDA-UB).
+    chunk: tasks at a time, of 'chunked'; 0 = as 'auto' would.
     axis_name: mapped axis over devices, or None under plain jit.
 
   Returns:
     The gradients, and the model state after the (forward) pass.
 
   Raises:
-    ValueError: if the batch does not divide into M microbatches.
+    ValueError: if the batch does not divide into M microbatches, or the way to
+      the Gramian is unknown.
   """
-  leaves = forward_lib.describe_leaves(params, model.shared, frozen)
-  if axis_name is not None:
-    # Gradients of parameters that vary are local, whatever shard_map checks;
-    # the psum is then always ours. See `reduce` below.
-    params = jax.lax.pcast(params, axis_name, to='varying')
-    if key is not None:
-      key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-
-  def reduce(tree):
-    # Over the data axis: local sums become sums over the global batch.
-    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
-
-  run = functools.partial(
-    forward_lib.forward, model, tasks, leaves, params, train=train
+  plan = gramians.plan(
+    model,
+    tasks,
+    params,
+    model_state,
+    batch,
+    train=train,
+    key=key,
+    frozen=frozen,
+    accumulate=accumulate,
+    gramian=gramian,
+    chunk=chunk,
   )
-  if accumulate == 1:
-    pass_ = run(model_state, batch, key=key)
-    sums, counts = pass_.sums, pass_.counts
-    new_state = pass_.model_state
+  arguments = {
+    'train': train,
+    'frozen': frozen,
+    'accumulate': accumulate,
+    'gramian': plan.gramian,
+    'chunk': plan.chunk,
+    'axis_name': axis_name,
+  }
 
-    def over(of_pass):
-      return of_pass(pass_)
+  def split(number):
+    # Passes of their own: batch statistics are then independent too.
+    parts = _split(batch, number, 'parts')
+    return [
+      model_gradients(
+        model,
+        tasks,
+        params,
+        model_state,
+        jax.tree.map(lambda x, i=i: x[i], parts),
+        key=None if key is None else jax.random.fold_in(key, i),
+        **arguments,
+      )[0]
+      for i in range(number)
+    ]
 
-  else:
-    scan = _Microbatches(run, batch, model_state, key, accumulate, axis_name)
-    sums, counts, new_state = scan.losses(len(tasks))
-    over = scan.total
-
-  sums, counts = reduce((sums, counts))
-  per_example = 1 / jnp.maximum(counts, 1)
-
-  def pullback(v, u):
-    v_sum, same = v * per_example, v is u
-    u_sum = v_sum if same else u * per_example
-
-    def of_pass(pass_):
-      part = forward_lib.pullback(pass_, leaves, v_sum, u_sum)
-      return forward_lib.gradient_tree(params, part)
-
-    return reduce(over(of_pass))
-
-  def rows():
-    def of_pass(pass_):
-      part = forward_lib.rows(pass_, leaves, per_example)
-      return forward_lib.rows_tree(params, leaves, part, len(tasks))
-
-    return reduce(over(of_pass))
-
+  engine = _Engine(
+    model, tasks, params, model_state, batch, key=key, **arguments
+  )
   gradients = combinators.TaskGradients(
-    sums * per_example, counts > 0, counts, pullback=pullback, rows=rows
+    engine.losses, engine.counts > 0, engine.counts, engine.passes(split)
   )
-  return gradients, new_state
+  return gradients, engine.new_state
+
+
+class _Engine:
+  """The passes over one batch: sums over devices and microbatches."""
+
+  def __init__(
+    self,
+    model,
+    tasks,
+    params,
+    model_state,
+    batch,
+    *,
+    key,
+    train,
+    frozen,
+    accumulate,
+    gramian,
+    chunk,
+    axis_name,
+  ):
+    self._leaves = forward_lib.describe_leaves(params, model.shared, frozen)
+    self._axis_name = axis_name
+    if axis_name is not None:
+      # Gradients of parameters that vary are local, whatever shard_map checks;
+      # the psum is then always ours.
+      params = jax.lax.pcast(params, axis_name, to='varying')
+      if key is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    self._params = params
+    self._gramian, self._chunk = gramian, chunk
+    self._accumulate = accumulate
+    run = functools.partial(
+      forward_lib.forward, model, tasks, self._leaves, params, train=train
+    )
+    # With microbatches the sum of the rows is held anyway.
+    self._lazy = accumulate == 1 and gramian in ('chunked', 'layerwise')
+    self._sparse = accumulate == 1 and gramian == 'layerwise'
+    if accumulate == 1:
+      devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+      pass_ = run(
+        model_state, batch, key=key, devices=devices if self._sparse else 0
+      )
+      sums, counts = pass_.sums, pass_.counts
+      self.new_state = pass_.model_state
+      self._over = lambda of_pass: of_pass(pass_)
+    else:
+      scan = _Microbatches(run, batch, model_state, key, accumulate, axis_name)
+      sums, counts, self.new_state = scan.losses(len(tasks))
+      self._over = scan.total
+    sums, self.counts = self._reduce((sums, counts))
+    self._per_example = 1 / jnp.maximum(self.counts, 1)
+    self.losses = sums * self._per_example
+
+  def _reduce(self, tree):
+    # Over the data axis: local sums become sums over the global batch.
+    if self._axis_name is None:
+      return tree
+    return jax.lax.psum(tree, self._axis_name)
+
+  def passes(self, split) -> combinators.Passes:
+    """What the task gradients are made of."""
+    return combinators.Passes(
+      pullback=self._pullback,
+      rows=lambda: self._rows(self._per_example),
+      rows_after=self._rows_after if self._lazy else None,
+      gramian_rows=self._gramian_rows if self._sparse else None,
+      feature_gramian=self._feature_gramian,
+      gramian_of_features=self._gramian == 'features',
+      features=self._features,
+      feature_pullback=self._feature_pullback,
+      split=split,
+    )
+
+  def _gradient(self, of_pass):
+    def tree(pass_):
+      return backward.gradient_tree(self._params, of_pass(pass_))
+
+    return self._reduce(self._over(tree))
+
+  def _pullback(self, v, u):
+    v_sum, same = v * self._per_example, v is u
+    u_sum = v_sum if same else u * self._per_example
+    return self._gradient(
+      lambda pass_: backward.pullback(pass_, self._leaves, v_sum, u_sum)
+    )
+
+  def _rows(self, scales):
+    def of_pass(pass_):
+      part = backward.rows(pass_, self._leaves, scales, self._chunk)
+      return backward.rows_tree(self._params, self._leaves, part, len(scales))
+
+    return self._reduce(self._over(of_pass))
+
+  def _rows_after(self, x):
+    return self._rows(backward.after(self._per_example, x))
+
+  def _gramian_rows(self):
+    def of_pass(pass_):
+      return backward.rows_and_reads(pass_, self._leaves, self._per_example)
+
+    found, reads = self._over(of_pass)
+    found = self._reduce(found)
+    for i, (numbers, cotangents) in reads.items():
+      found[i] = tables.compact(
+        self._gather(numbers, 0), self._gather(cotangents, 1)
+      )
+    return backward.rows_tree(
+      self._params, self._leaves, found, len(self.losses)
+    )
+
+  def _gather(self, x, axis):
+    # A sum of parts that do not overlap: unlike all_gather's, its result is
+    # known to be the same on all devices.
+    if self._axis_name is None:
+      return x
+    index = jax.lax.axis_index(self._axis_name)
+    size = jax.lax.axis_size(self._axis_name)
+    place = jnp.arange(size).reshape((-1,) + (1,) * x.ndim) == index
+    parts = jnp.where(place, x[None], 0)  # [devices, *shape]
+    return jnp.concatenate(list(self._reduce(parts)), axis)
+
+  def _feature_gramian(self):
+    return self._reduce(
+      self._over(
+        lambda pass_: backward.feature_gramian(pass_, self._per_example)
+      )
+    )
+
+  def _features(self):
+    self._check_whole()
+
+    def of_pass(pass_):
+      found = backward.cotangents(pass_, self._per_example)
+      number = len(self._per_example)
+      return {
+        stream.name: jax.tree.map(
+          lambda x, tasks=tasks: backward.scatter(x, tasks, number), stacked
+        )
+        for stream, (tasks, stacked) in zip(pass_.streams, found, strict=True)
+      }
+
+    values = self._over(lambda p: {s.name: s.features for s in p.streams})
+    return combinators.Features(values, self._over(of_pass), self._reduce)
+
+  def _feature_pullback(self, direction, u):
+    self._check_whole()
+    u_sum = u * self._per_example
+
+    def of_pass(pass_):
+      directions = [direction[stream.name] for stream in pass_.streams]
+      return backward.feature_pullback(pass_, self._leaves, directions, u_sum)
+
+    return self._gradient(of_pass)
+
+  def _check_whole(self):
+    if self._accumulate > 1:
+      raise ValueError(
+        'Expected the whole batch at once for a method that acts on features, '
+        f'found {self._accumulate} microbatches; set training.accumulate to 1.'
+      )
 
 
 class _Microbatches:
@@ -117,8 +283,7 @@ class _Microbatches:
     self._axis_name = axis_name
     self._model_state = model_state
     keys = None if key is None else jax.random.split(key, number)
-    split = functools.partial(_split, number=number)
-    self._slices = (jax.tree.map(split, batch), keys)
+    self._slices = (_split(batch, number, 'microbatches'), keys)
 
   def losses(self, num_tasks):
     """Sums, counts and model state of the whole batch: forward only."""
@@ -161,14 +326,19 @@ class _Microbatches:
     return jax.lax.pcast(zeros, self._axis_name, to='varying')
 
 
-def _split(x, number):
-  if x.shape[0] % number:
-    raise ValueError(
-      f'Expected a batch that divides into {number} microbatches, found '
-      f'{x.shape[0]} examples (on this device); change data.batch_size or '
-      'training.accumulate.'
+def _split(tree, number, what):
+  """Leaves ``[B, ...] -> [number, B / number, ...]``."""
+
+  def leaf(x):
+    if x.shape[0] % number:
+      raise ValueError(
+        f'Expected a batch that divides into {number} {what}, found '
+        f'{x.shape[0]} examples (on this device); change data.batch_size or '
+        'training.accumulate.'
+      )
+    # Strided, so that examples on one device stay there under plain jit.
+    return jnp.moveaxis(
+      x.reshape(x.shape[0] // number, number, *x.shape[1:]), 1, 0
     )
-  # Strided, so that examples on one device stay there under plain jit.
-  return jnp.moveaxis(
-    x.reshape(x.shape[0] // number, number, *x.shape[1:]), 1, 0
-  )
+
+  return jax.tree.map(leaf, tree)

@@ -8,7 +8,11 @@ import optax
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import gradients as gradients_lib, state as state_lib
+from mtl_jax.training import (
+  gradients as gradients_lib,
+  gramians,
+  state as state_lib,
+)
 
 Step = Callable[..., tuple[state_lib.TrainState, dict[str, jax.Array]]]
 
@@ -20,6 +24,8 @@ def make_train_step(
   *,
   steps_per_epoch: int = 1,
   accumulate: int = 1,
+  gramian: str = 'stacked',
+  chunk: int = 0,
   frozen: Callable[[str], bool] = lambda path: False,
   axis_name: str | None = None,
 ) -> Step:
@@ -32,13 +38,19 @@ def make_train_step(
     tx: an Optax chain with a combinator at its head.
     steps_per_epoch: for methods that count epochs.
     accumulate: microbatches a step, see `gradients.model_gradients`.
+    gramian: how Gramians are made, see there; no method can tell.
+    chunk: tasks at a time, of 'chunked'.
     frozen: ``path -> bool``: parameters that never change.
     axis_name: mapped axis over devices; None under plain jit.
 
   Returns:
     The step. Its metrics are ``losses`` ``[K]`` (before the update),
     ``counts`` ``[K]`` and ``update_norm`` ``[]``.
+
+  Raises:
+    ValueError: if the way to the Gramian is unknown.
   """
+  gramians.check(gramian, chunk)
   tx = optax.with_extra_args_support(tx)
 
   def step(state, batch):
@@ -57,6 +69,8 @@ def make_train_step(
         train=train,
         frozen=frozen,
         accumulate=accumulate,
+        gramian=gramian,
+        chunk=chunk,
         axis_name=axis_name,
       )
 

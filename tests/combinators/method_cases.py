@@ -74,6 +74,9 @@ CASES = {
     lambda loss, g: 0.5 * loss * g / np.linalg.norm(g),
     None,
   ),
+  'modo': Case(lambda k: combinators.modo(k, gamma=0.05), power=None),
+  # At the usual rate its 20 steps make much of a rounding error.
+  'sdmgrad': Case(lambda k: combinators.sdmgrad(k, learning_rate=1.0)),
   'db_mtl': Case(combinators.db_mtl, lambda loss, g: 0.1 * g / loss, 0),
   'db_mtl_stateless': Case(
     lambda k: combinators.db_mtl(k, beta=0.0), lambda loss, g: g / loss, 0
@@ -116,11 +119,21 @@ def draw(num_tasks, steps, seed=0):
   return jacobians, losses
 
 
+def with_parts(jacobian, losses, present):
+  """Task gradients, and three parts that differ, for methods that split."""
+
+  def part(factor):
+    rows = jax.tree.map(lambda j: j * factor, jacobian)
+    return combinators.gradients_from_jacobian(rows, losses, present)
+
+  return part(1.0).with_parts([part(f) for f in (0.5, 1.5, 1.0)])
+
+
 def make_step(tx):
   """One update as a function of arrays only, FAMO's second look included."""
 
   def step(state, jacobian, losses, present, key, index, epoch):
-    gradients = combinators.gradients_from_jacobian(jacobian, losses, present)
+    gradients = with_parts(jacobian, losses, present)
     direction, state = tx.update(
       gradients, state, PARAMS, key=key, step=index, epoch=epoch
     )

@@ -51,8 +51,10 @@ def gradients_of(params, x, y, axis):
     reduce(losses),
     jnp.ones(K, bool),
     jnp.full(K, B),
-    pullback=lambda v, u: reduce(vjp(varying(v))[0]),
-    rows=lambda: reduce(jax.vmap(lambda e: vjp(e)[0])(varying(jnp.eye(K)))),
+    combinators.Passes(
+      pullback=lambda v, u: reduce(vjp(varying(v))[0]),
+      rows=lambda: reduce(jax.vmap(lambda e: vjp(e)[0])(varying(jnp.eye(K)))),
+    ),
   )
 
 

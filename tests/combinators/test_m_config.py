@@ -65,8 +65,7 @@ def test_m_config_takes_one_backward_pass():
     jnp.ones(2),
     jnp.ones(2, bool),
     jnp.ones(2),
-    pullback=pullback,
-    rows=rows,
+    combinators.Passes(pullback=pullback, rows=rows),
   )
   tx = combinators.m_config(2)
   jax.eval_shape(lambda: tx.update(gradients, tx.init(jnp.zeros(2))))

@@ -225,6 +225,8 @@ STATEFUL = {
   'go4align': lambda k: combinators.go4align(k, 2),
   'per_task_momentum': combinators.per_task_momentum,
   'moco': combinators.moco,
+  'modo': combinators.modo,
+  'sdmgrad': combinators.sdmgrad,
   'db_mtl': combinators.db_mtl,
   'excess_mtl': combinators.excess_mtl,
   'metabalance': combinators.metabalance,

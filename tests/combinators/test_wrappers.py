@@ -55,8 +55,7 @@ def counted_gradients(params, calls):
     plain.losses,
     plain.present,
     plain.counts,
-    pullback=lambda v, u: again.combine(v),
-    rows=rows,
+    combinators.Passes(pullback=lambda v, u: again.combine(v), rows=rows),
   )
 
 

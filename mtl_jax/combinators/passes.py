@@ -1,0 +1,109 @@
+"""What `TaskGradients` is made of: functions that run when they are called."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+Params = Any
+
+
+class Features(NamedTuple):
+  """What the heads read, and the tasks' gradients with respect to it.
+
+  Attributes:
+    values: pytree of arrays ``[B, ...]``, this device's part of the batch.
+    cotangents: the same with leaves ``[K, B, ...]``: ``dL_k / dz``. Zero
+      where a task does not read a stream.
+    total: sums a pytree over the devices.
+  """
+
+  values: Any
+  cotangents: Any
+  total: Callable[[Any], Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Passes:
+  """The passes that an engine can make, or None where it cannot.
+
+  Attributes:
+    pullback: ``(v [K], u [K]) -> gradient``, of the structure of the
+      parameters: the gradient of ``sum_k v_k L_k`` for shared parameters and
+      of ``sum_k u_k L_k`` for all others, in one backward pass.
+    rows: ``() -> J``: leaves ``[K, *shape]`` for shared parameters,
+      ``optax.MaskedNode()`` for all others.
+    rows_after: ``(x) -> J``, computed anew, and not before the array x is
+      known. Where it is given, `TaskGradients.combine` leaves the rows of a
+      Gramian alone, so that a leaf's rows are free once they are multiplied.
+    gramian_rows: ``() -> rows`` ``[K, ...]`` of any shape whose inner products
+      with each other are those of J, where such are cheaper.
+    feature_gramian: ``() -> [K, K]``: inner products of the gradients at the
+      features, over the whole batch.
+    gramian_of_features: whether that is the answer to ``gramian()``.
+    features: ``() -> Features``.
+    feature_pullback: ``(direction, u [K]) -> gradient``: of a direction at the
+      features for shared parameters, of ``sum_k u_k L_k`` for all others.
+    split: ``n -> n TaskGradients`` of disjoint parts of the batch.
+  """
+
+  pullback: Callable[[jax.Array, jax.Array], Params]
+  rows: Callable[[], Params]
+  rows_after: Callable[[jax.Array], Params] | None = None
+  gramian_rows: Callable[[], Params] | None = None
+  feature_gramian: Callable[[], jax.Array] | None = None
+  gramian_of_features: bool = False
+  features: Callable[[], Features] | None = None
+  feature_pullback: Callable[[Any, jax.Array], Params] | None = None
+  split: Callable[[int], Sequence[Any]] | None = None
+
+  def need(self, name: str) -> Callable:
+    """One of them.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    found = getattr(self, name)
+    if found is None:
+      raise ValueError(_MISSING[name])
+    return found
+
+
+_NO_FEATURES = (
+  'Expected gradients with a cut at the features, found none; give '
+  'task_gradients(...) features=, and put no transform of the rows before '
+  'this method.'
+)
+_MISSING = {
+  'split': (
+    'Expected gradients of a batch that can be split, found others; give '
+    'task_gradients(...) parts=, or with_parts(...), and put no transform of '
+    'the rows before this method.'
+  ),
+  'features': _NO_FEATURES,
+  'feature_pullback': _NO_FEATURES,
+  'feature_gramian': _NO_FEATURES,
+}
+
+
+_ORDER = (
+  'Expected a gradient, found the gradients of several tasks; put this '
+  'transform after the combinator in optax.chain.'
+)
+
+
+class NoArray:
+  """Says in one sentence that task gradients are not one gradient."""
+
+  def _refuse(self, *unused_args, **unused_kwargs):
+    raise TypeError(_ORDER)
+
+  __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+  __truediv__ = __rtruediv__ = __matmul__ = __pow__ = __neg__ = _refuse
+  __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+  __array__ = _refuse
+
+  def __getattr__(self, name):
+    # What an array has, such as shape or real, is asked for in wrong orders.
+    raise AttributeError(f'{_ORDER} (It has no attribute {name!r}.)')
