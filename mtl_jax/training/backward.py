@@ -154,10 +154,11 @@ def after(x: Array, done: Any) -> Array:
   A true dependency: XLA is free to reorder what an optimization_barrier
   separates, and would hold both sides at once.
   """
-  nothing = sum(
-    jnp.sum(jnp.where(jnp.isfinite(y), y, 0)) * 0 for y in jax.tree.leaves(done)
-  )
-  return x + nothing.astype(x.dtype)
+  nothing = jnp.zeros((), x.dtype)
+  for y in jax.tree.leaves(done):
+    finite = jnp.sum(jnp.where(jnp.isfinite(y), y, 0))
+    nothing += 0 * finite.astype(x.dtype)
+  return x + nothing
 
 
 def cotangents(pass_: Forward, scales: Array) -> list[tuple[list[int], Any]]:
@@ -177,12 +178,11 @@ def cotangents(pass_: Forward, scales: Array) -> list[tuple[list[int], Any]]:
 def feature_gramian(pass_: Forward, scales: Array) -> Array:
   """``[K, K]``: inner products of the task gradients at the features."""
   num_tasks = len(pass_.sums)
-  total = None
+  parts = []
   for tasks, stacked in cotangents(pass_, scales):
     full = jax.tree.map(lambda x, t=tasks: scatter(x, t, num_tasks), stacked)
-    part = rows_lib.total_inner(full)
-    total = part if total is None else total + part
-  return total
+    parts.append(rows_lib.total_inner(full))
+  return jnp.sum(jnp.stack(parts), axis=0)
 
 
 def _pull_heads(pass_: Forward, stream: Stream):

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import backward, forward as forward_lib, gramians, tables
+from mtl_jax.training import (
+  backward,
+  forward as forward_lib,
+  gramians,
+  microbatches,
+  tables,
+)
 
 Array = jax.Array
 
@@ -91,7 +97,7 @@ def model_gradients(
 
   def split(number):
     # Passes of their own: batch statistics are then independent too.
-    parts = _split(batch, number, 'parts')
+    parts = microbatches.split(batch, number, 'parts')
     return [
       model_gradients(
         model,
@@ -159,7 +165,9 @@ class _Engine:
       self.new_state = pass_.model_state
       self._over = lambda of_pass: of_pass(pass_)
     else:
-      scan = _Microbatches(run, batch, model_state, key, accumulate, axis_name)
+      scan = microbatches.Microbatches(
+        run, batch, model_state, key, accumulate, axis_name
+      )
       sums, counts, self.new_state = scan.losses(len(tasks))
       self._over = scan.total
     sums, self.counts = self._reduce((sums, counts))
@@ -273,72 +281,3 @@ class _Engine:
         'Expected the whole batch at once for a method that acts on features, '
         f'found {self._accumulate} microbatches; set training.accumulate to 1.'
       )
-
-
-class _Microbatches:
-  """Sums over microbatches, one after the other in a `jax.lax.scan`."""
-
-  def __init__(self, run, batch, model_state, key, number, axis_name):
-    self._run = run
-    self._axis_name = axis_name
-    self._model_state = model_state
-    keys = None if key is None else jax.random.split(key, number)
-    self._slices = (_split(batch, number, 'microbatches'), keys)
-
-  def losses(self, num_tasks):
-    """Sums, counts and model state of the whole batch: forward only."""
-    zero = self._vary(jnp.zeros(num_tasks))
-
-    def step(carry, part):
-      state, sums, counts = carry
-      pass_ = self._run(state, part[0], key=part[1])
-      dtype = sums.dtype
-      sums = sums + pass_.sums.astype(dtype)
-      counts = counts + pass_.counts.astype(dtype)
-      return (pass_.model_state, sums, counts), None
-
-    start = (self._model_state, zero, zero)
-    (state, sums, counts), _ = jax.lax.scan(step, start, self._slices)
-    return sums, counts, state
-
-  def total(self, of_pass):
-    """The sum of ``of_pass(forward pass)`` over the microbatches."""
-    first = jax.tree.map(lambda x: x[0], self._slices)
-    shapes = jax.eval_shape(
-      lambda: of_pass(self._run(self._model_state, first[0], key=first[1]))
-    )
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    def step(carry, part):
-      state, total = carry
-      pass_ = self._run(state, part[0], key=part[1])
-      total = jax.tree.map(jnp.add, total, of_pass(pass_))
-      return (pass_.model_state, total), None
-
-    start = (self._model_state, self._vary(zeros))
-    (_, total), _ = jax.lax.scan(step, start, self._slices)
-    return total
-
-  def _vary(self, zeros):
-    # The carry of a scan must vary over devices as what is added to it does.
-    if self._axis_name is None:
-      return zeros
-    return jax.lax.pcast(zeros, self._axis_name, to='varying')
-
-
-def _split(tree, number, what):
-  """Leaves ``[B, ...] -> [number, B / number, ...]``."""
-
-  def leaf(x):
-    if x.shape[0] % number:
-      raise ValueError(
-        f'Expected a batch that divides into {number} {what}, found '
-        f'{x.shape[0]} examples (on this device); change data.batch_size or '
-        'training.accumulate.'
-      )
-    # Strided, so that examples on one device stay there under plain jit.
-    return jnp.moveaxis(
-      x.reshape(x.shape[0] // number, number, *x.shape[1:]), 1, 0
-    )
-
-  return jax.tree.map(leaf, tree)
