@@ -16,11 +16,11 @@ and report.html.
   --profile                        also traces ten steps
 
 Every setting of a config can be set with --config.SECTION.KEY=VALUE; they are
-listed with their meaning in mtl_jax/settings.py.
+listed with their meaning in mtl_jax/settings.py. An error is one sentence;
+MTL_JAX_TRACEBACK=1 in the environment shows where it comes from.
 """
 
 import argparse
-import logging
 import os
 import pathlib
 import sys
@@ -47,16 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
   if refused:
     print(f'launch.py: {refused}', file=sys.stderr)
     return 1
-  logging.getLogger('absl').setLevel(logging.WARNING)
   try:
     return _run(flags, overrides)
   except KeyboardInterrupt:
     print('launch.py: interrupted', file=sys.stderr)
     return 130
   except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-    if logging.getLogger().isEnabledFor(logging.DEBUG):
+    if os.environ.get('MTL_JAX_TRACEBACK'):
       raise
-    print(f'launch.py: {error}', file=sys.stderr)
+    print(f'launch.py: {error}', file=sys.stderr, flush=True)
+    if 'no space left' in str(error):
+      os._exit(1)  # what else would be written at exit fails as well
     return 1
 
 
@@ -82,9 +83,13 @@ def _run(flags, overrides) -> int:
     if folder and folder not in sys.path:
       sys.path.insert(1, folder)
   # Late: --help and a misspelt flag should not wait for JAX.
+  from absl import logging as absl_logging
+
   from mtl_jax import overrides as overrides_lib, settings as settings_lib
   from mtl_jax.experiment import dry_run, predict, run
 
+  # Orbax logs whole tracebacks of what we say in a sentence.
+  absl_logging.set_verbosity(absl_logging.FATAL)
   config = overrides_lib.load_config(flags.config)
   overrides_lib.apply_overrides(config, overrides)
   name = flags.config.rpartition('/')[2].replace('.py', '').replace(':', '_')

@@ -209,3 +209,17 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(launch, tmp_path):
   assert process.returncode == 1
   assert output.startswith('launch.py: Expected a known config key')
   assert 'Traceback' not in output and output.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--mode=evaluate', '--config.seed=1'], "found '--config.seed=1'"),
+    (['--mode=predict', '--dry_run'], "found '--dry_run or --profile'"),
+    (['--input=x.jsonl'], 'with --mode=predict only, found --mode=train'),
+    (['--mode=predict'], 'a file of examples to predict, found none'),
+  ],
+)
+def test_flags_that_do_not_go_together(launch, tmp_path, flags, message):
+  output, _ = launch(tmp_path, *flags).communicate(timeout=60)
+  assert output.startswith('launch.py: Expected') and message in output
