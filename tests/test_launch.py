@@ -73,11 +73,11 @@ def finish(process):
   return output
 
 
-def arrays(workdir):
+def arrays(workdir, folder='checkpoints'):
   """All of the last state, the optimizer's and the combinator's included."""
   import jax
 
-  store = checkpoints.Checkpoints(workdir / 'checkpoints')
+  store = checkpoints.Checkpoints(workdir / folder)
   found = store.restore_any()
   leaves = jax.tree.leaves(found.state)
   return found.step, [
@@ -143,10 +143,13 @@ def test_killed_and_resumed_equals_unbroken(launch, unbroken, tmp_path, when):
   tmp_path = workdir
   output = finish(launch(tmp_path))
   assert f'Resuming {tmp_path} from step' in output
-  step, found = arrays(tmp_path)
-  assert step == unbroken[2][0] == 300
-  for x, y in zip(found, unbroken[2][1], strict=True):
-    np.testing.assert_array_equal(x, y)
+  for folder in ('checkpoints', 'best'):
+    step, found = arrays(tmp_path, folder)
+    expected_step, expected = arrays(unbroken[0], folder)
+    assert step == expected_step
+    for x, y in zip(found, expected, strict=True):
+      np.testing.assert_array_equal(x, y)
+  assert arrays(tmp_path)[0] == 300
 
   def rows(workdir):
     text = (workdir / 'metrics.jsonl').read_text()

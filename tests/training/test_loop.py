@@ -208,6 +208,22 @@ def test_infinite_loss_names_step_and_task_and_keeps_checkpoints(toy, tmp_path):
   assert run.latest.steps()[-1] == 6
 
 
+def test_an_infinite_update_stops_before_it_is_saved(toy, tmp_path):
+  run = Run(toy, tmp_path)
+  original = run.compiled
+
+  def overflowing(*args):
+    state_after, metrics = original(*args)
+    if run.taken == 7:
+      metrics = metrics | {'update_norm': metrics['update_norm'] * np.inf}
+    return state_after, metrics
+
+  run.compiled = overflowing
+  with pytest.raises(loop.NonFiniteError, match='non-finite update .* step 8'):
+    run.go()
+  assert run.latest.steps()[-1] == 6
+
+
 def test_rows_are_means_over_labels(toy, tmp_path):
   run = Run(toy, tmp_path, steps=4)
   run.go()

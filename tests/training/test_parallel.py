@@ -72,7 +72,7 @@ def test_modes_agree_in_float32(toy, mode):
   )
 
 
-@pytest.mark.parametrize('mode', ['jit', 'shard_map'])
+@pytest.mark.parametrize('mode', parallel.MODES)
 def test_accumulation_is_exact(single, toy, mode):
   method, expected = single
   found = run(toy, mode, 2, method, accumulate=4)
