@@ -4,6 +4,7 @@ Where a parameter is not shared, a Jacobian has ``optax.MaskedNode()``.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,7 +12,23 @@ import jax.numpy as jnp
 import optax
 
 Params = Any
+_LARGE = 2**17  # numbers in an array that no longer fits in a cache
 Labels = Callable[[str], str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Factored:
+  """Rows ``sum_n x_n g_kn^T``, ``[K, n, m]``, that are not multiplied out.
+
+  A leaf in a tree of rows, for `scale` and `products`.
+
+  Attributes:
+    inputs: x, ``[N, n]``.
+    cotangents: g, ``[K, N, m]``.
+  """
+
+  inputs: jax.Array
+  cotangents: jax.Array
 
 
 def path_name(path) -> str:
@@ -38,7 +55,10 @@ def products(
   for (path, row), other in pairs:
     label = '' if labels is None else labels(path_name(path))
     if label is not None:
-      product = inner(row, other)
+      if isinstance(row, Factored):
+        product = factored_inner(row, other)
+      else:
+        product = inner(row, other)
       groups[label] = groups[label] + product if label in groups else product
   return groups
 
@@ -48,6 +68,28 @@ def inner(row: jax.Array, other: jax.Array) -> jax.Array:
   dtype = jnp.promote_types(row.dtype, jnp.float32)
   a, b = (x.reshape(x.shape[0], -1).astype(dtype) for x in (row, other))
   return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def factored_inner(row: Factored, other: Factored) -> jax.Array:
+  """The same of rows of one matrix, by ``x x'^T``: nothing ``[K, n, m]``."""
+  arrays = (row.inputs, other.inputs, row.cotangents, other.cotangents)
+  dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+  x, y, g, h = (a.astype(dtype) for a in arrays)
+  highest = jax.lax.Precision.HIGHEST
+  between = jnp.matmul(x, y.T, precision=highest)  # [N, N']
+
+  def column(cotangent):  # [N', m] -> [K]
+    mixed = jnp.matmul(between, cotangent, precision=highest)
+    return jnp.tensordot(g, mixed, axes=2, precision=highest)
+
+  # Few tasks at a time where arrays are large: a second array [K, N, m] costs
+  # more time than the loop.
+  tasks, size = h.shape[0], h[0].size
+  batch = max(1, _LARGE // max(size, 1))
+  if batch >= tasks:
+    return jax.vmap(column, out_axes=1)(h)
+  columns = jax.lax.map(column, h, batch_size=batch if batch > 1 else None)
+  return columns.T
 
 
 def total_inner(rows: Params) -> jax.Array:
@@ -61,6 +103,8 @@ def scale(rows: Params, scales: jax.Array | None) -> Params:
     return rows
 
   def leaf(row):
+    if isinstance(row, Factored):
+      return Factored(row.inputs, leaf(row.cotangents))
     factors = scales.astype(row.dtype)
     return row * factors.reshape((-1,) + (1,) * (row.ndim - 1))
 

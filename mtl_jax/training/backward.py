@@ -83,7 +83,7 @@ def rows(
 def rows_and_reads(
   pass_: Forward, leaves: Sequence[Leaf], scales: Array
 ) -> tuple[Leaves, dict[int, tuple[Array, Array]]]:
-  """As `rows`, but for tables whose gradient is that of what is read.
+  """As `rows`, but for the leaves whose rows are not made.
 
   Args:
     pass_: from `forward`.
@@ -91,20 +91,21 @@ def rows_and_reads(
     scales: ``[K]``.
 
   Returns:
-    Rows of the other leaves, and ``{table: (numbers [N], [K, N, D])}``.
+    Rows of the other leaves, and ``{leaf: (what stands beside it [N, ...],
+    cotangents [K, N, width])}``, see `probes.probed`.
   """
-  tables = {i for stream in pass_.streams for i in stream.numbers}
+  probed = set(pass_.kinds)
   for stream in pass_.streams:
     for _, gradients, _ in _pull_heads(pass_, stream):
-      tables -= gradients.keys()  # A head that reads the table, too.
-  wanted = {i for i, leaf in enumerate(leaves) if leaf.shared} - tables
+      probed -= gradients.keys()  # A head that reads it, too.
+  wanted = {i for i, leaf in enumerate(leaves) if leaf.shared} - probed
   found, reads = _rows(pass_, wanted, scales, 0)
   return found, {
     i: (
-      jnp.concatenate([n for s in pass_.streams for n in s.numbers[i]]),
+      jnp.concatenate([x for s in pass_.streams for x in s.beside[i]]),
       jnp.concatenate(reads[i], axis=1),
     )
-    for i in tables
+    for i in probed
   }
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import base as models_base
-from mtl_jax.training import tables
+from mtl_jax.training import probes, products
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
@@ -65,8 +65,9 @@ class Stream:
     name: of the stream.
     features: what the trunk found, ``[B, ...]``.
     pull: features' cotangent -> gradients of the trunk.
-    pull_reads: the same, and the gradients of what is read of tables.
-    numbers: ``{leaf: [N] each}``, which rows of tables are read.
+    pull_reads: the same, and the cotangents of what was read of leaves whose
+      rows are not made.
+    beside: what stands beside these leaves, see `probes.probed`.
     heads: of the stream's tasks.
   """
 
@@ -74,7 +75,7 @@ class Stream:
   features: Any
   pull: Callable[[Any], Leaves]
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
-  numbers: Mapping[int, Sequence[Array]]
+  beside: Mapping[int, Sequence[Array]]
   heads: Sequence[Head]
 
 
@@ -87,12 +88,14 @@ class Forward:
     counts: ``[K]`` labelled examples, tokens or pixels.
     model_state: after the pass.
     streams: the pullbacks.
+    kinds: leaves whose rows are not made, see `products.choose`.
   """
 
   sums: Array
   counts: Array
   model_state: Any
   streams: Sequence[Stream]
+  kinds: Mapping[int, str]
 
 
 def forward(
@@ -118,8 +121,8 @@ def forward(
     batch: of all streams.
     train: whether the model is in training mode.
     key: for dropout.
-    devices: over how many devices what is read of an embedding table is
-      going to be gathered, in place of its gradient; 0 for none of it.
+    devices: over how many devices what is read of embedding tables and dense
+      layers is going to be gathered, in place of gradients; 0 for none of it.
   """
   flat, treedef = jax.tree.flatten(params)
   num_tasks = len(tasks)
@@ -139,13 +142,22 @@ def forward(
     )
 
   trunks = [functools.partial(trunk, stream=stream) for stream in names]
-  sparse = _tables(trunks, flat, model_state, leaves, devices)
+  kinds: Mapping[int, str] = {}
+  if devices:
+    uses = _uses(trunks, flat, model_state, leaves)
+    shapes = {i: flat[i].shape for i in uses}
+    kinds = products.choose(uses, shapes, num_tasks, devices)
   for stream, run in zip(names, trunks, strict=True):
     arrays = batch[stream]
     run = functools.partial(run, state=model_state)
-    probed, reads = tables.probed(run, flat, sparse)
-    features, pull, model_state = _vjp_where_used(
-      probed, flat, leaves, reads.zeros
+    probed, zeros = probes.probed(run, flat, kinds)
+
+    def trunk_beside(flat, zeros, probed=probed):
+      (features, state), beside = probed(flat, zeros)
+      return features, (state, beside)
+
+    features, pull, (model_state, beside) = _vjp_where_used(
+      trunk_beside, flat, leaves, zeros
     )
     heads = []
     for k, task in enumerate(tasks):
@@ -175,22 +187,24 @@ def forward(
         features,
         lambda c, pull=pull: pull(c)[0],
         pull,
-        reads.numbers,
+        beside,
         heads,
       )
     )
-  return Forward(jnp.stack(sums), jnp.stack(counts), model_state, streams)
+  return Forward(
+    jnp.stack(sums), jnp.stack(counts), model_state, streams, kinds
+  )
 
 
-def _tables(trunks, flat, state, leaves, devices) -> list[int]:
-  """The tables of which less is read, in all streams, than they hold."""
-  total: dict[int, float] = {}
+def _uses(trunks, flat, state, leaves) -> dict[int, list[probes.Use]]:
+  """Where the trunks of all streams use their matrices."""
+  total: dict[int, list[probes.Use]] = {}
   shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
-  for run in trunks if devices else []:
-    read = tables.find(functools.partial(run, state=state), flat, shared)
-    for i, size in read.items():
-      total[i] = total.get(i, 0) + size * devices
-  return [i for i, size in total.items() if size < flat[i].size]
+  for run in trunks:
+    found = probes.find(functools.partial(run, state=state), flat, shared)
+    for i, uses in found.items():
+      total.setdefault(i, []).extend(uses)
+  return total
 
 
 def loss_sum(

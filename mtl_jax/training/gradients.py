@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
+from mtl_jax.combinators import rows as rows_lib
 from mtl_jax.models import base as models_base
 from mtl_jax.training import (
   backward,
   forward as forward_lib,
   gramians,
   microbatches,
+  probes,
   tables,
 )
 
@@ -222,11 +224,15 @@ class _Engine:
       return backward.rows_and_reads(pass_, self._leaves, self._per_example)
 
     found, reads = self._over(of_pass)
+    kinds = self._over(lambda pass_: pass_.kinds)
     found = self._reduce(found)
-    for i, (numbers, cotangents) in reads.items():
-      found[i] = tables.compact(
-        self._gather(numbers, 0), self._gather(cotangents, 1)
-      )
+    for i, (beside, cotangents) in reads.items():
+      # Of all devices: two examples meet in an inner product.
+      beside, cotangents = self._gather(beside, 0), self._gather(cotangents, 1)
+      if kinds[i] == probes.LOOKUP:
+        found[i] = tables.compact(beside, cotangents)
+      else:
+        found[i] = rows_lib.Factored(beside, cotangents)
     return backward.rows_tree(
       self._params, self._leaves, found, len(self.losses)
     )

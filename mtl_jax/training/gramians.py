@@ -3,21 +3,47 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import forward as forward_lib, operations, tables
+from mtl_jax.training import (
+  forward as forward_lib,
+  operations,
+  probes,
+  products,
+)
 
 WAYS = ('auto', 'stacked', 'chunked', 'layerwise', 'features')
-# Operations in the time that one byte takes to memory and back: a processor
-# of two cores has 30 or so, accelerators 100. The ways differ by little where
-# it matters which of these it is.
-OPERATIONS_PER_BYTE = 32
 UNKNOWN_MEMORY = 2**30
 MEMORY_SHARE = 0.25
+
+
+class Leaves(NamedTuple):
+  """How many shared parameters 'layerwise' takes which way.
+
+  Attributes:
+    gradients: by their rows of the Jacobian.
+    activations: dense layers, by products of their inputs and cotangents.
+    rows: embedding tables, by what is read of them.
+  """
+
+  gradients: int
+  activations: int
+  rows: int
+
+  def __str__(self) -> str:
+    """A few words for people.
+
+    Example:
+      >>> print(Leaves(3, 2, 0))
+      of 5 parameters 3 by gradients, 2 by activations
+    """
+    ways = zip(('gradients', 'activations', 'rows read'), self, strict=True)
+    how = ', '.join(f'{number} by {way}' for way, number in ways if number)
+    return f'of {sum(self)} parameters {how}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +57,7 @@ class Plan:
       point operations, and bytes at their price.
     memory: bytes held at once for it.
     automatic: whether it was chosen here.
+    leaves: of 'layerwise', where it was counted.
   """
 
   gramian: str
@@ -38,6 +65,7 @@ class Plan:
   operations: float = 0.0
   memory: float = 0.0
   automatic: bool = False
+  leaves: Leaves | None = None
 
   def __str__(self) -> str:
     """A few words for people.
@@ -47,10 +75,13 @@ class Plan:
       chunked, 4 at a time
     """
     how = f', {self.chunk} at a time' if self.chunk else ''
+    how = f'{self.gramian}{how}'
+    if self.leaves is not None:
+      how = f'{how}, {self.leaves}'
     if not self.automatic:
-      return self.gramian + how
+      return how
     return (
-      f'{self.gramian}{how} (chosen: about {self.operations / 1e9:.2g} GFLOP '
+      f'{how} (chosen: about {self.operations / 1e9:.2g} GFLOP '
       f'and {self.memory / 2**20:.1f} MB besides the plain step)'
     )
 
@@ -62,12 +93,16 @@ class Shapes:
   Attributes:
     num_tasks: K.
     sizes: of the shared parameters, one a leaf; they sum to d.
-    touched: the same, of embedding tables only what the batch reads of them:
-      what 'layerwise' makes of a gradient.
+    touched: the same, of what 'layerwise' multiplies in a gradient's place: of
+      embedding tables what the batch reads of them, and of dense layers what
+      comes out of them, where that is less work.
     forward: operations of one forward pass through the trunk of all streams.
     backward: the same of K backward passes, of each task's own stream.
     activations: bytes of the largest array on the way back, of one task.
     accumulate: microbatches a step.
+    saved: operations of ``backward`` that 'layerwise' does not need, less
+      those that it takes in their place.
+    leaves: how many parameters it takes which way.
   """
 
   num_tasks: int
@@ -77,6 +112,8 @@ class Shapes:
   backward: float
   activations: float
   accumulate: int = 1
+  saved: float = 0.0
+  leaves: Leaves | None = None
 
 
 def check(gramian: str, chunk: int = 0) -> None:
@@ -107,6 +144,7 @@ def plan(
   gramian: str = 'auto',
   chunk: int = 0,
   memory: float | None = None,
+  devices: int = 1,
 ) -> Plan:
   """Chooses a way to the Gramian, if it is left to choose.
 
@@ -124,6 +162,8 @@ def plan(
     chunk: tasks at a time; 0 = to be chosen.
     memory: bytes that may be held for the Gramian; by default a quarter of
       the device's, or 1 GiB where it does not say.
+    devices: over how many of them the batch's examples are gathered, in the
+      manual modes.
 
   Raises:
     ValueError: if the way is unknown.
@@ -141,6 +181,7 @@ def plan(
     key=key,
     frozen=frozen,
     accumulate=accumulate,
+    devices=devices,
   )
   memory = _memory() if memory is None else memory
   if gramian == 'chunked':
@@ -150,13 +191,24 @@ def plan(
 
 
 def shapes_of(
-  model, tasks, params, model_state, batch, *, train, key, frozen, accumulate
+  model,
+  tasks,
+  params,
+  model_state,
+  batch,
+  *,
+  train,
+  key,
+  frozen,
+  accumulate,
+  devices=1,
 ) -> Shapes:
   """What `candidates` needs to know, by tracing the trunk once a stream."""
   leaves = forward_lib.describe_leaves(params, model.shared, frozen)
   flat, treedef = jax.tree.flatten(params)
   shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
-  read = dict.fromkeys(shared, 0.0)
+  found: dict[int, list[probes.Use]] = {}
+  weights = dict.fromkeys(shared, 0.0)  # operations of a leaf's K gradients
   forward = backward = activations = 0.0
   for stream in dict.fromkeys(task.stream for task in tasks):
 
@@ -175,17 +227,34 @@ def shapes_of(
     def of_leaves(flat, *arguments, features=features):
       return features(treedef.unflatten(flat), *arguments)
 
-    for i, size in tables.find(of_leaves, flat, shared, *arguments).items():
-      read[i] += size
-  touched = [min(flat[i].size, read[i] or math.inf) for i in shared]
+    uses = probes.find(of_leaves, flat, shared, *arguments)
+    for i, places in uses.items():
+      found.setdefault(i, []).extend(places)
+      number = sum(use.number for use in places)
+      weights[i] += 2.0 * own * number * flat[i].size
+  kinds = products.choose(
+    found, {i: flat[i].shape for i in found}, len(tasks), devices
+  )
+  touched = {i: flat[i].size for i in shared}
+  saved = 0.0
+  for i, kind in kinds.items():
+    number = devices * sum(use.number for use in found[i])
+    touched[i] = number * flat[i].shape[1]
+    if kind == probes.PRODUCT:
+      saved += weights[i]
+      saved -= products.flops_of_mixing(len(tasks), number, *flat[i].shape)
+  ways = list(kinds.values())
+  by_product, by_lookup = map(ways.count, (probes.PRODUCT, probes.LOOKUP))
   return Shapes(
     num_tasks=len(tasks),
     sizes=tuple(flat[i].size for i in shared),
-    touched=tuple(map(int, touched)),
+    touched=tuple(touched.values()),
     forward=forward,
     backward=backward,
     activations=activations,
     accumulate=accumulate,
+    saved=saved,
+    leaves=Leaves(len(shared) - len(kinds), by_product, by_lookup),
   )
 
 
@@ -204,21 +273,21 @@ def candidates(shapes: Shapes) -> list[Plan]:
   touched = 4.0 * k * sum(shapes.touched)
   layers = min(3 * 4.0 * k * max(shapes.touched, default=0), touched)
   activations = 2 * shapes.activations
-  products = shapes.backward + 2.0 * k * k * d
+  passes = shapes.backward + 2.0 * k * k * d
   one_pass = 2 * shapes.forward
 
-  def made(gramian, chunk, flops, traffic, memory):
-    total = flops + OPERATIONS_PER_BYTE * traffic
-    return Plan(gramian, chunk, total, memory, automatic=True)
+  def made(gramian, chunk, flops, traffic, memory, leaves=None):
+    total = flops + operations.OPERATIONS_PER_BYTE * traffic
+    return Plan(gramian, chunk, total, memory, True, leaves)
 
   lazy = shapes.accumulate == 1
-  again = (products + one_pass, 0) if lazy else (products, jacobian)
-  ways = [
-    made('stacked', 0, products, 3 * jacobian, held + k * activations),
-  ]
+  again = (passes + one_pass, 0) if lazy else (passes, jacobian)
+  ways = [made('stacked', 0, passes, 3 * jacobian, held + k * activations)]
   if lazy:
+    flops = shapes.backward - shapes.saved + 2.0 * k * k * sum(shapes.touched)
+    memory = layers + k * activations
     ways.append(
-      made('layerwise', 0, again[0], 2 * touched, layers + k * activations)
+      made('layerwise', 0, flops + one_pass, 2 * touched, memory, shapes.leaves)
     )
   ways += [
     made(

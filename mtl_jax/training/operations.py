@@ -7,6 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+# Operations in the time that one byte takes to memory and back: a processor
+# of two cores has 30 or so, accelerators 100. The ways differ by little where
+# it matters which of these it is.
+OPERATIONS_PER_BYTE = 32
+
 
 class Count(NamedTuple):
   """What one call takes.
@@ -35,6 +40,11 @@ def count(f: Callable[..., Any], *args: Any) -> Count:
     Count(flops=60.0, largest=40)
   """
   return _count(jax.make_jaxpr(f)(*args).jaxpr)
+
+
+def traffic(numbers: float) -> float:
+  """The operations in whose time so many float32 are written, or read."""
+  return 4.0 * OPERATIONS_PER_BYTE * numbers
 
 
 def _count(jaxpr) -> Count:
