@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation
 from mtl_jax.experiment import build, start, workdir as workdir_lib
-from mtl_jax.training import forward, gradients as gradients_lib
+from mtl_jax.training import gradients as gradients_lib, pullbacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Trained:
       return self._predict_step(self.params, self.model_state, batch)
 
     values = [jnp.asarray(arrays[key]) for key in keys]
-    reads = forward.dependencies(outputs, values)
+    reads = pullbacks.dependencies(outputs, values)
     used = {key for key, read in zip(keys, reads, strict=True) if read}
     columns = self.experiment.data[stream].encoder.columns
     return {key for key in columns if used & {key, data.mask_key(key)}}

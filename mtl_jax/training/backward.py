@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.training.forward import Forward, Leaf, Leaves, Stream
+from mtl_jax.training import heads as heads_lib
+from mtl_jax.training.forward import Forward, Leaf, Leaves
 
 Array = jax.Array
 
@@ -30,15 +31,8 @@ def pullback(
   """
   total: Leaves = {}
   for stream in pass_.streams:
-    pulled = list(_pull_heads(pass_, stream))
-    _add_heads(total, pulled, leaves, v, u)
-    _add_trunk(
-      total,
-      stream,
-      leaves,
-      _mix(pulled, v),
-      None if v is u else _mix(pulled, u),
-    )
+    by_v, by_u = _pull_heads(total, stream, leaves, v, u)
+    _add_trunk(total, stream, leaves, by_v, None if v is u else by_u)
   return total
 
 
@@ -57,9 +51,8 @@ def feature_pullback(
   """
   total: Leaves = {}
   for stream, direction in zip(pass_.streams, directions, strict=True):
-    pulled = list(_pull_heads(pass_, stream))
-    _add_heads(total, pulled, leaves, u, u)
-    _add_trunk(total, stream, leaves, direction, _mix(pulled, u))
+    _, by_u = _pull_heads(total, stream, leaves, u, u)
+    _add_trunk(total, stream, leaves, direction, by_u)
   return total
 
 
@@ -96,8 +89,8 @@ def rows_and_reads(
   """
   probed = set(pass_.kinds)
   for stream in pass_.streams:
-    for _, gradients, _ in _pull_heads(pass_, stream):
-      probed -= gradients.keys()  # A head that reads it, too.
+    for heads in stream.heads:
+      probed -= heads.reads  # A head that reads it, too.
   wanted = {i for i, leaf in enumerate(leaves) if leaf.shared} - probed
   found, reads = _rows(pass_, wanted, scales, 0)
   return found, {
@@ -114,26 +107,23 @@ def _rows(pass_, wanted, scales, chunk):
   total: Leaves = {}
   reads: dict[int, list[Array]] = {}
   for stream in pass_.streams:
-    pulled = list(_pull_heads(pass_, stream))
-    tasks = [k for k, _, _ in pulled]
+    tasks, stacked, of_heads = _each(stream, scales)
 
     def pull(cotangent, stream=stream):
       found, read = stream.pull_reads(cotangent)
       return {i: g for i, g in found.items() if i in wanted}, read
 
-    parts, read = _map_chunks(
-      pull, _stack(pulled, scales), len(tasks), chunk or len(tasks)
-    )
+    parts, read = _map_chunks(pull, stacked, len(tasks), chunk or len(tasks))
     for i, part in parts.items():
-      _add(total, i, scatter(part, tasks, num_tasks))
+      heads_lib.add(total, i, scatter(part, tasks, num_tasks))
     for i, items in read.items():
       reads.setdefault(i, []).extend(
         scatter(x, tasks, num_tasks) for x in items
       )
-    for k, gradients, _ in pulled:
-      for i, g in gradients.items():
+    for some, rows_ in of_heads:
+      for i, part in rows_.items():
         if i in wanted:  # A head that reads the trunk's parameters.
-          _add(total, i, scatter(_times(g, scales[k])[None], [k], num_tasks))
+          heads_lib.add(total, i, scatter(part, some, num_tasks))
   return total, reads
 
 
@@ -169,11 +159,7 @@ def cotangents(pass_: Forward, scales: Array) -> list[tuple[list[int], Any]]:
     pass_: from `forward`.
     scales: ``[K]``, as in `rows`.
   """
-  found = []
-  for stream in pass_.streams:
-    pulled = list(_pull_heads(pass_, stream))
-    found.append(([k for k, _, _ in pulled], _stack(pulled, scales)))
-  return found
+  return [_each(stream, scales)[:2] for stream in pass_.streams]
 
 
 def feature_gramian(pass_: Forward, scales: Array) -> Array:
@@ -186,16 +172,36 @@ def feature_gramian(pass_: Forward, scales: Array) -> Array:
   return jnp.sum(jnp.stack(parts), axis=0)
 
 
-def _pull_heads(pass_: Forward, stream: Stream):
-  """Yields (task, head's gradients, features' cotangent) of each sum."""
-  for head in stream.heads:
-    yield head.task, *head.pull(jnp.ones_like(pass_.sums[head.task]))
+def _pull_heads(total, stream, leaves, v, u):
+  """Adds the heads' gradients; the features' cotangents by v, and by u."""
+  by_v, by_u = [], []
+  for heads in stream.heads:
+    tasks = jnp.array(heads.tasks)
+    some = v[tasks]
+    of_v, of_u = heads.pull(some, some if v is u else u[tasks])
+    for i in of_v[0]:
+      heads_lib.add(total, i, (of_v if leaves[i].shared else of_u)[0][i])
+    by_v.append(of_v[1])
+    by_u.append(of_u[1])
+  return tuple(jax.tree.map(lambda *xs: sum(xs), *by) for by in (by_v, by_u))
 
 
-def _add_heads(total, pulled, leaves, v, u):
-  for k, gradients, _ in pulled:
-    for i, g in gradients.items():
-      _add(total, i, _times(g, (v if leaves[i].shared else u)[k]))
+def _each(stream, scales):
+  """Tasks in order, their cotangents ``[k, B, ...]``, and rows of heads."""
+  found = [heads.each(scales[jnp.array(heads.tasks)]) for heads in stream.heads]
+  tasks = [k for heads in stream.heads for k in heads.tasks]
+  order = sorted(range(len(tasks)), key=tasks.__getitem__)
+
+  def join(*xs):
+    whole = jnp.concatenate(xs)
+    return whole if order == sorted(order) else whole[jnp.array(order)]
+
+  cotangents = jax.tree.map(join, *[cotangent for cotangent, _ in found])
+  rows_ = [
+    (heads.tasks, part)
+    for heads, (_, part) in zip(stream.heads, found, strict=True)
+  ]
+  return sorted(tasks), cotangents, rows_
 
 
 def _add_trunk(total, stream, leaves, by_v, by_u):
@@ -205,33 +211,7 @@ def _add_trunk(total, stream, leaves, by_v, by_u):
   if by_u is not None and not all(leaves[i].shared for i in shared):
     others = stream.pull(by_u)
   for i in shared:
-    _add(total, i, (shared if leaves[i].shared else others)[i])
-
-
-def _mix(pulled, weights):
-  tasks = [k for k, _, _ in pulled]
-  return jax.tree.map(
-    lambda *xs: sum(
-      _times(x, weights[k]) for k, x in zip(tasks, xs, strict=True)
-    ),
-    *[cotangent for _, _, cotangent in pulled],
-  )
-
-
-def _stack(pulled, scales):
-  scaled = [
-    jax.tree.map(lambda x, k=k: _times(x, scales[k]), cotangent)
-    for k, _, cotangent in pulled
-  ]
-  return jax.tree.map(lambda *xs: jnp.stack(xs), *scaled)
-
-
-def _add(total: Leaves, i: int, value: Array) -> None:
-  total[i] = total[i] + value if i in total else value
-
-
-def _times(x: Array, weight: Array) -> Array:
-  return x * weight.astype(x.dtype)
+    heads_lib.add(total, i, (shared if leaves[i].shared else others)[i])
 
 
 def scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:

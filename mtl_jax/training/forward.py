@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import base as models_base
-from mtl_jax.training import probes, products
+from mtl_jax.training import heads as heads_lib, probes, products, pullbacks
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
-Leaves = dict[int, Array]  # gradients of some leaves, by number of the leaf
+Leaves = pullbacks.Leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +50,6 @@ def describe_leaves(
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
-  """A task's head and loss: ``pull(c) -> (gradients, features' cotangent)``."""
-
-  task: int
-  pull: Callable[[Array], tuple[Leaves, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
 class Stream:
   """One stream's trunk pass, and the heads that read its features.
 
@@ -76,7 +68,7 @@ class Stream:
   pull: Callable[[Any], Leaves]
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
   beside: Mapping[int, Sequence[Array]]
-  heads: Sequence[Head]
+  heads: Sequence[heads_lib.Heads]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +118,7 @@ def forward(
   """
   flat, treedef = jax.tree.flatten(params)
   num_tasks = len(tasks)
+  trainable = [not leaf.frozen for leaf in leaves]
   sums: list[Any] = [None] * num_tasks
   counts: list[Any] = [None] * num_tasks
   streams = []
@@ -148,7 +141,6 @@ def forward(
     shapes = {i: flat[i].shape for i in uses}
     kinds = products.choose(uses, shapes, num_tasks, devices)
   for stream, run in zip(names, trunks, strict=True):
-    arrays = batch[stream]
     run = functools.partial(run, state=model_state)
     probed, zeros = probes.probed(run, flat, kinds)
 
@@ -156,31 +148,39 @@ def forward(
       (features, state), beside = probed(flat, zeros)
       return features, (state, beside)
 
-    features, pull, (model_state, beside) = _vjp_where_used(
-      trunk_beside, flat, leaves, zeros
+    features, pull, (model_state, beside), _ = pullbacks.vjp_where_used(
+      trunk_beside, flat, trainable, zeros
     )
-    heads = []
-    for k, task in enumerate(tasks):
-      if task.stream != stream:
-        continue
 
-      def loss(flat, features, task=task, arrays=arrays, state=model_state):
-        outputs, state = model.outputs(
-          treedef.unflatten(flat),
-          state,
-          features,
-          arrays,
-          tasks=(task.name, *task.reads),
-          train=train,
-          key=key,
-        )
-        total, count = loss_sum(task, outputs, arrays)
-        return total, (count, state)
-
-      sums[k], pull_head, (counts[k], model_state) = _vjp_where_used(
-        loss, flat, leaves, features
+    def loss(flat, features, state, others, task):
+      arrays, key = others
+      outputs, state = model.outputs(
+        treedef.unflatten(flat),
+        state,
+        features,
+        arrays,
+        tasks=(task.name, *task.reads),
+        train=train,
+        key=key,
       )
-      heads.append(Head(k, pull_head))
+      total, count = loss_sum(task, outputs, arrays)
+      return total, (count, state)
+
+    ran = heads_lib.run(
+      {
+        k: functools.partial(loss, task=task)
+        for k, task in enumerate(tasks)
+        if task.stream == stream
+      },
+      leaves,
+      flat,
+      features,
+      model_state,
+      (batch[stream], key),
+    )
+    model_state = ran.model_state
+    for k in ran.sums:
+      sums[k], counts[k] = ran.sums[k], ran.counts[k]
     streams.append(
       Stream(
         stream,
@@ -188,7 +188,7 @@ def forward(
         lambda c, pull=pull: pull(c)[0],
         pull,
         beside,
-        heads,
+        ran.heads,
       )
     )
   return Forward(
@@ -218,45 +218,3 @@ def loss_sum(
   losses = losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
   mask = tasks_lib.mask_of(task, arrays, losses)
   return jnp.sum(jnp.where(mask > 0, losses * mask, 0)), jnp.sum(mask)
-
-
-def _vjp_where_used(f, flat, leaves, *others):
-  """``jax.vjp`` of ``f(flat, *others) -> (y, aux)`` over what f depends on.
-
-  The pullback returns gradients only for trainable leaves that f reads: a head
-  must not cost a dense zero for each embedding table of the trunk.
-  """
-  reads = dependencies(lambda flat: f(flat, *others)[0], flat)
-  wanted = [i for i, leaf in enumerate(leaves) if reads[i] and not leaf.frozen]
-
-  def on_wanted(part, *others):
-    full = list(flat)
-    for i, value in zip(wanted, part, strict=True):
-      full[i] = value
-    return f(full, *others)
-
-  y, vjp, aux = jax.vjp(
-    on_wanted, [flat[i] for i in wanted], *others, has_aux=True
-  )
-
-  def pull(cotangent):
-    part, *rest = vjp(cotangent)
-    return dict(zip(wanted, part, strict=True)), *rest
-
-  return y, pull, aux
-
-
-def dependencies(f: Callable[..., Any], flat: Sequence[Array]) -> list[bool]:
-  """For each array of ``flat``: does ``f(flat)`` depend on it?"""
-  jaxpr = jax.make_jaxpr(f)(flat)
-  live = set()
-
-  def mark(variables):
-    # Literals are not hashable variables, and depend on nothing.
-    live.update(v for v in variables if not hasattr(v, 'val'))
-
-  mark(jaxpr.jaxpr.outvars)
-  for equation in reversed(jaxpr.jaxpr.eqns):
-    if any(v in live for v in equation.outvars):
-      mark(equation.invars)
-  return [v in live for v in jaxpr.jaxpr.invars]
