@@ -1,0 +1,248 @@
+"""Heads of one kind run as one head, and nobody can tell from the results."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtl_jax import models, tasks as tasks_lib
+from mtl_jax.training import forward, gradients as gradients_lib, heads
+
+BATCH, DIM = 12, 5
+
+
+def make_batch(tasks, dtype=np.float32):
+  rng = np.random.default_rng(0)
+  batch = {'inputs': rng.normal(size=(BATCH, DIM)).astype(dtype)}
+  for i, task in enumerate(tasks):
+    if task.likelihood == 'regression':
+      label = rng.normal(size=BATCH).astype(dtype)
+      label[i % 3 :: 5] = np.nan
+    else:
+      label = rng.integers(-1, max(task.size, 2), BATCH).astype(np.int32)
+    batch[task.name] = label
+  return batch
+
+
+def binary(*names, **options):
+  return [tasks_lib.binary(name, **options) for name in names]
+
+
+def linear(tasks):
+  return {task.name: models.LinearHead(task.size) for task in tasks}
+
+
+def scaled_gradient(factor):
+  """A binary task whose derivative is written by hand, and is not that."""
+
+  @jax.custom_jvp
+  def f(x):
+    return x * 1.0
+
+  f.defjvp(lambda primals, tangents: (f(*primals), factor * tangents[0]))
+  base = tasks_lib.binary(f'by_{factor}')
+  return dataclasses.replace(
+    base, loss=lambda outputs, batch: base.loss(f(outputs), batch)
+  )
+
+
+def chained(name, reads):
+  def loss(outputs, batch):
+    logits = outputs[name][..., 0] * jax.nn.sigmoid(outputs[reads][..., 0])
+    return jnp.logaddexp(0, logits) - jnp.maximum(batch[name], 0) * logits
+
+  base = tasks_lib.binary(name)
+  return dataclasses.replace(base, loss=loss, reads=(reads,))
+
+
+def cases():
+  """Tasks and heads, and the groups of tasks that they should run in."""
+  a, b, c, d = tasks = binary(*'abcd')
+  yield 'binary', tasks, linear(tasks), [(0, 1, 2, 3)]
+  numbers = [
+    tasks_lib.regression(n, mean=m, std=m + 1)
+    for n, m in zip('xyz', (0.5, 2.0, 3.0), strict=True)
+  ]
+  mixed = [a, numbers[0], b, numbers[1], numbers[2]]
+  yield 'two kinds, interleaved', mixed, linear(mixed), [(0, 2), (1, 3, 4)]
+  huber = [numbers[0], tasks_lib.regression('h', loss='huber'), numbers[1]]
+  yield 'two losses', huber, linear(huber), [(0, 2), (1,)]
+  sizes = [
+    tasks_lib.classification(n, s) for n, s in [('p', 3), ('q', 3), ('r', 4)]
+  ]
+  yield 'sizes', sizes, linear(sizes), [(0, 1), (2,)]
+  deep = {t.name: models.MLPHead(1, (6,)) for t in (a, b)}
+  deep |= {t.name: models.MLPHead(1, (7,)) for t in (c, d)}
+  yield 'widths', tasks, deep, [(0, 1), (2, 3)]
+  dropped = {t.name: models.MLPHead(1, (6,), dropout=0.5) for t in tasks}
+  yield 'dropout', tasks, dropped, [(0, 1, 2, 3)]
+  rules = [scaled_gradient(f) for f in (0.5, 0.25)]
+  yield 'derivatives by hand', rules, linear(rules), [(0,), (1,)]
+  chain = [a, b, chained('e', 'a'), chained('f', 'b')]
+  yield 'chains', chain, linear(chain), [(0, 1), (2, 3)]
+
+
+CASES = {name: rest for name, *rest in cases()}
+
+
+def everything(model, tasks, params, state, batch, **options):
+  gradients, new = gradients_lib.model_gradients(
+    model,
+    tasks,
+    params,
+    state,
+    {'main': batch},
+    key=jax.random.key(3),
+    **options,
+  )
+  w = jnp.linspace(-1, 2, len(tasks))
+  return {
+    'losses': gradients.losses,
+    'counts': gradients.counts,
+    'plain': gradients.combine(w),
+    'weighted': gradients.combine(w, 'weighted'),
+    'rows': gradients.jacobian(),
+    'features': gradients.features()[:2],
+    'state': new,
+  }
+
+
+def close(a, b, tolerance=1e-9):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, tolerance, tolerance), a, b
+  )
+
+
+def groups_of(model, tasks, params, state, batch, frozen=lambda path: False):
+  leaves = forward.describe_leaves(params, model.shared, frozen)
+  pass_ = forward.forward(
+    model, tasks, leaves, params, state, {'main': batch}, key=jax.random.key(3)
+  )
+  return [h.tasks for h in pass_.streams[0].heads]
+
+
+def one_by_one(monkeypatch):
+  """The engine without groups: each head has a signature of its own."""
+  program = heads._program
+  monkeypatch.setattr(
+    heads, '_program', lambda *args: program(*args)._replace(leaves={})
+  )
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_results_are_those_of_heads_one_by_one(name, monkeypatch):
+  tasks, modules, expected = CASES[name]
+  with jax.enable_x64(True):
+    model = models.hard_sharing(models.MLP(widths=(6,)), modules)
+    batch = make_batch(tasks, np.float64)
+    params, state = model.init(jax.random.key(0), {'main': batch})
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+    assert groups_of(model, tasks, params, state, batch) == expected
+
+    def run(params, batch):
+      return everything(model, tasks, params, state, batch)
+
+    together = jax.jit(run)(params, batch)
+    one_by_one(monkeypatch)
+    alone = [(k,) for k in range(len(tasks))]
+    assert groups_of(model, tasks, params, state, batch) == alone
+    close(together, jax.jit(lambda p, b: run(p, b))(params, batch))
+
+
+def test_against_jacrev_of_plainly_written_losses():
+  tasks = binary(*'abc')
+  model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))
+  with jax.enable_x64(True):
+    batch = make_batch(tasks, np.float64)
+    params, _ = model.init(jax.random.key(0), {'main': batch})
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+
+    def losses(params):
+      dense = params['trunk']['Dense_0']
+      x = jax.nn.relu(batch['inputs'] @ dense['kernel'] + dense['bias'])
+      found = []
+      for t in 'abc':
+        dense = params['heads'][t]['Dense_0']
+        logits = (x @ dense['kernel'] + dense['bias'])[:, 0]
+        loss = jnp.log1p(jnp.exp(logits)) - batch[t] * logits
+        keep = batch[t] >= 0
+        found.append(jnp.where(keep, loss, 0).sum() / keep.sum())
+      return jnp.stack(found)
+
+    jacobian = jax.jit(jax.jacrev(losses))(params)
+    found = jax.jit(lambda p: everything(model, tasks, p, {}, batch)['plain'])(
+      params
+    )
+    w = np.linspace(-1, 2, 3)
+    weigh = lambda by: lambda rows: np.tensordot(by, rows, 1)
+    close(found['trunk'], jax.tree.map(weigh(w), jacobian['trunk']))
+    close(found['heads'], jax.tree.map(weigh(np.ones(3)), jacobian['heads']))
+
+
+def test_a_frozen_head_is_another_kind(monkeypatch):
+  tasks = binary(*'abc')
+  model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))
+  batch = make_batch(tasks)
+  params, state = model.init(jax.random.key(0), {'main': batch})
+  frozen = lambda path: path.startswith('heads/b')
+  found = groups_of(model, tasks, params, state, batch, frozen)
+  assert found == [(0, 2), (1,)]
+  run = lambda: everything(model, tasks, params, state, batch, frozen=frozen)
+  together = run()
+  assert not any(map(np.any, jax.tree.leaves(together['plain']['heads']['b'])))
+  one_by_one(monkeypatch)
+  close(together, run(), 1e-5)
+
+
+def test_heads_that_read_a_shared_parameter_stay_alone(toy):
+  model = toy.model()
+  params, state = model.init(jax.random.key(0), None)
+  tied = model._replace(shared=lambda path: path != 'gate')
+  tasks = [tasks_lib.regression('b'), tasks_lib.binary('c')]
+  both = [*tasks, tasks_lib.binary('c2', label='c')]
+  params['heads']['c2'] = params['heads']['c']
+  batch = toy.batch()
+  assert groups_of(model, both, params, state, batch) == [(0,), (1, 2)]
+  assert groups_of(tied, both, params, state, batch) == [(0,), (1,), (2,)]
+
+
+def test_heads_that_keep_statistics_run_in_order():
+  class Head(nn.Module):
+    @nn.compact
+    def __call__(self, features, batch, *, train):
+      x = nn.BatchNorm(use_running_average=not train)(features)
+      return nn.Dense(1)(x)
+
+  tasks = binary(*'ab')
+  model = models.hard_sharing(
+    models.MLP(widths=(6,)), {t.name: Head() for t in tasks}
+  )
+  batch = make_batch(tasks)
+  params, state = model.init(jax.random.key(0), {'main': batch})
+  assert groups_of(model, tasks, params, state, batch) == [(0,), (1,)]
+  new = everything(model, tasks, params, state, batch)['state']
+  assert all(
+    np.any(x != y)
+    for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
+  )
+
+
+def test_the_program_does_not_grow_with_the_tasks():
+  def products_in(number):
+    tasks = binary(*(f't{i}' for i in range(number)))
+    model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))
+    batch = make_batch(tasks)
+    params, _ = model.init(jax.random.key(0), {'main': batch})
+
+    def gramian(params, batch):
+      return gradients_lib.model_gradients(
+        model, tasks, params, {}, {'main': batch}
+      )[0].gramian()
+
+    text = jax.jit(gramian).lower(params, batch).as_text()
+    return text.count('dot_general')
+
+  assert products_in(3) == products_in(9) > 0
