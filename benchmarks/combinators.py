@@ -2,59 +2,67 @@
 
   python benchmarks/combinators.py --torch=/tmp/reference/bin/python
 
-benchmarks/README.md says how to make that environment, and what the table
-means. About 15 minutes on 2 CPU cores that do nothing else; ``--repeats=2
---quick`` shows in two minutes that it works, with times that mean nothing.
-Without ``--torch`` only mtl_jax is timed.
+benchmarks/README.md says how to make that environment, and what the tables
+mean; they are written to benchmarks/results/combinators.md. About 6 minutes on
+2 CPU cores that do nothing else; ``--quick`` shows in two that it works, with
+times that mean nothing. Without ``--torch`` only mtl_jax is timed.
 """
 
 import argparse
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 import residuals
+import serving
+import workloads
 
 HERE = pathlib.Path(__file__).parent
-LIBRARIES = ('mtl_jax', 'torchjd', 'libmtl')
+RESULTS = HERE / 'results' / 'combinators.md'
 PLAN = {
-  'repeats': 20,
-  'limit': 60,  # seconds for one method on one problem
+  'rounds': 20,
+  'seconds': 2.0,  # for one row of a table, after three rounds
+  'limit': 60,  # seconds for one call, with its compilation
+  'problems': 2,
   'solve_sizes': [2, 8, 32, 128],
   'solvers': [
     'mgda',
     'cagrad',
     'nash_mtl',
-    'fairgrad',
     'upgrad',
+    'fairgrad',
     'dualproj',
     'imtl_g',
     'aligned_mtl',
     'pcgrad',
   ],
-  'step_sizes': [2, 8, 40],
-  'steps': ['plain', 'pcgrad', 'mgda', 'upgrad', 'nash_mtl'],
-  'widths': [512, 512],
-  'batch': 256,
-  'inputs': 500,
-  'problems': 3,
+  'workloads': workloads.WORKLOADS,
+  'steps': [
+    ['mlp', [2, 8, 40], ['plain', 'pcgrad', 'mgda', 'upgrad', 'nash_mtl']],
+    ['lstm_32', [2, 8], ['plain', 'pcgrad']],
+    ['lstm_256', [2, 8], ['plain', 'pcgrad']],
+    ['cnn_text', [2, 8], ['plain', 'pcgrad']],
+    ['lenet', [2, 8], ['plain', 'pcgrad']],
+  ],
 }
 QUICK = {
-  'limit': 5,
-  'solve_sizes': [2, 8],
-  'step_sizes': [2],
-  'widths': [64],
-  'batch': 32,
+  'rounds': 3,
+  'limit': 20,
   'problems': 1,
+  'solve_sizes': [2, 8],
+  'solvers': ['mgda', 'nash_mtl', 'pcgrad'],
+  'workloads': {
+    name: workloads.small(spec) for name, spec in workloads.WORKLOADS.items()
+  },
+  'steps': [[name, [2], ['plain', 'pcgrad']] for name in workloads.WORKLOADS],
 }
 
 
 def make_problems(plan):
-  """Rows ``[2 problems, K, 2 K]`` with their Gramians, and one batch.
+  """Rows ``[2 problems, K, 2 K]`` with their Gramians.
 
   Half of the rows are standard normal; the others have norms over a decade, and
   two camps of tasks that disagree.
@@ -69,12 +77,6 @@ def make_problems(plan):
     gramian = rows @ rows.transpose(0, 2, 1)
     problems[f'rows_{num}'] = rows.astype(np.float32)
     problems[f'gramian_{num}'] = gramian.astype(np.float32)
-  rng = np.random.default_rng(0)
-  most = max(plan['step_sizes'], default=1)
-  shape = (plan['batch'], plan['inputs'])
-  problems['inputs'] = rng.normal(size=shape).astype(np.float32)
-  labels = rng.integers(0, 2, size=(plan['batch'], most))
-  problems['labels'] = labels.astype(np.int32)
   return problems
 
 
@@ -88,40 +90,130 @@ def worst_residual(name, gramians, weights):
   )
 
 
-def table(plan, problems, results, weights):
-  """All rows as text.
+def solve_rows(plan, problems, libraries):
+  """From a Gramian to weights: times, and residuals beside them."""
+  for num in plan['solve_sizes']:
+    for name in plan['solvers']:
+      times = {library: [] for library in libraries}
+      weights = {library: [] for library in libraries}
+      gramians = problems[f'gramian_{num}']
+      for problem in range(len(gramians)):
+        case = {'part': 'solve', 'name': name, 'num': num, 'problem': problem}
+        made = make_all(case, libraries)
+        found = serving.interleaved(
+          {library: timer for library, (_, timer) in made.items()},
+          plan['seconds'] / len(gramians),
+          plan['rounds'],
+        )
+        for library, spent in found.items():
+          times[library].append(spent)
+          weights[library].append(np.array(made[library][0]))
+      row = [str(num), f'`{name}`']
+      done = {x for x in libraries if len(times[x]) == len(gramians)}
+      row += [
+        _number(np.median(times[x]) if x in done else None, '.2f')
+        for x in libraries
+      ]
+      row += [
+        _number(
+          worst_residual(name, gramians, weights[x]) if x in done else None,
+          '.0e',
+        )
+        for x in libraries
+      ]
+      yield row
 
-  Args:
-    plan: what was run.
-    problems: ``{name: array}``.
-    results: ``{library: {'solve' | 'step': {method_K: milliseconds}}}``.
-    weights: ``{library: {method_K: [problems, K]}}``.
-  """
-  libraries = [name for name in LIBRARIES if name in results]
-  head = f'{"":6}{"K":>4}  {"method":12}'
-  head += ''.join(f'{f"{name} ms":>12}' for name in libraries)
-  lines = [head + ''.join(f'{f"{name} KKT":>13}' for name in libraries)]
-  for part, sizes, names in (
-    ('solve', plan['solve_sizes'], plan['solvers']),
-    ('step', plan['step_sizes'], plan['steps']),
-  ):
+
+def step_rows(plan, libraries):
+  """Whole training steps, and how they compare."""
+  for workload, sizes, names in plan['steps']:
     for num in sizes:
+      plain = None
       for name in names:
-        times = [results[x][part].get(f'{name}_{num}') for x in libraries]
-        line = f'{part:6}{num:4}  {name:12}'
-        line += ''.join(f'{_number(t, ".2f"):>12}' for t in times)
-        if part == 'solve':
-          gaps = [
-            worst_residual(
-              name,
-              problems[f'gramian_{num}'],
-              weights[x].get(f'{name}_{num}'),
-            )
-            for x in libraries
-          ]
-          line += ''.join(f'{_number(g, ".0e"):>13}' for g in gaps)
-        lines.append(line.rstrip())
-  return '\n'.join(lines)
+        case = {'part': 'step', 'workload': workload, 'num': num, 'name': name}
+        made = make_all(case, libraries)
+        times = serving.interleaved(
+          {library: timer for library, (_, timer) in made.items()},
+          plan['seconds'],
+          plan['rounds'],
+        )
+        ours, theirs = times.get('mtl_jax'), times.get('torchjd')
+        plain = ours if name == 'plain' else plain
+        yield [
+          workloads.NAMES[workload],
+          str(num),
+          name if name == 'plain' else f'`{name}`',
+          *(_number(times.get(x), '.1f') for x in libraries),
+          _number(theirs and ours and theirs / ours, '.1f'),
+          _number(plain and ours and ours / plain, '.1f'),
+        ]
+
+
+def way_rows(plan, libraries):
+  """PCGrad's step by each way to the Gramian, and what 'auto' picks."""
+  ours = {'mtl_jax': libraries['mtl_jax']}
+  for workload, sizes, _ in plan['steps']:
+    for num in sizes:
+      case = {'workload': workload, 'num': num}
+      ((picked, chunk, _), _) = ours['mtl_jax'].make({**case, 'part': 'plan'})
+      half = chunk or -(-num // 2)
+      timers = {}
+      for way in ('stacked', 'layerwise', 'chunked'):
+        options = {'gramian': way, 'chunk': half if way == 'chunked' else 0}
+        made = ours['mtl_jax'].make(
+          {**case, 'part': 'step', 'name': 'pcgrad', **options}
+        )
+        timers[way] = made[1]
+      times = serving.interleaved(timers, plan['seconds'], plan['rounds'])
+      ours['mtl_jax'].ask('clear')
+      yield [
+        workloads.NAMES[workload],
+        str(num),
+        *(_number(times[way], '.1f') for way in timers),
+        picked,
+        _number(times[picked] / min(times.values()), '.2f'),
+      ]
+
+
+def make_all(case, libraries):
+  """The case in each library that has it."""
+  made = {}
+  for name, library in libraries.items():
+    library.ask('clear')
+    call = library.make(case)
+    if call is not None:
+      made[name] = call
+  return made
+
+
+def table(head, rows):
+  """Lines of a Markdown table; they are shown as they come."""
+  lines = []
+  for cells in (head, ['---'] * len(head), *rows):
+    lines.append('| ' + ' | '.join(cells) + ' |')
+    print(lines[-1], flush=True)
+  return lines
+
+
+def report(plan, problems, libraries, parts):
+  """All tables, as Markdown."""
+  names = list(libraries)
+  lines = []
+  if 'solve' in parts:
+    lines += ['', 'From a Gramian to weights, milliseconds, and residuals:', '']
+    head = ['K', 'method', *(f'{x} ms' for x in names)]
+    head += [f'{x} KKT' for x in names]
+    lines += table(head, solve_rows(plan, problems, libraries))
+  if 'step' in parts:
+    lines += ['', 'A whole training step, milliseconds:', '']
+    head = ['network', 'K', 'method', *(f'{x} ms' for x in names)]
+    head += ['TorchJD / mtl_jax', 'mtl_jax / plain']
+    lines += table(head, step_rows(plan, libraries))
+  if 'ways' in parts:
+    lines += ['', "PCGrad's step by each way to the Gramian, milliseconds:", '']
+    head = ['network', 'K', 'stacked', 'layerwise', 'chunked', 'auto']
+    lines += table([*head, 'auto / best'], way_rows(plan, libraries))
+  return lines
 
 
 def _number(value, form):
@@ -136,36 +228,43 @@ def load_note():
 
 
 def main(arguments=None):
-  """Runs both parts, one after the other, and prints one table."""
+  """Runs all parts and writes the tables."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--torch', help='python with TorchJD and LibMTL')
-  parser.add_argument('--repeats', type=int, default=PLAN['repeats'])
   parser.add_argument('--quick', action='store_true')
+  parser.add_argument('--parts', nargs='+', default=['solve', 'step', 'ways'])
+  parser.add_argument('--output', type=pathlib.Path, default=RESULTS)
   options = parser.parse_args(arguments)
   plan = {**PLAN, **(QUICK if options.quick else {})}
-  plan['repeats'] = options.repeats
-  notes = [f'before: {load_note()}']
+  before = load_note()
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     problems = make_problems(plan)
     np.savez(folder / 'problems.npz', **problems)
     (folder / 'plan.json').write_text(json.dumps(plan))
-    parts = {'jax': sys.executable, 'torch': options.torch}
-    results, weights = {}, {}
-    for part, python in parts.items():
-      if python:
-        script = HERE / f'combinators_{part}.py'
-        subprocess.run([python, str(script), str(folder)], check=True)
-        results |= json.loads((folder / f'{part}.json').read_text())
-    for library in results:
-      file = {'mtl_jax': 'jax'}.get(library, library)
-      weights[library] = dict(np.load(folder / f'{file}.npz'))
-  notes += [f'{library}: {results[library]["is"]}' for library in results]
-  notes.append(f'after: {load_note()}')
-  print(table(plan, problems, results, weights))
-  print('\n'.join(notes))
+    commands = {
+      'mtl_jax': [sys.executable, HERE / 'combinators_jax.py', folder]
+    }
+    if options.torch:
+      script = HERE / 'combinators_torch.py'
+      for library in ('torchjd', 'libmtl'):
+        commands[library] = [options.torch, script, folder, library]
+    libraries = {
+      library: serving.Library([str(part) for part in command])
+      for library, command in commands.items()
+    }
+    lines = report(plan, problems, libraries, options.parts)
+  lines += ['', *(f'- {x}: {libraries[x].version}' for x in libraries)]
+  lines += [f'- before: {before}', f'- after: {load_note()}']
+  if options.quick:
+    lines.append('- `--quick`: these times mean nothing')
+  for library in libraries.values():
+    library.close()
+  options.output.parent.mkdir(exist_ok=True)
+  options.output.write_text('\n'.join(lines[1:]) + '\n', encoding='utf-8')
+  print('\n'.join(lines[-6:]), f'\nwritten to {options.output}')
 
 
 if __name__ == '__main__':

@@ -2,22 +2,24 @@
 
   python benchmarks/combinators_jax.py FOLDER
 
-Reads ``problems.npz`` and ``plan.json`` there, and writes ``jax.npz`` (the
-weights) and ``jax.json`` (milliseconds).
+Reads ``problems.npz`` and ``plan.json`` there, and answers what it is asked
+(`serving.serve`).
 """
 
+import functools
 import json
 import pathlib
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import serving
+import workloads
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import state as state_lib, step as step_lib
+from mtl_jax.training import gramians, state as state_lib, step as step_lib
 
 # The problems as TorchJD poses them.
 SOLVERS = {
@@ -56,72 +58,89 @@ def solver(weighting):
   return solve
 
 
-def milliseconds(call, repeats):
-  """The times of a call, after one that is not counted."""
-  jax.block_until_ready(call())
-  times = []
-  for _ in range(repeats):
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    times.append(1e3 * (time.perf_counter() - start))
-  return times
+@functools.cache
+def compiled(name):
+  """A solver, compiled once a size."""
+  return solver(SOLVERS[name])
 
 
-def solve_all(problems, plan):
-  """Weights ``{name: [problems, K]}`` and milliseconds ``{name: median}``."""
-  weights, times = {}, {}
-  key = jax.random.key(0)
-  for num in plan['solve_sizes']:
-    for name in plan['solvers']:
-      solve, found, spent = solver(SOLVERS[name]), [], []
-      for gramian in problems[f'gramian_{num}']:
-        gramian = jnp.asarray(gramian)
-        spent += milliseconds(
-          lambda solve=solve, g=gramian: solve(g, key), plan['repeats']
-        )
-        found.append(np.asarray(solve(gramian, key)))
-      weights[f'{name}_{num}'] = np.array(found)
-      times[f'{name}_{num}'] = float(np.median(spent))
-  return weights, times
+def solve_call(case, problems):
+  """A call that gives the weights of one problem."""
+  gramian = jnp.asarray(problems[f'gramian_{case["num"]}'][case['problem']])
+  solve, key = compiled(case['name']), jax.random.key(0)
+  # To a list: what the other libraries give, and it waits for the result.
+  return lambda: np.asarray(solve(gramian, key)).tolist()
 
 
-def step_once(name, num, problems, widths):
-  """A call that takes one more training step, of all K tasks."""
-  labels = problems['labels'][:, :num]
+def trunk_of(spec):
+  """The shared network."""
+  if spec['kind'] == 'mlp':
+    return models.MLP(widths=tuple(spec['widths']))
+  if spec['kind'] == 'lstm':
+    return models.LSTM(features=spec['features'])
+  if spec['kind'] == 'lenet':
+    return models.LeNet(inputs='inputs')
+  return models.CNNText(
+    vocab_size=spec['vocabulary'],
+    embed_dim=spec['width'],
+    filters=spec['filters'],
+    inputs='inputs',
+  )
+
+
+def workload(spec, num):
+  """Model, K binary tasks, and a batch on the device."""
+  inputs, labels = workloads.arrays(spec, num)
   tasks = [tasks_lib.binary(f't{i}') for i in range(num)]
   heads = {task.name: models.LinearHead(1) for task in tasks}
-  model = models.hard_sharing(models.MLP(widths=tuple(widths)), heads)
-  tx = optax.chain(STEPS[name](), optax.adam(1e-3))
-  batch = {'inputs': problems['inputs']}
+  model = models.hard_sharing(trunk_of(spec), heads)
+  batch = {'inputs': inputs}
   batch |= {task.name: labels[:, i] for i, task in enumerate(tasks)}
-  batch = jax.device_put({'main': batch})
+  return model, tasks, jax.device_put({'main': batch})
+
+
+def step_call(spec, num, name, gramian='auto', chunk=0):
+  """A call that takes one more training step, of all K tasks."""
+  model, tasks, batch = workload(spec, num)
+  tx = optax.chain(STEPS[name](), optax.adam(1e-3))
   state = [state_lib.init_state(model, tx, jax.random.key(0), batch)]
-  step = jax.jit(step_lib.make_train_step(model, tasks, tx), donate_argnums=0)
+  step = jax.jit(
+    step_lib.make_train_step(model, tasks, tx, gramian=gramian, chunk=chunk),
+    donate_argnums=0,
+  )
 
   def call():
     state[0], metrics = step(state[0], batch)
-    return state[0].params, metrics
+    jax.block_until_ready((state[0].params, metrics))
+    return metrics['losses'].tolist()
 
   return call
 
 
+def planned(spec, num):
+  """What 'auto' picks, as a call."""
+  model, tasks, batch = workload(spec, num)
+  params, state = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+  plan = gramians.plan(model, tasks, params, state, batch)
+  return lambda: [plan.gramian, plan.chunk, str(plan)]
+
+
 def main(folder):
-  """Runs the plan."""
+  """Answers until there are no more questions."""
   plan = json.loads((folder / 'plan.json').read_text())
   problems = dict(np.load(folder / 'problems.npz'))
-  weights, solved = solve_all(problems, plan)
-  stepped = {}
-  for num in plan['step_sizes']:
-    for name in plan['steps']:
-      call = step_once(name, num, problems, plan['widths'])
-      stepped[f'{name}_{num}'] = float(
-        np.median(milliseconds(call, plan['repeats']))
-      )
-  np.savez(folder / 'jax.npz', **weights)
-  versions = f'jax {jax.__version__}, {jax.device_count()} {jax.devices()[0]}'
-  (folder / 'jax.json').write_text(
-    json.dumps({'mtl_jax': {'solve': solved, 'step': stepped, 'is': versions}})
-  )
+
+  def make(case):
+    if case['part'] == 'solve':
+      return solve_call(case, problems)
+    spec = plan['workloads'][case['workload']]
+    if case['part'] == 'plan':
+      return planned(spec, case['num'])
+    ways = {key: case[key] for key in ('gramian', 'chunk') if key in case}
+    return step_call(spec, case['num'], case['name'], **ways)
+
+  version = f'jax {jax.__version__}, {jax.device_count()} {jax.devices()[0]}'
+  serving.serve(make, version, plan['limit'])
 
 
 if __name__ == '__main__':

@@ -1,26 +1,26 @@
 """The part of `benchmarks/combinators.py` that runs TorchJD and LibMTL.
 
-  ENVIRONMENT/bin/python benchmarks/combinators_torch.py FOLDER
+  ENVIRONMENT/bin/python benchmarks/combinators_torch.py FOLDER torchjd
 
-Reads ``problems.npz`` and ``plan.json`` there, and writes ``torchjd.npz``,
-``libmtl.npz`` (the weights) and ``torch.json`` (milliseconds). A method that
-takes longer than the plan's limit, or fails, has no time.
+Reads ``problems.npz`` and ``plan.json`` there, and answers what it is asked
+(`serving.serve`), as ``torchjd`` or ``libmtl``. A method that takes longer
+than the plan's limit, or fails, has no time.
 """
 
-import contextlib
+import functools
 from importlib import metadata
 import json
 import pathlib
 import random
-import signal
 import sys
-import time
 import warnings
 
 from make_reference import import_libmtl
 import numpy as np
+import serving
 import torch
 from torchjd import aggregation, autojac
+import workloads
 
 LIBMTL = {
   'imtl_g': ('IMTL', {}),
@@ -43,43 +43,6 @@ STEPS = {
   'pcgrad': lambda num: aggregation.PCGrad(),
   'upgrad': lambda num: aggregation.UPGrad(),
 }
-
-
-class Late(Exception):
-  """A call took longer than it may."""
-
-
-@contextlib.contextmanager
-def limit(seconds):
-  """Raises `Late` in what runs longer: some loops below have no end."""
-
-  def stop(*unused):
-    raise Late
-
-  signal.signal(signal.SIGALRM, stop)
-  signal.alarm(seconds)
-  try:
-    yield
-  finally:
-    signal.alarm(0)
-
-
-def milliseconds(call, plan):
-  """The times of a call, after one that is not counted; None if it fails."""
-  times = []
-  try:
-    with limit(plan['limit']):
-      call()
-      for _ in range(plan['repeats']):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-  except Late:
-    return times or None
-  except Exception as error:
-    print(f'  {type(error).__name__}: {error}'[:100], file=sys.stderr)
-    return None
-  return times
 
 
 def torchjd_solver(name, rows, gramian):
@@ -110,39 +73,68 @@ def libmtl_solver(name, rows, weightings):
   return lambda: torch.as_tensor(method.backward(losses, **options))
 
 
-def solve_all(problems, plan, make):
-  """Weights and median milliseconds, as in `combinators_jax.py`."""
-  weights, times = {}, {}
-  for num in plan['solve_sizes']:
-    for name in plan['solvers']:
-      found, spent = [], []
-      for rows, gramian in zip(
-        problems[f'rows_{num}'], problems[f'gramian_{num}'], strict=True
-      ):
-        call = make(name, torch.tensor(rows), torch.tensor(gramian))
-        these = call and milliseconds(call, plan)
-        if not these:
-          break
-        spent += these
-        found.append(call().detach().numpy())
-      else:
-        weights[f'{name}_{num}'] = np.array(found)
-        times[f'{name}_{num}'] = float(np.median(spent))
-  return weights, times
+class Recurrent(torch.nn.Module):
+  """The last state of an LSTM."""
+
+  def __init__(self, inputs, features):
+    super().__init__()
+    self.lstm = torch.nn.LSTM(inputs, features, batch_first=True)
+
+  def forward(self, x):
+    """Features of ``[B, T, D]``."""
+    return self.lstm(x)[1][0][0]
+
+
+class TextCNN(torch.nn.Module):
+  """Windows of three tokens, each filter's maximum over the text."""
+
+  def __init__(self, vocabulary, width, filters):
+    super().__init__()
+    self.embed = torch.nn.Embedding(vocabulary, width)
+    self.conv = torch.nn.Conv1d(width, filters, 3, padding=1)
+
+  def forward(self, tokens):
+    """Features of ``[B, T]``; token 0 is padding."""
+    mask = tokens != 0
+    x = self.embed(tokens) * mask[..., None]
+    z = self.conv(x.transpose(1, 2))
+    z = z.masked_fill(~mask[:, None], -torch.inf).amax(2)
+    return torch.relu(z)
+
+
+def trunk_of(spec):
+  """The shared network, and how many features it has."""
+  if spec['kind'] == 'lstm':
+    return Recurrent(spec['inputs'], spec['features']), spec['features']
+  if spec['kind'] == 'cnn_text':
+    sizes = spec['vocabulary'], spec['width'], spec['filters']
+    return TextCNN(*sizes), spec['filters']
+  if spec['kind'] == 'lenet':
+    edge = ((spec['edge'] - 4) // 2 - 4) // 2
+    layers = []
+    for before, after in ((1, 10), (10, 20)):
+      layers += [torch.nn.Conv2d(before, after, 5), torch.nn.MaxPool2d(2)]
+      layers.append(torch.nn.ReLU())
+    layers += [torch.nn.Flatten(), torch.nn.Linear(20 * edge**2, 50)]
+    return torch.nn.Sequential(*layers, torch.nn.ReLU()), 50
+  layers, size = [], spec['inputs']
+  for width in spec['widths']:
+    layers += [torch.nn.Linear(size, width), torch.nn.ReLU()]
+    size = width
+  return torch.nn.Sequential(*layers), size
 
 
 class Workload:
-  """The multi-layer perceptron, its tasks and its optimizer."""
+  """A network, its K binary tasks and its optimizer."""
 
-  def __init__(self, num, problems, widths):
+  def __init__(self, num, spec):
     self.num = num
-    self.inputs = torch.tensor(problems['inputs'])
-    self.labels = torch.tensor(problems['labels'][:, :num]).float()
-    layers, size = [], self.inputs.shape[1]
-    for width in widths:
-      layers += [torch.nn.Linear(size, width), torch.nn.ReLU()]
-      size = width
-    self.trunk = torch.nn.Sequential(*layers)
+    inputs, labels = workloads.arrays(spec, num)
+    self.inputs = torch.tensor(inputs)
+    if spec['kind'] == 'lenet':
+      self.inputs = self.inputs.permute(0, 3, 1, 2).contiguous()
+    self.labels = torch.tensor(labels).float()
+    self.trunk, size = trunk_of(spec)
     self.heads = torch.nn.ModuleList(
       torch.nn.Linear(size, 1) for _ in range(num)
     )
@@ -193,56 +185,54 @@ class Workload:
     return step
 
 
-def step_all(problems, plan, make):
-  """Median milliseconds of a step."""
-  times = {}
-  for num in plan['step_sizes']:
-    for name in plan['steps']:
-      call = make(name, Workload(num, problems, plan['widths']))
-      spent = call and milliseconds(call, plan)
-      if spent:
-        times[f'{name}_{num}'] = float(np.median(spent))
-  return times
+def weights_of(weigh):
+  """A solver as a call that gives a list."""
+  return lambda: weigh().detach().tolist()
 
 
-def main(folder):
-  """Runs the plan."""
+def make_torchjd(case, problems, plan):
+  """A call of TorchJD."""
+  name = case['name']
+  if case['part'] == 'solve':
+    return weights_of(torchjd_solver(name, *_problem(case, problems)))
+  work = Workload(case['num'], plan['workloads'][case['workload']])
+  if name == 'plain':
+    return work.plain
+  return work.torchjd(STEPS[name](work.num)) if name in STEPS else None
+
+
+def make_libmtl(case, problems, plan, weightings):
+  """A call of LibMTL, or None."""
+  name = case['name']
+  if name not in LIBMTL:
+    return None
+  if case['part'] == 'solve':
+    rows, _ = _problem(case, problems)
+    return weights_of(libmtl_solver(name, rows, weightings))
+  work = Workload(case['num'], plan['workloads'][case['workload']])
+  kind, options = LIBMTL[name]
+  return work.libmtl(getattr(weightings, kind)(), options)
+
+
+def _problem(case, problems):
+  names = (f'rows_{case["num"]}', f'gramian_{case["num"]}')
+  return [torch.tensor(problems[name][case['problem']]) for name in names]
+
+
+def main(folder, library):
+  """Answers until there are no more questions."""
   warnings.simplefilter('ignore')
   torch.manual_seed(0)
   random.seed(0)
   plan = json.loads((folder / 'plan.json').read_text())
   problems = dict(np.load(folder / 'problems.npz'))
-  weightings = import_libmtl()
-
-  def libmtl_of(name, rows, gramian):
-    del gramian
-    return libmtl_solver(name, rows, weightings) if name in LIBMTL else None
-
-  def torchjd_step(name, work):
-    if name == 'plain':
-      return work.plain
-    return work.torchjd(STEPS[name](work.num)) if name in STEPS else None
-
-  def libmtl_step(name, work):
-    if name not in LIBMTL:
-      return None
-    kind, options = LIBMTL[name]
-    return work.libmtl(getattr(weightings, kind)(), options)
-
-  results = {}
-  for library, solve, step in (
-    ('torchjd', torchjd_solver, torchjd_step),
-    ('libmtl', libmtl_of, libmtl_step),
-  ):
-    weights, solved = solve_all(problems, plan, solve)
-    np.savez(folder / f'{library}.npz', **weights)
-    stepped = step_all(problems, plan, step)
-    results[library] = {'solve': solved, 'step': stepped}
-  on = f'on torch {torch.__version__}, {torch.get_num_threads()} threads'
-  for library in results:
-    results[library]['is'] = f'{metadata.version(library)} {on}'
-  (folder / 'torch.json').write_text(json.dumps(results))
+  make = make_torchjd
+  if library == 'libmtl':
+    make = functools.partial(make_libmtl, weightings=import_libmtl())
+  version = metadata.version(library)
+  version += f' on torch {torch.__version__}, {torch.get_num_threads()} threads'
+  serving.serve(lambda case: make(case, problems, plan), version, plan['limit'])
 
 
 if __name__ == '__main__':
-  main(pathlib.Path(sys.argv[1]))
+  main(pathlib.Path(sys.argv[1]), sys.argv[2])

@@ -102,11 +102,14 @@ def scale(rows: Params, scales: jax.Array | None) -> Params:
   if scales is None:
     return rows
 
-  def leaf(row):
-    if isinstance(row, Factored):
-      return Factored(row.inputs, leaf(row.cotangents))
+  def times(row):
     factors = scales.astype(row.dtype)
     return row * factors.reshape((-1,) + (1,) * (row.ndim - 1))
+
+  def leaf(row):
+    if isinstance(row, Factored):
+      return Factored(row.inputs, times(row.cotangents))
+    return times(row)
 
   return jax.tree.map(leaf, rows)
 
