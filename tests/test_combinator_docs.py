@@ -160,7 +160,7 @@ def test_configs_run(text):
   spec = configs()[text]
   if 'labels' in spec:  # The parameter of this test is a tensor without name.
     spec['labels'] = ''
-  assert take_step(methods.make_combinator(spec, kinds)).shape == (D,)
+  assert take_step(methods.make_method(spec, kinds)).shape == (D,)
 
 
 def rows_of(text):

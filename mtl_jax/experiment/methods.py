@@ -1,4 +1,4 @@
-"""The combinator of a config: a method, what wraps it, what stands before."""
+"""The method of a config: a combinator with what goes with it, or a builder."""
 
 from collections.abc import Callable, Mapping, Sequence
 import re
@@ -8,17 +8,23 @@ import optax
 
 from mtl_jax import combinators, lookup, settings as settings_lib
 from mtl_jax.training import optimizers
+from mtl_jax.training.builders import base as builders_base, table
 
 BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.WEIGHTINGS}
-METHODS = {**combinators.COMBINATORS, **combinators.WEIGHTINGS}
+METHODS = {
+  **combinators.COMBINATORS,
+  **combinators.WEIGHTINGS,
+  **table.STEP_BUILDERS,
+}
 
 
-def make_combinator(
+def make_method(
   spec: settings_lib.Spec,
   kinds: Sequence[str],
   shared: Callable[[str], bool] = lambda path: True,
-) -> optax.GradientTransformation:
-  """The combinator that a config names, ours or the user's own.
+  **offered: Any,
+) -> optax.GradientTransformation | builders_base.StepBuilder:
+  """The method that a config names, ours or the user's own.
 
   Besides ``name`` and the method's options, a spec may have ``wrappers``, specs
   of `combinators.WRAPPERS`, the innermost first, and ``before``, specs of what
@@ -31,18 +37,31 @@ def make_combinator(
     spec: of the config.
     kinds: 'regression' or 'classification' a task.
     shared: ``path -> bool``, the model's.
+    **offered: what else a method gets if it has an argument of that name.
+
+  Returns:
+    A combinator, or a step builder.
 
   Raises:
     ValueError: for unknown names or options, or a wrapper around a method that
       is no weighting.
   """
-  offered = {
+  offered |= {
     'num_tasks': len(kinds),
     'kinds': tuple(kinds),
     'shared': shared,
   }
   options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
   method = _build('combinator', options, METHODS, offered)
+  if isinstance(method, builders_base.StepBuilder):
+    for place in ('wrappers', 'before'):
+      if spec.get(place):
+        raise ValueError(
+          f'Expected no combinator.{place} with {spec["name"]!r}, which makes '
+          f'a step of its own, found {len(spec[place])}; remove '
+          f'combinator.{place}.'
+        )
+    return method
   for wrapper in spec.get('wrappers', ()):
     if not isinstance(method, combinators.Weighting):
       raise ValueError(
