@@ -23,11 +23,12 @@ def non_dominated(points: Any, higher_is_better: Any) -> np.ndarray:
     array([ True,  True, False])
   """
   x = _upward(points, higher_is_better)
-  known = ~np.isnan(x).any(1)
+  known = ~np.any(np.isnan(x), axis=1)
   # [N, N]: whether j dominates i.
   as_good = (x[None] >= x[:, None]).all(-1)
   better = (x[None] > x[:, None]).any(-1)
-  return known & ~(as_good & better).any(1)
+  dominated = np.any(as_good & better, axis=1)
+  return np.logical_and(known, ~dominated)
 
 
 def hypervolume(points: Any, reference: Any, higher_is_better: Any) -> float:
@@ -89,7 +90,7 @@ def _many(sides):
   return total
 
 
-def _upward(points, higher_is_better):
+def _upward(points: Any, higher_is_better: Any) -> np.ndarray:
   x = np.asarray(points, np.float64)
   higher = np.asarray(higher_is_better, bool)
   if x.ndim != 2 or x.shape[1] != higher.size:
