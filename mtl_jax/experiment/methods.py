@@ -31,7 +31,7 @@ def make_method(
   scales or changes the task gradients in front of the method. An option
   ``optimizer`` is itself ``{'name': 'adam', 'learning_rate': 0.025}``, and an
   option ``labels`` a regular expression on the names of the parameters that
-  count.
+  count; what it catches in parentheses names their group.
 
   Args:
     spec: of the config.
@@ -63,7 +63,10 @@ def make_method(
         )
     return method
   for wrapper in spec.get('wrappers', ()):
-    if not isinstance(method, combinators.Weighting):
+    # Only the monitor can measure from outside what has no weights.
+    if not isinstance(method, combinators.Weighting) and (
+      wrapper.get('name') != 'monitor'
+    ):
       raise ValueError(
         f'Expected a weighting to wrap, found the combinator {spec["name"]!r} '
         'that does not choose weights; remove combinator.wrappers.'
@@ -86,9 +89,18 @@ def _build(kind, spec, table, offered):
     name = section.pop('name', '')
     spec['optimizer'] = optimizers.optimizer_by_name(name, section)(rate)
   if isinstance(spec.get('labels'), str):
-    pattern = re.compile(spec['labels'])
-    spec['labels'] = lambda path: 'on' if pattern.search(path) else None
+    spec['labels'] = _labels(re.compile(spec['labels']))
   return lookup.build(kind, spec, table, offered=offered)
+
+
+def _labels(pattern):
+  def label(path):
+    found = pattern.search(path)
+    if found is None:
+      return None
+    return '/'.join(filter(None, found.groups())) or 'on'
+
+  return label
 
 
 def _as_transform(made: Any, *, front: bool) -> Any:
