@@ -112,10 +112,13 @@ class Method:
     runs: one a seed.
     cost: of a step.
     options: what it was run with, after tuning.
+    family: methods of one family, such as one method at several preferences,
+      make one front; a method is its own family if empty.
   """
 
   name: str
   label: str = ''
+  family: str = ''
   runs: Sequence[Run] = ()
   cost: Cost = Cost()
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
