@@ -76,7 +76,7 @@ class Look(NamedTuple):
     first: the task gradients of the inner batch at the present parameters.
     outer: ``params -> TaskGradients`` of the outer batch.
     training: the task gradients that the update is made of: of the whole
-      batch where it was halved, else those of the inner one.
+      batch where it was halved (if asked for), else those of the inner one.
     model_state: after the pass over the training batch.
   """
 
@@ -88,13 +88,28 @@ class Look(NamedTuple):
 
 
 def look(
-  parts: base.StepParts, params: Any, model_state: Any, batch: Any, key: Array
+  parts: base.StepParts,
+  params: Any,
+  model_state: Any,
+  batch: Any,
+  key: Array,
+  *,
+  whole: bool = True,
 ) -> Look:
-  """Splits the batch and makes the forward passes at the parameters."""
+  """Splits the batch and makes the forward passes at the parameters.
+
+  Args:
+    parts: of the step.
+    params: the present parameters.
+    model_state: before the step.
+    batch: of the step.
+    key: for dropout.
+    whole: whether a halved batch trains as a whole, or its inner half alone.
+  """
   inner_batch, outer_batch = outer.split_batch(batch, parts.tasks)
   first, new_state = parts.gradients(params, model_state, inner_batch, key=key)
   training = first
-  if outer.OUTER not in batch:
+  if whole and outer.OUTER not in batch:
     whole_key = jax.random.fold_in(key, 2)
     training, new_state = parts.gradients(
       params, model_state, batch, key=whole_key

@@ -103,3 +103,37 @@ class Adam:
     self.m, self.v = np.where(mask, m, self.m), np.where(mask, v, self.v)
     m, v = self.m / (1 - 0.9**self.t), self.v / (1 - 0.999**self.t)
     return np.where(mask, -self.rate * m / (np.sqrt(v) + 1e-8), 0)
+
+
+def program(rows, gap, phi):
+  """FORUM's lambda and nu for rows ``[K, d]`` of norm 1, by all supports.
+
+  Over x = (lambda, nu, slack) >= 0 with two equalities; the best of the
+  stationary points of all faces is the solution of a convex program.
+  """
+  k, norm = len(rows), np.linalg.norm(gap)
+  gap = gap / norm  # and nu in its units
+  pi = phi * norm - rows @ gap
+  a = np.vstack([rows, gap, np.zeros_like(gap)])
+  h, c = 2 * a @ a.T, np.zeros(k + 2)
+  c[k] = -phi * norm
+  e = np.zeros((2, k + 2))
+  e[0, :k], e[1, :k], e[1, k], e[1, k + 1] = 1, -pi, 1, -1
+  best, found = np.inf, None
+  for bits in range(1, 2 ** (k + 2)):
+    on = [i for i in range(k + 2) if bits >> i & 1]
+    size = len(on)
+    system = np.zeros((size + 2, size + 2))
+    system[:size, :size] = h[np.ix_(on, on)]
+    system[:size, size:], system[size:, :size] = e[:, on].T, e[:, on]
+    right = np.concatenate([-c[on], [1, 0]])
+    solution = np.linalg.lstsq(system, right, rcond=None)[0]
+    worst = np.abs(system @ solution - right).max()
+    if worst > 1e-9 * (1 + np.abs(right).max()):
+      continue
+    x = np.zeros(k + 2)
+    x[on] = solution[:size]
+    value = x @ h @ x / 2 + c @ x
+    if x.min() > -1e-10 and value < best - 1e-13:
+      best, found = value, x
+  return np.append(found[:k], found[k] / norm)
