@@ -66,12 +66,12 @@ def learning_curves(
     # Margins of their own, so that the panels of all tasks stand in line.
     figure.subplots_adjust(0.068, 0.2, 0.985, 0.89, wspace=0.17)
     left, right = figure.subplots(1, 2, sharex=True)
-    _lines(left, losses)
+    draw_lines(left, losses)
     left.legend(fontsize=8)
     for axes in (left, right):
       axes.yaxis.set_major_formatter('{x:g}')  # no offset below the title
     left.set(title=f'{task}: loss', xlabel='step')
-    _lines(right, {score: values})
+    draw_lines(right, {score: values})
     right.set(title=f'{task}: {score} on validation', xlabel='step')
     return figure
 
@@ -79,24 +79,26 @@ def learning_curves(
 def gradient_norms(norms: Mapping[str, Series]) -> mpl_figure.Figure:
   """Norms of the task gradients over training, on a logarithmic scale."""
   with matplotlib.rc_context(STYLE):
-    figure, axes = _panel()
+    figure, axes = panel()
     if any(np.nanmax(values, initial=0) > 0 for _, values in norms.values()):
       axes.set_yscale('log')
       axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
       axes.yaxis.set_major_formatter('{x:g}')
       axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    _lines(axes, norms)
-    _legend_outside(axes)
+    draw_lines(axes, norms)
+    legend_outside(axes)
     axes.set(title='Norms of task gradients', xlabel='step')
     return figure
 
 
-def _panel() -> tuple[mpl_figure.Figure, mpl_axes.Axes]:
+def panel() -> tuple[mpl_figure.Figure, mpl_axes.Axes]:
+  """A figure of one panel over the whole width."""
   figure = mpl_figure.Figure(figsize=(WIDTH, HEIGHT), layout='constrained')
   return figure, figure.subplots()
 
 
-def _legend_outside(axes: mpl_axes.Axes) -> None:
+def legend_outside(axes: mpl_axes.Axes) -> None:
+  """A legend to the right of the panel."""
   axes.legend(
     loc='upper left', bbox_to_anchor=(1, 1.02), borderaxespad=0, fontsize=8
   )
@@ -113,10 +115,10 @@ def gradient_cosines(cosines: Mapping[str, Series]) -> mpl_figure.Figure:
   with matplotlib.rc_context(STYLE):
     if len(cosines) > MOST_LINES:
       return _cosine_rows(cosines)
-    figure, axes = _panel()
+    figure, axes = panel()
     axes.axhline(0, color='#888888', linewidth=0.8)
-    _lines(axes, cosines)
-    _legend_outside(axes)
+    draw_lines(axes, cosines)
+    legend_outside(axes)
     axes.set(title='Cosine of task gradients', xlabel='step')
     axes.set(ylim=(-1.05, 1.05), yticks=np.linspace(-1, 1, 5))
     return figure
@@ -188,7 +190,7 @@ def _heat_map(axes: mpl_axes.Axes, tasks, values, numbers: bool):
   return image
 
 
-def _lines(axes: mpl_axes.Axes, series: Mapping[str, Series]) -> None:
+def draw_lines(axes: mpl_axes.Axes, series: Mapping[str, Series]) -> None:
   """Lines with colours and dashes of their own."""
   for i, (name, (steps, values)) in enumerate(series.items()):
     keep = slice(None, None, max(steps.size // MOST_POINTS, 1))

@@ -5,6 +5,7 @@ import pathlib
 from mtl_jax.reporting import files, pages, plots, progress, record, tables
 
 REPORT = 'report.html'
+STYLE = pages.STYLE
 
 
 def write_report(workdir: files.Path) -> pathlib.Path:
