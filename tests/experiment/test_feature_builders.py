@@ -44,9 +44,12 @@ def test_trains_resumes_exactly_and_predicts(tiny, tmp_path, name):
     turned = jax.tree.map(lambda a: a + 1.0, model.params['rotations'])
     model.params['rotations'].update(turned)
     other = model.predict([{'x': [0.5] * 5}, {'x': [-0.5] * 5}])
-    assert np.abs(
-      np.asarray(other['rating'], float) - np.asarray(found['rating'], float)
-    ).max() > 1e-3
+    assert (
+      np.abs(
+        np.asarray(other['rating'], float) - np.asarray(found['rating'], float)
+      ).max()
+      > 1e-3
+    )
 
 
 @pytest.mark.parametrize('name', SPECS)

@@ -155,7 +155,7 @@ def rotograd(
   With :math:`g_k = \partial L_k / \partial z` ``[B, ..., d]`` and :math:`n_k =
   \|g_k\|` over the batch, the trunk gets :math:`\sum_k C g_k / n_k`, where
   :math:`C = \sum_k \alpha_k n_k` and :math:`\alpha_k \propto n_k / n_k(0)`.
-  :math:`R_k` descends on the mean over examples (and positions) of
+  :math:`R_k` descends on the sum over examples (and positions) of
   :math:`\|R_k v - \tilde g_k\|^2`, where :math:`\tilde g_k` is the gradient at
   :math:`R_k z`, held fixed, and :math:`v = m \, \mathrm{mean}_j (g_j / n_j)`,
   :math:`m = \|\mathrm{mean}_j g_j\|`. Heads get their plain gradients.
@@ -196,8 +196,10 @@ def rotograd(
     the identity, where theirs are drawn uniformly; in that R_k is exp(A_k)
     alone, without a drawn factor in front; in that a norm is first measured
     when it is not zero, where theirs is clamped at 1e-15; and in that means are
-    over the tasks that have labels, of one stream. There is no option to divide
-    the losses by their first values, and no RotoGradNorm.
+    over the tasks that have labels, of one stream. The sum over examples is the
+    paper's, and theirs for features ``[B, d]``; for others they take the mean.
+    There is no option to divide the losses by their first values, and no
+    RotoGradNorm.
   """
   checks.check_between('num_tasks', num_tasks, 1)
   checks.check_between('burn_in', burn_in, 0)
@@ -306,12 +308,7 @@ def _slopes(tasks, found, norms, alive, rotations):
     length = jnp.sqrt(found.total(squared))
     share = among * length / (number * jnp.where(alive, norms, 1))
     reference = _combine(share, cotangents)
-    sums = jax.tree.map(_outer, cotangents, reference)
-    places = jax.tree.map(
-      lambda v: jnp.asarray(v.size // v.shape[-1], norms.dtype), reference
-    )
-    sums, places = found.total((sums, places))
-    products[stream] = jax.tree.map(lambda s, n: s / n, sums, places)
+    products[stream] = found.total(jax.tree.map(_outer, cotangents, reference))
 
   def loss(angles, product):
     matrix = rotation(angles, product.shape[-1])

@@ -1,5 +1,7 @@
 """RotoGrad against NumPy, over devices, and with absent tasks."""
 
+import pathlib
+
 import feature_case
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,9 @@ from mtl_jax.training import parallel
 from mtl_jax.training.builders import rotograd as rotograd_lib
 
 NAMES, WIDTH = feature_case.NAMES, feature_case.WIDTH
+REFERENCE = (
+  pathlib.Path(__file__).parents[2] / 'data' / 'reference_rotograd.npz'
+)
 LOWER = np.tril_indices(WIDTH, -1)
 
 
@@ -36,10 +41,10 @@ def skew(angles):
 
 
 def slope(angles, inner, reference):
-  """Gradient of mean_b ||R v_b - g~_b||^2 with respect to the angles."""
+  """Gradient of sum_b ||R v_b - g~_b||^2 with respect to the angles."""
   matrix = scipy.linalg.expm(skew(angles))
   residual = reference @ matrix.T - inner
-  by_matrix = 2 * residual.T @ reference / len(reference)
+  by_matrix = 2 * residual.T @ reference
   adjoint = scipy.linalg.expm_frechet(
     skew(angles).T, by_matrix, compute_expm=False
   )
@@ -131,6 +136,47 @@ def test_steps_are_those_of_numpy(options):
     ]
     # The only task of its stream agrees with itself.
     assert not rotates or (min(moved[:2]) > 1e-3 and moved[2] < 1e-12)
+
+
+@pytest.mark.parametrize('name', ['RotoGrad', 'RotateOnly'])
+def test_steps_are_those_of_the_authors_code(name):
+  with jax.enable_x64(True), np.load(REFERENCE) as stored:
+    steps = len(stored['x'])
+    batches = [
+      {'main': {key: stored[key][i] for key in ('x', 'a', 'b')}}
+      for i in range(steps)
+    ]
+
+    def change(state):
+      heads = {
+        n: {k: jnp.asarray(stored[f'0/{n}/{k}']) for k in ('u', 'v')}
+        for n in ('a', 'b')
+      }
+      trunk = {'w': jnp.asarray(stored['0/w'])}
+      return state._replace(
+        params={**state.params, 'trunk': trunk, 'heads': heads}
+      )
+
+    found = feature_case.run(
+      make(num_tasks=2, burn_in=2, scale=name == 'RotoGrad'),
+      batches,
+      names=('a', 'b'),
+      change=change,
+    )
+    for i, (params, _, _) in enumerate(found[1:], 1):
+      expected = {k: stored[f'{name}/{i}/{k}'] for k in ('w', 'a/u', 'b/v')}
+      rotations = {n: stored[f'{name}/{i}/{n}/rotation'] for n in ('a', 'b')}
+      own = {
+        'w': params['trunk']['w'],
+        'a/u': params['heads']['a']['u'],
+        'b/v': params['heads']['b']['v'],
+      }
+      feature_case.close(own, expected)
+      angles = params['rotations']
+      feature_case.close(
+        {n: scipy.linalg.expm(skew(angles[n])) for n in angles},
+        rotations,
+      )
 
 
 def test_the_rotation_matrix():
