@@ -43,13 +43,11 @@ class Members:
 
   def values(self, method: study_record.Method) -> np.ndarray:
     """Metrics of the runs that count, ``[n, M]``; NaN where undefined."""
-    return np.array(
-      [
-        [number(run.metrics.get(name)) for name in self.names]
-        for run in method.runs
-        if run.counts
-      ]
-    ).reshape(-1, len(self.names))
+    runs = [run for run in method.runs if run.counts]
+    found = np.empty((len(runs), len(self.names)))
+    for row, run in zip(found, runs, strict=True):
+      row[:] = [number(run.metrics.get(name)) for name in self.names]
+    return found
 
   def by_seed(
     self, method: study_record.Method, statistic: str

@@ -144,15 +144,16 @@ def _compare(members, rows, primary, test):
       adjusted = statistics.holm([x.p for x in found])
       for m, x, p in zip(others, found, adjusted, strict=True):
         by_name[m.name] = _with_p(by_name[m.name], name, float(p))
-        if name != primary:
+        if name != primary and not np.isnan(p):
           better = x.difference.mean > 0
           better ^= not members.higher[members.names.index(name)]
           side = 1 if not p <= LEVEL else 0 if better else 2
           counts[m.name][side] += 1
     for m in others:
-      by_name[m.name] = dataclasses.replace(
-        by_name[m.name], versus=tuple(counts[m.name])
-      )
+      if any(counts[m.name]):
+        by_name[m.name] = dataclasses.replace(
+          by_name[m.name], versus=tuple(counts[m.name])
+        )
   return _with_ranks(members, list(by_name.values()))
 
 

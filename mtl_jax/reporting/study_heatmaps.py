@@ -5,7 +5,7 @@ import itertools
 import math
 
 import matplotlib
-from matplotlib import figure as mpl_figure, ticker
+from matplotlib import colors as mpl_colors, figure as mpl_figure, ticker
 import numpy as np
 
 from mtl_jax.reporting import plots, study_plots, study_record, study_summary
@@ -13,6 +13,11 @@ from mtl_jax.reporting import plots, study_plots, study_record, study_summary
 COLUMNS = 3
 MOST_PAIRS = 45  # rows of a panel; above, a row a task
 MOST_TIMES = 120  # columns of a panel
+
+# From white (none) to vermillion (all).
+SHARE = mpl_colors.LinearSegmentedColormap.from_list(
+  'share', ['#FFFFFF', '#D55E00']
+)
 
 Bands = Mapping[str, study_summary.Band]
 
@@ -57,9 +62,38 @@ def cosines(
       axes.set_title(method.title)
     for axes in panels[:, 0]:
       axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
-    of = f', group {group}' if group else ''
     bar = figure.colorbar(mesh, ax=list(panels.flat), fraction=0.02, pad=0.01)
-    bar.set_label(f'cosine of task gradients{of}')
+    bar.set_label('cosine')
+    return figure
+
+
+def conflict_rates(
+  study: study_record.Study, summary: study_summary.Summary
+) -> mpl_figure.Figure | None:
+  """How much conflict there is, and what is left of it: a row a method."""
+  series = summary.curves.get('gradients', {})
+  titles = {
+    'conflict_rate': 'Share of the pairs of tasks in conflict',
+    'conflict_rate_after': 'Share of the tasks that the step makes worse',
+  }
+  shown = {name: series[name] for name in titles if series.get(name)}
+  if not shown:
+    return None
+  known = set().union(*shown.values())
+  methods = [m for m in study.methods if m.name in known]
+  height = 0.21 * len(methods) + 0.75
+  with matplotlib.rc_context(plots.STYLE | {'axes.grid': False}):
+    figure = mpl_figure.Figure(
+      figsize=(plots.WIDTH, height), layout='constrained'
+    )
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (name, bands) in zip(panels, shown.items(), strict=True):
+      rows = [bands.get(m.name) for m in methods]
+      mesh = _map(axes, rows, SHARE, low=0)
+      axes.set(title=titles[name], xlabel='step')
+    titles_of = [m.title for m in methods]
+    panels[0].set_yticks(np.arange(len(methods)) + 0.5, titles_of, fontsize=8)
+    figure.colorbar(mesh, ax=list(panels), fraction=0.03, pad=0.01)
     return figure
 
 
@@ -114,7 +148,7 @@ def _grid(methods, height):
   return figure, panels
 
 
-def _map(axes, bands):
+def _map(axes, bands, colors=plots.DIVERGING, low=-1):
   steps = np.unique(
     np.concatenate([band.steps for band in bands if band is not None])
   )
@@ -130,8 +164,8 @@ def _map(axes, bands):
     np.append(steps, steps[-1] + last),  # a look is shown until the next
     np.arange(len(bands) + 1),
     np.ma.masked_invalid(grid),
-    cmap=plots.DIVERGING,
-    vmin=-1,
+    cmap=colors,
+    vmin=low,
     vmax=1,
     rasterized=True,
   )

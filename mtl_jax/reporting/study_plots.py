@@ -66,27 +66,6 @@ def learning_curves(
     return figure
 
 
-def conflict_rates(
-  study: study_record.Study, summary: study_summary.Summary
-) -> mpl_figure.Figure | None:
-  """Share of the pairs of tasks in conflict, by method over training."""
-  bands = summary.curves.get('gradients', {}).get('conflict_rate', {})
-  if not bands:
-    return None
-  numbers = {method.name: i for i, method in enumerate(study.methods)}
-  with matplotlib.rc_context(plots.STYLE):
-    figure, height, legend = _figure(study, 2.4)
-    axes = figure.subplots()
-    figure.subplots_adjust(
-      0.068, (legend + 0.45) / height, 0.985, 1 - 0.3 / height
-    )
-    _bands(axes, bands, numbers)
-    axes.set(title='Share of pairs of tasks in conflict', xlabel='step')
-    axes.set_ylim(-0.03, 1.03)
-    _legend_below(figure, study, numbers)
-    return figure
-
-
 def _figure(study, content):
   """A figure with room for a legend below; its height and the legend's."""
   columns, rows = _legend_shape([m.title for m in study.methods])
@@ -133,9 +112,11 @@ def _bands(
       linewidth=0,
     )
     axes.plot(x, band.mean[keep], linewidth=1.3, **look)
-  # Wide intervals of few seeds must not squeeze the curves together.
-  means = [b.mean[np.isfinite(b.mean)] for b in bands.values()]
-  values = np.concatenate([np.zeros(0), *means])
+  # Neither the wide intervals of few seeds nor the first steps, from where all
+  # methods look the same, may squeeze the curves together.
+  late = [b.mean[len(b.mean) // 8 :] for b in bands.values()]
+  values = np.concatenate([np.zeros(0), *late])
+  values = values[np.isfinite(values)]
   if values.size:
     low, high = values.min(), values.max()
     margin = 0.15 * ((high - low) or abs(high) or 1.0)
@@ -170,14 +151,15 @@ def seesaw(
     for i in range(1, len(rows), 2):
       axes.axhspan(i - 0.5, i + 0.5, color='#F4F4F4', linewidth=0)
     axes.axvline(0, color=GREY, linewidth=1)
-    shifts = np.linspace(-0.34, 0.34, len(tasks)) if len(tasks) > 1 else [0]
+    spread = min(0.34, 0.11 * (len(tasks) - 1))
+    shifts = np.linspace(-spread, spread, len(tasks))
     for k, (task, shift) in enumerate(zip(tasks, shifts, strict=True)):
       _gains(axes, [row.gains[task] for row in rows], shift, k, task)
     axes.set_yticks(range(len(rows)), [row.marked_title for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis='y', length=0)
     axes.grid(axis='y', visible=False)
-    axes.xaxis.set_major_formatter('{x:+g}')
+    axes.xaxis.set_major_formatter(lambda x, _: f'{x:+g}' if x else '0')
     axes.set(
       title='Gain over the single-task model, percent (right is better)',
     )

@@ -36,7 +36,9 @@ table.sortable th.left, table.sortable td.left { position: sticky; left: 0;
 td.best { font-weight: 700; }
 td.holds { color: #00664a; font-weight: 600; }
 td.fails { color: #a84300; font-weight: 600; }
-td.wrap { white-space: normal; min-width: 14rem; }
+div.claims td { white-space: normal; vertical-align: top; }
+div.claims td.left { min-width: 12rem; }
+div.claims td.left:nth-child(2) { min-width: 5.5rem; }
 </style>
 """
 
@@ -86,7 +88,7 @@ def make_figures(
   found = {
     'learning_curves': study_plots.learning_curves(study, summary),
     'gains': study_plots.seesaw(study, summary),
-    'conflict': study_plots.conflict_rates(study, summary),
+    'conflict': study_heatmaps.conflict_rates(study, summary),
     'weights': study_heatmaps.weights(study, summary),
   }
   for i, pair in enumerate(summary.trade_offs, start=1):
@@ -199,18 +201,19 @@ def _summary_line(study) -> str:
   runs = [run for method in study.methods for run in method.runs]
   alone = [run for twin in study.twins for run in twin.runs]
   diverged = sum(not run.counts for run in runs)
+  counts = {
+    'method': len(study.methods),
+    'task': len(study.tasks),
+    'run': len(runs),
+    'single-task run': len(alone),
+    'trial': len(study.trials),
+  }
   parts = [
-    f'{len(study.methods)} methods',
-    f'{len(study.tasks)} tasks',
-    f'{len(runs)} runs',
+    f'{count} {name}{"" if count == 1 else "s"}'
+    for name, count in counts.items()
+    if count
   ]
-  if alone:
-    parts.append(f'{len(alone)} single-task runs')
-  if study.trials:
-    parts.append(f'{len(study.trials)} trials of tuning')
-  if diverged:
-    parts.append(f'{diverged} diverged')
-  return ' · '.join(parts)
+  return ' · '.join([*parts, *([f'{diverged} diverged'] if diverged else [])])
 
 
 def _methods(study, summary) -> str:
@@ -231,10 +234,9 @@ def _claims(summary) -> str:
   text = pages.table(table)
   for verdict in ('holds', 'fails'):
     text = text.replace(
-      f'<td class="">{verdict}', f'<td class="{verdict}">{verdict}'
+      f'<td class="left">{verdict}', f'<td class="left {verdict}">{verdict}'
     )
-  # The claim is a sentence, and may take several lines.
-  return text.replace('<tr><td class="left">', '<tr><td class="left wrap">')
+  return f'<div class="claims">{text}</div>'
 
 
 def _curves(summary, shown) -> str:

@@ -66,11 +66,11 @@ def columns(
 ) -> tuple[list[study_summary.Row], list[Column]]:
   """Rows and columns of the table of methods; empty columns are left out."""
   rows = [*([summary.single] if summary.single else []), *summary.rows]
-  made = [_metric_column(metric, rows) for metric in study.metrics]
-  if any(row.overall for row in rows):
-    made.append(_column(['overall', '↑'], [_cell(r.overall) for r in rows]))
+  made = []
   if any(row.delta_m for row in rows):
     made.append(_column(['Δm, %', '↓'], [_delta(r, summary) for r in rows]))
+  if any(row.overall for row in rows):
+    made.append(_column(['overall', '↑'], [_cell(r.overall) for r in rows]))
   made.append(
     _column(
       ['mean rank', '↓'],
@@ -92,6 +92,7 @@ def columns(
       ],
     )
   )
+  made += [_metric_column(metric, rows) for metric in study.metrics]
   for name, title in COSTS.items():
     values = [row.cost.get(name, math.nan) for row in rows]
     cells = [(_count(x), x) for x in values]
@@ -223,7 +224,7 @@ def sortable(study: study_record.Study, summary: study_summary.Summary) -> str:
 
 
 def claims_table(summary: study_summary.Summary) -> tables.Table:
-  """Claim, statistic, what was published, ours, verdict."""
+  """Claim, verdict, statistic, what was published, ours."""
   rows = []
   for found in summary.verdicts:
     claim, ours = found.claim, found.found
@@ -233,20 +234,20 @@ def claims_table(summary: study_summary.Summary) -> tables.Table:
     rows.append(
       [
         claim.text + (f' [{claim.source}]' if claim.source else ''),
+        verdict,
         f'{claim.statistic} of {claim.method}{minus} '
         f'{SIGNS[claim.relation]}{claim.threshold:g}',
         '' if claim.published is None else f'{claim.published:g}',
         tables.number(ours.mean),
         _ends(ours) if claim.test != 'value' else '',
         f'{test}, n = {ours.n}',
-        verdict,
       ]
     )
   return tables.Table(
     'Claims',
-    ['claim', 'as tested', 'published', 'ours', 'interval', 'test', 'verdict'],
+    ['claim', 'verdict', 'as tested', 'published', 'ours', 'interval', 'test'],
     rows,
-    left=2,
+    left=3,
     note='A claim holds or fails if all of the interval is on one side of the '
     'threshold; else it is undecided at this number of seeds.',
   )
@@ -255,8 +256,7 @@ def claims_table(summary: study_summary.Summary) -> tables.Table:
 def _ends(cell):
   if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
     return 'unbounded'
-  digits = max(1 - math.floor(math.log10(cell.value[1] or 1)), 0)
-  return f'{cell.low:,.{digits}f} to {cell.high:,.{digits}f}'
+  return f'{cell.low:.3g} to {cell.high:.3g}'
 
 
 def tuning_table(study: study_record.Study) -> tables.Table:

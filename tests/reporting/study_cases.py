@@ -163,7 +163,8 @@ def curves(rng, names, level, groups):
   for task in names:
     gradients[f'norm/{task}'] = pairs(steps, np.exp(walk()))
     gradients[f'weight/{task}'] = pairs(steps, np.exp(walk(0.05)) / 2)
-  gradients['conflict_rate'] = pairs(steps, rng.random(steps.size))
+  for name in ('conflict_rate', 'conflict_rate_after'):
+    gradients[name] = pairs(steps, rng.random(steps.size))
   return {'train': train, 'validation': validation, 'gradients': gradients}
 
 
