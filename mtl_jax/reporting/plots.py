@@ -8,6 +8,7 @@ from matplotlib import (
   axes as mpl_axes,
   colors as mpl_colors,
   figure as mpl_figure,
+  legend as mpl_legend,
   ticker,
 )
 import numpy as np
@@ -97,24 +98,20 @@ def panel() -> tuple[mpl_figure.Figure, mpl_axes.Axes]:
   return figure, figure.subplots()
 
 
-def legend_outside(axes: mpl_axes.Axes) -> None:
+def legend_outside(axes: mpl_axes.Axes) -> mpl_legend.Legend:
   """A legend to the right of the panel."""
-  axes.legend(
+  return axes.legend(
     loc='upper left', bbox_to_anchor=(1, 1.02), borderaxespad=0, fontsize=8
   )
 
 
 def gradient_cosines(cosines: Mapping[str, Series]) -> mpl_figure.Figure:
-  """Cosines of the angles between task gradients over training.
-
-  A few pairs are drawn as lines, many as rows of a heat map.
+  """Cosines of the angles between task gradients over training, as lines.
 
   Args:
-    cosines: by pair of tasks.
+    cosines: by pair of tasks; a few, see `MOST_LINES`.
   """
   with matplotlib.rc_context(STYLE):
-    if len(cosines) > MOST_LINES:
-      return _cosine_rows(cosines)
     figure, axes = panel()
     axes.axhline(0, color='#888888', linewidth=0.8)
     draw_lines(axes, cosines)
@@ -124,32 +121,63 @@ def gradient_cosines(cosines: Mapping[str, Series]) -> mpl_figure.Figure:
     return figure
 
 
-def _cosine_rows(cosines: Mapping[str, Series]) -> mpl_figure.Figure:
+def task_weights(weights: Mapping[str, Series]) -> mpl_figure.Figure:
+  """Weights of the task gradients over training."""
+  with matplotlib.rc_context(STYLE):
+    figure, axes = panel()
+    draw_lines(axes, weights)
+    legend_outside(axes)
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.set(title='Weights of task gradients', xlabel='step')
+    return figure
+
+
+def shares(title: str, rates: Mapping[str, Series]) -> mpl_figure.Figure:
+  """Shares between 0 and 1 over training."""
+  with matplotlib.rc_context(STYLE):
+    figure, axes = panel()
+    draw_lines(axes, rates)
+    legend_outside(axes)
+    axes.set(title=title, xlabel='step')
+    axes.set(ylim=(-0.03, 1.03), yticks=np.linspace(0, 1, 5))
+    return figure
+
+
+def cosine_map(
+  cosines: Mapping[str, Series], title: str = 'Cosine of task gradients'
+) -> mpl_figure.Figure:
+  """Cosines over training as a heat map, a row a pair of tasks.
+
+  Args:
+    cosines: by pair of tasks; grey where undefined.
+    title: above it.
+  """
   steps = np.unique(np.concatenate([x for x, _ in cosines.values()]))
   grid = np.full((len(cosines), steps.size), np.nan)
   for row, (x, y) in zip(grid, cosines.values(), strict=True):
     row[np.searchsorted(steps, x)] = y
   height = 0.9 + 0.17 * len(cosines)
-  figure = mpl_figure.Figure(figsize=(WIDTH, height), layout='constrained')
-  axes = figure.subplots()
-  axes.set_facecolor(UNDEFINED)
-  last = steps[-1] - steps[-2] if steps.size > 1 else 1.0
-  edges = np.append(steps, steps[-1] + last)  # a look is shown until the next
-  mesh = axes.pcolormesh(
-    edges,
-    np.arange(len(cosines) + 1),
-    np.ma.masked_invalid(grid),
-    cmap=DIVERGING,
-    vmin=-1,
-    vmax=1,
-    rasterized=True,
-  )
-  axes.set_yticks(np.arange(len(cosines)) + 0.5, list(cosines), fontsize=7)
-  axes.invert_yaxis()
-  axes.grid(False)
-  axes.set(title='Cosine of task gradients', xlabel='step')
-  figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.01)
-  return figure
+  with matplotlib.rc_context(STYLE):
+    figure = mpl_figure.Figure(figsize=(WIDTH, height), layout='constrained')
+    axes = figure.subplots()
+    axes.set_facecolor(UNDEFINED)
+    last = steps[-1] - steps[-2] if steps.size > 1 else 1.0
+    edges = np.append(steps, steps[-1] + last)  # a look is shown until the next
+    mesh = axes.pcolormesh(
+      edges,
+      np.arange(len(cosines) + 1),
+      np.ma.masked_invalid(grid),
+      cmap=DIVERGING,
+      vmin=-1,
+      vmax=1,
+      rasterized=True,
+    )
+    axes.set_yticks(np.arange(len(cosines)) + 0.5, list(cosines), fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set(title=title, xlabel='step')
+    figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.01)
+    return figure
 
 
 def correlations(

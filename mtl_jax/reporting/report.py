@@ -101,18 +101,34 @@ def _curves(run: record.Record) -> str:
 
 
 def _gradients(run: record.Record) -> str:
-  cosines, norms = run.cosines(), run.norms()
-  pictures = []
+  cosines = run.cosines()
+  made = []
   if cosines:
-    pictures.append(plots.gradient_cosines(cosines))
-  if norms:
-    pictures.append(plots.gradient_norms(norms))
-  if not pictures:
+    if len(cosines) <= plots.MOST_LINES:
+      made.append(plots.gradient_cosines(cosines))
+    made.append(plots.cosine_map(cosines))
+  for kind, draw in (
+    ('norm', plots.gradient_norms),
+    ('weight', plots.task_weights),
+  ):
+    if run.by_task(kind):
+      made.append(draw(run.by_task(kind)))
+  if run.conflict():
+    made.append(plots.shares('Share of', run.conflict()))
+  if not made:
     return ''
-  return pages.note(
+  groups = [
+    plots.cosine_map(run.cosines(group), f'Cosine in the group {group}')
+    for group in run.groups()
+    if run.cosines(group)
+  ]
+  text = pages.note(
     'Of the shared parameters, on a training batch. Below 0 the tasks pull '
     'in opposite directions.'
-  ) + pages.pictures(pictures)
+  ) + pages.pictures(made)
+  if groups:
+    text += pages.folded('Groups of parameters', pages.pictures(groups))
+  return text
 
 
 def _relations(run: record.Record) -> str:

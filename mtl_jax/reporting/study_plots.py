@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import math
+from typing import Any
 
 import matplotlib
 from matplotlib import (
@@ -19,7 +20,7 @@ INCH = 0.085  # width of a character at 8 points, about
 GREY = '#777777'
 
 
-def style(index: int) -> dict[str, str]:
+def style(index: int) -> dict[str, Any]:
   """Colour, dash and marker of the method or task of that number."""
   return {
     'color': plots.COLORS[index % len(plots.COLORS)],
@@ -236,9 +237,9 @@ def trade_off(
       f'Front of the means; hypervolume {found.volume:.3g} down to '
       f'({found.reference[0]:.4g}, {found.reference[1]:.4g})'
     )
-    plots.legend_outside(axes)
-    axes.get_legend().set_title('method, hypervolume', {'size': 8})
-    axes.get_legend().set_alignment('left')
+    legend = plots.legend_outside(axes)
+    legend.set_title('method, hypervolume', {'size': 8})
+    legend.set_alignment('left')
     return figure
 
 
