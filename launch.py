@@ -78,6 +78,9 @@ def _refuse(flags, overrides) -> str:
 
 
 def _run(flags, overrides) -> int:
+  # JAX's LAPACK calls on the CPU wait for threads of the pool that they run
+  # in; with as few threads as small machines have, all can come to wait.
+  os.environ.setdefault('NPROC', str(max(16, os.cpu_count() or 1)))
   # A user's own modules lie beside the config, or where they are.
   for folder in (str(pathlib.Path.cwd()), os.path.dirname(flags.config)):
     if folder and folder not in sys.path:
@@ -86,7 +89,7 @@ def _run(flags, overrides) -> int:
   from absl import logging as absl_logging
 
   from mtl_jax import overrides as overrides_lib, settings as settings_lib
-  from mtl_jax.experiment import dry_run, predict, run
+  from mtl_jax.experiment import dry_run, predict, problem_run, run
 
   # Orbax logs whole tracebacks of what we say in a sentence.
   absl_logging.set_verbosity(absl_logging.FATAL)
@@ -98,6 +101,9 @@ def _run(flags, overrides) -> int:
     run.evaluate(workdir)
   elif flags.mode == 'predict':
     predict.predict_file(workdir, flags.input, flags.output)
+  elif config.problem.name:
+    settings = settings_lib.from_config(config)
+    problem_run.run(settings, workdir, dry_run=flags.dry_run)
   elif flags.dry_run:
     dry_run.dry_run(settings_lib.from_config(config))
   else:

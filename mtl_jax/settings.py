@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import ml_collections
 
-from mtl_jax import names
+from mtl_jax import names, problem_settings
 
 Spec = Mapping[str, Any]
 
@@ -171,6 +171,7 @@ class Settings:
     optimizer: what stands after it.
     training: how long and how.
     diagnostics: what is measured on the way.
+    problem: an analytic problem, in place of data, targets and model.
     baselines: names of simple models to print beside the result.
   """
 
@@ -189,6 +190,9 @@ class Settings:
   )
   diagnostics: DiagnosticsSettings = dataclasses.field(
     default_factory=DiagnosticsSettings
+  )
+  problem: problem_settings.ProblemSettings = dataclasses.field(
+    default_factory=problem_settings.ProblemSettings
   )
   baselines: tuple[str, ...] = ()
 

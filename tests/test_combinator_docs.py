@@ -16,8 +16,10 @@ import pytest
 
 from mtl_jax import combinators
 from mtl_jax.experiment import methods
+from mtl_jax.training.builders import base as builders_base, table
 
 ROOT = pathlib.Path(__file__).parents[1]
+METHODS = {**combinators.COMBINATORS, **table.STEP_BUILDERS}
 DOCS = ROOT / 'docs'
 PAGE = (DOCS / 'combinators.md').read_text(encoding='utf-8')
 COMING = (DOCS / 'coming_from.md').read_text(encoding='utf-8')
@@ -90,7 +92,7 @@ def test_what_the_table_says_of_known_methods(tools):
 
 
 def test_every_method_has_its_section():
-  assert set(SECTIONS) == set(combinators.COMBINATORS)
+  assert set(SECTIONS) == set(METHODS)
   parts = ['Paper', 'Identities', 'Elsewhere', 'Config']
   for name, section in SECTIONS.items():
     assert list(section) == parts, name
@@ -109,7 +111,7 @@ def test_citations_and_references_are_the_same(tools):
 def test_papers_are_those_of_the_docstrings(tools):
   bib = tools['bibliography'].read()
   for name, section in SECTIONS.items():
-    doc = combinators.COMBINATORS[name].__doc__
+    doc = METHODS[name].__doc__
     _, _, references = doc.partition('References:')
     for key in cited(section['Paper']):
       title = bib[key]['title'].lower()
@@ -160,7 +162,12 @@ def test_configs_run(text):
   spec = configs()[text]
   if 'labels' in spec:  # The parameter of this test is a tensor without name.
     spec['labels'] = ''
-  assert take_step(methods.make_combinator(spec, kinds)).shape == (D,)
+  method = methods.make_method(spec, kinds)
+  # Builders take their steps in tests/experiment.
+  if spec['name'] in table.STEP_BUILDERS:
+    assert isinstance(method, builders_base.StepBuilder)
+  else:
+    assert take_step(method).shape == (D,)
 
 
 def rows_of(text):

@@ -15,14 +15,15 @@ FLOORS = (
   ('launch',),
   ('__init__',),
   ('experiment',),
-  ('training', 'evaluation', 'reporting'),
+  ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
   ('tasks', 'names'),
 )
 # What stands beside the stairs: names and numbers only, no array in them.
 # They read nothing of the house but what is named here.
 BESIDE = {
-  'settings': {'names'},
+  'settings': {'names', 'problem_settings'},
+  'problem_settings': set(),
   'lookup': {'names'},
   'overrides': {'names', 'settings'},
 }
@@ -94,6 +95,7 @@ def test_imports_run_downward(room):
   'room, known',
   [
     ('combinators', {'jax', 'optax', 'numpy'}),
+    ('problems', {'jax', 'optax', 'numpy'}),
     ('tasks', {'jax', 'optax', 'numpy'}),
     ('models', {'jax', 'flax', 'numpy'}),
   ],

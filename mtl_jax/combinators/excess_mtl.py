@@ -94,8 +94,11 @@ def excess_mtl(
   those after its update; heads get the weighted gradient. Holds K copies of
   the shared parameters.
 
-  This is the authors' code and LibMTL's. TorchJD has :math:`\eta = 1` and
-  weights that sum to 1; the paper gathers S for three epochs first.
+  This is the authors' code and LibMTL's. TorchJD has :math:`\eta = 1`, weights
+  that sum to 1, and, without a warm-up, a first step that moves the weights by
+  the risks themselves, which depend on the scale of the losses; with
+  ``n_warmup_steps=1`` it is 1/K of this. The paper gathers S for three epochs
+  first.
 
   Args:
     num_tasks: K.

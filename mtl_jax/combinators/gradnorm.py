@@ -133,7 +133,8 @@ def gradnorm(
       mean over 'epoch' 0, in which the weights stay at 1 (LibMTL).
     optimizer: of w; ``optax.adam(0.025)`` by default, the rate that nash-mtl
       gives to learned weights. LibMTL learns ``K softmax(theta)`` with the
-      model's optimizer, and leaves the heads unweighted.
+      model's optimizer, and leaves the heads unweighted; its slope in w is
+      this one.
 
   Raises:
     ValueError: if an argument is out of range, or labels name no parameter.

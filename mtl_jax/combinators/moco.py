@@ -59,8 +59,8 @@ def moco(
     gamma: rate of the weights, >= 0.
     gamma_power: c >= 0.
     ridge: rho >= 0.
-    projection: 'simplex', the projection of the paper, or 'softmax' (LibMTL
-      and TorchJD).
+    projection: 'simplex', the projection of the paper, or 'softmax'
+      (LibMTL, with which this agrees to rounding).
     normalize: track :math:`L_k g_k / \|g_k\|` in place of :math:`g_k`
       (LibMTL).
     shared: ``path -> bool``: the shared parameters, to save the memory of the

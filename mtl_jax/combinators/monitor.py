@@ -21,6 +21,7 @@ class Measures(NamedTuple):
 
   Attributes:
     weights: ``[K]`` or ``{label: [K]}``; None where the method has none.
+    norms: ``[K]`` of the task gradients.
     cosines: ``[K, K]`` between task gradients.
     magnitude_similarity: ``[K, K]``, ``2 n_i n_j / (n_i^2 + n_j^2)``.
     progress: ``[K]``, ``<g_k, d>`` with the direction d: what a small step
@@ -33,6 +34,7 @@ class Measures(NamedTuple):
   """
 
   weights: Any
+  norms: jax.Array
   cosines: jax.Array
   magnitude_similarity: jax.Array
   progress: jax.Array
@@ -232,6 +234,7 @@ def measures_of(
   pairs = both & ~jnp.eye(present.shape[0], dtype=bool)
   return Measures(
     weights=weights,
+    norms=jnp.where(present, norms, 0),
     cosines=jnp.where(both, cosines, 0),
     magnitude_similarity=jnp.where(both, similar, 0),
     progress=jnp.where(present, progress, 0),
@@ -266,7 +269,9 @@ def _condition_number(gramian, present):
 def _zero_measures(num_tasks, weights):
   vector, matrix = jnp.zeros(num_tasks), jnp.zeros((num_tasks, num_tasks))
   zero = jnp.zeros(())
-  return Measures(weights, matrix, matrix, vector, zero, zero, zero, zero)
+  return Measures(
+    weights, vector, matrix, matrix, vector, zero, zero, zero, zero
+  )
 
 
 def _like(new, old):

@@ -43,7 +43,8 @@ def pbi(
   With :math:`\hat r = r / \|r\|` and :math:`d_1 = (L - z)^\top \hat r`,
   descends on :math:`d_1 + \theta \|L - z - d_1 \hat r\|`: along the preferred
   ray, and onto it. A weight may be negative: a task that is ahead of the ray
-  waits. On the ray itself the second term counts as flat.
+  waits. On the ray itself the second term counts as flat (TorchJD adds 1e-12
+  below the root in place of that).
 
   Args:
     preference: r, ``[K]``, >= 0; all tasks alike by default.

@@ -85,7 +85,11 @@ def sdmgrad(
   `mtl_jax.training`, or ``task_gradients(..., parts=...)``.
 
   The authors' code makes three names of one list of gradients, so that its
-  three samples are one; here, as in LibMTL, they are three.
+  three samples are one; here, as in LibMTL and TorchJD, they are three. All of
+  these add 1e-8 to the square by which A is divided; here nothing is added, so
+  that the scale of the losses changes nothing. At the usual rate the inner loop
+  need not settle: with many tasks it makes much of a rounding error, and two
+  codes of it part after some steps.
 
   Args:
     num_tasks: K.

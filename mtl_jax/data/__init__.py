@@ -17,9 +17,11 @@ from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,
   Stream,
+  idle_rows,
   steps_per_epoch,
   train_dataset,
   train_iterator,
+  train_rows,
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
 from mtl_jax.data.sources import Columns, Records, Source, from_arrays
@@ -52,6 +54,7 @@ __all__ = (
   'from_splits',
   'from_tables',
   'from_tfds',
+  'idle_rows',
   'load',
   'load_files',
   'make_builder',
@@ -66,6 +69,7 @@ __all__ = (
   'steps_per_epoch',
   'train_dataset',
   'train_iterator',
+  'train_rows',
   'train_tokenizer',
   'uniform',
 )

@@ -5,7 +5,7 @@ state is one number, a resumed run sees exactly what an unbroken one sees, and
 the rows of a global batch do not depend on how many processes share it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import functools
 import sys
@@ -18,6 +18,7 @@ from mtl_jax.data import sampling, sources
 from mtl_jax.tasks import EXAMPLE_MASK
 
 Batch = dict[str, sources.Batch]  # {stream: {name: [B, ...]}}
+Rows = dict[str, np.ndarray | None]  # {stream: [B]}, None: not drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,16 +78,49 @@ def train_dataset(
   """
   for name, stream in streams.items():
     _check(name, stream, process_count)
-  shard = (process_index, process_count)
-  readers = {
-    name: _Reader(stream, (seed, zlib.crc32(name.encode())), shard)
+  order = train_rows(streams, seed=seed, draw=draw)
+  return grain.MapDataset.source(
+    _Steps(streams, order, process_index, process_count)
+  )
+
+
+def train_rows(
+  streams: Mapping[str, Stream], *, seed: int, draw: sampling.Draw | None = None
+) -> Callable[[int], Rows]:
+  """Which examples are in the batch of a step, without reading them.
+
+  Args:
+    streams: by name.
+    seed: of the shuffling and the drawing.
+    draw: as in `train_dataset`.
+
+  Returns:
+    ``step -> {stream: rows [B]}``; the rows of a stream that is not drawn are
+    None.
+
+  Example:
+    >>> source = sources.from_arrays({'x': np.arange(6)})
+    >>> order = train_rows({'main': Stream(source, 3)}, seed=0)
+    >>> sorted(np.concatenate([order(0)['main'], order(1)['main']]).tolist())
+    [0, 1, 2, 3, 4, 5]
+  """
+  orders = {
+    name: _Order(stream, (seed, zlib.crc32(name.encode())))
     for name, stream in streams.items()
   }
-  plan = None
-  if draw:
-    sizes = [len(stream.source) for stream in streams.values()]
-    plan = sampling.make_plan(draw, sizes, steps_per_epoch(streams, draw), seed)
-  return grain.MapDataset.source(_Steps(readers, plan))
+  if not draw:
+    return lambda step: {name: o.rows(step) for name, o in orders.items()}
+  sizes = [len(stream.source) for stream in streams.values()]
+  plan = sampling.make_plan(draw, sizes, steps_per_epoch(streams, draw), seed)
+
+  def drawn_rows(step):
+    drawn, position = plan(step)
+    return {
+      name: order.rows(position) if i == drawn else None
+      for i, (name, order) in enumerate(orders.items())
+    }
+
+  return drawn_rows
 
 
 def train_iterator(
@@ -136,62 +170,71 @@ def _check(name, stream, process_count):
     )
 
 
-class _Reader:
-  """The batches of one stream, by their position in it."""
+class _Order:
+  """The rows of one stream's batches, by their position in it."""
 
-  def __init__(self, stream, seed, shard):
-    index, count = shard
-    self._source = stream.source
+  def __init__(self, stream, seed):
+    self._count = len(stream.source)
     self._size = stream.batch_size
     self._seed = seed
-    each = stream.batch_size // count
-    # Contiguous parts: joined in the order of processes, they are the batch.
-    self._part = slice(index * each, (index + 1) * each)
-    self._each = each
-    self.epoch_steps = len(stream.source) // stream.batch_size
+    self._epoch_steps = self._count // self._size
     # Two epochs: a prefetching thread may be ahead. A cache of the class would
     # be shared by all streams, and hold none of them.
     self._order = functools.lru_cache(maxsize=2)(self._permutation)
 
   def _permutation(self, epoch):
     rng = np.random.default_rng((*self._seed, epoch))
-    return rng.permutation(len(self._source))
+    return rng.permutation(self._count)
 
-  def batch(self, position):
-    epoch, step = divmod(position, self.epoch_steps)
-    rows = self._order(epoch)[step * self._size : (step + 1) * self._size]
-    batch = self._source.take(rows[self._part])
-    return batch | {EXAMPLE_MASK: np.ones(self._each, np.float32)}
-
-  @functools.cached_property
-  def idle(self):
-    """What stands in for a stream that was not drawn.
-
-    Real examples rather than zeros: padding alone would be an input that no
-    model has to expect.
-    """
-    batch = self._source.take(np.arange(self._each))
-    return batch | {EXAMPLE_MASK: np.zeros(self._each, np.float32)}
+  def rows(self, position: int) -> np.ndarray:
+    epoch, step = divmod(position, self._epoch_steps)
+    return self._order(epoch)[step * self._size : (step + 1) * self._size]
 
 
 class _Steps:
-  """Random access to the batches of a run."""
+  """Random access to the batches of a run, or one process's part of them."""
 
-  def __init__(self, readers, plan):
-    self._readers = readers
-    self._plan = plan
+  def __init__(self, streams, order, process_index, process_count):
+    self._streams = streams
+    self._order = order
+    # Contiguous parts: joined in the order of processes, they are the batch.
+    self._parts = {}
+    for name, stream in streams.items():
+      each = stream.batch_size // process_count
+      self._parts[name] = slice(
+        process_index * each, (process_index + 1) * each
+      )
 
   def __len__(self):
     return sys.maxsize
 
   def __getitem__(self, index: int) -> Batch:
-    if self._plan is None:
-      return {name: r.batch(index) for name, r in self._readers.items()}
-    drawn, position = self._plan(index)
     return {
-      name: reader.batch(position) if i == drawn else reader.idle
-      for i, (name, reader) in enumerate(self._readers.items())
+      name: self._idle[name] if rows is None else self._read(name, rows, 1)
+      for name, rows in self._order(index).items()
     }
+
+  @functools.cached_property
+  def _idle(self):
+    """What stands in for a stream that was not drawn.
+
+    Real examples rather than zeros: padding alone would be an input that no
+    model has to expect.
+    """
+    return {
+      name: self._read(name, idle_rows(stream), 0)
+      for name, stream in self._streams.items()
+    }
+
+  def _read(self, name, rows, mask):
+    rows = rows[self._parts[name]]
+    batch = self._streams[name].source.take(rows)
+    return batch | {EXAMPLE_MASK: np.full(len(rows), mask, np.float32)}
+
+
+def idle_rows(stream: Stream) -> np.ndarray:
+  """The examples that stand in for a stream that was not drawn, ``[B]``."""
+  return np.arange(stream.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)

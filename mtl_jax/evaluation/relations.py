@@ -198,7 +198,7 @@ def cosines(gramian: Any, present: Any = None) -> np.ndarray:
 def gradient_scalars(
   names: Sequence[str], gramian: Any, present: Any = None
 ) -> dict[str, float]:
-  """Cosines of all pairs and norms, as scalars for a record.
+  """Cosines of all pairs, norms and conflict, as scalars for a record.
 
   Args:
     names: of the K tasks.
@@ -206,20 +206,26 @@ def gradient_scalars(
     present: false for tasks without a label in the batch, ``[K]``.
 
   Returns:
-    ``cosine/A/B`` for each pair and ``norm/A``; NaN as in `cosines`.
+    ``cosine/A/B`` for each pair and ``norm/A``, NaN as in `cosines`; and
+    ``conflict_rate``, the share of negative ones among the cosines that are
+    defined, NaN if none is.
 
   Example:
-    >>> gradient_scalars(['a', 'b'], [[4.0, -1.0], [-1.0, 1.0]])
-    {'cosine/a/b': -0.5, 'norm/a': 2.0, 'norm/b': 1.0}
+    >>> found = gradient_scalars(['a', 'b'], [[4.0, -1.0], [-1.0, 1.0]])
+    >>> found['cosine/a/b'], found['norm/a'], found['conflict_rate']
+    (-0.5, 2.0, 1.0)
   """
   found = cosines(gramian, present)
   squares = np.diag(np.asarray(gramian, np.float64))
   there = np.ones(len(names)) if present is None else np.asarray(present)
   norms = np.sqrt(np.where(there > 0, np.maximum(squares, 0), np.nan))
-  pairs = itertools.combinations(range(len(names)), 2)
+  pairs = list(itertools.combinations(range(len(names)), 2))
   scalars = {
     f'cosine/{names[i]}/{names[j]}': float(found[i, j]) for i, j in pairs
   }
-  return scalars | {
+  scalars |= {
     f'norm/{name}': float(norm) for name, norm in zip(names, norms, strict=True)
   }
+  known = [found[pair] for pair in pairs if not np.isnan(found[pair])]
+  rate = float(np.mean(np.less(known, 0))) if known else float('nan')
+  return scalars | {'conflict_rate': rate}

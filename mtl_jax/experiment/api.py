@@ -6,7 +6,7 @@ import tempfile
 from typing import Any
 
 from mtl_jax import settings as settings_lib
-from mtl_jax.experiment import run as run_lib, trained
+from mtl_jax.experiment import problem_run, run as run_lib, trained
 
 
 def load(
@@ -30,7 +30,7 @@ def run(
   *,
   data: Mapping[str, Any] | None = None,
   profile: bool = False,
-) -> run_lib.Outcome | None:
+) -> run_lib.Outcome | problem_run.ProblemOutcome | None:
   """Trains, evaluates and reports: what ``launch.py`` does.
 
   A work directory with an unfinished run of the same config is resumed.
@@ -44,7 +44,8 @@ def run(
     profile: also trace ten steps.
 
   Returns:
-    The outcome on the test split; None if it was interrupted.
+    The outcome on the test split, or on the problem of the config; None if it
+    was interrupted.
 
   Raises:
     ValueError: in one sentence, for a config that does not fit together.
@@ -52,4 +53,6 @@ def run(
   settings = settings_lib.from_config(config)
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
+  if settings.problem.name:
+    return problem_run.run(settings, workdir)
   return run_lib.train(settings, workdir, loaded=data, profile=profile)

@@ -22,10 +22,12 @@ from mtl_jax.experiment import (
   gramian,
   methods,
   models as models_lib,
+  outer as outer_lib,
   sources as sources_lib,
   task_kinds,
 )
 from mtl_jax.training import gramians, loop, optimizers, parallel, step
+from mtl_jax.training.builders import base as builders_base, outer
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
 
@@ -39,10 +41,12 @@ class Experiment:
     data: the data of each stream.
     tasks: what is learned.
     make_model: ``axis_name -> model``.
-    tx: combinator and optimizer.
+    tx: combinator and optimizer; of a step builder, the optimizer.
     plan: when things happen.
     steps_per_epoch: over the largest stream.
     frozen: ``path -> bool``.
+    builder: the method, if it makes the step itself.
+    outer: what a bilevel method's outer loss is taken of, if not of halves.
   """
 
   settings: settings_lib.Settings
@@ -53,6 +57,8 @@ class Experiment:
   plan: loop.Plan
   steps_per_epoch: int
   frozen: Callable[[str], bool]
+  builder: builders_base.StepBuilder | None = None
+  outer: data.Stream | None = None
 
   @functools.cached_property
   def model(self) -> models.MultiTaskModel:
@@ -88,20 +94,25 @@ class Experiment:
 
   def make_step(self, axis_name: str | None = None) -> step.Step:
     """The training step, not compiled."""
-    return step.make_train_step(
-      self.make_model(axis_name),
-      self.tasks,
-      self.tx,
-      steps_per_epoch=self.steps_per_epoch,
-      accumulate=self.settings.training.accumulate,
-      gramian=self.gramian.gramian,
-      chunk=self.gramian.chunk,
-      frozen=self.frozen,
-      axis_name=axis_name,
+    model = self.make_model(axis_name)
+    options: dict[str, Any] = {
+      'steps_per_epoch': self.steps_per_epoch,
+      'accumulate': self.settings.training.accumulate,
+      'gramian': self.gramian.gramian,
+      'chunk': self.gramian.chunk,
+      'frozen': self.frozen,
+      'axis_name': axis_name,
+    }
+    if self.builder is None:
+      return step.make_train_step(model, self.tasks, self.tx, **options)
+    return self.builder.make_step(
+      builders_base.StepParts(
+        model=model, tasks=self.tasks, tx=self.tx, **options
+      )
     )
 
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
-    """One example of each stream, for shapes."""
+    """One example of each stream that a task reads, for shapes."""
     found = {}
     for name, stream in self.data.items():
       arrays = stream.splits['train'].take(np.zeros(1, int))
@@ -110,11 +121,21 @@ class Experiment:
     return found
 
   def training_streams(self) -> dict[str, data.Stream]:
-    """The training splits with their batch sizes."""
-    return {
+    """The training splits with their batch sizes: what a step gets."""
+    found = {
       name: data.Stream(self.data[name].splits['train'], stream.batch_size)
       for name, stream in self.streams.items()
     }
+    return found if self.outer is None else {**found, outer.OUTER: self.outer}
+
+  def batch_shapes(self) -> dict[str, dict[str, Any]]:
+    """The shapes of what a step gets."""
+    example, sizes = self.example_batch(), self.batch_sizes
+    if self.outer is not None:
+      (arrays,) = example.values()  # it is of the same arrays
+      example[outer.OUTER] = arrays
+      sizes = {**sizes, outer.OUTER: self.outer.batch_size}
+    return gramian.batch_shapes(example, sizes)
 
   def draw(self) -> data.Draw | None:
     """How a stream is drawn, if not all of them are in each step."""
@@ -164,7 +185,7 @@ def build(
   mesh = parallel.make_mesh()
   for name, stream in streams.items():
     checks.check_batch_size(name, stream, sources[name], settings, mesh)
-  make_model = functools.partial(
+  make_model: MakeModel = functools.partial(
     models_lib.make_model, settings, tasks, sources
   )
   frozen = optimizers.matcher(settings.optimizer.frozen)
@@ -176,23 +197,33 @@ def build(
     _draw(settings.training),
   )
   plan = _make_plan(settings, steps_per_epoch)
-  combinator = methods.make_combinator(
+  method = methods.make_method(
     settings.combinator,
     [task.likelihood for task in tasks],
     make_model(None).shared,
+    task_names=tuple(task.name for task in tasks),
   )
+  builder = method if isinstance(method, builders_base.StepBuilder) else None
   experiment = Experiment(
     settings=settings,
     data=sources,
     tasks=tasks,
-    make_model=make_model,
-    tx=_make_chain(settings, combinator, plan.steps, frozen),
+    make_model=make_model
+    if builder is None
+    else _wrap(builder, make_model, tasks),
+    tx=_make_chain(settings, method, plan.steps, frozen),
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
+    builder=builder,
+    outer=outer_lib.make_stream(
+      settings, method, tasks, sources, mesh, (loaded or {}).get(outer.OUTER)
+    ),
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
   checks.check_model(experiment)
+  if builder is not None:
+    experiment.make_step()  # It says what it cannot do with these parts.
   return experiment
 
 
@@ -266,10 +297,16 @@ def make_task(
   )
 
 
-def _make_chain(settings, combinator, steps, frozen):
+def _wrap(builder, make_model, tasks) -> MakeModel:
+  return lambda axis_name: builder.wrap(make_model(axis_name), tasks)
+
+
+def _make_chain(settings, method, steps, frozen):
   section = settings.optimizer
+  is_builder = isinstance(method, builders_base.StepBuilder)
   return optimizers.make_chain(
-    combinator,
+    # A builder gives one gradient itself.
+    optax.identity() if is_builder else method,
     optimizers.optimizer_by_name(
       section.name, section.options, section.weight_decay
     ),

@@ -5,7 +5,7 @@ import time
 import jax
 
 from mtl_jax import reporting, settings as settings_lib
-from mtl_jax.experiment import build, gramian, run, start
+from mtl_jax.experiment import build, run, start
 from mtl_jax.training import parallel
 
 
@@ -15,9 +15,7 @@ def dry_run(settings: settings_lib.Settings) -> None:
   mesh = parallel.make_mesh()
   state = jax.eval_shape(start.make_init(experiment))
   run.show_model(experiment, state.params)
-  shapes = gramian.batch_shapes(
-    experiment.example_batch(), experiment.batch_sizes
-  )
+  shapes = experiment.batch_shapes()
   rows = [
     [f'{stream}/{name}', ' x '.join(map(str, array.shape)), str(array.dtype)]
     for stream, arrays in shapes.items()

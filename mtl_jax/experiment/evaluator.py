@@ -6,7 +6,8 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mtl_jax import data, evaluation
+from mtl_jax import combinators, data, evaluation
+from mtl_jax.evaluation import measures
 from mtl_jax.experiment import build
 from mtl_jax.training import parallel, state as state_lib, step as step_lib
 
@@ -85,3 +86,47 @@ def make_probe(
     )
 
   return measure
+
+
+def monitored(opt_state: Any) -> combinators.MonitorState | None:
+  """The state of the last `combinators.monitor` in an optimizer's state."""
+
+  def is_monitor(x):
+    return isinstance(x, combinators.MonitorState)
+
+  found = filter(is_monitor, jax.tree.leaves(opt_state, is_leaf=is_monitor))
+  return next(reversed(list(found)), None)
+
+
+def measuring(
+  step: Callable[..., Any],
+  write: Callable[[str, int, dict[str, float]], None],
+  names: tuple[str, ...],
+  every: int,
+  start: int,
+) -> Callable[..., Any]:
+  """The step, which also writes what `combinators.monitor` measured in it.
+
+  The measures lie in the state that the step gives back: no second look at
+  the gradients is needed, as `make_probe` takes.
+
+  Args:
+    step: ``(state, batch) -> (state, metrics)``.
+    write: takes a row of the record.
+    names: of the tasks.
+    every: steps between rows; 0 = never.
+    start: how many steps are done already.
+  """
+  done = start
+
+  def measured(state, batch):
+    nonlocal done
+    state, metrics = step(state, batch)
+    if every and done % every == 0:
+      found = jax.device_get(monitored(state.opt_state))
+      scalars = measures.measure_scalars(names, found.measures, found.groups)
+      write('gradients', done, scalars)
+    done += 1
+    return state, metrics
+
+  return measured

@@ -105,13 +105,22 @@ def train(
       train_step = stack.enter_context(
         profiling.profiled(train_step, workdir.path / 'profile')
       )
+    watched = evaluator.monitored(state.opt_state) is not None
+    if watched:
+      train_step = evaluator.measuring(
+        train_step,
+        writers.write,
+        experiment.task_names,
+        experiment.plan.probe_every,
+        resumed or 0,
+      )
     tools = loop.Tools(
       step=train_step,
       place=place,
       evaluate=lambda state: judge.score(state, 'validation'),
-      probe=evaluator.make_probe(experiment)
-      if len(experiment.tasks) > 1
-      else None,
+      probe=None
+      if watched or len(experiment.tasks) < 2
+      else evaluator.make_probe(experiment),
       write=writers.write,
       tick=lambda step, scalars: bar.update(step, _brief(scalars)),
       latest=latest,

@@ -21,11 +21,13 @@ from mtl_jax.training import (
 def make_init(experiment: build.Experiment) -> Callable[[], Any]:
   """A function without arguments that makes the state of step 0."""
   batch = experiment.example_batch()
+  builder = experiment.builder
   return lambda: state_lib.init_state(
     experiment.model,
     experiment.tx,
     jax.random.key(experiment.settings.seed),
     batch,
+    None if builder is None else builder.init,
   )
 
 

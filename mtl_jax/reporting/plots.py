@@ -8,6 +8,7 @@ from matplotlib import (
   axes as mpl_axes,
   colors as mpl_colors,
   figure as mpl_figure,
+  legend as mpl_legend,
   ticker,
 )
 import numpy as np
@@ -66,12 +67,12 @@ def learning_curves(
     # Margins of their own, so that the panels of all tasks stand in line.
     figure.subplots_adjust(0.068, 0.2, 0.985, 0.89, wspace=0.17)
     left, right = figure.subplots(1, 2, sharex=True)
-    _lines(left, losses)
+    draw_lines(left, losses)
     left.legend(fontsize=8)
     for axes in (left, right):
       axes.yaxis.set_major_formatter('{x:g}')  # no offset below the title
     left.set(title=f'{task}: loss', xlabel='step')
-    _lines(right, {score: values})
+    draw_lines(right, {score: values})
     right.set(title=f'{task}: {score} on validation', xlabel='step')
     return figure
 
@@ -79,75 +80,104 @@ def learning_curves(
 def gradient_norms(norms: Mapping[str, Series]) -> mpl_figure.Figure:
   """Norms of the task gradients over training, on a logarithmic scale."""
   with matplotlib.rc_context(STYLE):
-    figure, axes = _panel()
+    figure, axes = panel()
     if any(np.nanmax(values, initial=0) > 0 for _, values in norms.values()):
       axes.set_yscale('log')
       axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
       axes.yaxis.set_major_formatter('{x:g}')
       axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    _lines(axes, norms)
-    _legend_outside(axes)
+    draw_lines(axes, norms)
+    legend_outside(axes)
     axes.set(title='Norms of task gradients', xlabel='step')
     return figure
 
 
-def _panel() -> tuple[mpl_figure.Figure, mpl_axes.Axes]:
+def panel() -> tuple[mpl_figure.Figure, mpl_axes.Axes]:
+  """A figure of one panel over the whole width."""
   figure = mpl_figure.Figure(figsize=(WIDTH, HEIGHT), layout='constrained')
   return figure, figure.subplots()
 
 
-def _legend_outside(axes: mpl_axes.Axes) -> None:
-  axes.legend(
+def legend_outside(axes: mpl_axes.Axes) -> mpl_legend.Legend:
+  """A legend to the right of the panel."""
+  return axes.legend(
     loc='upper left', bbox_to_anchor=(1, 1.02), borderaxespad=0, fontsize=8
   )
 
 
 def gradient_cosines(cosines: Mapping[str, Series]) -> mpl_figure.Figure:
-  """Cosines of the angles between task gradients over training.
-
-  A few pairs are drawn as lines, many as rows of a heat map.
+  """Cosines of the angles between task gradients over training, as lines.
 
   Args:
-    cosines: by pair of tasks.
+    cosines: by pair of tasks; a few, see `MOST_LINES`.
   """
   with matplotlib.rc_context(STYLE):
-    if len(cosines) > MOST_LINES:
-      return _cosine_rows(cosines)
-    figure, axes = _panel()
+    figure, axes = panel()
     axes.axhline(0, color='#888888', linewidth=0.8)
-    _lines(axes, cosines)
-    _legend_outside(axes)
+    draw_lines(axes, cosines)
+    legend_outside(axes)
     axes.set(title='Cosine of task gradients', xlabel='step')
     axes.set(ylim=(-1.05, 1.05), yticks=np.linspace(-1, 1, 5))
     return figure
 
 
-def _cosine_rows(cosines: Mapping[str, Series]) -> mpl_figure.Figure:
+def task_weights(weights: Mapping[str, Series]) -> mpl_figure.Figure:
+  """Weights of the task gradients over training."""
+  with matplotlib.rc_context(STYLE):
+    figure, axes = panel()
+    draw_lines(axes, weights)
+    legend_outside(axes)
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.set(title='Weights of task gradients', xlabel='step')
+    return figure
+
+
+def shares(title: str, rates: Mapping[str, Series]) -> mpl_figure.Figure:
+  """Shares between 0 and 1 over training."""
+  with matplotlib.rc_context(STYLE):
+    figure, axes = panel()
+    draw_lines(axes, rates)
+    legend_outside(axes)
+    axes.set(title=title, xlabel='step')
+    axes.set(ylim=(-0.03, 1.03), yticks=np.linspace(0, 1, 5))
+    return figure
+
+
+def cosine_map(
+  cosines: Mapping[str, Series], title: str = 'Cosine of task gradients'
+) -> mpl_figure.Figure:
+  """Cosines over training as a heat map, a row a pair of tasks.
+
+  Args:
+    cosines: by pair of tasks; grey where undefined.
+    title: above it.
+  """
   steps = np.unique(np.concatenate([x for x, _ in cosines.values()]))
   grid = np.full((len(cosines), steps.size), np.nan)
   for row, (x, y) in zip(grid, cosines.values(), strict=True):
     row[np.searchsorted(steps, x)] = y
   height = 0.9 + 0.17 * len(cosines)
-  figure = mpl_figure.Figure(figsize=(WIDTH, height), layout='constrained')
-  axes = figure.subplots()
-  axes.set_facecolor(UNDEFINED)
-  last = steps[-1] - steps[-2] if steps.size > 1 else 1.0
-  edges = np.append(steps, steps[-1] + last)  # a look is shown until the next
-  mesh = axes.pcolormesh(
-    edges,
-    np.arange(len(cosines) + 1),
-    np.ma.masked_invalid(grid),
-    cmap=DIVERGING,
-    vmin=-1,
-    vmax=1,
-    rasterized=True,
-  )
-  axes.set_yticks(np.arange(len(cosines)) + 0.5, list(cosines), fontsize=7)
-  axes.invert_yaxis()
-  axes.grid(False)
-  axes.set(title='Cosine of task gradients', xlabel='step')
-  figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.01)
-  return figure
+  with matplotlib.rc_context(STYLE):
+    figure = mpl_figure.Figure(figsize=(WIDTH, height), layout='constrained')
+    axes = figure.subplots()
+    axes.set_facecolor(UNDEFINED)
+    last = steps[-1] - steps[-2] if steps.size > 1 else 1.0
+    edges = np.append(steps, steps[-1] + last)  # a look is shown until the next
+    mesh = axes.pcolormesh(
+      edges,
+      np.arange(len(cosines) + 1),
+      np.ma.masked_invalid(grid),
+      cmap=DIVERGING,
+      vmin=-1,
+      vmax=1,
+      rasterized=True,
+    )
+    axes.set_yticks(np.arange(len(cosines)) + 0.5, list(cosines), fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set(title=title, xlabel='step')
+    figure.colorbar(mesh, ax=axes, fraction=0.03, pad=0.01)
+    return figure
 
 
 def correlations(
@@ -188,7 +218,7 @@ def _heat_map(axes: mpl_axes.Axes, tasks, values, numbers: bool):
   return image
 
 
-def _lines(axes: mpl_axes.Axes, series: Mapping[str, Series]) -> None:
+def draw_lines(axes: mpl_axes.Axes, series: Mapping[str, Series]) -> None:
   """Lines with colours and dashes of their own."""
   for i, (name, (steps, values)) in enumerate(series.items()):
     keep = slice(None, None, max(steps.size // MOST_POINTS, 1))

@@ -11,6 +11,7 @@ import numpy as np
 from mtl_jax.reporting import files, results, writers
 
 CONFIG = 'config.json'
+Series = tuple[np.ndarray, np.ndarray]  # steps, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Record:
   config: Mapping[str, Any]
   tasks: tuple[str, ...]
 
-  def series(self, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+  def series(self, kind: str, name: str) -> Series:
     """Steps and values of one number; NaN where it was not defined."""
     found = [
       (row['step'], np.nan if row[name] is None else row[name])
@@ -41,20 +42,52 @@ class Record:
     steps, values = np.array(found, np.float64).reshape(-1, 2).T
     return steps, values
 
-  def cosines(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and cosines of the gradients of each pair of tasks."""
+  def cosines(self, group: str = '') -> dict[str, Series]:
+    """Steps and cosines of the gradients of each pair of tasks.
+
+    Args:
+      group: of parameters that were measured apart; '' for all.
+    """
+    prefix = f'group/{group}/cosine' if group else 'cosine'
     found = {}
     for a, b in itertools.combinations(self.tasks, 2):
-      for name in (f'cosine/{a}/{b}', f'cosine/{b}/{a}'):
-        steps, values = self.series('gradients', name)
-        if steps.size:
-          found[f'{a}, {b}'] = steps, values
+      for name in (f'{prefix}/{a}/{b}', f'{prefix}/{b}/{a}'):
+        series = self.series('gradients', name)
+        if np.isfinite(series[1]).any():
+          found[f'{a}, {b}'] = series
     return found
 
-  def norms(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and norms of each task's gradient."""
-    every = {t: self.series('gradients', f'norm/{t}') for t in self.tasks}
+  def groups(self) -> list[str]:
+    """The groups of parameters whose cosines were measured apart."""
+    found = {
+      name.split('/cosine/')[0].removeprefix('group/')
+      for row in self.rows
+      for name in row
+      if name.startswith('group/') and '/cosine/' in name
+    }
+    return sorted(found)
+
+  def by_task(self, kind: str, group: str = '') -> dict[str, Series]:
+    """Steps and values of a measure of each task's gradient.
+
+    Args:
+      kind: 'norm', 'weight' or 'progress'.
+      group: of parameters that were measured apart; '' for all.
+    """
+    prefix = f'group/{group}/{kind}' if group else kind
+    every = {t: self.series('gradients', f'{prefix}/{t}') for t in self.tasks}
     return {task: series for task, series in every.items() if series[0].size}
+
+  def conflict(self) -> dict[str, Series]:
+    """Shares of pairs in conflict, and of tasks that the step makes worse."""
+    names = {
+      'conflict_rate': 'pairs of tasks in conflict',
+      'conflict_rate_after': 'tasks that the step makes worse',
+    }
+    every = {
+      title: self.series('gradients', name) for name, title in names.items()
+    }
+    return {title: series for title, series in every.items() if series[0].size}
 
   def score(self, task: str) -> str:
     """The metric that enters the overall score; '' if there is none."""

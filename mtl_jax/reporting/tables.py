@@ -1,6 +1,6 @@
 """Tables: of parameters, of tasks, and of what was found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import math
 import sys
@@ -65,6 +65,7 @@ class Table:
     rows: cells, as many as columns.
     left: how many columns are flush left, the others are numbers.
     note: one line below.
+    bold: ``(row, column)`` of the cells to be printed bold, where that can be.
   """
 
   title: str
@@ -72,6 +73,7 @@ class Table:
   rows: Sequence[Sequence[str]]
   left: int = 1
   note: str = ''
+  bold: frozenset[tuple[int, int]] = frozenset()
 
   def to_text(self) -> str:
     """Plain text.
@@ -110,9 +112,22 @@ class Table:
     marks = [
       ':--' if i < self.left else '--:' for i in range(len(self.columns))
     ]
-    rows = [self.columns, marks, *self.rows]
-    escaped = ([str(c).replace('|', '\\|') for c in row] for row in rows)
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in escaped)
+    cells = self.marked('**{}**'.format, lambda c: c.replace('|', '\\|'))
+    rows = [cells[0], marks, *cells[1:]]
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+  def marked(
+    self, bold: Callable[[str], str], escape: Callable[[str], str]
+  ) -> list[list[str]]:
+    """The head and the rows, escaped, with bold cells as ``bold`` has them."""
+    rows = [
+      [
+        bold(escape(str(cell))) if (i, j) in self.bold else escape(str(cell))
+        for j, cell in enumerate(row)
+      ]
+      for i, row in enumerate(self.rows)
+    ]
+    return [[escape(str(c)) for c in self.columns], *rows]
 
   def to_rich(self) -> rich.table.Table:
     """For a terminal."""

@@ -1,114 +1,84 @@
-"""Agreement with TorchJD 0.18.0 and LibMTL 1.1.5, from stored directions.
+"""Gramian methods agree with TorchJD 0.18.0 and LibMTL.
 
-benchmarks/make_reference.py makes the files. Directions are compared, relative
-to their length; a tolerance above 1e-5 says how far the library itself is from
-the solution of its own problem.
+benchmarks/make_reference.py makes the files. A tolerance above 1e-8 says how
+far the library itself is from the solution of its own problem.
 """
-
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+import reference_case as case
 
 from mtl_jax import combinators
 
-FOLDER = pathlib.Path(__file__).parents[1] / 'data'
-SIZES = (2, 3, 5, 16)
-STEPS = 3
+K = case.LARGEST
 
 
-def reference(name):
-  with np.load(FOLDER / f'reference_{name}.npz') as file:
-    return dict(file)
-
-
-TORCHJD, LIBMTL = reference('torchjd'), reference('libmtl')
-
-
-LARGEST = max(SIZES)
-
-
-def padded(array, *shape):
-  """Zeros of this shape, with the array in their first corner."""
-  out = np.zeros(shape, array.dtype)
-  out[tuple(slice(n) for n in array.shape)] = array
-  return out
-
-
-def run(weighting, stored, losses):
-  """``{k: directions [STEPS, d]}``, the state carried from step to step.
-
-  Smaller problems are padded with absent tasks, so that all are one program.
-  """
-
-  @jax.jit
-  def step(rows, losses, present, state):
-    gradients = combinators.gradients_from_jacobian(rows, losses, present)
-    w, state = weighting.weights(gradients, state, key=None, step=0, epoch=0)
-    return w @ rows, state
-
-  directions = {}
-  with jax.enable_x64(True):
-    for k in SIZES:
-      state, found = weighting.init(None), []
-      for t in range(STEPS):
-        rows = padded(stored[f'rows_{k}'][t], LARGEST, 2 * LARGEST)
-        loss = padded(losses[k][t], LARGEST)
-        d, state = step(rows, loss, np.arange(LARGEST) < k, state)
-        found.append(np.asarray(d)[: 2 * k])
-      directions[k] = np.array(found)
-  return directions
-
-
-def gaps(found, expected):
-  length = np.linalg.norm(expected, axis=-1)
-  return np.linalg.norm(found - expected, axis=-1) / length
+def preference(k):
+  return tuple(case.padded(case.INPUTS[f'preference_{k}'], K))
 
 
 TORCHJD_CASES = {
   # Its own ridge, exactly.
-  'upgrad': (lambda k: combinators.upgrad_weights(preset='torchjd'), 1e-6),
-  'dualproj': (lambda k: combinators.dualproj_weights(preset='torchjd'), 1e-6),
+  'upgrad': (combinators.upgrad(preset='torchjd'), 1e-10),
+  'dualproj': (combinators.dualproj(preset='torchjd'), 1e-10),
+  'upgrad_preference': (
+    lambda k: combinators.upgrad(preference(k), preset='torchjd'),
+    1e-10,
+  ),
+  'dualproj_preference': (
+    lambda k: combinators.dualproj(preference(k), preset='torchjd'),
+    1e-10,
+  ),
   # Frank-Wolfe converges as 1 / t.
-  'mgda': (lambda k: combinators.mgda_weights(), 2e-2),
-  'cagrad': (lambda k: combinators.cagrad_weights(preset='torchjd'), 1e-3),
-  'imtl_g': (lambda k: combinators.imtl_g_weights(), 1e-6),
-  'conflict_free': (lambda k: combinators.conflict_free_weights(), 1e-6),
+  'mgda': (combinators.mgda(), 2e-2),
+  'cagrad': (combinators.cagrad(preset='torchjd'), 1e-3),
+  'imtl_g': (combinators.imtl_g(), 1e-10),
+  'conflict_free': (combinators.conflict_free(), 1e-10),
+  'conflict_free_preference': (
+    lambda k: combinators.conflict_free(preference(k)),
+    1e-10,
+  ),
   # Convex programs, stopped at a residual of 1e-3.
-  'nash_mtl': (lambda k: combinators.nash_mtl_weights(preset='torchjd'), 1e-2),
+  'nash_mtl': (combinators.nash_mtl(preset='torchjd'), 1e-2),
   # Least squares, stopped at a relative change of 1e-8.
-  'fairgrad_1': (
-    lambda k: combinators.fairgrad_weights(preset='torchjd'),
-    1e-3,
-  ),
-  'fairgrad_2': (lambda k: combinators.fairgrad_weights(2.0), 1e-3),
-  'aligned_min': (
-    lambda k: combinators.aligned_mtl_weights(preset='torchjd'),
-    1e-6,
-  ),
+  'fairgrad_1': (combinators.fairgrad(preset='torchjd'), 1e-3),
+  'fairgrad_2': (combinators.fairgrad(2.0), 1e-3),
+  'aligned_min': (combinators.aligned_mtl(preset='torchjd'), 1e-10),
   'aligned_median': (
-    lambda k: combinators.aligned_mtl_weights(scale='median', preset='torchjd'),
-    1e-6,
+    combinators.aligned_mtl(scale='median', preset='torchjd'),
+    1e-10,
   ),
   'aligned_rmse': (
-    lambda k: combinators.aligned_mtl_weights(scale='rmse', preset='torchjd'),
-    1e-6,
+    combinators.aligned_mtl(scale='rmse', preset='torchjd'),
+    1e-10,
   ),
-  'krum': (lambda k: combinators.krum_weights(selected=2), 1e-6),
-  'pcd': (lambda k: combinators.pcd_weights(k, tau=0.1), 1e-6),
+  'aligned_preference': (
+    lambda k: combinators.aligned_mtl(preference(k), mean=False),
+    1e-10,
+  ),
+  'krum': (combinators.krum(selected=2), 1e-10),
+  'krum_1': (combinators.krum(), 1e-10),
+  # The ridge of 1e-10 of our program.
+  'pcd': (combinators.pcd(K, tau=0.1), 1e-8),
+  'smooth_upgrad': (
+    combinators.combine_by(
+      combinators.smooth(combinators.upgrad_weights(preset='torchjd'), K)
+    ),
+    1e-10,
+  ),
 }
 
 
 @pytest.mark.parametrize('name', TORCHJD_CASES)
 def test_torchjd(name):
-  make, tolerance = TORCHJD_CASES[name]
-  ones = {k: np.ones((STEPS, k)) for k in SIZES}
-  for k, found in run(make(LARGEST), TORCHJD, ones).items():
-    if name == 'krum' and k < 3:
-      continue
-    expected = TORCHJD[f'{name}_{k}']
-    assert gaps(found, expected).max() < tolerance, k
+  tx, tolerance = TORCHJD_CASES[name]
+  sizes = [k for k in case.SIZES if f'{name}_{k}' in case.TORCHJD]
+  if callable(tx):  # Compiled for each.
+    sizes = [5, 16]
+  for k, (found, _) in case.run(tx, sizes).items():
+    expected = case.TORCHJD[f'{name}_{k}']
+    assert case.gaps(found, expected).max() < tolerance, k
     if name == 'mgda':
       check_shortest(found, expected)
 
@@ -124,63 +94,90 @@ LIBMTL_CASES = {
   # Projected steps, stopped early: with 16 tasks far from the solution, which
   # `check_shortest` tells from another solution.
   f'mgda_{n}': (
-    lambda n=n: combinators.mgda_weights(n, preset='libmtl'),
+    combinators.mgda(n, preset='libmtl'),
     {2: 0.01, 3: 0.02, 5: 0.1, 16: 1.0},
   )
   for n in ('none', 'l2', 'loss', 'loss+')
 }
-LIBMTL_CASES['imtl_g'] = (
-  lambda: combinators.imtl_g_weights(preset='libmtl'),
-  dict.fromkeys(SIZES, 1e-4),
-)
-for r in range(3):
-  LIBMTL_CASES[f'cagrad_{r}'] = (
-    lambda r=r: combinators.cagrad_weights(rescale=r, preset='libmtl'),
-    {3: 1e-2},  # It runs for three tasks only.
-  )
+LIBMTL_CASES |= {
+  name: (tx, dict.fromkeys(case.SIZES, tolerance))
+  for name, (tx, tolerance) in {
+    'imtl_g': (combinators.imtl_g(preset='libmtl'), 1e-10),
+    'aligned_mtl': (combinators.aligned_mtl(preset='libmtl'), 1e-10),
+    'upgrad': (combinators.upgrad(preset='torchjd'), 1e-10),
+    # Least squares, stopped at a relative change of 1e-8.
+    'fairgrad_1': (combinators.fairgrad(preset='libmtl'), 1e-6),
+    'fairgrad_2': (combinators.fairgrad(2.0), 1e-6),
+    # SciPy's SLSQP, stopped at a change of 1e-6.
+    **{
+      f'cagrad_{r}': (combinators.cagrad(rescale=r, preset='libmtl'), 1e-3)
+      for r in range(3)
+    },
+  }.items()
+}
 
 
 @pytest.mark.parametrize('name', LIBMTL_CASES)
 def test_libmtl(name):
-  make, tolerances = LIBMTL_CASES[name]
-  losses = {k: LIBMTL[f'losses_{k}'] for k in SIZES}
-  directions = run(make(), LIBMTL, losses)
-  for k, tolerance in tolerances.items():
-    expected = LIBMTL[f'{name}_{k}']
-    assert gaps(directions[k], expected).max() < tolerance, k
+  tx, tolerances = LIBMTL_CASES[name]
+  for k, (found, _) in case.run(tx).items():
+    expected = case.LIBMTL[f'{name}_{k}']
+    assert case.gaps(found, expected).max() < tolerances[k], k
     if name.startswith('mgda'):
-      check_shortest(directions[k], expected)
+      check_shortest(found, expected)
+
+
+def spread(direction, rows):
+  """How far ``w_i (G w)_i`` of the weights w are from one number."""
+  w = np.linalg.lstsq(rows.T, direction, rcond=None)[0]
+  products = w * (rows @ rows.T @ w)
+  return np.ptp(products) / np.abs(products).mean()
+
+
+def test_nash_mtl_of_libmtl_where_its_solver_came_to_an_end():
+  failed = 0
+  tx = combinators.nash_mtl(preset='libmtl')
+  for k, (found, _) in case.run(tx).items():
+    expected = case.LIBMTL[f'nash_mtl_{k}']
+    for t, gap in enumerate(case.gaps(found, expected)):
+      rows = case.INPUTS[f'rows_{k}'][t]
+      assert spread(found[t], rows) < 1e-7
+      if gap > 1e-5:
+        # It kept the weights of the step before, which solve nothing here.
+        assert spread(expected[t], rows) > 1
+        failed += 1
+  assert failed == 3  # Of 24.
 
 
 def padded_orders(orders):
   """``[k, k]`` orders with the absent tasks behind all others."""
   k = len(orders)
-  rest = np.tile(np.arange(LARGEST), (LARGEST, 1))
+  rest = np.tile(np.arange(K), (K, 1))
   rest[:k, :k] = orders
   return rest
 
 
 @pytest.mark.parametrize('library', ['torchjd', 'libmtl'])
 def test_orders_drawn_by_the_library(library):
-  stored = TORCHJD if library == 'torchjd' else LIBMTL
-  # LibMTL works in float32, and moves its averages only where it turned.
-  tolerance = 1e-6 if library == 'torchjd' else 1e-4
+  stored = case.TORCHJD if library == 'torchjd' else case.LIBMTL
+  # LibMTL moves its averages only where it turned.
   always = library == 'torchjd'
   turn = jax.jit(
     lambda g, p, u, o: combinators.solve_gradvac(g, p, u, o, 0.5, always)
   )
   project = jax.jit(combinators.solve_pcgrad)
   with jax.enable_x64(True):
-    for k in SIZES:
-      present = np.arange(LARGEST) < k
-      usual = np.zeros((LARGEST, LARGEST))
+    for k in case.SIZES:
+      present = np.arange(K) < k
+      usual = np.zeros((K, K))
       pcgrad, gradvac = [], []
-      for t, rows in enumerate(stored[f'rows_{k}']):
-        gramian = padded(rows @ rows.T, LARGEST, LARGEST)
+      for t, rows in enumerate(case.INPUTS[f'rows_{k}']):
+        gramian = case.padded(rows @ rows.T, K, K)
         order = padded_orders(stored[f'pcgrad_orders_{k}'][t])
         pcgrad.append(np.asarray(project(gramian, present, order))[:k] @ rows)
         order = padded_orders(stored[f'gradvac_orders_{k}'][t])
         w, usual = turn(gramian, present, usual, order)
         gradvac.append(np.asarray(w)[:k] @ rows)
-      assert gaps(pcgrad, stored[f'pcgrad_{k}']).max() < tolerance, k
-      assert gaps(gradvac, stored[f'gradvac_{k}']).max() < tolerance, k
+      assert case.gaps(pcgrad, stored[f'pcgrad_{k}']).max() < 1e-10, k
+      # TorchJD adds 1e-8 to products of norms.
+      assert case.gaps(gradvac, stored[f'gradvac_{k}']).max() < 1e-6, k

@@ -14,6 +14,7 @@ K = 4
 def expected_measures(rows, present, direction):
   """From the definitions, task by task and pair by pair."""
   result = {
+    'norms': np.where(present, np.linalg.norm(rows, axis=1), 0),
     'cosines': np.zeros((K, K)),
     'magnitude_similarity': np.zeros((K, K)),
     'progress': np.zeros(K),

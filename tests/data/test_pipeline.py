@@ -136,13 +136,13 @@ def test_drawn_streams_advance_alone_and_keep_their_shapes():
 
 
 def test_each_epoch_is_shuffled_once(monkeypatch):
-  shuffle, epochs = pipeline._Reader._permutation, []
+  shuffle, epochs = pipeline._Order._permutation, []
 
-  def counted(reader, epoch):
-    epochs.append((len(reader._source), epoch))
-    return shuffle(reader, epoch)
+  def counted(order, epoch):
+    epochs.append((order._count, epoch))
+    return shuffle(order, epoch)
 
-  monkeypatch.setattr(pipeline._Reader, '_permutation', counted)
+  monkeypatch.setattr(pipeline._Order, '_permutation', counted)
   dataset = pipeline.train_dataset(
     two_streams() | {'c': pipeline.Stream(source(20), 5)}, seed=0
   )
@@ -214,3 +214,21 @@ def test_bad_batch_sizes(size, count, message):
 def test_bad_evaluation_batch_size():
   with pytest.raises(ValueError, match='by the 2 processes, found 5'):
     pipeline.EvaluationBatches(source(9), 5, 0, 2)
+
+
+@pytest.mark.parametrize('draw', [None, sampling.uniform()])
+def test_rows_are_those_of_the_batches(draw):
+  streams = two_streams()
+  order = pipeline.train_rows(streams, seed=3, draw=draw)
+  batches = pipeline.train_dataset(streams, seed=3, draw=draw)
+  for step in (0, 1, 5, 11):
+    for name, rows in order(step).items():
+      batch = batches[step][name]
+      if rows is None:
+        assert not batch['example_mask'].any()
+        rows = pipeline.idle_rows(streams[name])
+      else:
+        assert batch['example_mask'].all()
+      expected = streams[name].source.take(rows)
+      for key, value in expected.items():
+        np.testing.assert_array_equal(batch[key], value)

@@ -149,10 +149,14 @@ def test_gradients_as_scalars():
   gramian = np.array([[4.0, 3.0, 1.0], [3.0, 9.0, 0.0], [1.0, 0.0, 0.0]])
   found = relations.gradient_scalars('abc', gramian, [True, True, True])
   assert (found['cosine/a/b'], found['norm/b'], found['norm/c']) == (0.5, 3, 0)
-  assert np.isnan(found['cosine/a/c'])
+  assert np.isnan(found['cosine/a/c']) and found['conflict_rate'] == 0
   found = relations.gradient_scalars('abc', gramian, [True, False, True])
   assert np.isnan(found['cosine/a/b']) and np.isnan(found['norm/b'])
-  assert found['norm/a'] == 2
+  assert found['norm/a'] == 2 and np.isnan(found['conflict_rate'])
+  gramian[0, 1] = gramian[1, 0] = -3
+  gramian[2, 2] = 1
+  found = relations.gradient_scalars('abc', gramian)
+  assert found['conflict_rate'] == 1 / 3
 
 
 def test_moments_do_not_depend_on_the_order_of_tasks():

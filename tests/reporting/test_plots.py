@@ -70,36 +70,53 @@ def test_curves_without_a_value_say_so():
   assert not figure.axes[0].texts
 
 
-@pytest.mark.parametrize('tasks', [2, 4, 5, 16])
-def test_cosines(tasks):
+def cosines_of(tasks):
   pairs = itertools.combinations(LONG[:tasks], 2)
-  cosines = {
+  return {
     f'{a}, {b}': (x, np.tanh(y))
     for i, (a, b) in enumerate(pairs)
     for x, y in [series(i, n=30)]
   }
+
+
+@pytest.mark.parametrize('tasks', [2, 4])
+def test_lines_of_cosines(tasks):
+  cosines = cosines_of(tasks)
   figure = plots.gradient_cosines(cosines)
   assert_readable(figure)
-  axes = figure.axes[0]
-  if tasks <= 4:
-    assert len(axes.lines) == len(cosines) + 1  # and the zero
-  else:
-    grid = axes.collections[0].get_array().reshape(len(cosines), -1)
-    np.testing.assert_allclose(grid, [y for _, y in cosines.values()])
+  assert len(figure.axes[0].lines) == len(cosines) + 1  # and the zero
+
+
+@pytest.mark.parametrize('tasks', [2, 5, 16])
+def test_map_of_cosines(tasks):
+  cosines = cosines_of(tasks)
+  figure = plots.cosine_map(cosines)
+  assert_readable(figure)
+  grid = figure.axes[0].collections[0].get_array().reshape(len(cosines), -1)
+  np.testing.assert_allclose(grid, [y for _, y in cosines.values()])
 
 
 def test_cosines_of_a_single_look():
   cosines = {f'{i}': (np.array([7.0]), np.array([0.5])) for i in range(9)}
-  assert_readable(plots.gradient_cosines(cosines))
+  assert_readable(plots.cosine_map(cosines))
 
 
 def test_looks_at_different_steps_stay_apart():
   cosines = {
     str(i): (np.array([0.0, 10.0 + i]), np.array([0.1, 0.2])) for i in range(7)
   }
-  axes = plots.gradient_cosines(cosines).axes[0]
+  axes = plots.cosine_map(cosines).axes[0]
   grid = axes.collections[0].get_array().reshape(7, -1)
   np.testing.assert_array_equal(grid.mask.sum(1), 6)
+
+
+@pytest.mark.parametrize('tasks', [2, 9])
+def test_weights_and_shares(tasks):
+  values = {name: series(i) for i, name in enumerate(LONG[:tasks])}
+  for figure in (plots.task_weights(values), plots.shares('Share of', values)):
+    assert_readable(figure)
+    for line, (_, y) in zip(figure.axes[0].lines, values.values(), strict=True):
+      np.testing.assert_array_equal(line.get_ydata(), y)
 
 
 @pytest.mark.parametrize('tasks', [2, 9])

@@ -79,7 +79,7 @@ def test_the_page_shows_the_run(workdir):
     'Config',
     'Surroundings',
   ]
-  assert len(pictures(page)) == 3 + 2 + 1
+  assert len(pictures(page)) == 3 + 3 + 1
 
 
 def test_the_page_needs_nothing_else(workdir):
@@ -152,9 +152,36 @@ def test_series_and_pairs(workdir):
   np.testing.assert_array_equal(
     cosines['department, recommended'][1], [0.25, np.nan, -0.5]
   )
-  assert run.norms()['recommended'][1].tolist() == [1, 2, 3]
+  assert run.by_task('norm')['recommended'][1].tolist() == [1, 2, 3]
   assert run.score('department') == 'accuracy'  # from the rows
   assert run.score('recommended') == ''
+
+
+def test_what_the_monitor_measured_is_drawn(tmp_path):
+  writer = writers.JsonlWriter(tmp_path / writers.RECORD)
+  writer.write('train', 1, {'loss/a': 0.5, 'loss/b': 0.5})
+  for step in (0, 5):
+    row = {
+      'cosine/a/b': -0.5,
+      'group/low/cosine/a/b': 0.25,
+      'group/high/cosine/a/b': math.nan,
+      'weight/a': 0.25 * (1 + step),
+      'weight/b': 0.75,
+      'conflict_rate': 1.0,
+      'conflict_rate_after': 0.5,
+    }
+    writer.write('gradients', step, row)
+  writer.close()
+  run = record.read(tmp_path)
+  assert run.by_task('weight')['a'][1].tolist() == [0.25, 1.5]
+  assert run.groups() == ['high', 'low']
+  assert run.cosines('low')['a, b'][1].tolist() == [0.25, 0.25]
+  assert not run.cosines('high')  # nothing is known of it
+  shares = run.conflict()
+  assert [list(values) for _, values in shares.values()] == [[1, 1], [0.5, 0.5]]
+  page = page_of(tmp_path)
+  # Curves of two tasks; lines and map of cosines, weights, shares; a group.
+  assert len(pictures(page)) == 2 + 4 + 1
 
 
 def test_without_a_record_there_is_no_report(tmp_path):

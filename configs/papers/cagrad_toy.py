@@ -1,0 +1,106 @@
+"""CAGrad's toy problem: 17 methods from three starts, 100,000 steps of Adam.
+
+Two tasks in the plane, a steep valley each in one half and a bowl each in the
+other. Losses, starts, optimizer, steps, c = 0.5 and the division by 1 + c are
+those of the authors' toy.py; the methods that are not in it have their
+defaults here. Claims: Liu et al., NeurIPS 2021, figure 1 and section 5.1.
+
+Nothing is downloaded. About 40 seconds on 2 CPU cores.
+
+  python launch.py --config=configs/papers/cagrad_toy.py
+"""
+
+import mtl_jax
+
+SOURCE = 'Liu et al., NeurIPS 2021, figure 1'
+
+
+def get_config():
+  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  config = mtl_jax.default_config()
+  config.optimizer.name = 'adam'
+  config.optimizer.learning_rate = 1e-3
+
+  problem = config.problem
+  problem.name = 'two_valleys'
+  problem.steps = 100_000
+  problem.record_every = 100
+  problem.methods = {
+    'adam': {'name': 'weighted_sum'},
+    'mgda': {'name': 'mgda'},
+    'pcgrad': {'name': 'pcgrad'},
+    'cagrad': {'name': 'cagrad', 'c': 0.5, 'rescale': 2},
+    'imtl_g': {'name': 'imtl_g'},
+    'nash_mtl': {'name': 'nash_mtl'},
+    'fairgrad': {'name': 'fairgrad'},
+    'aligned_mtl': {'name': 'aligned_mtl'},
+    'upgrad': {'name': 'upgrad'},
+    'dualproj': {'name': 'dualproj'},
+    'conflict_free': {'name': 'conflict_free'},
+    'graddrop': {'name': 'graddrop'},
+    'gradvac': {'name': 'gradvac'},
+    'rlw': {'name': 'rlw'},
+    'moco': {'name': 'moco'},
+    'sdmgrad': {'name': 'sdmgrad'},
+    'modo': {'name': 'modo'},
+  }
+  problem.claims = {
+    'adam_stuck': {
+      'text': 'GD with Adam gets stuck on two of the three starts.',
+      'source': SOURCE,
+      'statistic': 'distance',
+      'method': 'adam',
+      'over': 'above',
+      'level': 0.5,
+      'relation': '=',
+      'threshold': 2,
+    },
+    'mgda_reaches': {
+      'text': 'MGDA reaches the Pareto set from all starts.',
+      'source': SOURCE,
+      'statistic': 'distance',
+      'method': 'mgda',
+      'over': 'max',
+      'relation': '<',
+      'threshold': 0.1,
+    },
+    'pcgrad_reaches': {
+      'text': 'PCGrad reaches the Pareto set from all starts.',
+      'source': SOURCE,
+      'statistic': 'distance',
+      'method': 'pcgrad',
+      'over': 'max',
+      'relation': '<',
+      'threshold': 0.1,
+    },
+    'mgda_stops': {
+      'text': 'MGDA stops on the Pareto set, away from the lowest mean loss.',
+      'source': SOURCE,
+      'statistic': 'optimum_gap',
+      'method': 'mgda',
+      'over': 'above',
+      'level': 0.1,
+      'relation': '=',
+      'threshold': 3,
+    },
+    'pcgrad_stops': {
+      'text': 'PCGrad stops on the Pareto set, away from the lowest mean loss.',
+      'source': SOURCE,
+      'statistic': 'optimum_gap',
+      'method': 'pcgrad',
+      'over': 'above',
+      'level': 0.1,
+      'relation': '=',
+      'threshold': 3,
+    },
+    'cagrad_optimum': {
+      'text': 'CAGrad converges to the lowest mean loss from all starts.',
+      'source': SOURCE,
+      'statistic': 'optimum_gap',
+      'method': 'cagrad',
+      'over': 'max',
+      'relation': '<',
+      'threshold': 0.1,
+    },
+  }
+  return config

@@ -1,0 +1,96 @@
+"""Nash-MTL's toy problem: CAGrad's with the first loss a tenth as large.
+
+Five starts, 35,000 steps of Adam; starts, scale and settings are those of the
+authors' code, where CAGrad has c = 0.4 and Nash-MTL's direction is clipped to
+norm 1. 'Reaches the Pareto set' means to within 0.1, 'fails to' by more than
+0.5. Balance is measured by the losses scaled to [0, 1] along the front: the
+tilt is the first minus the second, the imbalance its size.
+
+Nothing is downloaded. About 20 seconds on 2 CPU cores.
+
+  python launch.py --config=configs/papers/nash_toy.py
+"""
+
+import mtl_jax
+
+SOURCE = 'Navon et al., ICML 2022, figure 1'
+STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
+LABELS = {'ls': 'LS', 'pcgrad': 'PCGrad', 'cagrad': 'CAGrad', 'mgda': 'MGDA'}
+
+
+def get_config():
+  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  config = mtl_jax.default_config()
+  config.optimizer.name = 'adam'
+  config.optimizer.learning_rate = 1e-3
+
+  problem = config.problem
+  problem.name = 'two_valleys'
+  problem.options = {'scales': (0.1, 1.0), 'starts': STARTS}
+  problem.steps = 35_000
+  problem.record_every = 50
+  problem.methods = {
+    'ls': {'name': 'weighted_sum'},
+    'mgda': {'name': 'mgda'},
+    'pcgrad': {'name': 'pcgrad'},
+    'cagrad': {'name': 'cagrad', 'preset': 'nash-mtl'},
+    'nash_mtl': {'name': 'nash_mtl', 'preset': 'nash-mtl'},
+  }
+  claims = {
+    'nash_reaches': {
+      'text': 'Nash-MTL reaches the Pareto set from all five starts.',
+      'source': SOURCE,
+      'statistic': 'distance',
+      'method': 'nash_mtl',
+      'over': 'max',
+      'relation': '<',
+      'threshold': 0.1,
+    },
+    'mgda_tilts': {
+      'text': 'MGDA is inclined towards the task of the smallest gradients.',
+      'source': SOURCE,
+      'statistic': 'tilt',
+      'method': 'mgda',
+      'relation': '<',
+      'threshold': 0.0,
+    },
+  }
+  for name in ('ls', 'pcgrad', 'cagrad'):
+    claims[f'{name}_fails'] = {
+      'text': (
+        f'{LABELS[name]} fails to reach an optimum from the two starts with '
+        'the largest first loss.'
+      ),
+      'source': SOURCE,
+      'statistic': 'distance',
+      'method': name,
+      'over': 'above',
+      'level': 0.5,
+      'at': (0, 2),
+      'relation': '=',
+      'threshold': 2,
+    }
+    claims[f'{name}_tilts'] = {
+      'text': (
+        f'{LABELS[name]} is led by the larger gradients of the second task, '
+        'from the other three starts.'
+      ),
+      'source': SOURCE,
+      'statistic': 'tilt',
+      'method': name,
+      'at': (1, 3, 4),
+      'relation': '>',
+      'threshold': 0.5,
+    }
+  for name, label in LABELS.items():
+    claims[f'nash_balanced_{name}'] = {
+      'text': f'Nash-MTL ends more balanced than {label}.',
+      'source': SOURCE,
+      'statistic': 'imbalance',
+      'method': 'nash_mtl',
+      'against': name,
+      'relation': '<',
+      'threshold': 0.0,
+    }
+  problem.claims = claims
+  return config

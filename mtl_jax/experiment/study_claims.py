@@ -1,0 +1,121 @@
+"""Claims held against the runs of a study, and metrics against each other."""
+
+from collections.abc import Sequence
+import math
+
+import numpy as np
+
+from mtl_jax.evaluation import delta, pareto, statistics
+from mtl_jax.experiment import study_members
+from mtl_jax.reporting import study_record, study_summary
+
+
+def hold(
+  members: study_members.Members, claim: study_record.Claim
+) -> study_summary.Verdict:
+  """What the runs say of a claim.
+
+  Raises:
+    ValueError: if its method or its statistic is not in the study.
+  """
+  study = members.study
+  method = study.method(claim.method)
+  against = study.method(claim.against) if claim.against else None
+  out = sum(not r.counts for m in (method, against) if m for r in m.runs)
+  note = f'{out} diverged, left out' if out else ''
+  if claim.statistic.startswith('cost/'):
+    name = claim.statistic.removeprefix('cost/')
+    values = [
+      study_members.number(getattr(m.cost, name))
+      for m in (method, against)
+      if m
+    ]
+    x = np.array([values[0] - sum(values[1:])])
+  elif against is None:
+    x = np.array(list(members.by_seed(method, claim.statistic).values()))
+  else:
+    ours, theirs = (
+      members.by_seed(m, claim.statistic) for m in (method, against)
+    )
+    x = np.array([ours[s] - theirs[s] for s in ours if s in theirs])
+  if claim.test == 'value':
+    mean = float(x.mean()) if x.size else math.nan
+    found = statistics.Interval(mean, mean, mean, x.size)
+  elif claim.statistic == 'delta_m' and against is None and claim.test == 't':
+    # The single-task runs vary too, and do not cancel.
+    found = delta.delta_m_interval(
+      members.values(method),
+      members.twins,
+      members.higher,
+      members.tasks,
+      members.by_task,
+      claim.confidence,
+    )
+  else:
+    found = statistics.interval(x, claim.test, claim.confidence)
+  verdict = statistics.verdict(found, claim.relation, claim.threshold)
+  return study_summary.Verdict(
+    claim=claim, found=study_members.cell(found), verdict=verdict, note=note
+  )
+
+
+def pairs(
+  study: study_record.Study, chosen: Sequence[tuple[str, str]] | None
+) -> list[tuple[str, str]]:
+  """The chosen pairs, or the scores of the first two tasks."""
+  if chosen is not None:
+    return list(chosen)
+  names = []
+  for task in study.tasks:
+    own = [m for m in study.metrics if m.task == task.name]
+    scores = [m.name for m in own if m.metric == task.score]
+    names += (scores or [m.name for m in own])[:1]
+  return [(names[0], names[1])] if len(names) > 1 else []
+
+
+def trade_off(
+  members: study_members.Members, pair: tuple[str, str]
+) -> study_summary.TradeOff:
+  """Runs, means, front and hypervolumes of two metrics.
+
+  Args:
+    members: of the study.
+    pair: two ``task/metric``.
+
+  Raises:
+    ValueError: if a metric is not declared in the study.
+  """
+  missing = [name for name in pair if name not in members.names]
+  if missing:
+    raise ValueError(
+      f'Expected two of the metrics {members.names}, found {missing[0]!r}; '
+      'choose the axes among these.'
+    )
+  where = [members.names.index(name) for name in pair]
+  higher = [members.higher[i] for i in where]
+  methods = [m for m in members.study.methods if any(r.counts for r in m.runs)]
+  runs = {m.name: members.values(m)[:, where] for m in methods}
+  means = {name: points.mean(0) for name, points in runs.items()}
+  every = np.concatenate([np.zeros((0, 2)), *runs.values()])
+  if every.size:
+    worst = np.where(higher, np.nanmin(every, 0), np.nanmax(every, 0))
+  else:
+    worst = np.full(2, np.nan)
+  points = np.array(list(means.values())).reshape(-1, 2)
+  on_front = pareto.non_dominated(points, higher)
+  families: dict[str, list[np.ndarray]] = {}
+  for m in methods:
+    families.setdefault(m.family or m.name, []).append(means[m.name])
+  return study_summary.TradeOff(
+    x=members.study.metrics[where[0]],
+    y=members.study.metrics[where[1]],
+    runs=runs,
+    means=means,
+    front=[name for name, on in zip(means, on_front, strict=True) if on],
+    volumes={
+      family: pareto.hypervolume(np.array(own), worst, higher)
+      for family, own in families.items()
+    },
+    volume=pareto.hypervolume(points, worst, higher),
+    reference=worst,
+  )

@@ -1,0 +1,37 @@
+"""The report of a study, from the record in its directory alone."""
+
+from collections.abc import Sequence
+import pathlib
+
+from mtl_jax.experiment import study_summary
+from mtl_jax.reporting import files, study_files, study_report
+
+
+def write(
+  workdir: files.Path,
+  *,
+  trade_offs: Sequence[tuple[str, str]] | None = None,
+  by_task: bool = False,
+  test: str = 't',
+) -> pathlib.Path:
+  """Writes page, pictures and tables from ``study.json``; trains nothing.
+
+  Args:
+    workdir: of the study.
+    trade_offs: pairs of ``task/metric`` to be drawn against each other; by
+      default the scores of the first two tasks.
+    by_task: delta-m as the mean of the tasks' means, not of all metrics.
+    test: against the control: 't', 'wilcoxon' or 'bootstrap'.
+
+  Returns:
+    The path of ``report.html``.
+
+  Raises:
+    ValueError: if there is no record, or it is damaged.
+    OSError: if there is no space left.
+  """
+  study = study_files.read_study(workdir)
+  summary = study_summary.summarise(
+    study, trade_offs=trade_offs, by_task=by_task, test=test
+  )
+  return study_report.write(workdir, study, summary)

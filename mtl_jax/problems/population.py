@@ -1,0 +1,212 @@
+"""All runs of one method on a problem, as one program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mtl_jax import combinators
+from mtl_jax.problems import base
+
+Params = Any
+# Larger parameters are kept at the end of a run only.
+LARGEST_PATH = 64
+
+
+class Members(NamedTuple):
+  """P members: seeds x starts x preferences, the last fastest.
+
+  Attributes:
+    seed: ``[P]``.
+    start: ``[P]``, which start.
+    preference: ``[P, K]``; None without preferences.
+  """
+
+  seed: jax.Array
+  start: jax.Array
+  preference: jax.Array | None = None
+
+
+class Path(NamedTuple):
+  """What is recorded of P members, at step 0 and every so many steps.
+
+  Attributes:
+    losses: ``[P, T + 1, K]``, on the test batch where there is one.
+    params: leaves ``[P, T + 1, *shape]``, or ``[P, 1, *shape]``, the last
+      ones, where the parameters are many.
+  """
+
+  losses: jax.Array
+  params: Params
+
+
+def make_members(
+  seeds: int, starts: int, preferences: np.ndarray | None = None
+) -> Members:
+  """Every seed with every start and every preference.
+
+  Args:
+    seeds: their number; they count from 0.
+    starts: their number.
+    preferences: ``[R, K]``.
+
+  Example:
+    >>> make_members(1, 2, np.eye(2)).start
+    Array([0, 0, 1, 1], dtype=int32)
+  """
+  rows = 1 if preferences is None else len(preferences)
+  seed, start, row = np.indices((seeds, starts, rows)).reshape(3, -1)
+  chosen = None
+  if preferences is not None:
+    chosen = jnp.asarray(np.asarray(preferences)[row], float)
+  return Members(
+    jnp.asarray(seed, jnp.int32), jnp.asarray(start, jnp.int32), chosen
+  )
+
+
+def even_preferences(count: int) -> np.ndarray:
+  """``[count, 2]``: weights (t, 1 - t), t the middles of equal intervals.
+
+  Example:
+    >>> even_preferences(2).tolist()
+    [[0.25, 0.75], [0.75, 0.25]]
+  """
+  t = (np.arange(count) + 0.5) / count
+  return np.stack([t, 1 - t], 1)
+
+
+def make_run(
+  problem: base.Problem,
+  make_method: Callable[[jax.Array | None], optax.GradientTransformation],
+  *,
+  steps: int,
+  record_every: int,
+  seed: int = 0,
+  steps_per_epoch: int = 1,
+) -> Callable[[Members], Path]:
+  """A jitted function that runs all members of a method.
+
+  All steps are in one scan, so that a step of a small problem costs less than
+  calling a function; members are vmapped, and one gives what it gives alone.
+
+  Args:
+    problem: what is minimised.
+    make_method: ``preference -> chain``, a combinator and what follows it; the
+      preference ``[K]`` is a member's, or None.
+    steps: of the run.
+    record_every: steps between records; it divides them.
+    seed: from which the members' seeds are folded.
+    steps_per_epoch: for methods that look at epochs.
+
+  Raises:
+    ValueError: if numbers of steps do not fit.
+  """
+  if steps < 1 or record_every < 1 or steps % record_every:
+    raise ValueError(
+      f'Expected steps that record_every divides, found {steps} and '
+      f'{record_every}; change one of them.'
+    )
+
+  def member(seed_of_member, start, preference):
+    key = jax.random.fold_in(jax.random.key(seed), seed_of_member)
+    data_key, start_key, test_key, step_key = jax.random.split(key, 4)
+    step_key = jax.random.fold_in(step_key, start)
+    data = problem.data(data_key)
+    test = problem.test(test_key, data)
+    params = problem.start(start_key, start)
+    step = _make_step(problem, make_method(preference), data, steps_per_epoch)
+
+    def recorded(params):
+      return problem.losses(params, test), params
+
+    def block(state, index):
+      numbers = index * record_every + jnp.arange(record_every)
+      keys = jax.vmap(lambda t: jax.random.fold_in(step_key, t))(numbers)
+      state, _ = jax.lax.scan(step.update, state, (keys, numbers))
+      losses, params = recorded(state[0])
+      return state, (losses, params if _is_small(params) else None)
+
+    first_losses, first_params = recorded(params)
+    state = (params, step.init(params))
+    state, (losses, path) = jax.lax.scan(
+      block, state, jnp.arange(steps // record_every)
+    )
+    losses = jnp.concatenate([first_losses[None], losses])
+    if not _is_small(params):
+      return Path(losses, jax.tree.map(lambda p: p[None], state[0]))
+    path = jax.tree.map(
+      lambda a, b: jnp.concatenate([a[None], b]), first_params, path
+    )
+    return Path(losses, path)
+
+  @jax.jit
+  def run(members):
+    axes = (0, 0, None if members.preference is None else 0)
+    return jax.vmap(member, in_axes=axes)(*members)
+
+  return run
+
+
+class _Step(NamedTuple):
+  init: Callable[[Params], Any]
+  update: Callable[[Any, Any], Any]
+
+
+def _make_step(problem, tx, data, steps_per_epoch) -> _Step:
+  tx = optax.with_extra_args_support(tx)
+
+  def update(state, given):
+    params, opt_state = state
+    key, number = given
+    batch_key, noise_key, method_key = jax.random.split(key, 3)
+    batch = problem.batch(batch_key, data)
+    gradients = combinators.task_gradients(
+      lambda p: problem.losses(p, batch), params, shared=problem.shared
+    )
+    gradients = _with_noise(gradients, problem.noise, noise_key)
+    updates, opt_state = tx.update(
+      gradients,
+      opt_state,
+      params,
+      key=method_key,
+      step=number,
+      epoch=number // steps_per_epoch,
+    )
+    params = optax.apply_updates(params, updates)
+    if problem.bounds is not None:
+      low, high = problem.bounds
+      params = jax.tree.map(lambda p: jnp.clip(p, low, high), params)
+    if optax.tree.get_all_with_path(opt_state, 'losses_after'):
+      after = problem.losses(params, batch)
+      opt_state = optax.tree.set(opt_state, losses_after=after)
+    return (params, opt_state), None
+
+  return _Step(tx.init, update)
+
+
+def _with_noise(gradients, noise, key):
+  """Task gradients with noise, and with as many samples as are asked for."""
+  if not noise:
+    # Parts of a full batch are all alike.
+    return gradients.copy(split=lambda number: [gradients] * number)
+
+  def sample(key):
+    rows, structure = jax.tree.flatten(gradients.copy().jacobian())
+    keys = jax.random.split(key, len(rows))
+    noisy = [
+      row + noise * jax.random.normal(k, row.shape, row.dtype)
+      for k, row in zip(keys, rows, strict=True)
+    ]
+    return gradients.with_jacobian(jax.tree.unflatten(structure, noisy))
+
+  def split(number):
+    return [sample(k) for k in jax.random.split(key, number)]
+
+  return sample(key).copy(split=split)
+
+
+def _is_small(params) -> bool:
+  return sum(p.size for p in jax.tree.leaves(params)) <= LARGEST_PATH

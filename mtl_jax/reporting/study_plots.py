@@ -1,0 +1,279 @@
+"""The pictures of a study: curves, gains and trade-offs of its methods."""
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+import matplotlib
+from matplotlib import (
+  axes as mpl_axes,
+  figure as mpl_figure,
+  lines as mpl_lines,
+  ticker,
+)
+import numpy as np
+
+from mtl_jax.reporting import plots, study_record, study_summary, tables
+
+MARKERS = 'osD^v<>PXp*h'
+INCH = 0.085  # width of a character at 8 points, about
+GREY = '#777777'
+
+
+def style(index: int) -> dict[str, Any]:
+  """Colour, dash and marker of the method or task of that number."""
+  return {
+    'color': plots.COLORS[index % len(plots.COLORS)],
+    'linestyle': plots.DASHES[index // len(plots.COLORS) % len(plots.DASHES)],
+    'marker': MARKERS[index % len(MARKERS)],
+  }
+
+
+def learning_curves(
+  study: study_record.Study, summary: study_summary.Summary
+) -> mpl_figure.Figure | None:
+  """A row a task: training loss, and the score on validation, with bands."""
+  rows = []
+  for task in study.tasks:
+    row = [
+      (f'{task.name}: training loss', 'train', f'loss/{task.name}'),
+      (
+        f'{task.name}: {_label(task.score)} on validation',
+        'validation',
+        f'{task.name}/{task.score}',
+      ),
+    ]
+    rows.append(
+      [(title, summary.curves.get(k, {}).get(n, {})) for title, k, n in row]
+    )
+  rows = [row for row in rows if any(bands for _, bands in row)]
+  if not rows:
+    return None
+  numbers = {method.name: i for i, method in enumerate(study.methods)}
+  with matplotlib.rc_context(plots.STYLE):
+    figure, height, legend = _figure(study, len(rows) * 2.2)
+    panels = figure.subplots(len(rows), 2, sharex='col', squeeze=False)
+    # Margins of their own, so that the panels of all tasks stand in line.
+    figure.subplots_adjust(
+      0.068, (legend + 0.45) / height, 0.985, 1 - 0.3 / height, 0.17, 0.28
+    )
+    for axes, row in zip(panels, rows, strict=True):
+      for panel, (title, bands) in zip(axes, row, strict=True):
+        _bands(panel, bands, numbers)
+        panel.set_title(title)
+    for panel in panels[-1]:
+      panel.set_xlabel('step')
+    _legend_below(figure, study, numbers)
+    return figure
+
+
+def _figure(study, content):
+  """A figure with room for a legend below; its height and the legend's."""
+  columns, rows = _legend_shape([m.title for m in study.methods])
+  legend = 0.2 * rows + 0.1
+  height = content + legend + 0.75
+  return mpl_figure.Figure(figsize=(plots.WIDTH, height)), height, legend
+
+
+def _legend_shape(titles):
+  width = INCH * max(map(len, titles)) + 0.75
+  columns = max(1, min(len(titles), int(plots.WIDTH / width)))
+  return columns, math.ceil(len(titles) / columns)
+
+
+def _legend_below(figure, study, numbers):
+  titles = [m.title for m in study.methods]
+  handles = [
+    mpl_lines.Line2D([], [], linewidth=1.4, **_line(numbers[m.name]))
+    for m in study.methods
+  ]
+  columns, _ = _legend_shape(titles)
+  figure.legend(handles, titles, loc='lower center', ncols=columns, fontsize=8)
+
+
+def _line(index):
+  return {k: v for k, v in style(index).items() if k != 'marker'}
+
+
+def _bands(
+  axes: mpl_axes.Axes,
+  bands: Mapping[str, study_summary.Band],
+  numbers: Mapping[str, int],
+) -> None:
+  for name, band in bands.items():
+    keep = slice(None, None, max(band.steps.size // plots.MOST_POINTS, 1))
+    look = _line(numbers[name])
+    x = band.steps[keep]
+    axes.fill_between(
+      x,
+      band.low[keep],
+      band.high[keep],
+      color=look['color'],
+      alpha=0.1,
+      linewidth=0,
+    )
+    axes.plot(x, band.mean[keep], linewidth=1.3, **look)
+  # Neither the wide intervals of few seeds nor the first steps, from where all
+  # methods look the same, may squeeze the curves together.
+  late = [b.mean[len(b.mean) // 8 :] for b in bands.values()]
+  values = np.concatenate([np.zeros(0), *late])
+  values = values[np.isfinite(values)]
+  if values.size:
+    low, high = values.min(), values.max()
+    margin = 0.15 * ((high - low) or abs(high) or 1.0)
+    axes.set_ylim(low - margin, high + margin)
+  else:
+    axes.text(0.5, 0.5, 'nothing yet', ha='center', transform=axes.transAxes)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+  axes.yaxis.set_major_formatter('{x:g}')
+
+
+def seesaw(
+  study: study_record.Study, summary: study_summary.Summary
+) -> mpl_figure.Figure | None:
+  """A row a method: what each task gains over its single-task model."""
+  rows = [row for row in summary.rows if row.gains]
+  if not rows:
+    return None
+  tasks = [task.name for task in study.tasks if task.name in rows[0].gains]
+  room = max(0.5, 0.11 * len(tasks) + 0.12)  # inches a row
+  height = len(rows) * room + 1.0
+  names = INCH * max(len(row.marked_title) for row in rows) + 0.15
+  with matplotlib.rc_context(plots.STYLE):
+    figure = mpl_figure.Figure(figsize=(plots.WIDTH, height))
+    axes = figure.subplots()
+    side = INCH * max(map(len, tasks)) + 0.5
+    figure.subplots_adjust(
+      names / plots.WIDTH,
+      0.5 / height,
+      1 - side / plots.WIDTH,
+      1 - 0.35 / height,
+    )
+    for i in range(1, len(rows), 2):
+      axes.axhspan(i - 0.5, i + 0.5, color='#F4F4F4', linewidth=0)
+    axes.axvline(0, color=GREY, linewidth=1)
+    spread = min(0.34, 0.11 * (len(tasks) - 1))
+    shifts = np.linspace(-spread, spread, len(tasks))
+    for k, (task, shift) in enumerate(zip(tasks, shifts, strict=True)):
+      _gains(axes, [row.gains[task] for row in rows], shift, k, task)
+    axes.set_yticks(range(len(rows)), [row.marked_title for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis='y', length=0)
+    axes.grid(axis='y', visible=False)
+    axes.xaxis.set_major_formatter(lambda x, _: f'{x:+g}' if x else '0')
+    axes.set(
+      title='Gain over the single-task model, percent (right is better)',
+    )
+    plots.legend_outside(axes)
+    return figure
+
+
+def _gains(axes, cells, shift, k, task):
+  look = style(k)
+  x = np.array([cell.mean for cell in cells])
+  y = np.arange(len(cells)) + shift
+  ends = np.array([[cell.low, cell.high] for cell in cells])
+  ends = np.where(np.isfinite(ends), ends, x[:, None])
+  axes.hlines(y, ends[:, 0], ends[:, 1], color=look['color'], linewidth=1)
+  axes.plot(
+    x,
+    y,
+    linestyle='none',
+    marker=look['marker'],
+    color=look['color'],
+    markersize=4.5,
+    label=task,
+  )
+
+
+def trade_off(
+  study: study_record.Study,
+  summary: study_summary.Summary,
+  found: study_summary.TradeOff,
+) -> mpl_figure.Figure:
+  """Two metrics of each method, better to the upper right, and the front.
+
+  Small points are runs, large ones means over seeds; filled are those on the
+  front of the means.
+  """
+  numbers = {method.name: i for i, method in enumerate(study.methods)}
+  titles = {row.method: row.marked_title for row in summary.rows}
+  rows = len(found.means) + 4
+  height = max(4.2, 0.185 * rows + 0.6)
+  with matplotlib.rc_context(plots.STYLE):
+    figure = mpl_figure.Figure(
+      figsize=(plots.WIDTH * 0.85, height), layout='constrained'
+    )
+    axes = figure.subplots()
+    for name, points in found.runs.items():
+      axes.scatter(
+        *points.T,
+        s=9,
+        color=style(numbers[name])['color'],
+        alpha=0.45,
+        linewidth=0,
+      )
+    for name, mean in found.means.items():
+      look = style(numbers[name])
+      family = study.method(name).family or name
+      label = f'{titles[name]}  {found.volumes[family]:.3g}'
+      axes.plot(
+        *mean,
+        linestyle='none',
+        marker=look['marker'],
+        color=look['color'],
+        markerfacecolor=look['color'] if name in found.front else 'white',
+        markersize=7.5,
+        label=label,
+      )
+    _front(axes, found)
+    _single_lines(axes, summary, found)
+    axes.set(xlabel=_axis(found.x), ylabel=_axis(found.y))
+    if not found.x.higher_is_better:
+      axes.invert_xaxis()
+    if not found.y.higher_is_better:
+      axes.invert_yaxis()
+    axes.set_title(
+      f'Front of the means; hypervolume {found.volume:.3g} down to '
+      f'({found.reference[0]:.4g}, {found.reference[1]:.4g})'
+    )
+    legend = plots.legend_outside(axes)
+    legend.set_title('method, hypervolume', {'size': 8})
+    legend.set_alignment('left')
+    return figure
+
+
+def _front(axes, found):
+  points = np.array([found.means[name] for name in found.front])
+  if not points.size:
+    return
+  points = points[np.argsort(points[:, 0])]
+  where = 'pre' if found.x.higher_is_better else 'post'
+  low = found.reference
+  first, last = points[0], points[-1]
+  if found.x.higher_is_better:
+    x = [low[0], *points[:, 0], last[0]]
+    y = [first[1], *points[:, 1], low[1]]
+  else:
+    x = [first[0], *points[:, 0], low[0]]
+    y = [low[1], *points[:, 1], last[1]]
+  axes.step(x, y, where=where, color=GREY, linewidth=1, zorder=0, label='front')
+
+
+def _single_lines(axes, summary, found):
+  if summary.single is None:
+    return
+  look = {'color': 'black', 'linewidth': 0.8, 'linestyle': ':', 'zorder': 0}
+  x, y = (summary.single.cells[m.name].mean for m in (found.x, found.y))
+  axes.axvline(x, label=summary.single.title, **look)
+  axes.axhline(y, **look)
+
+
+def _axis(metric: study_record.Metric) -> str:
+  unit = f', {metric.unit}' if metric.unit else ''
+  name = metric.label or _label(metric.metric)
+  return f'{metric.task}: {name}{unit}'
+
+
+def _label(name: str) -> str:
+  return tables.HEADERS.get(name, name) or 'score'

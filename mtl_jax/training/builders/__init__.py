@@ -1,0 +1,1 @@
+"""Step builders: methods that are a training step, not a combinator."""

@@ -1,0 +1,68 @@
+"""What the builders that act at the features have in common."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.models import base as models_base
+from mtl_jax.training.builders.base import StepParts
+
+
+def check_whole(name: str, parts: StepParts) -> None:
+  """Raises unless the step sees its whole batch at once.
+
+  Raises:
+    ValueError: if there are microbatches.
+  """
+  if parts.accumulate > 1:
+    raise ValueError(
+      f'Expected the whole batch at once for {name}, which acts on features, '
+      f'found {parts.accumulate} microbatches; set training.accumulate to 1.'
+    )
+
+
+def check_num_tasks(name: str, parts: StepParts, num_tasks: int) -> None:
+  """Raises unless the tasks are as many as the builder was told.
+
+  Raises:
+    ValueError: if they are not.
+  """
+  if len(parts.tasks) != num_tasks:
+    raise ValueError(
+      f'Expected {num_tasks} tasks for {name}, found {len(parts.tasks)}; '
+      f'build it with num_tasks={len(parts.tasks)}.'
+    )
+
+
+def shapes(
+  model: models_base.MultiTaskModel, batch: Mapping[str, tasks_lib.Arrays]
+) -> dict[str, Any]:
+  """Shapes of the features of each stream of a batch, ``[B, ..., d]``.
+
+  Args:
+    model: pure functions.
+    batch: ``{stream: {name: [B, ...]}}``, for its shapes only.
+
+  Raises:
+    ValueError: if there are features without an axis beside the examples'.
+  """
+
+  def make():
+    params, state = model.init(jax.random.key(0), batch)
+    return {
+      stream: model.features(
+        params, state, arrays, stream=stream, train=False, key=None
+      )[0]
+      for stream, arrays in batch.items()
+    }
+
+  found = jax.eval_shape(make)
+  for leaf in jax.tree.leaves(found):
+    if len(leaf.shape) < 2:
+      raise ValueError(
+        f'Expected features [B, ..., d], found shape {leaf.shape}; use a model '
+        'whose features have an axis beside that of the examples.'
+      )
+  return found

@@ -1,0 +1,176 @@
+"""Derivatives through a step of gradient descent on weighted losses."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import combinators, tasks as tasks_lib
+from mtl_jax.models import base as models_base
+from mtl_jax.training import forward as forward_lib
+from mtl_jax.training.builders import base
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inner:
+  r"""The inner problem: :math:`f(\theta, w) = \sum_k w_k L_k(\theta)`.
+
+  Attributes:
+    parts: of the step.
+    model_state: of all passes; what they would make of it is dropped.
+    batch: the inner batch.
+    key: for dropout, the same in all passes.
+  """
+
+  parts: base.StepParts
+  model_state: Any
+  batch: Any
+  key: Array
+
+  def gradients(self, params: Any) -> combinators.TaskGradients:
+    """The task gradients at these parameters."""
+    return self.parts.gradients(
+      params, self.model_state, self.batch, key=self.key
+    )[0]
+
+  def pull(
+    self, params: Any, weights: Array, counts: Array, direction: Any
+  ) -> tuple[Array, Any]:
+    r"""Pulls a direction u back through :math:`\nabla_\theta f(\theta, w)`.
+
+    Exact, by a backward pass through the backward pass: it differentiates
+    :math:`u^\top \nabla_\theta f` by w and by :math:`\theta`. What is not used
+    of the result is not computed under jit.
+
+    Args:
+      params: where.
+      weights: w, ``[K]``.
+      counts: ``[K]`` labels of the inner batch over all devices.
+      direction: u, of the structure of the parameters, the same on all
+        devices; zero where a parameter is frozen.
+
+    Returns:
+      ``[K]``: :math:`u^\top \nabla L_k`, and the Hessian's product with u.
+    """
+    parts, axis, key = self.parts, self.parts.axis_name, self.key
+    per_example = 1 / jnp.maximum(counts, 1)
+    scales = weights * per_example
+    if axis is not None:
+      # No psum may be differentiated but those of the model itself: pmap
+      # transposes one to a psum, and shard_map to nothing.
+      params, scales, direction = jax.lax.pcast(
+        (params, scales, direction), axis, to='varying'
+      )
+      key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+    def product(scales, params):
+      def total(params):
+        sums = task_sums(
+          parts.model,
+          parts.tasks,
+          params,
+          self.model_state,
+          self.batch,
+          key=key,
+        )
+        return jnp.sum(scales * sums)
+
+      gradient = jax.grad(total)(params)
+      products = jax.tree.map(jnp.vdot, gradient, direction)
+      return sum(jax.tree.leaves(products))
+
+    pulled = jax.grad(product, (0, 1))(scales, params)
+    if axis is not None:
+      pulled = jax.lax.psum(pulled, axis)
+    slopes, curved = pulled
+    return slopes * per_example, curved
+
+  def free(self, direction: Any) -> Any:
+    """A direction without what would move frozen parameters."""
+
+    def leaf(path, x):
+      name = combinators.path_name(path)
+      return jnp.zeros_like(x) if self.parts.frozen(name) else x
+
+    return jax.tree_util.tree_map_with_path(leaf, direction)
+
+  def hypergradient(
+    self,
+    trail: Sequence[Any],
+    weights: Array,
+    counts: Array,
+    direction: Any,
+    learning_rate: float,
+  ) -> Array:
+    r"""The derivative of an outer loss by w, through T steps of descent.
+
+    With :math:`\theta_{t+1} = \theta_t - \eta \nabla_\theta f(\theta_t, w)`,
+    goes back from :math:`u_T = \nabla F(\theta_T)` by
+    :math:`u_t = u_{t+1} - \eta \nabla^2_\theta f(\theta_t, w)\, u_{t+1}`, and
+    sums :math:`-\eta\, u_{t+1}^\top \nabla L_k(\theta_t)`.
+
+    Args:
+      trail: :math:`\theta_0 ... \theta_T`.
+      weights: w, ``[K]``.
+      counts: ``[K]``.
+      direction: :math:`\nabla F(\theta_T)`.
+      learning_rate: eta.
+
+    Returns:
+      ``[K]``: :math:`dF / dw_k`.
+    """
+    total = jnp.zeros_like(weights)
+    direction = self.free(direction)
+    for params in reversed(trail[:-1]):
+      slopes, curved = self.pull(params, weights, counts, direction)
+      total = total - learning_rate * slopes
+      direction = jax.tree.map(
+        lambda u, h: u - learning_rate * h, direction, self.free(curved)
+      )
+    return total
+
+
+def task_sums(
+  model: models_base.MultiTaskModel,
+  tasks: Sequence[tasks_lib.Task],
+  params: Any,
+  model_state: Any,
+  batch: forward_lib.Batch,
+  *,
+  key: Array | None,
+) -> Array:
+  """Sums of the losses over this device's labels, ``[K]``, to differentiate.
+
+  The same passes as `forward.forward` makes in training mode.
+
+  Args:
+    model: pure functions.
+    tasks: K of them.
+    params: arrays.
+    model_state: before the pass.
+    batch: of all streams.
+    key: for dropout.
+  """
+  sums: list[Any] = [None] * len(tasks)
+  for stream in dict.fromkeys(task.stream for task in tasks):
+    arrays = batch[stream]
+    features, model_state = model.features(
+      params, model_state, arrays, stream=stream, train=True, key=key
+    )
+    for k, task in enumerate(tasks):
+      if task.stream == stream:
+        outputs, model_state = model.outputs(
+          params,
+          model_state,
+          features,
+          arrays,
+          tasks=(task.name, *task.reads),
+          train=True,
+          key=key,
+        )
+        sums[k], _ = forward_lib.loss_sum(task, outputs, arrays)
+  return jnp.stack(sums)

@@ -1,0 +1,169 @@
+"""The configs of papers on problems: built, run end to end, reported."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import launch
+from mtl_jax import overrides, settings as settings_lib
+from mtl_jax.experiment import api, problem_run
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / 'configs' / 'papers'
+
+
+def problem_configs():
+  """Those of this folder that are about a problem, with their arguments."""
+  found = []
+  for file in sorted(FOLDER.glob('*.py')):
+    if 'problem' in file.read_text(encoding='utf-8'):
+      found.append(str(file))
+  more = {'famo_toy': ['paper'], 'zdt_front': ['2', '3']}
+  for name, arguments in more.items():
+    found += [f'{FOLDER / name}.py:{argument}' for argument in arguments]
+  return found
+
+
+CONFIGS = problem_configs()
+
+
+def load(spec, *changes):
+  config = overrides.load_config(spec)
+  overrides.apply_overrides(config, changes)
+  return config
+
+
+def short(spec):
+  """The config with four steps, two seeds and small data."""
+  config = load(spec, 'config.problem.steps=4', 'config.problem.record_every=2')
+  if config.problem.seeds > 1:
+    config.problem.seeds = 2
+  if config.problem.preferences:
+    config.problem.preferences = 3
+  if config.problem.name == 'scaled_regressions':
+    small = {'inputs': 8, 'width': 6, 'outputs': 3, 'examples': 40}
+    small |= {'held_out': 10, 'batch_size': 8}
+    with config.problem.options.unlocked():
+      config.problem.options.update(small)
+  return config
+
+
+@pytest.mark.parametrize('spec', CONFIGS, ids=lambda s: s.rpartition('/')[2])
+def test_is_built_and_says_what_it_is(spec):
+  plan = problem_run.build(settings_lib.from_config(load(spec)))
+  assert plan.runs and plan.settings.claims
+  for claim in plan.settings.claims.values():
+    assert claim['source']
+  path = spec.partition(':')[0]
+  docstring = pathlib.Path(path).read_text(encoding='utf-8').split('"""')[1]
+  assert f'--config=configs/papers/{pathlib.Path(path).name}' in docstring
+  assert 'on 2 CPU cores' in docstring and 'downloaded' in docstring
+
+
+def check_report(workdir, config):
+  results = json.loads((workdir / 'results.json').read_text())
+  assert set(results['methods']) == set(config.problem.methods)
+  assert set(results['claims']) == set(config.problem.claims)
+  for claim in results['claims'].values():
+    assert claim['verdict'] in ('holds', 'fails', 'undecided', 'not run')
+  page = (workdir / 'report.html').read_text()
+  assert 'src="http' not in page and 'href=' not in page
+  pictures = {p.name for p in (workdir / 'figures').iterdir()}
+  assert {p.replace('.pdf', '.png') for p in pictures} <= pictures
+  assert page.count('data:image/png') == len(pictures) / 2 > 0
+  return results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('spec', CONFIGS, ids=lambda s: s.rpartition('/')[2])
+def test_runs_end_to_end(spec, tmp_path, capsys):
+  config = short(spec)
+  outcome = api.run(config, tmp_path)
+  results = check_report(tmp_path, config)
+  for method, end in outcome.ends.items():
+    assert np.isfinite(end.last).all(), method
+    np.testing.assert_allclose(
+      results['methods'][method]['losses'], end.last, rtol=1e-6
+    )
+  printed = capsys.readouterr().out
+  for claim in results['claims'].values():
+    assert claim['text'] in printed and claim['verdict'] in printed
+
+
+@pytest.fixture
+def two_methods(tmp_path):
+  """A config file with two methods and two claims, of which one cannot hold."""
+  file = tmp_path / 'small.py'
+  file.write_text(
+    'import mtl_jax\n\n\n'
+    'def get_config():\n'
+    '  config = mtl_jax.default_config()\n'
+    '  config.optimizer.learning_rate = 0.1\n'
+    "  config.problem.name = 'vlmop1'\n"
+    "  config.problem.options = {'size': 2, 'starts': 2}\n"
+    '  config.problem.steps = 400\n'
+    '  config.problem.record_every = 100\n'
+    '  config.problem.seeds = 2\n'
+    "  config.problem.methods = {'sum': {'name': 'weighted_sum'},\n"
+    "                            'mgda': {'name': 'mgda'}}\n"
+    "  config.problem.absent = {'gone': 'nobody wrote it'}\n"
+    "  claim = {'text': 'It is close.', 'statistic': 'distance',\n"
+    "           'method': 'sum', 'over': 'max', 'relation': '<',\n"
+    "           'threshold': 0.05, 'test': 't'}\n"
+    '  config.problem.claims = {\n'
+    "    'close': claim, 'never': claim | {'relation': '>', 'text': 'Far.'},\n"
+    "    'gone': claim | {'method': 'gone'}}\n"
+    '  return config\n'
+  )
+  return file
+
+
+def test_launch_runs_judges_and_reports(two_methods, tmp_path, capsys):
+  arguments = [f'--config={two_methods}', f'--workdir={tmp_path / "run"}']
+  assert launch.main([*arguments, '--dry_run']) == 0
+  assert not (tmp_path / 'run').exists()
+  assert launch.main(arguments) == 0
+  results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+  verdicts = {k: v['verdict'] for k, v in results['claims'].items()}
+  assert verdicts == {'close': 'holds', 'never': 'fails', 'gone': 'not run'}
+  printed = capsys.readouterr().out
+  assert 'nobody wrote it' in (tmp_path / 'run' / 'report.html').read_text()
+  assert 'It is close.' in printed and 'holds' in printed
+  # A claim that was changed after a run does not get into its directory.
+  changed = two_methods.read_text().replace('0.05', '0.5')
+  two_methods.write_text(changed)
+  assert launch.main(arguments) == 1
+  assert 'threshold' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'change, sentence',
+  [
+    ('config.problem.name=two_valley', 'two_valleys'),
+    ('config.problem.seeds=0', 'problem.seeds'),
+    ('config.problem.record_every=7', 'record_every divides'),
+    ('config.problem.options.sise=3', 'size'),
+    ("config.problem.methods={'sum': {'name': 'pcgrat'}}", 'pcgrad'),
+    ("config.problem.methods={'sum': {'name': 'rotograd'}}", 'problem.absent'),
+    ('config.problem.methods={}', 'problem.methods'),
+    (
+      "config.problem.methods={'sum': {'name': 'stch', "
+      "'preference': 'member'}}",
+      'problem.preferences',
+    ),
+    ("config.optimizer.frozen=('x',)", 'optimizer.frozen'),
+    ("config.problem.claims={'x': {'text': 'y'}}", "'statistic'"),
+  ],
+)
+def test_bad_settings_are_told_in_one_sentence(
+  two_methods, change, sentence, tmp_path, capsys
+):
+  workdir = tmp_path / 'run'
+  code = launch.main(
+    [f'--config={two_methods}', f'--workdir={workdir}', f'--{change}']
+  )
+  error = capsys.readouterr().err
+  assert code == 1 and sentence in error and error.count('\n') == 1, error
+  assert not workdir.exists()

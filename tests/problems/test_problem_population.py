@@ -1,0 +1,264 @@
+"""All runs of a method as one program: equal to each run alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mtl_jax import combinators, problems
+
+MEMBERS = problems.make_members(2, 3)
+
+
+def cagrad(preference):
+  del preference
+  return optax.chain(combinators.cagrad(), optax.adam(1e-2))
+
+
+def random(preference):
+  del preference
+  return optax.chain(combinators.rlw(), optax.adam(1e-2))
+
+
+def pick(members, index):
+  return jax.tree.map(lambda x: x[index : index + 1], members)
+
+
+@pytest.mark.parametrize('make', [cagrad, random])
+def test_a_member_is_the_same_run_alone(make):
+  problem = problems.two_valleys(noise=0.1)
+  run = problems.make_run(problem, make, steps=20, record_every=5)
+  together = run(MEMBERS)
+  for index in (0, 4):
+    alone = run(pick(MEMBERS, index))
+    np.testing.assert_allclose(
+      together.params[index], alone.params[0], rtol=1e-4, atol=1e-5
+    )
+  # Seeds and starts draw apart.
+  assert not np.allclose(together.params[0, -1], together.params[3, -1])
+
+
+def test_a_run_is_a_loop_over_its_steps():
+  # Adam on the sum of the losses, by hand and in float64.
+  problem = problems.vlmop1(size=3)
+  steps, rate = 12, 0.05
+  run = problems.make_run(
+    problem,
+    lambda _: optax.chain(combinators.weighted_sum(), optax.adam(rate)),
+    steps=steps,
+    record_every=4,
+  )
+  path = run(problems.make_members(1, 1))
+  x = np.asarray(path.params[0, 0], np.float64)
+  a = 1 / np.sqrt(3)
+  first, second = np.zeros(3), np.zeros(3)
+  expected = [x.copy()]
+  for t in range(1, steps + 1):
+    slope = (x - a) / 2 + (x + a) / 2
+    first = 0.9 * first + 0.1 * slope
+    second = 0.999 * second + 0.001 * slope**2
+    x -= rate * first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+    if t % 4 == 0:
+      expected.append(x.copy())
+  np.testing.assert_allclose(path.params[0], expected, atol=1e-5)
+  losses = [
+    [((x - a) ** 2).sum() / 4, ((x + a) ** 2).sum() / 4] for x in expected
+  ]
+  np.testing.assert_allclose(path.losses[0], losses, atol=1e-5)
+
+
+def test_records_begin_where_the_starts_are():
+  problem = problems.two_valleys()
+  run = problems.make_run(problem, cagrad, steps=4, record_every=2)
+  path = run(problems.make_members(1, 3))
+  assert path.losses.shape == (3, 3, 2) and path.params.shape == (3, 3, 2)
+  np.testing.assert_allclose(
+    path.params[:, 0], [[-8.5, 7.5], [-8.5, -5], [9, 9]]
+  )
+
+
+def test_a_preference_is_its_members_own():
+  problem = problems.vlmop1(size=2)
+  chosen = problems.even_preferences(3)
+  run = problems.make_run(
+    problem,
+    lambda p: optax.chain(combinators.stch(p, mu=0.1), optax.adam(1e-2)),
+    steps=10,
+    record_every=10,
+  )
+  path = run(problems.make_members(1, 1, chosen))
+  for row, preference in enumerate(chosen.tolist()):
+    method = combinators.stch(preference, mu=0.1)
+    alone = problems.make_run(
+      problem,
+      lambda _, method=method: optax.chain(method, optax.adam(1e-2)),
+      steps=10,
+      record_every=10,
+    )(problems.make_members(1, 1))
+    np.testing.assert_allclose(path.params[row], alone.params[0], atol=1e-6)
+
+
+def test_bounds_hold():
+  problem = problems.zdt(number=1, size=3)
+  run = problems.make_run(
+    problem,
+    lambda _: optax.chain(combinators.weighted_sum(), optax.sgd(1.0)),
+    steps=10,
+    record_every=1,
+  )
+  x = run(problems.make_members(1, 1)).params[0]
+  assert (x[:, 0] >= 1e-6).all() and (x[:, 1:] == 0).any()
+  assert (x >= 0).all() and (x <= 1).all()
+
+
+def test_noise_has_its_size_and_samples_differ():
+  problem = problems.two_valleys(noise=0.5, starts=((0.0, -8.0),))
+  rows = []
+
+  def spy(jacobian, present):
+    rows.append(jacobian)
+    return jacobian[0]
+
+  # The first gradient, over many seeds, by way of plain descent.
+  run = problems.make_run(
+    problem,
+    lambda _: optax.chain(combinators.from_jacobian(spy), optax.sgd(1.0)),
+    steps=1,
+    record_every=1,
+  )
+  path = run(problems.make_members(400, 1))
+  assert rows
+  taken = path.params[:, 0] - path.params[:, 1]
+  slope = jax.jacrev(lambda x: problem.losses(x, None))(jnp.array([0.0, -8.0]))
+  np.testing.assert_allclose(taken.mean(0), slope[0], atol=0.1)
+  np.testing.assert_allclose(taken.std(0), 0.5, atol=0.06)
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.1])
+def test_methods_that_ask_for_parts_run(noise):
+  run = problems.make_run(
+    problems.two_valleys(noise=noise),
+    lambda _: optax.chain(combinators.modo(2), optax.adam(1e-2)),
+    steps=4,
+    record_every=2,
+  )
+  assert np.isfinite(run(problems.make_members(1, 3)).losses).all()
+
+
+def test_famo_learns_from_the_losses_after_the_step():
+  # One task falls, the other rises: its weight must come to differ.
+  problem = problems.two_valleys()
+  states = []
+  famo = combinators.famo(2, minimum=(-21.0, -21.0))
+
+  def watched(updates, state, params=None, **extra):
+    states.append(state)
+    return famo.update(updates, state, params, **extra)
+
+  run = problems.make_run(
+    problem,
+    lambda _: optax.chain(
+      optax.GradientTransformationExtraArgs(famo.init, watched),
+      optax.adam(1e-2),
+    ),
+    steps=40,
+    record_every=40,
+  )
+  path = run(problems.make_members(1, 3))
+  assert states and np.isfinite(path.losses).all()
+  equal = problems.make_run(
+    problem,
+    lambda _: optax.chain(
+      # Without the second look its weights stay z / D, never learned.
+      combinators.combine_by(
+        combinators.from_losses(
+          lambda losses, present: (
+            (1 / (losses + 21)) / jnp.sum(1 / (losses + 21))
+          )
+        )
+      ),
+      optax.adam(1e-2),
+    ),
+    steps=40,
+    record_every=40,
+  )(problems.make_members(1, 3))
+  assert np.abs(path.params - equal.params).max() > 1e-3
+
+
+def test_heads_are_not_shared():
+  problem = problems.scaled_regressions(
+    inputs=4, outputs=2, width=3, depth=1, examples=30, held_out=10,
+    batch_size=8,
+  )  # fmt: skip
+  run = problems.make_run(
+    problem,
+    lambda _: optax.chain(combinators.pcgrad(), optax.sgd(1e-3)),
+    steps=4,
+    record_every=2,
+  )
+  path = run(problems.make_members(2, 1))
+  # Few parameters: their path is kept. Heads get the gradient of their own
+  # task, whatever is projected at the trunk.
+  before, after = (path.params['heads']['bias'][:, t] for t in (0, 1))
+  assert path.losses.shape == (2, 3, 2) and before.shape == (2, 2, 2)
+  assert (before != after).all()
+
+
+def test_of_many_parameters_the_last_are_kept():
+  problem = problems.linear_regressions(tasks=20, inputs=4, examples=10)
+  run = problems.make_run(
+    problem,
+    lambda _: optax.chain(combinators.weighted_sum(), optax.sgd(1e-3)),
+    steps=4,
+    record_every=2,
+  )
+  path = run(problems.make_members(2, 1))
+  assert path.losses.shape == (2, 3, 20)
+  assert path.params['kernel'].shape == (2, 1, 4, 20)
+
+
+@pytest.mark.parametrize('steps, every', [(0, 1), (10, 3), (10, 0)])
+def test_bad_numbers_of_steps_are_told(steps, every):
+  with pytest.raises(ValueError, match='steps that record_every divides'):
+    problems.make_run(
+      problems.two_valleys(), cagrad, steps=steps, record_every=every
+    )
+
+
+def end(last, params=None, first=None):
+  shape = (1, 1, len(last), 2)
+  last = np.reshape(np.asarray(last, float), shape)
+  first = np.ones(shape) if first is None else np.reshape(first, shape)
+  return problems.End(first, last, params)
+
+
+def test_measures_of_known_ends():
+  problem = problems.two_valleys()
+  middle = np.reshape([0.0, -8.3551], (1, 1, 1, 2))
+  found = end([[-15.0916, -15.0916]], middle)
+  measure = {
+    name: problems.MEASURES[name](problem, found)[0, 0, 0]
+    for name in problems.applicable(problem)
+  }
+  assert abs(measure['optimum_gap']) < 1e-3 and measure['distance'] < 1e-3
+  assert abs(measure['tilt']) < 1e-6
+  assert abs(measure['mean_loss'] + 15.0916) < 1e-6
+  away = end([[-0.4, -19.99]], middle + np.array([0.0, 3.0]))
+  assert abs(problems.MEASURES['distance'](problem, away)[0, 0, 0] - 3) < 1e-3
+  assert problems.MEASURES['tilt'](problem, away)[0, 0, 0] > 0.99
+
+
+def test_relative_losses():
+  problem = problems.linear_regressions(tasks=2)
+  found = end([[1.0, 4.0]], first=[[2.0, 4.0]])
+  assert problems.MEASURES['relative_loss'](problem, found) == 1.5
+  assert problems.MEASURES['worst_relative_loss'](problem, found) == 1.0
+  assert problems.task_loss('task 1')(problem, found) == 0.5
+
+
+def test_measures_say_what_they_need():
+  problem = problems.linear_regressions(tasks=2)
+  for name in ('distance', 'optimum_gap', 'tilt'):
+    with pytest.raises(ValueError, match='is known'):
+      problems.MEASURES[name](problem, end([[1.0, 1.0]]))

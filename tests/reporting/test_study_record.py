@@ -1,0 +1,101 @@
+import dataclasses
+import json
+import math
+
+import pytest
+
+from mtl_jax.reporting import study_files, study_record as records
+
+
+def study(**more):
+  return records.Study(
+    name='digits',
+    config={'steps': 3},
+    tasks=[records.Task(name='left', score='accuracy')],
+    metrics=[
+      records.Metric(task='left', metric='accuracy', higher_is_better=True)
+    ],
+    control='equal',
+    methods=[
+      records.Method(
+        name='equal',
+        runs=[
+          records.Run(
+            seed=0,
+            metrics={'left/accuracy': 0.5},
+            curves={'train': {'loss/left': [[1, 0.5], [2, math.nan]]}},
+          ),
+          records.Run(seed=1, status='diverged', diverged_at=7),
+        ],
+        cost=records.Cost(step_ms=1.5),
+      )
+    ],
+    twins=[records.Twin(task='left', runs=[records.Run(seed=0)])],
+    trials=[records.Trial(method='equal', validation=0.25)],
+    claims=[records.Claim(text='x', statistic='overall', method='equal')],
+    **more,
+  )
+
+
+def test_a_study_is_written_and_read(tmp_path):
+  before = study()
+  path = study_files.write_study(tmp_path / 'new', before)
+  after = study_files.read_study(tmp_path / 'new')
+  assert path.name == 'study.json'
+  # NaN becomes null: JSON has no other word for it.
+  curve = after.methods[0].runs[0].curves['train']['loss/left']
+  assert curve == [[1, 0.5], [2, None]]
+  content = dataclasses.asdict(before)
+  content['methods'][0]['runs'][0]['curves'] = after.methods[0].runs[0].curves
+  assert after == study_files.from_dict(json.loads(json.dumps(content)))
+  assert after.methods[0].cost == records.Cost(step_ms=1.5)
+  assert [run.counts for run in after.methods[0].runs] == [True, False]
+  assert after.metrics[0].name == 'left/accuracy'
+
+
+def test_all_parts_but_the_name_may_be_missing(tmp_path):
+  study_files.write_study(tmp_path, records.Study(name='empty'))
+  assert study_files.read_study(tmp_path) == records.Study(name='empty')
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda: records.Run(seed=0, status='lost'), "found 'lost'"),
+    (lambda: records.Twin(task='a', size='half'), "found 'half'"),
+    (
+      lambda: records.Claim(text='', statistic='', method='', test='z'),
+      "found 'z'",
+    ),
+    (
+      lambda: records.Claim(text='', statistic='', method='', relation='='),
+      "found '='",
+    ),
+    (
+      lambda: records.Study(name='', methods=[records.Method(name='a')] * 2),
+      "found 'a' twice",
+    ),
+    (lambda: records.Study(name='', control='a'), "found 'a'"),
+    (lambda: study().method('equl'), "did you mean 'equal'"),
+    (lambda: study_files.from_dict({'nam': ''}), r'found \[.nam.\]'),
+    (
+      lambda: study_files.from_dict({'name': '', 'methods': [{'runs': []}]}),
+      'method of a study',
+    ),
+  ],
+)
+def test_what_does_not_fit_is_one_sentence(make, message):
+  with pytest.raises(ValueError, match=f'^Expected .*{message}'):
+    make()
+
+
+def test_curves_of_rows():
+  rows = [
+    {'step': 0, 'kind': 'gradients', 'cosine/a/b': 0.5, 'gramian': [[1.0]]},
+    {'step': 1, 'kind': 'train', 'loss/a': 1.0},
+    {'step': 2, 'kind': 'train', 'loss/a': None},
+  ]
+  assert study_files.curves_of(rows) == {
+    'gradients': {'cosine/a/b': [[0, 0.5]]},
+    'train': {'loss/a': [[1, 1.0], [2, None]]},
+  }

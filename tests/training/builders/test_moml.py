@@ -1,0 +1,63 @@
+"""MOML against NumPy: through several inner steps, and MGDA above them."""
+
+import bilevel_oracle as oracle
+import numpy as np
+import optax
+import pytest
+
+from mtl_jax.training.builders.moml import moml
+
+SGD, OUTER = 0.05, 0.7  # rates of the parameters and, plain, of the logits
+
+
+def reference(start, batches, *, rate, steps, of_normalised):
+  """Steps of MOML; parameters, logits and the last rows."""
+  theta, k = start, len(batches[0][0]['y'])
+  logits = np.zeros(k)
+  for inner, outer, training in batches:
+    seen, judging = oracle.present(inner), oracle.present(outer)
+
+    def judged(logits, theta=theta, inner=inner, outer=outer, seen=seen):
+      w = oracle.softmax(logits, seen)
+      ahead = oracle.descend(theta, w, inner, rate, steps)
+      return oracle.losses(oracle.unflat(ahead), outer)
+
+    rows = oracle.by_complex_step(judged, logits)[judging]
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    above = oracle.min_norm(unit) @ (unit if of_normalised else rows)
+    logits = logits - OUTER * np.where(seen, above, 0)
+    w = oracle.softmax(logits, oracle.present(training))
+    gradient = w @ oracle.gradients(oracle.unflat(theta), training)
+    theta = theta - SGD * gradient
+  return theta, logits
+
+
+@pytest.mark.parametrize('of_normalised', [False, True])
+@pytest.mark.parametrize('steps', [1, 3])
+def test_steps_are_those_of_the_true_bilevel_problem(net, steps, of_normalised):
+  ours, theirs = [], []
+  for i, absent in enumerate([(), (2,), ()]):
+    inner, inner_np = net.batch(i, 8)
+    outer, outer_np = net.batch(50 + i, 12, absent)
+    ours.append({'main': inner, 'outer': outer})
+    theirs.append((inner_np, outer_np, inner_np))
+  builder = moml(
+    3,
+    inner_lr=0.2,
+    inner_steps=steps,
+    of_normalised=of_normalised,
+    optimizer=optax.sgd(OUTER),
+  )
+  start, end, _ = net.run(builder, ours, optax.sgd(SGD))
+  theta, logits = reference(
+    net.flat(start.params),
+    theirs,
+    rate=0.2,
+    steps=steps,
+    of_normalised=of_normalised,
+  )
+  assert np.ptp(logits) > 1e-3
+  found = end.opt_state['method'].values
+  # MGDA is regularised by 1e-10 of its diagonal.
+  np.testing.assert_allclose(found, logits, atol=1e-8)
+  np.testing.assert_allclose(net.flat(end.params), theta, atol=1e-8)
