@@ -1,9 +1,12 @@
 """What benchmarks/combinators.py reports: residuals and the table."""
 
 import importlib
+import io
+import json
 import pathlib
 import re
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +21,13 @@ K = 4
 @pytest.fixture(scope='module')
 def scripts():
   """The benchmark and the two files beside it."""
-  names = ('residuals', 'combinators', 'combinators_jax')
+  names = (
+    'residuals',
+    'serving',
+    'workloads',
+    'combinators',
+    'combinators_jax',
+  )
   with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(FOLDER))
     yield {name: importlib.import_module(name) for name in names}
@@ -28,8 +37,8 @@ def scripts():
 
 @pytest.fixture(scope='module')
 def gramian(scripts):
-  plan = {'solve_sizes': [K], 'step_sizes': [2], 'batch': 3, 'inputs': 2}
-  problems = scripts['combinators'].make_problems({**plan, 'problems': 1})
+  plan = {'solve_sizes': [K], 'problems': 1}
+  problems = scripts['combinators'].make_problems(plan)
   # That with two camps: constraints are active.
   rows = problems[f'rows_{K}'][1].astype(float)
   return rows @ rows.T
@@ -63,52 +72,92 @@ def test_a_residual_is_zero_at_the_solution_only(scripts, gramian, name):
 def test_every_solver_of_the_plan_is_there(scripts):
   plan, jax_part = scripts['combinators'].PLAN, scripts['combinators_jax']
   assert set(plan['solvers']) == set(jax_part.SOLVERS)
-  assert set(plan['steps']) == set(jax_part.STEPS)
+  named = {name for _, _, names in plan['steps'] for name in names}
+  assert named == set(jax_part.STEPS)
+  used = {workload for workload, _, _ in plan['steps']}
+  assert used == set(plan['workloads']) == set(scripts['workloads'].NAMES)
   assert set(plan['solvers']) - set(scripts['residuals'].RESIDUALS) == {
     'pcgrad'
   }
 
 
-def test_a_step_trains(scripts):
-  rng = np.random.default_rng(0)
-  problems = {
-    'inputs': rng.normal(size=(8, 5)).astype(np.float32),
-    'labels': rng.integers(0, 2, size=(8, 2)).astype(np.int32),
-  }
-  call = scripts['combinators_jax'].step_once('plain', 2, problems, [4])
-  _, first = call()
+@pytest.mark.parametrize('name', ['mlp', 'lstm_32', 'cnn_text', 'lenet'])
+def test_a_step_trains(scripts, name):
+  spec = scripts['workloads'].WORKLOADS[name]
+  spec = scripts['workloads'].small(spec)
+  call = scripts['combinators_jax'].step_call(spec, 2, 'plain')
+  first = call()
   for _ in range(20):
-    _, last = call()
-  assert (last['losses'] < first['losses']).all()
+    last = call()
+  assert sum(last) < sum(first)
 
 
-def test_the_table_has_all_that_was_measured(scripts):
-  script = scripts['combinators']
+class Fake:
+  """A library that answers with numbers that are known."""
+
+  def __init__(self, times, result):
+    self.times, self.result = times, result
+
+  def ask(self, message):
+    assert message == 'clear'
+
+  def make(self, case):
+    time = self.times.get(case.get('gramian') or case.get('name'))
+    if case['part'] == 'plan':
+      return ['stacked', 0, ''], None
+    return None if time is None else (self.result, lambda: time)
+
+
+def test_the_tables_have_all_that_was_measured(scripts, capsys):
   plan = {
     'solve_sizes': [2],
     'solvers': ['mgda', 'pcgrad'],
-    'step_sizes': [2],
-    'steps': ['plain'],
+    'steps': [['mlp', [2], ['plain', 'pcgrad']]],
+    'seconds': 1,
+    'rounds': 3,
   }
   problems = {'gramian_2': np.eye(2)[None]}
-  results = {
-    'mtl_jax': {
-      'solve': {'mgda_2': 1.5, 'pcgrad_2': 2},
-      'step': {'plain_2': 3},
-    },
-    'torchjd': {'solve': {'mgda_2': 2.5}, 'step': {}},
+  ours = {'mgda': 1.5, 'pcgrad': 2, 'plain': 1}
+  ours |= {'stacked': 6, 'layerwise': 4, 'chunked': 9}
+  libraries = {
+    'mtl_jax': Fake(ours, [0.5, 0.5]),
+    'torchjd': Fake({'mgda': 2.5, 'pcgrad': 8}, [1.0, 0.0]),
   }
-  weights = {
-    'mtl_jax': {'mgda_2': np.array([[0.5, 0.5]])},
-    'torchjd': {'mgda_2': np.array([[1.0, 0.0]])},
-  }
-  text = script.table(plan, problems, results, weights)
-  cells = [line.split() for line in text.splitlines()[1:]]
-  assert cells == [
-    ['solve', '2', 'mgda', '1.50', '2.50', '0e+00', '1e+00'],
-    ['solve', '2', 'pcgrad', '2.00', '-', '-', '-'],
-    ['step', '2', 'plain', '3.00', '-'],
+  script = scripts['combinators']
+  lines = script.report(plan, problems, libraries, ['solve', 'step', 'ways'])
+  network = scripts['workloads'].NAMES['mlp']
+  cells = [
+    line.strip('| ').split(' | ') for line in lines if line.startswith('|')
   ]
+  assert [row for row in cells if row[0] in ('2', network)] == [
+    ['2', '`mgda`', '1.50', '2.50', '0e+00', '1e+00'],
+    ['2', '`pcgrad`', '2.00', '8.00', '-', '-'],
+    [network, '2', 'plain', '1.0', '-', '-', '1.0'],
+    [network, '2', '`pcgrad`', '2.0', '8.0', '4.0', '2.0'],
+    [network, '2', '6.0', '4.0', '9.0', 'stacked', '1.50'],
+  ]
+  assert len({len(row) for row in cells[:4]}) == 1
+  assert network in capsys.readouterr().out
+
+
+def test_what_is_slow_or_fails_is_a_dash_and_the_rest_goes_on(
+  scripts, monkeypatch, capsys
+):
+  def make(case):
+    if case == 'fails':
+      raise ValueError('no')
+    return {'none': None, 'waits': lambda: time.sleep(5)}.get(
+      case, lambda: [1.0]
+    )
+
+  asked = ['version', 'fails', 'none', 'waits', 'good', 0, 'clear', 0]
+  lines = ''.join(json.dumps(message) + '\n' for message in asked)
+  monkeypatch.setattr(sys, 'stdin', io.StringIO(lines))
+  scripts['serving'].serve(make, '1.0', 1)
+  found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  spent = found.pop(5)
+  assert found == ['1.0', None, None, None, [0, [1.0]], None, None]
+  assert 0 <= spent < 1000
 
 
 def test_a_busy_machine_is_called_so(scripts, monkeypatch):

@@ -1,6 +1,7 @@
 """How a run makes its Gramians: settings and shapes -> a plan."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import jax
@@ -32,18 +33,28 @@ def choose(
   """
   key = jax.random.key(0)
   params, model_state = jax.eval_shape(lambda: model.init(key, example))
-  return gramians.plan(
-    model,
-    tasks,
-    params,
-    model_state,
-    batch_shapes(example, batch_sizes, jax.device_count()),
-    key=key,
-    frozen=frozen,
-    accumulate=training.accumulate,
+  devices = jax.device_count()
+  manual = training.mode != 'jit'
+  arguments = (model, tasks, params, model_state)
+  options = {
+    'key': key,
+    'frozen': frozen,
+    'accumulate': training.accumulate,
+    'devices': devices if manual else 1,
+  }
+  plan = gramians.plan(
+    *arguments,
+    batch_shapes(example, batch_sizes, devices),
     gramian=training.gramian,
     chunk=training.gramian_chunk,
+    **options,
   )
+  if plan.gramian != 'layerwise' or training.accumulate > 1:
+    return plan
+  # As the step is going to be traced: under plain jit with the whole batch.
+  traced = batch_shapes(example, batch_sizes, devices if manual else 1)
+  shapes = gramians.shapes_of(*arguments, traced, train=True, **options)
+  return dataclasses.replace(plan, leaves=shapes.leaves)
 
 
 def batch_shapes(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -21,7 +21,8 @@ UNKNOWN_MEMORY = 2**30
 MEMORY_SHARE = 0.25
 
 
-class Leaves(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Leaves:
   """How many shared parameters 'layerwise' takes which way.
 
   Attributes:
@@ -41,9 +42,15 @@ class Leaves(NamedTuple):
       >>> print(Leaves(3, 2, 0))
       of 5 parameters 3 by gradients, 2 by activations
     """
-    ways = zip(('gradients', 'activations', 'rows read'), self, strict=True)
-    how = ', '.join(f'{number} by {way}' for way, number in ways if number)
-    return f'of {sum(self)} parameters {how}'
+    ways = {
+      'gradients': self.gradients,
+      'activations': self.activations,
+      'rows read': self.rows,
+    }
+    how = ', '.join(
+      f'{number} by {way}' for way, number in ways.items() if number
+    )
+    return f'of {sum(ways.values())} parameters {how}'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,6 +134,19 @@ def test_of_tables_what_is_read_counts():
   assert sorted(shapes.touched) == sorted([8, kernel, 8 * 30 * 16])
 
 
+def test_dense_layers_with_few_examples_cost_layerwise_less():
+  (trunk, batch, num_tasks), _ = SHAPES['tasks']
+  few = plan(trunk, batch, num_tasks)
+  many = plan(trunk, {'inputs': (4096, 99)}, num_tasks, memory=1e12)
+  # 99 x 256 and four times 256 x 256, and their biases.
+  assert few.leaves == gramians.Leaves(5, 5, 0)
+  assert 'of 10 parameters 5 by gradients, 5 by activations' in str(few)
+  assert many.leaves is None or many.leaves.activations == 0
+  # Over many devices it is all their examples that would meet.
+  spread = plan(trunk, batch, num_tasks, devices=64)
+  assert spread.operations > few.operations
+
+
 def test_operations_are_those_of_the_compiler():
   def f(x, w, image, kernel):
     y = jnp.tanh(x @ w)
