@@ -8,14 +8,14 @@ than the plan's limit, or fails, has no time.
 """
 
 import functools
-from importlib import metadata
+from importlib import metadata, util
 import json
 import pathlib
 import random
 import sys
+import types
 import warnings
 
-from make_reference import import_libmtl
 import numpy as np
 import serving
 import torch
@@ -43,6 +43,16 @@ STEPS = {
   'pcgrad': lambda num: aggregation.PCGrad(),
   'upgrad': lambda num: aggregation.UPGrad(),
 }
+
+
+def import_libmtl():
+  """LibMTL's weightings, without its models, which need more packages."""
+  package = types.ModuleType('LibMTL')
+  package.__path__ = list(util.find_spec('LibMTL').submodule_search_locations)
+  sys.modules['LibMTL'] = package
+  import LibMTL.weighting
+
+  return LibMTL.weighting
 
 
 def torchjd_solver(name, rows, gramian):
