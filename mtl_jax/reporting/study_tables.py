@@ -239,7 +239,7 @@ def claims_table(summary: study_summary.Summary) -> tables.Table:
         f'{SIGNS[claim.relation]}{claim.threshold:g}',
         '' if claim.published is None else f'{claim.published:g}',
         tables.number(ours.mean),
-        _ends(ours) if claim.test != 'value' else '',
+        _ends(ours) if claim.test != 'value' and ours.n else '',
         f'{test}, n = {ours.n}',
       ]
     )
