@@ -202,6 +202,7 @@ def build(
     [task.likelihood for task in tasks],
     make_model(None).shared,
     task_names=tuple(task.name for task in tasks),
+    virtual_lr=settings.optimizer.learning_rate,
   )
   builder = method if isinstance(method, builders_base.StepBuilder) else None
   experiment = Experiment(
@@ -217,7 +218,7 @@ def build(
     frozen=frozen,
     builder=builder,
     outer=outer_lib.make_stream(
-      settings, method, tasks, sources, mesh, (loaded or {}).get(outer.OUTER)
+      settings, method, tasks, sources, mesh, loaded or {}
     ),
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
