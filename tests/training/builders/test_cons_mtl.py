@@ -201,6 +201,25 @@ def test_the_extra_gradient_sees_the_dropout_of_the_step(mode):
       np.testing.assert_allclose(lengths[1], 0.1 * lengths[0], 1e-4)
 
 
+def test_only_heads_get_the_extra_gradient(toy):
+  # Head b reads a shared parameter, and the gate stands before the features.
+  with jax.enable_x64(True):
+    batch = {'main': toy.batch(0, 12, np.float64)}
+    plain, extra = (
+      feature_case.run(
+        cons_mtl_lib.cons_mtl(lam),
+        [batch],
+        model=toy.model(),
+        tasks=toy.tasks(),
+      )[1][0]
+      for lam in (0.0, 0.3)
+    )
+    feature_case.close(plain['trunk'], extra['trunk'])
+    feature_case.close(plain['gate'], extra['gate'])
+    for n in ('a', 'b', 'c'):
+      assert np.abs(plain['heads'][n] - extra['heads'][n]).max() > 1e-4
+
+
 def test_what_is_frozen_in_a_head_stays():
   with jax.enable_x64(True):
     found = feature_case.run(
