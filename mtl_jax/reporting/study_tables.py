@@ -179,8 +179,11 @@ def notes(
     'wilcoxon': "Wilcoxon's signed-rank test",
     'bootstrap': 'the bootstrap',
   }[summary.test]
+  exact = summary.interval == 'wilcoxon'
+  what = 'Hodges-Lehmann estimate' if exact else 'Mean'
   found = [
-    f'Mean ± half of the {summary.confidence:.0%} interval over seeds (t).'
+    f'{what} ± half of the {summary.confidence:.0%} interval over seeds '
+    f'({summary.interval}).'
   ]
   if study.control:
     title = study.method(study.control).title
