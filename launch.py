@@ -9,6 +9,8 @@ The same command again resumes a run that was stopped. In the work directory
 are config.json, metrics.jsonl, TensorBoard events, checkpoints, results.json
 and report.html.
 
+  --mode=tune --config=...         only the tuning of a study
+  --mode=report --workdir=DIR      tables and pictures again, from the record
   --mode=evaluate --workdir=DIR    prints the table of the best checkpoint again
   --mode=predict --workdir=DIR --input=FILE.jsonl [--output=FILE.jsonl]
                                    one JSON object of features a line
@@ -36,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument('--config', default=str(DEFAULT), help='FILE.py[:ARG]')
   parser.add_argument('--workdir', help='default: runs/NAME_OF_THE_CONFIG')
   parser.add_argument(
-    '--mode', choices=('train', 'evaluate', 'predict'), default='train'
+    '--mode',
+    choices=('train', 'evaluate', 'predict', 'tune', 'report'),
+    default='train',
   )
   parser.add_argument('--input', help='JSONL file of examples to predict')
   parser.add_argument('--output', help='default: standard output')
@@ -63,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _refuse(flags, overrides) -> str:
   """What does not go together, in one sentence."""
-  if flags.mode != 'train' and (overrides or flags.dry_run or flags.profile):
+  begins = flags.mode in ('train', 'tune')
+  if not begins and (overrides or flags.dry_run or flags.profile):
     return (
       f'Expected --workdir alone for --mode={flags.mode}, found '
       f'{(overrides or ["--dry_run or --profile"])[0]!r}; the settings are '
@@ -90,6 +95,7 @@ def _run(flags, overrides) -> int:
 
   from mtl_jax import overrides as overrides_lib, settings as settings_lib
   from mtl_jax.experiment import dry_run, predict, problem_run, run
+  from mtl_jax.studies import devices, report, run as study_run
 
   # Orbax logs whole tracebacks of what we say in a sentence.
   absl_logging.set_verbosity(absl_logging.FATAL)
@@ -99,15 +105,22 @@ def _run(flags, overrides) -> int:
   workdir = flags.workdir or f'runs/{name}'
   if flags.mode == 'evaluate':
     run.evaluate(workdir)
-  elif flags.mode == 'predict':
+    return 0
+  if flags.mode == 'predict':
     predict.predict_file(workdir, flags.input, flags.output)
-  elif config.problem.name:
-    settings = settings_lib.from_config(config)
+    return 0
+  if flags.mode == 'report':
+    report.write(workdir)
+    return 0
+  settings = settings_lib.from_config(config)
+  if settings.problem.name:
     problem_run.run(settings, workdir, dry_run=flags.dry_run)
   elif flags.dry_run:
-    dry_run.dry_run(settings_lib.from_config(config))
+    dry_run.dry_run(settings)
+  elif study_run.is_study(settings):
+    devices.use_all_cores()
+    study_run.run(settings, workdir, tune_only=flags.mode == 'tune')
   else:
-    settings = settings_lib.from_config(config)
     run.train(settings, workdir, profile=flags.profile)
   return 0
 

@@ -13,10 +13,11 @@ import re
 import sys
 from typing import Any, NamedTuple
 
-from mtl_jax import combinators, models
+from mtl_jax import combinators, models, problems
 from mtl_jax.data import catalogue
 from mtl_jax.experiment import baselines, task_kinds
 from mtl_jax.training import parallel
+from mtl_jax.training.builders import table
 
 ROOT = pathlib.Path(__file__).parents[1]
 BEGIN = '<!-- begin: written by docs/tables.py -->\n'
@@ -55,6 +56,7 @@ KINDS = (
   Kind('Input encoders', 'model.inputs.name', models.INPUTS, 'model.inputs'),
   Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
   Kind('Combinators', 'combinator.name', combinators.COMBINATORS, 'combinator'),
+  Kind('Step builders', 'combinator.name', table.STEP_BUILDERS, 'combinator'),
   Kind(
     'Wrappers of combinators',
     'combinator.wrappers',
@@ -75,11 +77,14 @@ KINDS = (
     'Parallel modes', 'training.mode', {m: MODES[m] for m in parallel.MODES}
   ),
   Kind('Baselines', 'baselines', baselines.BASELINES),
+  Kind(
+    'Analytic problems', 'problem.name', problems.PROBLEMS, 'problem.options'
+  ),
 )
 # Arguments that the house passes, so that no config sets them.
 GIVEN = (
   'parent', 'name', 'info', 'size', 'dtype', 'axis_name', 'num_tasks', 'kinds',
-  'shared', 'inner',
+  'shared', 'inner', 'task_names',
 )  # fmt: skip
 
 

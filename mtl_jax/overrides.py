@@ -12,7 +12,7 @@ from mtl_jax import names, settings
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:
-  """Runs ``get_config`` of a config file.
+  """Runs ``get_config`` of a config file, and ``get_sweep`` if it has one.
 
   Args:
     spec: ``path/to/file.py``, or ``path/to/file.py:argument``, where the
@@ -42,14 +42,16 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
       f'Expected a function get_config in {path!r}, found none; define one '
       'that returns mtl_jax.default_config() with your settings.'
     )
-  if not argument:
-    return module.get_config()
-  if not inspect.signature(module.get_config).parameters:
+  takes = bool(inspect.signature(module.get_config).parameters)
+  if argument and not takes:
     raise ValueError(
       f'Expected {path!r} alone, found the argument {argument!r}; its '
       'get_config takes none.'
     )
-  return module.get_config(argument)
+  config = module.get_config(argument) if argument else module.get_config()
+  if hasattr(module, 'get_sweep'):
+    config.population.sweep = tuple(module.get_sweep())
+  return config
 
 
 def apply_overrides(

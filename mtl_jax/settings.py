@@ -11,6 +11,7 @@ import dataclasses
 import types
 from typing import Any, get_type_hints
 
+import jax
 import ml_collections
 
 from mtl_jax import names, problem_settings
@@ -38,6 +39,8 @@ class DataSettings:
     batch_size: examples a step, over all devices.
     evaluation_batch_size: the same of evaluation.
     cache: hold the examples in memory: 'auto' (by size), 'always', 'never'.
+    on_device: hold the training examples of a population on the device, so
+      that many steps run without the host: 'auto' (by size), 'always', 'never'.
   """
 
   name: str = ''
@@ -52,6 +55,7 @@ class DataSettings:
   batch_size: int = 32
   evaluation_batch_size: int = 256
   cache: str = 'auto'
+  on_device: str = 'auto'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,59 @@ class DiagnosticsSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PopulationSettings:
+  """Many runs of one config as one program: seeds, and settings that differ.
+
+  Attributes:
+    seeds: runs of each point of the sweep, with the seeds ``seed``, ``seed +
+      1``, ...; 0 is a single run without a population.
+    sweep: points ``{setting: value}``, see `mtl_jax.sweeps`; none is one point,
+      the config as it is.
+    way: how members run: 'vmap' (all at once), 'map' (one after the other),
+      'devices' (spread over devices), or 'auto': all that make sense are timed
+      once.
+    members_per_program: at most so many at once; 0 = as many as memory holds.
+  """
+
+  seeds: int = 0
+  sweep: tuple[Spec, ...] = ()
+  way: str = 'auto'
+  members_per_program: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudySettings:
+  """A comparison of methods, each run with all seeds of the population.
+
+  Attributes:
+    methods: name -> what it sets, as sections of a config: ``{'combinator':
+      {'name': 'cagrad', 'c': 0.4}, 'optimizer': {'learning_rate': 1e-3}}``;
+      besides, 'label' and 'family' for the report, and 'draws' as below.
+    control: the method that others are tested against.
+    twins: single-task models to train in the same study: 'full', with the
+      trunk of the config, and 'equal', with what ``equal_twins`` sets.
+    equal_twins: sections of a config, as of a method: a trunk so small that
+      all twins together have as many parameters as the shared model.
+    metrics: 'task/metric' that methods are compared by, with '+' in front
+      where higher is better and '-' where lower is; the tasks' scores if none.
+    trials: points of a random search a method, judged by the validation split,
+      before it is run; 0 = none.
+    draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
+      'choice', ...)`` with two bounds, or a tuple of values.
+    claims: see `mtl_jax.reporting.study_record.Claim`.
+  """
+
+  methods: Mapping[str, Spec] = _spec()
+  control: str = ''
+  twins: tuple[str, ...] = ()
+  equal_twins: Spec = _spec()
+  metrics: tuple[str, ...] = ()
+  trials: int = 0
+  draws: tuple[tuple[Any, ...], ...] = ()
+  claims: tuple[Spec, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
   """An experiment.
 
@@ -171,6 +228,8 @@ class Settings:
     optimizer: what stands after it.
     training: how long and how.
     diagnostics: what is measured on the way.
+    population: many members instead of one run.
+    study: a comparison of methods.
     problem: an analytic problem, in place of data, targets and model.
     baselines: names of simple models to print beside the result.
   """
@@ -191,6 +250,10 @@ class Settings:
   diagnostics: DiagnosticsSettings = dataclasses.field(
     default_factory=DiagnosticsSettings
   )
+  population: PopulationSettings = dataclasses.field(
+    default_factory=PopulationSettings
+  )
+  study: StudySettings = dataclasses.field(default_factory=StudySettings)
   problem: problem_settings.ProblemSettings = dataclasses.field(
     default_factory=problem_settings.ProblemSettings
   )
@@ -227,6 +290,57 @@ def from_config(
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
   return _build(Settings, config, '')
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+  """The settings with other values, ``{'optimizer.learning_rate': 1e-2}``.
+
+  Arrays are taken as they are: inside a program a number may be traced.
+
+  Raises:
+    ValueError: for an unknown setting, or a value of the wrong type.
+  """
+  for path, value in values.items():
+    settings = _replaced(settings, path.split('.'), value, '')
+  return settings
+
+
+def with_sections(settings: Settings, sections: Mapping[str, Any]) -> Settings:
+  """The settings with some sections changed, ``{'optimizer': {...}}``.
+
+  Free sections, such as ``combinator``, are replaced as a whole.
+
+  Raises:
+    ValueError: for an unknown setting, or a value of the wrong type.
+  """
+  return with_values(settings, dict(_leaves(settings, sections, '')))
+
+
+def _leaves(node, sections, prefix):
+  for key, value in sections.items():
+    inner = getattr(node, key, None)
+    if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+      yield from _leaves(inner, value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, value
+
+
+def _replaced(node, path, value, where):
+  key, *rest = path
+  if isinstance(node, Mapping):
+    inner = _replaced(node.get(key, {}), rest, value, '') if rest else value
+    return types.MappingProxyType({**node, key: _freeze(inner)})
+  hints = get_type_hints(type(node))
+  if key not in hints:
+    raise ValueError(
+      f'Expected a known config key, found {where + key!r}; '
+      f'{names.nearest(key, hints)}'
+    )
+  if rest:
+    value = _replaced(getattr(node, key), rest, value, f'{where}{key}.')
+  elif not isinstance(value, jax.Array):
+    value = _convert(hints[key], value, where + key)
+  return dataclasses.replace(node, **{key: value})
 
 
 def is_free(section: Sequence[str]) -> bool:

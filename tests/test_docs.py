@@ -153,6 +153,7 @@ def test_the_readme_lists_exactly_what_exists():
   from mtl_jax.data import catalogue
   from mtl_jax.experiment import task_kinds
   from mtl_jax.training import parallel
+  from mtl_jax.training.builders import table as builders_table
 
   listed = {
     cells[1].strip(): set(re.findall('`(.*?)`', cells[3]))
@@ -166,6 +167,7 @@ def test_the_readme_lists_exactly_what_exists():
     'Trunks': models.TRUNKS,
     'Heads': models.HEADS,
     'Combinators': combinators.COMBINATORS,
+    'Step builders': builders_table.STEP_BUILDERS,
     'Wrappers of combinators': combinators.WRAPPERS,
     'In front of combinators': combinators.TASK_TRANSFORMS,
     'Input encoders': models.INPUTS,

@@ -5,6 +5,11 @@ other. Losses, starts, optimizer, steps, c = 0.5 and the division by 1 + c are
 those of the authors' toy.py; the methods that are not in it have their
 defaults here. Claims: Liu et al., NeurIPS 2021, figure 1 and section 5.1.
 
+Seen in the runs: MGDA reaches the Pareto set near (-3.3, -8.37) and then moves
+on along it to the end. On the set its direction is zero, and Adam divides what
+rounding leaves of it by its own size; in float64 it stays. FairGrad, which
+there has no solution without a ridge, does the same.
+
 Nothing is downloaded. About 40 seconds on 2 CPU cores.
 
   python launch.py --config=configs/papers/cagrad_toy.py

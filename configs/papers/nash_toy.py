@@ -6,6 +6,15 @@ norm 1. 'Reaches the Pareto set' means to within 0.1, 'fails to' by more than
 0.5. Balance is measured by the losses scaled to [0, 1] along the front: the
 tilt is the first minus the second, the imbalance its size.
 
+Seen in the runs: the two claims that CAGrad and PCGrad fail from two starts
+fail themselves. From (-8.5, 7.5) both arrive. A float64 NumPy and SciPy copy of
+the authors' formulas arrives from there too, with and without clipping, so
+that the figure's 'rightmost points' may be one only, (9, 9); from there the
+copy of CAGrad is still on its way after 35,000 steps, while CAGrad solved
+exactly arrives, and PCGrad arrives with clipping and not without. That PCGrad
+is led by the second task does not hold as a mean over three starts: from
+(9, -1) it ends at the first task's side.
+
 Nothing is downloaded. About 20 seconds on 2 CPU cores.
 
   python launch.py --config=configs/papers/nash_toy.py

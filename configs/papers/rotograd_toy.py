@@ -1,10 +1,14 @@
 """RotoGrad's toy problem: one point, two tasks that want it elsewhere.
 
 A network 2 - 10 - 2 at the origin, SGD with 1e-3, 400 steps, as in the
-authors' example (rotation: Adam with 0.05); five seeds of the parameters. The
-claims are written down from memory of the paper: they were not checked
-against its text. RotoGrad rotates what each head reads, which is a step of
-its own and no combinator: its row is not there yet.
+authors' example, and the rotations with Adam, 0.05 and a decay of 0.99999;
+five seeds of the parameters. The claims are written down from memory of the
+paper: they were not checked against its text.
+
+Seen in the runs: with RotoGrad four of five seeds end with both tasks between
+-5.5 and -6, one is still at -0.7 after 400 steps, which leaves the mean
+undecided. Plain descent takes one task to its minimum, at the other's cost, in
+four of five.
 
 Nothing is downloaded. About 5 seconds on 2 CPU cores.
 
@@ -32,10 +36,7 @@ def get_config():
     'pcgrad': {'name': 'pcgrad'},
     'mgda': {'name': 'mgda'},
     'imtl_g': {'name': 'imtl_g'},
-  }
-  problem.absent = {
-    'rotograd': 'it rotates the input of each head, which a problem of '
-    'losses alone has not'
+    'rotograd': {'name': 'rotograd', 'learning_rate': 0.05, 'decay': 0.99999},
   }
   problem.claims = {
     'vanilla_apart': {

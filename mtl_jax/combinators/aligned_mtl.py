@@ -92,8 +92,10 @@ def aligned_mtl(
   With :math:`G = V \Lambda V^T`, the rows of
   :math:`\sqrt{\lambda} V \Lambda^{-1/2} V^T J` are orthogonal and of length
   :math:`\sqrt\lambda`; the direction is their sum, weighted by p. Heads get
-  their plain gradients. The least stable of the Gramian methods where the
-  smallest singular value is nearly rounding: that value sets the length.
+  their plain gradients. The least stable of the Gramian methods: rounding
+  moves the smallest eigenvalue that is kept by the machine's epsilon times the
+  largest one, relatively by ``eps`` times their ratio, and with ``scale='min'``
+  it sets the length. The result is no more exact than that.
 
   Args:
     preference: p, one a task; 1 each by default.

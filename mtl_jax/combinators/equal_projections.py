@@ -111,7 +111,8 @@ def imtl_g(
 
   A singular Gramian is handled by the pseudo-inverse of the matrix of cosines
   (TorchJD takes that of the Gramian, which weighs large gradients more; LibMTL
-  has no guard). Tasks with a zero gradient get no weight.
+  has no guard). Eigenvalues below ``K eps`` times the largest count as zero;
+  for one near that, rounding decides. Tasks with a zero gradient get no weight.
 
   Args:
     times_tasks: multiply w by K.

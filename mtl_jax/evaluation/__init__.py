@@ -1,6 +1,11 @@
 """Metrics, relations between tasks, evaluation of a split, baselines."""
 
-from mtl_jax.evaluation.loops import check, evaluate, predict
+from mtl_jax.evaluation.loops import (
+  check,
+  evaluate,
+  evaluate_members,
+  predict,
+)
 from mtl_jax.evaluation.metrics import (
   for_binary,
   for_classification,
@@ -8,13 +13,14 @@ from mtl_jax.evaluation.metrics import (
   for_regression,
 )
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
-from mtl_jax.evaluation.results import Result
+from mtl_jax.evaluation.results import Result, score_name
 from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
 
 __all__ = [
   'Result',
   'check',
   'cosines',
+  'evaluate_members',
   'evaluate',
   'for_binary',
   'for_classification',
@@ -24,4 +30,5 @@ __all__ = [
   'make_eval_step',
   'make_predict_step',
   'predict',
+  'score_name',
 ]

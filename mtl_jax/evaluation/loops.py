@@ -37,19 +37,25 @@ def evaluate(
       a task's score is not among its metrics.
   """
   merger = _Merger(tasks)
+  for found in _run(eval_step, params, model_state, batches):
+    merger.add(found)
+  return results.summarise(tasks, merger.merged())
+
+
+def _run(eval_step, params, model_state, batches):
+  """The states of each batch, on the host."""
   waiting = None
   for batch in batches:
     # The device works on this batch while the host merges the one before.
     running = eval_step(params, model_state, batch)
     if waiting is not None:
-      merger.add(states.to_host(waiting))
+      yield states.to_host(waiting)
     waiting = running
   if waiting is None:
     raise ValueError(
       'Evaluation: expected at least one batch, found none; is the split empty?'
     )
-  merger.add(states.to_host(waiting))
-  return results.summarise(tasks, merger.merged())
+  yield states.to_host(waiting)
 
 
 def check(
@@ -133,3 +139,34 @@ def predict(
         values = values[states.to_host(rows) > 0]
       parts.setdefault(name, []).append(values)
   return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def evaluate_members(
+  eval_step: Step,
+  tasks: Sequence[tasks_lib.Task],
+  params: Any,
+  model_state: Any,
+  batches: Iterable[Batch],
+  number: int,
+) -> list[results.Result]:
+  """As `evaluate`, for many models at once.
+
+  Args:
+    eval_step: of `make_eval_step` for all members: states are ``[P, ...]``.
+    tasks: those of the step.
+    params: parameters, ``[P, ...]``.
+    model_state: batch statistics and the like, ``[P, ...]``.
+    batches: padded batches, which all members read.
+    number: P.
+
+  Returns:
+    A result a member.
+
+  Raises:
+    ValueError: as `evaluate`.
+  """
+  mergers = [_Merger(tasks) for _ in range(number)]
+  for found in _run(eval_step, params, model_state, batches):
+    for p, merger in enumerate(mergers):
+      merger.add(jax.tree.map(lambda x, p=p: x[p], found))
+  return [results.summarise(tasks, merger.merged()) for merger in mergers]

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -18,9 +19,9 @@ from mtl_jax import (
 )
 from mtl_jax.experiment import (
   baselines,
+  chains,
   checks,
   gramian,
-  methods,
   models as models_lib,
   outer as outer_lib,
   sources as sources_lib,
@@ -45,6 +46,7 @@ class Experiment:
     plan: when things happen.
     steps_per_epoch: over the largest stream.
     frozen: ``path -> bool``.
+    shared: ``path -> bool``, of the model before a builder wraps it.
     builder: the method, if it makes the step itself.
     outer: what a bilevel method's outer loss is taken of, if not of halves.
   """
@@ -57,6 +59,7 @@ class Experiment:
   plan: loop.Plan
   steps_per_epoch: int
   frozen: Callable[[str], bool]
+  shared: Callable[[str], bool]
   builder: builders_base.StepBuilder | None = None
   outer: data.Stream | None = None
 
@@ -110,6 +113,17 @@ class Experiment:
         model=model, tasks=self.tasks, tx=self.tx, **options
       )
     )
+
+  def with_settings(self, settings: settings_lib.Settings) -> 'Experiment':
+    """The same data, tasks and model with another method and optimizer.
+
+    Numbers of these two sections may be traced: inside a program of many
+    members they are arrays.
+    """
+    tx, builder = chains.make_chain(
+      settings, self.tasks, self.shared, self.plan.steps, self.frozen
+    )
+    return dataclasses.replace(self, settings=settings, tx=tx, builder=builder)
 
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
     """One example of each stream that a task reads, for shapes."""
@@ -182,7 +196,9 @@ def build(
     make_task(name, spec, sources) for name, spec in targets.items()
   )
   checks.check_data(sources, tasks, targets)
-  mesh = parallel.make_mesh()
+  # The members of a population are spread over devices, and not their batches.
+  alone = settings.population.seeds or settings.population.sweep
+  mesh = parallel.make_mesh(jax.devices()[:1] if alone else None)
   for name, stream in streams.items():
     checks.check_batch_size(name, stream, sources[name], settings, mesh)
   make_model: MakeModel = functools.partial(
@@ -197,13 +213,8 @@ def build(
     _draw(settings.training),
   )
   plan = _make_plan(settings, steps_per_epoch)
-  method = methods.make_method(
-    settings.combinator,
-    [task.likelihood for task in tasks],
-    make_model(None).shared,
-    task_names=tuple(task.name for task in tasks),
-  )
-  builder = method if isinstance(method, builders_base.StepBuilder) else None
+  shared = make_model(None).shared
+  tx, builder = chains.make_chain(settings, tasks, shared, plan.steps, frozen)
   experiment = Experiment(
     settings=settings,
     data=sources,
@@ -211,13 +222,14 @@ def build(
     make_model=make_model
     if builder is None
     else _wrap(builder, make_model, tasks),
-    tx=_make_chain(settings, method, plan.steps, frozen),
+    tx=tx,
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
+    shared=shared,
     builder=builder,
     outer=outer_lib.make_stream(
-      settings, method, tasks, sources, mesh, (loaded or {}).get(outer.OUTER)
+      settings, builder, tasks, sources, mesh, loaded or {}
     ),
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
@@ -299,28 +311,6 @@ def make_task(
 
 def _wrap(builder, make_model, tasks) -> MakeModel:
   return lambda axis_name: builder.wrap(make_model(axis_name), tasks)
-
-
-def _make_chain(settings, method, steps, frozen):
-  section = settings.optimizer
-  is_builder = isinstance(method, builders_base.StepBuilder)
-  return optimizers.make_chain(
-    # A builder gives one gradient itself.
-    optax.identity() if is_builder else method,
-    optimizers.optimizer_by_name(
-      section.name, section.options, section.weight_decay
-    ),
-    optimizers.make_schedule(
-      section.schedule,
-      section.learning_rate,
-      steps,
-      warmup_steps=section.warmup_steps,
-      end_factor=section.end_factor,
-    ),
-    clip_norm=section.clip_norm,
-    learning_rates=section.learning_rates,
-    frozen=frozen,
-  )
 
 
 def _draw(training) -> data.Draw | None:

@@ -83,14 +83,24 @@ def check_data(
           f'Expected splits {", ".join(SPLITS)} of stream {name!r}, found no '
           f'{split!r}; name a part for it in data.splits.'
         )
-    labels = {}
-    for task in tasks:
-      spec = targets[task.name]
-      if task.stream == name and spec.get('kind') in task_kinds.TASK_KINDS:
-        labels[spec.get('label') or task.name] = (spec['kind'], task.size)
+    labels = labels_of(name, tasks, targets)
     for split, source in stream.splits.items():
       data.check_labels(source, labels, name=f'stream {name!r}, {split}')
     _check_labelled(name, stream.splits['validation'], labels)
+
+
+def labels_of(
+  stream: str,
+  tasks: Sequence[tasks_lib.Task],
+  targets: Mapping[str, settings_lib.Spec],
+) -> dict[str, tuple[str, int]]:
+  """The labels in a stream: ``{key: (kind of task, number of classes)}``."""
+  labels = {}
+  for task in tasks:
+    spec = targets[task.name]
+    if task.stream == stream and spec.get('kind') in task_kinds.TASK_KINDS:
+      labels[spec.get('label') or task.name] = (spec['kind'], task.size)
+  return labels
 
 
 def _check_labelled(name, source, labels):

@@ -1,28 +1,28 @@
 """The stream of the outer loss, for methods that have one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from mtl_jax import data, settings as settings_lib, tasks as tasks_lib
+from mtl_jax import data, names, settings as settings_lib, tasks as tasks_lib
 from mtl_jax.experiment import checks, sources as sources_lib
 from mtl_jax.training.builders import base, outer
 
-# What a section that names no data of its own takes from the inner stream.
-OWN = ('splits', 'batch_size', 'evaluation_batch_size', 'cache')
+# What a section that names no data of its own has of its own.
+OWN = ('splits', 'batch_size', 'cache')
 
 
 def make_stream(
   settings: settings_lib.Settings,
   method: Any,
-  tasks: tuple[tasks_lib.Task, ...],
+  tasks: Sequence[tasks_lib.Task],
   sources: Mapping[str, data.Data],
   mesh: Any,
-  loaded: data.Data | None = None,
+  loaded: Mapping[str, data.Data],
 ) -> data.Stream | None:
   """What the outer loss is evaluated on, if the config has a stream for it.
 
-  It is the training split of ``config.streams.outer``, read with the encoder
+  It is the split ``config.streams.outer.splits.train``, read with the encoder
   of the stream that the tasks read, so that words and units mean the same. A
   section without ``name`` and ``columns`` is of the same data as that stream.
 
@@ -32,19 +32,18 @@ def make_stream(
     tasks: what is learned.
     sources: data by stream.
     mesh: of devices.
-    loaded: data at hand, instead of the settings'.
+    loaded: data at hand, instead of the settings', by stream.
 
   Raises:
     ValueError: if there is such a stream and nothing reads it, or it does not
       fit to the tasks' stream, or batches can not be halved without it.
   """
-  bilevel = isinstance(method, base.StepBuilder) and method.bilevel
   section = settings.streams.get(outer.OUTER)
-  if not bilevel:
+  if not (isinstance(method, base.StepBuilder) and method.bilevel):
     if section is not None and not _is_named(settings):
       raise ValueError(
         f'Expected a method or a task that reads the stream {outer.OUTER!r}, '
-        f'found none; remove it from config.streams, or choose a bilevel '
+        'found none; remove it from config.streams, or choose a bilevel '
         'method such as auto_lambda.'
       )
     return None
@@ -59,13 +58,49 @@ def make_stream(
     )
   streams = list(dict.fromkeys(task.stream for task in tasks))
   (inner,) = outer.check_streams(streams)
-  section = _fill(section, settings, inner)
-  found = loaded or sources_lib.load_data(
-    section, outer.OUTER, sources[inner].encoder
-  )
+  found = _load(settings, section, inner, sources[inner], loaded)
   _check_same(found, sources[inner], inner)
+  labels = checks.labels_of(inner, tasks, settings.targets)
+  name = f'stream {outer.OUTER!r}, train'
+  data.check_labels(found.splits['train'], labels, name=name)
   checks.check_batch_size(outer.OUTER, section, found, settings, mesh)
   return data.Stream(found.splits['train'], section.batch_size)
+
+
+def _load(settings, section, inner, source, loaded) -> data.Data:
+  """The data with one split, 'train': what the outer loss is taken of."""
+  if outer.OUTER in loaded:
+    return _only(loaded[outer.OUTER], 'train')
+  split = section.splits.get('train', '')
+  known = {'main': settings.data, **settings.streams}[inner]
+  if not section.name and not section.columns:
+    if inner in loaded:  # Its splits are those that Python gave.
+      return _only(source, split)
+    own = {field: getattr(section, field) for field in OWN}
+    section = dataclasses.replace(known, **own)
+  if '.' not in section.name:
+    # The classes of files are numbered by the first split of them.
+    first = {'train': known.splits['train']} if known.columns else {}
+    if section.columns and not first and 'class' in section.columns.values():
+      raise ValueError(
+        f'Expected stream {outer.OUTER!r} to number classes as stream '
+        f'{inner!r} does, found a column of kind class and no files there; '
+        "make it 'integer'."
+      )
+    splits = {**first, outer.OUTER: split}
+    section, split = dataclasses.replace(section, splits=splits), outer.OUTER
+  # Else it is a function of the user's, which names the splits itself.
+  made = sources_lib.load_data(section, outer.OUTER, source.encoder)
+  return _only(made, split)
+
+
+def _only(found, split) -> data.Data:
+  if split not in found.splits:
+    raise ValueError(
+      f'Expected a split of the data in streams.{outer.OUTER}.splits.train, '
+      f'found {split!r}; {names.nearest(split, found.splits)}'
+    )
+  return dataclasses.replace(found, splits={'train': found.splits[split]})
 
 
 def _is_named(settings) -> bool:
@@ -74,30 +109,8 @@ def _is_named(settings) -> bool:
   )
 
 
-def _fill(section, settings, inner) -> settings_lib.DataSettings:
-  if 'train' not in section.splits:
-    raise ValueError(
-      f"Expected a split 'train' of stream {outer.OUTER!r}, found "
-      f'{", ".join(section.splits) or "none"}; name in '
-      f'config.streams.{outer.OUTER}.splits what the outer loss is taken of.'
-    )
-  section = dataclasses.replace(
-    section, splits={'train': section.splits['train']}
-  )
-  if section.name or section.columns:
-    return section
-  streams = {'main': settings.data, **settings.streams}
-  own = {field: getattr(section, field) for field in OWN}
-  return dataclasses.replace(streams[inner], **own)
-
-
 def _check_same(found, expected, inner) -> None:
   """Two streams that one model reads: the same arrays, encoded the same."""
-  if 'train' not in found.splits:
-    raise ValueError(
-      f"Expected a split 'train' of stream {outer.OUTER!r}, found "
-      f'{", ".join(found.splits)}; give one.'
-    )
   for key, shape in expected.info.shapes.items():
     if found.info.shapes.get(key) != shape:
       raise ValueError(

@@ -13,7 +13,12 @@ import numpy as np
 import optax
 
 from mtl_jax import lookup, problems, settings as settings_lib
-from mtl_jax.experiment import methods, problem_claims, workdir as workdir_lib
+from mtl_jax.experiment import (
+  methods,
+  problem_builders,
+  problem_claims,
+  workdir as workdir_lib,
+)
 from mtl_jax.reporting import problem_plots, problem_report
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base
@@ -133,13 +138,10 @@ def _maker(label, spec, settings, problem):
     method = methods.make_method(
       _with_preference(label, spec, preference), kinds, problem.shared
     )
+    after = [*clip, optimizer(schedule)]
     if isinstance(method, builders_base.StepBuilder):
-      raise ValueError(
-        f'Expected a combinator for problem.methods.{label}, found '
-        f'{spec["name"]!r}, which makes a step of its own; name it in '
-        'problem.absent instead.'
-      )
-    return optax.chain(method, *clip, optimizer(schedule))
+      return problem_builders.make_step(method, problem, optax.chain(*after))
+    return optax.chain(method, *after)
 
   preference = None
   if settings.problem.preferences:

@@ -15,9 +15,17 @@ def hold(
 ) -> study_summary.Verdict:
   """What the runs say of a claim.
 
+  What was not run leaves a claim undecided.
+
   Raises:
-    ValueError: if its method or its statistic is not in the study.
+    ValueError: if its statistic is none of the study's.
   """
+  missing = _missing(members, claim)
+  if missing:
+    none = study_summary.Cell(mean=math.nan)
+    return study_summary.Verdict(
+      claim=claim, found=none, verdict='undecided', note=missing
+    )
   study = members.study
   method = study.method(claim.method)
   against = study.method(claim.against) if claim.against else None
@@ -57,6 +65,17 @@ def hold(
   return study_summary.Verdict(
     claim=claim, found=study_members.cell(found), verdict=verdict, note=note
   )
+
+
+def _missing(members, claim) -> str:
+  """What a claim needs and the study does not have; '' if nothing."""
+  names = [method.name for method in members.study.methods]
+  for name in filter(None, (claim.method, claim.against)):
+    if name not in names:
+      return f'{name} was not run'
+  if claim.statistic == 'delta_m' and not members.twins:
+    return 'no single-task runs'
+  return ''
 
 
 def pairs(

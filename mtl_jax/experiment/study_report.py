@@ -13,6 +13,7 @@ def write(
   trade_offs: Sequence[tuple[str, str]] | None = None,
   by_task: bool = False,
   test: str = 't',
+  interval: str = 't',
 ) -> pathlib.Path:
   """Writes page, pictures and tables from ``study.json``; trains nothing.
 
@@ -22,6 +23,7 @@ def write(
       default the scores of the first two tasks.
     by_task: delta-m as the mean of the tasks' means, not of all metrics.
     test: against the control: 't', 'wilcoxon' or 'bootstrap'.
+    interval: of metrics over seeds, one of the same.
 
   Returns:
     The path of ``report.html``.
@@ -32,6 +34,10 @@ def write(
   """
   study = study_files.read_study(workdir)
   summary = study_summary.summarise(
-    study, trade_offs=trade_offs, by_task=by_task, test=test
+    study,
+    trade_offs=trade_offs,
+    by_task=by_task,
+    test=test,
+    interval=interval,
   )
   return study_report.write(workdir, study, summary)

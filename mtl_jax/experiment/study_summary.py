@@ -18,6 +18,7 @@ def summarise(
   trade_offs: Sequence[tuple[str, str]] | None = None,
   by_task: bool = False,
   test: str = 't',
+  interval: str = 't',
   confidence: float = 0.95,
 ) -> study_summary.Summary:
   """All numbers of the report.
@@ -28,18 +29,21 @@ def summarise(
       two tasks.
     by_task: delta-m as the mean of the tasks' means.
     test: 't', 'wilcoxon' or 'bootstrap', paired by seed with the control.
+    interval: of metrics and scores: 't', 'wilcoxon' or 'bootstrap'; that of
+      delta-m is always `delta.delta_m_interval`.
     confidence: of the intervals.
   """
   members = study_members.Members(study, by_task)
   primary = _primary(members)
-  rows = [_row(members, m, confidence) for m in study.methods]
+  rows = [_row(members, m, interval, confidence) for m in study.methods]
   rows = _compare(members, rows, primary, test)
   rows = _mark_best(members, rows)
   return study_summary.Summary(
     rows=rows,
-    single=_single(members, confidence),
+    single=_single(members, interval, confidence),
     primary=primary,
     confidence=confidence,
+    interval=interval,
     test=test,
     verdicts=[study_claims.hold(members, claim) for claim in study.claims],
     curves=study_curves.bands(study, confidence),
@@ -60,7 +64,7 @@ def _primary(members) -> str:
   return 'overall' if known else ''
 
 
-def _row(members, method, confidence) -> study_summary.Row:
+def _row(members, method, interval, confidence) -> study_summary.Row:
   values = members.values(method)  # [n, M]
   runs = [run for run in method.runs if run.counts]
   scores = [study_members.number(run.overall) for run in runs]
@@ -81,10 +85,14 @@ def _row(members, method, confidence) -> study_summary.Row:
     total=len(method.runs),
     diverged=[(r.seed, r.diverged_at) for r in method.runs if not r.counts],
     cells={
-      name: study_members.cell(statistics.t_interval(column, confidence))
+      name: study_members.cell(
+        statistics.interval(column, interval, confidence)
+      )
       for name, column in zip(members.names, values.T, strict=True)
     },
-    overall=study_members.cell(statistics.t_interval(scores, confidence))
+    overall=study_members.cell(
+      statistics.interval(scores, interval, confidence)
+    )
     if not np.isnan(scores).all()
     else None,
     cost=cost,
@@ -111,7 +119,7 @@ def _gains(members, values, confidence):
   return gains
 
 
-def _single(members, confidence):
+def _single(members, interval, confidence):
   if not members.twins:
     return None
   twins = [t for t in members.study.twins if t.size == members.twin_size]
@@ -125,7 +133,7 @@ def _single(members, confidence):
     total=max(len(twin.runs) for twin in twins),
     diverged=[(r.seed, r.diverged_at) for r in runs if not r.counts],
     cells={
-      name: study_members.cell(statistics.t_interval(twin, confidence))
+      name: study_members.cell(statistics.interval(twin, interval, confidence))
       for name, twin in zip(members.names, members.twins, strict=True)
     },
   )

@@ -114,16 +114,19 @@ def open_best(workdir: Workdir) -> checkpoints.Restored:
 def to_dict(settings: settings_lib.Settings) -> dict[str, Any]:
   """Settings as nested dictionaries."""
   return {
-    field.name: _plain(getattr(settings, field.name))
+    field.name: plain(getattr(settings, field.name))
     for field in dataclasses.fields(settings)
   }
 
 
-def _plain(value):
+def plain(value: Any) -> Any:
+  """Without dataclasses and read-only mappings: what JSON can hold."""
   if dataclasses.is_dataclass(value):
     return to_dict(value)
   if isinstance(value, Mapping):
-    return {key: _plain(item) for key, item in value.items()}
+    return {key: plain(item) for key, item in value.items()}
+  if isinstance(value, tuple):
+    return tuple(plain(item) for item in value)
   return value
 
 

@@ -15,6 +15,7 @@ from mtl_jax.problems.measures import (
 from mtl_jax.problems.population import (
   Members,
   Path,
+  Step,
   even_preferences,
   make_members,
   make_run,

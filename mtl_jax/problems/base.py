@@ -41,6 +41,9 @@ class Problem:
     bounds: lowest and highest values, broadcast against the parameters; each
       update ends with a projection on them.
     shared: ``path -> bool``: parameters that all tasks share.
+    features: ``params -> z`` ``[n]``, and
+    heads: ``z -> [K]``, with ``losses`` one after the other, for methods that
+      act between the two; None where there is no such cut.
     pareto_set: ``[N, d]`` points of the Pareto set, in order; None if unknown.
     reference: ``[K]``, the reference point of hypervolumes.
     window: ``(low, high)`` of each of two parameters, to be drawn.
@@ -58,6 +61,8 @@ class Problem:
   random: bool = False
   bounds: tuple[Any, Any] | None = None
   shared: Callable[[str], bool] = lambda path: True
+  features: Callable[[Params], jax.Array] | None = None
+  heads: Callable[[jax.Array], jax.Array] | None = None
   pareto_set: np.ndarray | None = None
   reference: Sequence[float] | None = None
   window: tuple[tuple[float, float], tuple[float, float]] | None = None

@@ -43,6 +43,20 @@ class Path(NamedTuple):
   params: Params
 
 
+class Step(NamedTuple):
+  """How a member is begun, taken one step further, and looked at.
+
+  Attributes:
+    init: ``params -> state``.
+    update: ``(state, (key, number)) -> (state, None)``, a step.
+    read: ``state -> (losses [K], params)``.
+  """
+
+  init: Callable[[Params], Any]
+  update: Callable[[Any, Any], tuple[Any, None]]
+  read: Callable[[Any], tuple[jax.Array, Params]]
+
+
 def make_members(
   seeds: int, starts: int, preferences: np.ndarray | None = None
 ) -> Members:
@@ -80,7 +94,9 @@ def even_preferences(count: int) -> np.ndarray:
 
 def make_run(
   problem: base.Problem,
-  make_method: Callable[[jax.Array | None], optax.GradientTransformation],
+  make_method: Callable[
+    [jax.Array | None], optax.GradientTransformation | Step
+  ],
   *,
   steps: int,
   record_every: int,
@@ -94,8 +110,8 @@ def make_run(
 
   Args:
     problem: what is minimised.
-    make_method: ``preference -> chain``, a combinator and what follows it; the
-      preference ``[K]`` is a member's, or None.
+    make_method: ``preference -> chain``, a combinator and what follows it, or
+      a `Step` of its own; the preference ``[K]`` is a member's, or None.
     steps: of the run.
     record_every: steps between records; it divides them.
     seed: from which the members' seeds are folded.
@@ -117,26 +133,28 @@ def make_run(
     data = problem.data(data_key)
     test = problem.test(test_key, data)
     params = problem.start(start_key, start)
-    step = _make_step(problem, make_method(preference), data, steps_per_epoch)
-
-    def recorded(params):
-      return problem.losses(params, test), params
+    method = make_method(preference)
+    if isinstance(method, Step):
+      step = method
+    else:
+      step = _make_step(problem, method, data, test, steps_per_epoch)
 
     def block(state, index):
       numbers = index * record_every + jnp.arange(record_every)
       keys = jax.vmap(lambda t: jax.random.fold_in(step_key, t))(numbers)
       state, _ = jax.lax.scan(step.update, state, (keys, numbers))
-      losses, params = recorded(state[0])
+      losses, params = step.read(state)
       return state, (losses, params if _is_small(params) else None)
 
-    first_losses, first_params = recorded(params)
-    state = (params, step.init(params))
+    state = step.init(params)
+    first_losses, first_params = step.read(state)
     state, (losses, path) = jax.lax.scan(
       block, state, jnp.arange(steps // record_every)
     )
     losses = jnp.concatenate([first_losses[None], losses])
-    if not _is_small(params):
-      return Path(losses, jax.tree.map(lambda p: p[None], state[0]))
+    if not _is_small(first_params):
+      last = step.read(state)[1]
+      return Path(losses, jax.tree.map(lambda p: p[None], last))
     path = jax.tree.map(
       lambda a, b: jnp.concatenate([a[None], b]), first_params, path
     )
@@ -150,12 +168,7 @@ def make_run(
   return run
 
 
-class _Step(NamedTuple):
-  init: Callable[[Params], Any]
-  update: Callable[[Any, Any], Any]
-
-
-def _make_step(problem, tx, data, steps_per_epoch) -> _Step:
+def _make_step(problem, tx, data, test, steps_per_epoch) -> Step:
   tx = optax.with_extra_args_support(tx)
 
   def update(state, given):
@@ -184,7 +197,13 @@ def _make_step(problem, tx, data, steps_per_epoch) -> _Step:
       opt_state = optax.tree.set(opt_state, losses_after=after)
     return (params, opt_state), None
 
-  return _Step(tx.init, update)
+  def init(params):
+    return params, tx.init(params)
+
+  def read(state):
+    return problem.losses(state[0], test), state[0]
+
+  return Step(init, update, read)
 
 
 def _with_noise(gradients, noise, key):

@@ -192,15 +192,22 @@ def two_waves(*, width: int = 10) -> base.Problem:
       'b2': draw(keys[3], (2,), width),
     }
 
+  def features(params):
+    hidden = jax.nn.relu(jnp.zeros(2) @ params['w1'] + params['b1'])
+    return hidden @ params['w2'] + params['b2']
+
+  def heads(z):
+    return jnp.stack([_wave(z - 1.5), _wave(z + 1.5)])
+
   def losses(params, batch=None):
     del batch
-    hidden = jax.nn.relu(jnp.zeros(2) @ params['w1'] + params['b1'])
-    z = hidden @ params['w2'] + params['b2']
-    return jnp.stack([_wave(z - 1.5), _wave(z + 1.5)])
+    return heads(features(params))
 
   return base.Problem(
     tasks=('left', 'right'),
     losses=losses,
+    features=features,
+    heads=heads,
     start=start,
     starts=('origin',),
     random=True,

@@ -188,6 +188,9 @@ def curves(
           )
       if logarithmic:
         axes.set_yscale('log')
+        for which in (axes.yaxis.set_major_formatter,
+                      axes.yaxis.set_minor_formatter):  # fmt: skip
+          which('{x:g}')
       axes.set(title=start, xlabel='step')
       axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
       axes.xaxis.set_major_formatter('{x:,.0f}')

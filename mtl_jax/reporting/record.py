@@ -79,10 +79,10 @@ class Record:
     return {task: series for task, series in every.items() if series[0].size}
 
   def conflict(self) -> dict[str, Series]:
-    """Shares of pairs in conflict, and of tasks that the step makes worse."""
+    """Shares of pairs in conflict, and of tasks made worse."""
     names = {
       'conflict_rate': 'pairs of tasks in conflict',
-      'conflict_rate_after': 'tasks that the step makes worse',
+      'conflict_rate_after': 'tasks that the direction makes worse',
     }
     every = {
       title: self.series('gradients', name) for name, title in names.items()

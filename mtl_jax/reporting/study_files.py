@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from mtl_jax.reporting import files, study_record
+from mtl_jax.reporting import files, results, study_record, writers
 
 STUDY = 'study.json'
 PARTS = {
@@ -70,6 +70,32 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
       if name not in ('step', 'kind') and not isinstance(value, (str, list)):
         series.setdefault(name, []).append([row['step'], value])
   return curves
+
+
+def run_of(workdir: files.Path, seed: int) -> study_record.Run:
+  """A member from the work directory of its run.
+
+  Args:
+    workdir: of a run that has ended.
+    seed: pairs it with the runs of other methods.
+
+  Raises:
+    ValueError: if it has no results, or a file is damaged.
+  """
+  workdir = pathlib.Path(workdir)
+  found = files.read_json(workdir / results.RESULTS)
+  return study_record.Run(
+    seed=seed,
+    status=found.get('ended', 'finished'),
+    metrics={
+      f'{task}/{name}': value
+      for task, values in found['metrics'].items()
+      for name, value in values.items()
+    },
+    overall=found['overall'],
+    curves=curves_of(writers.read_rows(workdir / writers.RECORD)),
+    relations=found.get('relations') or {},
+  )
 
 
 def write_study(workdir: files.Path, study: study_record.Study) -> pathlib.Path:

@@ -74,7 +74,7 @@ def conflict_rates(
   series = summary.curves.get('gradients', {})
   titles = {
     'conflict_rate': 'Share of the pairs of tasks in conflict',
-    'conflict_rate_after': 'Share of the tasks that the step makes worse',
+    'conflict_rate_after': 'Share of the tasks that the direction makes worse',
   }
   shown = {name: series[name] for name in titles if series.get(name)}
   if not shown:
@@ -128,14 +128,14 @@ def _mean(several: Sequence[Bands]) -> Bands:
   return made
 
 
-def _grid(methods, height):
+def _grid(methods, height, sharey=True):
   columns = min(COLUMNS, len(methods))
   rows = math.ceil(len(methods) / columns)
   figure = mpl_figure.Figure(
     figsize=(plots.WIDTH, height * rows + 0.1), layout='constrained'
   )
   panels = figure.subplots(
-    rows, columns, sharex=True, sharey=True, squeeze=False
+    rows, columns, sharex=True, sharey=sharey, squeeze=False
   )
   for axes in panels.flat[len(methods) :]:
     axes.set_visible(False)
@@ -188,7 +188,8 @@ def weights(
   if not methods:
     return None
   with matplotlib.rc_context(plots.STYLE):
-    figure, panels = _grid(methods, 1.75)
+    # The scales of weights differ by method, and mean little beside others.
+    figure, panels = _grid(methods, 1.75, sharey=False)
     for axes, method in zip(panels.flat, methods, strict=False):
       for k, task in enumerate(tasks):
         band = series[f'weight/{task}'].get(method.name)

@@ -18,6 +18,7 @@ from mtl_jax.reporting import plots, study_record, study_summary, tables
 MARKERS = 'osD^v<>PXp*h'
 INCH = 0.085  # width of a character at 8 points, about
 GREY = '#777777'
+MOST_TASKS = 12  # of a row of gains; above, a heat map
 
 
 def style(index: int) -> dict[str, Any]:
@@ -136,6 +137,8 @@ def seesaw(
   if not rows:
     return None
   tasks = [task.name for task in study.tasks if task.name in rows[0].gains]
+  if len(tasks) > MOST_TASKS:
+    return _gain_map(rows, tasks)
   room = max(0.5, 0.11 * len(tasks) + 0.12)  # inches a row
   height = len(rows) * room + 1.0
   names = INCH * max(len(row.marked_title) for row in rows) + 0.15
@@ -165,6 +168,32 @@ def seesaw(
       title='Gain over the single-task model, percent (right is better)',
     )
     plots.legend_outside(axes)
+    return figure
+
+
+def _gain_map(rows, tasks) -> mpl_figure.Figure:
+  """Gains as a heat map, for more tasks than a row has room for."""
+  grid = np.array([[row.gains[t].mean for t in tasks] for row in rows])
+  largest = np.nanmax(np.abs(grid)) if np.isfinite(grid).any() else 1.0
+  height = 0.22 * len(rows) + INCH * max(map(len, tasks)) + 0.9
+  with matplotlib.rc_context(plots.STYLE | {'axes.grid': False}):
+    figure = mpl_figure.Figure(
+      figsize=(plots.WIDTH, height), layout='constrained'
+    )
+    axes = figure.subplots()
+    axes.set_facecolor(plots.UNDEFINED)
+    image = axes.imshow(
+      np.ma.masked_invalid(grid),
+      cmap=plots.DIVERGING,
+      vmin=-largest,
+      vmax=largest,
+      aspect='auto',
+    )
+    axes.set_xticks(range(len(tasks)), tasks, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(rows)), [row.marked_title for row in rows])
+    axes.tick_params(length=0)
+    axes.set_title('Gain over the single-task model, percent')
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
     return figure
 
 
@@ -238,7 +267,8 @@ def trade_off(
       f'({found.reference[0]:.4g}, {found.reference[1]:.4g})'
     )
     legend = plots.legend_outside(axes)
-    legend.set_title('method, hypervolume', {'size': 8})
+    legend.set_title('method, hypervolume')
+    legend.get_title().set_fontsize(8)
     legend.set_alignment('left')
     return figure
 

@@ -123,6 +123,15 @@ class Method:
   cost: Cost = Cost()
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+  def __post_init__(self):
+    seeds = [run.seed for run in self.runs]
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+      raise ValueError(
+        f'Method {self.name!r}: expected one run a seed, found seed {twice[0]} '
+        'twice; runs are paired by their seeds.'
+      )
+
   @property
   def title(self) -> str:
     """The label, or else the name."""

@@ -36,8 +36,8 @@ table.sortable th.left, table.sortable td.left { position: sticky; left: 0;
 td.best { font-weight: 700; }
 td.holds { color: #00664a; font-weight: 600; }
 td.fails { color: #a84300; font-weight: 600; }
-div.claims td { white-space: normal; vertical-align: top; }
-div.claims td.left { min-width: 12rem; }
+div.claims td { vertical-align: top; }
+div.claims td.left { white-space: normal; min-width: 11rem; }
 div.claims td.left:nth-child(2) { min-width: 5.5rem; }
 </style>
 """

@@ -149,6 +149,7 @@ class Summary:
     primary: the number that methods are tested by: 'delta_m' or 'overall';
       '' if there is neither.
     confidence: of all intervals.
+    interval: how those of metrics were made: 't', 'wilcoxon', 'bootstrap'.
     test: the paired test against the control.
     verdicts: one a claim.
     curves: ``{kind: {series: {method: Band}}}``.
@@ -161,6 +162,7 @@ class Summary:
   single: Row | None = None
   primary: str = ''
   confidence: float = 0.95
+  interval: str = 't'
   test: str = 't'
   verdicts: Sequence[Verdict] = ()
   curves: Mapping[str, Mapping[str, Mapping[str, Band]]] = dataclasses.field(

@@ -179,8 +179,11 @@ def notes(
     'wilcoxon': "Wilcoxon's signed-rank test",
     'bootstrap': 'the bootstrap',
   }[summary.test]
+  exact = summary.interval == 'wilcoxon'
+  what = 'Hodges-Lehmann estimate' if exact else 'Mean'
   found = [
-    f'Mean ± half of the {summary.confidence:.0%} interval over seeds (t).'
+    f'{what} ± half of the {summary.confidence:.0%} interval over seeds '
+    f'({summary.interval}).'
   ]
   if study.control:
     title = study.method(study.control).title
@@ -239,7 +242,7 @@ def claims_table(summary: study_summary.Summary) -> tables.Table:
         f'{SIGNS[claim.relation]}{claim.threshold:g}',
         '' if claim.published is None else f'{claim.published:g}',
         tables.number(ours.mean),
-        _ends(ours) if claim.test != 'value' else '',
+        _ends(ours) if claim.test != 'value' and ours.n else '',
         f'{test}, n = {ours.n}',
       ]
     )

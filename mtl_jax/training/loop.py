@@ -117,7 +117,7 @@ def fit(
   """
   step = int(state.step)
   record = _Record(task_names, tools, step, progress.window)
-  with _Signals() as interrupted:
+  with Signals() as interrupted:
     while step < plan.steps and not progress.finished:
       # The order is important: a checkpoint of step n holds the iterator
       # before batch n + 1 is drawn.
@@ -276,7 +276,7 @@ class _Record:
     )
 
 
-class _Signals(contextlib.AbstractContextManager):
+class Signals(contextlib.AbstractContextManager):
   """Notes SIGTERM and Ctrl-C instead of dying of them, so that a run can save.
 
   A second one ends the process in the usual way.

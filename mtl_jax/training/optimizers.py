@@ -45,7 +45,9 @@ def make_schedule(
       f'Expected a schedule among {", ".join(SCHEDULES)}, found {name!r}; set '
       'optimizer.schedule to one of them.'
     )
-  if not peak > 0 or not 0 <= end_factor <= 1 or warmup_steps < 0:
+  # An array is a number that differs between the members of a population.
+  known = not isinstance(peak, jax.Array)
+  if (known and not peak > 0) or not 0 <= end_factor <= 1 or warmup_steps < 0:
     raise ValueError(
       'Expected a learning rate > 0, warm-up >= 0 and an end factor in [0, 1], '
       f'found {peak}, {warmup_steps} and {end_factor}; change the optimizer.'
@@ -97,7 +99,7 @@ def optimizer_by_name(
         f'Expected an option of optax.{name}, found {option!r} (known: '
         f'{", ".join(known)}); remove or rename it in optimizer.options.'
       )
-  if not weight_decay:
+  if not isinstance(weight_decay, jax.Array) and not weight_decay:
     return lambda schedule: make(learning_rate=schedule, **options)
   if 'weight_decay' in known:
     decay = {'weight_decay': weight_decay, 'mask': _matrices}
@@ -133,7 +135,7 @@ def make_chain(
     frozen: ``path -> bool``: parameters that get no update.
   """
   transforms = [combinator]
-  if clip_norm:
+  if isinstance(clip_norm, jax.Array) or clip_norm:
     transforms.append(optax.clip_by_global_norm(clip_norm))
   factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])
   groups: dict[Hashable, Any] = {

@@ -134,12 +134,12 @@ def upgrad(gramian, ridge):
   return (1 + total / safe) / len(norms)
 
 
-def pcd(gramian, scales, tau):
-  """min |d - g_1|^2 subject to <g_j, d> >= tau |g_j|^2, of scaled rows."""
-  g = gramian * scales[:, None] * scales
-  x = cone(g[1:, 1:], g[1:, 0] - tau * np.diagonal(g)[1:], 0)
-  w = np.concatenate([[1], x])
-  return w * scales * np.sqrt(gramian[0, 0] / (w @ g @ w))
+def well_conditioned(gramian):
+  norms = np.sqrt(np.diagonal(gramian))
+  if not norms.all():
+    return False
+  cosines = gramian / norms[:, None] / norms
+  return np.linalg.eigvalsh(cosines)[0] > 1e-3
 
 
 def gradvac(jacobian, usual, orders, beta, always):

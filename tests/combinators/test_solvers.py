@@ -12,6 +12,7 @@ from mtl_jax.combinators.solvers import (
   interior_point,
   nonnegative_qp,
   power,
+  proportioning,
   scaling,
   spectral,
 )
@@ -65,6 +66,36 @@ def test_nonnegative_programs_with_many_right_sides(precision):
   for a, q, x in zip(problems, right, found, strict=True):
     assert np.all(np.asarray(x) >= 0)
     assert relative_residual(a, q, x, tolerance) < tolerance
+
+
+@pytest.mark.slow
+def test_many_tasks_with_singular_gramians(precision):
+  """K = 128 right sides, most of which the later stages take in turns."""
+  dtype, ridge, tolerance = precision
+  solve = jax.jit(nonnegative_qp.solve)
+  for a in hard_problems(ridge, dtype, k=128):
+    x = solve(a, a)
+    assert relative_residual(a, a, x, tolerance) < tolerance
+
+
+def test_faces_alone_solve_a_singular_problem():
+  """Half as many dimensions as rows; what is solved stays as it is."""
+  rng = np.random.default_rng(1)
+  a = cosines(rng.normal(size=(16, 8)) + 0.5, 1e-5, np.float32)
+  q = np.concatenate([a[:3], -np.ones((1, 16), np.float32)])
+
+  def solved(x):
+    return nonnegative_qp.residual(a, q, x) < 1e-5
+
+  x = jax.jit(lambda x: proportioning.solve(a, q, x, solved))(
+    jnp.zeros((4, 16))
+  )
+  assert solved(x).all()
+  for row, found in zip(np.float64(q), x, strict=True):
+    gap = np.float64(found) - oracles.cone(np.float64(a), row, 0)
+    assert np.sqrt(gap @ a @ gap) < 1e-3
+  again = proportioning.solve(a, q, x, solved)
+  np.testing.assert_array_equal(x, again)
 
 
 def test_interior_point_alone_solves_what_exchanges_may_not(precision):

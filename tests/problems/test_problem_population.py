@@ -7,6 +7,8 @@ import optax
 import pytest
 
 from mtl_jax import combinators, problems
+from mtl_jax.experiment import problem_builders
+from mtl_jax.training.builders import base as builders_base
 
 MEMBERS = problems.make_members(2, 3)
 
@@ -262,3 +264,47 @@ def test_measures_say_what_they_need():
   for name in ('distance', 'optimum_gap', 'tilt'):
     with pytest.raises(ValueError, match='is known'):
       problems.MEASURES[name](problem, end([[1.0, 1.0]]))
+
+
+def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
+  # The plain sum as a step of its own, and as a combinator.
+  def make_step(parts):
+    def step(state, batch):
+      key, _ = builders_base.keys_of(state)
+      gradients, model_state = parts.gradients(
+        state.params, state.model_state, batch, key=key
+      )
+      return parts.finish(
+        state,
+        gradients.combine(jnp.ones(2)),
+        gradients=gradients,
+        model_state=model_state,
+        method=(),
+      )
+
+    return step
+
+  problem = problems.two_waves(width=3)
+  members = problems.make_members(2, 1)
+  tx = optax.sgd(1e-2)
+  builder = builders_base.StepBuilder(make_step)
+  paths = [
+    problems.make_run(problem, make, steps=6, record_every=2)(members)
+    for make in (
+      lambda _: problem_builders.make_step(builder, problem, tx),
+      lambda _: optax.chain(combinators.weighted_sum(), tx),
+    )
+  ]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *paths
+  )
+  assert (paths[0].losses[:, -1] != paths[0].losses[:, 0]).all()
+
+
+def test_a_step_builder_needs_a_cut():
+  with pytest.raises(ValueError, match=r'problem\.absent'):
+    problem_builders.make_step(
+      builders_base.StepBuilder(lambda parts: None),
+      problems.two_valleys(),
+      optax.sgd(1e-2),
+    )

@@ -27,7 +27,7 @@ STEPS = 2000
 def make_study(methods=12, tasks=5, seeds=5, groups=(), seed=0, twins=True):
   """A study of random numbers; one member diverges where there are several."""
   rng = np.random.default_rng(seed)
-  names = TASKS[:tasks]
+  names = (TASKS + tuple(f'attribute_{i}' for i in range(40)))[:tasks]
   metrics = []
   for task in names:
     metrics.append(

@@ -92,6 +92,18 @@ def test_gains_are_drawn_where_they_are(large):
   assert 'MGDA (2/3)' in labels
 
 
+def test_gains_of_many_tasks_are_a_heat_map():
+  study = study_cases.make_study(methods=3, tasks=20, seeds=2)
+  summary = study_summary.summarise(study)
+  figure = study_plots.seesaw(study, summary)
+  assert_readable(figure)
+  shown = figure.axes[0].images[0]
+  expected = [[x.mean for x in row.gains.values()] for row in summary.rows]
+  np.testing.assert_array_equal(shown.get_array(), expected)
+  low, high = shown.get_clim()
+  assert high == -low == np.abs(expected).max()
+
+
 def test_cosines_are_means_over_members(small):
   study, summary = small
   axes = study_heatmaps.cosines(study, summary).axes[0]

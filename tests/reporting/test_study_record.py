@@ -4,7 +4,12 @@ import math
 
 import pytest
 
-from mtl_jax.reporting import study_files, study_record as records
+from mtl_jax.reporting import (
+  results,
+  study_files,
+  study_record as records,
+  writers,
+)
 
 
 def study(**more):
@@ -76,6 +81,10 @@ def test_all_parts_but_the_name_may_be_missing(tmp_path):
       "found 'a' twice",
     ),
     (lambda: records.Study(name='', control='a'), "found 'a'"),
+    (
+      lambda: records.Method(name='a', runs=[records.Run(seed=3)] * 2),
+      'found seed 3 twice',
+    ),
     (lambda: study().method('equl'), "did you mean 'equal'"),
     (lambda: study_files.from_dict({'nam': ''}), r'found \[.nam.\]'),
     (
@@ -85,8 +94,31 @@ def test_all_parts_but_the_name_may_be_missing(tmp_path):
   ],
 )
 def test_what_does_not_fit_is_one_sentence(make, message):
-  with pytest.raises(ValueError, match=f'^Expected .*{message}'):
+  with pytest.raises(ValueError, match=f'[Ee]xpected .*{message}'):
     make()
+
+
+def test_a_member_from_its_work_directory(tmp_path):
+  writer = writers.JsonlWriter(tmp_path / writers.RECORD)
+  writer.write('train', 1, {'loss/left': 0.5})
+  writer.close()
+  results.write_results(
+    tmp_path,
+    metrics={'left': {'accuracy': 0.75}},
+    overall=0.75,
+    config={},
+    timing={},
+    ended='stopped early',
+    relations={'tasks': ['left'], 'labels': [[1.0]]},
+  )
+  assert study_files.run_of(tmp_path, 4) == records.Run(
+    seed=4,
+    status='stopped early',
+    metrics={'left/accuracy': 0.75},
+    overall=0.75,
+    curves={'train': {'loss/left': [[1, 0.5]]}},
+    relations={'tasks': ['left'], 'labels': [[1.0]]},
+  )
 
 
 def test_curves_of_rows():

@@ -10,17 +10,17 @@ from mtl_jax.combinators import checks, presets, state as state_lib
 from mtl_jax.training.builders import base, bilevel
 
 _PRESETS = {
-  'paper': {'weights': 'free', 'init': 0.1, 'rate': 1e-4},
-  'libmtl': {'weights': 'softmax', 'init': 0.0, 'rate': 1e-3},
+  'paper': {'weights': 'free', 'rate': 1e-4},
+  'libmtl': {'weights': 'softmax', 'rate': 1e-3},
 }
 
 
 def auto_lambda(
   num_tasks: int,
   *,
-  learning_rate: float,
+  virtual_lr: float,
   primary: Sequence[str] = (),
-  inner: str = 'sgd',
+  virtual: str = 'sgd',
   weights: str | None = None,
   optimizer: optax.GradientTransformation | None = None,
   preset: str = 'paper',
@@ -45,10 +45,10 @@ def auto_lambda(
 
   Args:
     num_tasks: K.
-    learning_rate: alpha, of the virtual step; in a config by default that of
-      the optimizer, at its peak.
+    virtual_lr: alpha, of the virtual step; in a config by default the learning
+      rate of the optimizer, at its peak.
     primary: names of the tasks P whose outer loss counts; all by default.
-    inner: 'sgd', or 'optimizer': the virtual step is then one of the run's
+    virtual: 'sgd', or 'optimizer': the virtual step is then one of the run's
       own optimizer, with its momentum, decay, clipping and schedule, and
       alpha is not used. Its derivative must exist where a gradient is zero:
       that of ``sgd`` does, that of ``adam`` only with an ``eps_root`` > 0.
@@ -61,7 +61,7 @@ def auto_lambda(
   Both codes take the derivative from differences of losses at
   :math:`\theta \pm \epsilon v`, :math:`\epsilon = 0.01 / \|v\|`, which is
   exact for quadratic losses only. The authors' virtual step adds momentum and
-  weight decay where the optimizer is SGD (``inner='optimizer'`` does) and is
+  weight decay where the optimizer is SGD (``virtual='optimizer'`` does) and is
   plain SGD at Adam's rate else. LibMTL leaves both out, reads inner and outer
   batches of half the size, and takes the update on a third batch.
 
@@ -70,7 +70,7 @@ def auto_lambda(
       microbatches.
 
   Example:
-    >>> builder = auto_lambda(2, learning_rate=0.1, primary=['stars'])
+    >>> builder = auto_lambda(2, virtual_lr=0.1, primary=['stars'])
     >>> builder.bilevel
     True
 
@@ -79,12 +79,12 @@ def auto_lambda(
     relationships, TMLR 2022.
   """
   checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('learning_rate', learning_rate)
-  checks.check_choice('inner', inner, ('sgd', 'optimizer'))
+  checks.check_positive('virtual_lr', virtual_lr)
+  checks.check_choice('virtual', virtual, ('sgd', 'optimizer'))
   options = presets.resolve(preset, _PRESETS, weights=weights)
   checks.check_choice('weights', options['weights'], ('free', 'softmax'))
   softmax = options['weights'] == 'softmax'
-  init = _PRESETS['libmtl' if softmax else 'paper']['init']
+  init = 0.0 if softmax else 0.1
   tx = optax.adam(options['rate']) if optimizer is None else optimizer
 
   def to_weights(values, present):
@@ -95,20 +95,20 @@ def auto_lambda(
     counted = _indicator(primary, [task.name for task in parts.tasks])
     chain = optax.with_extra_args_support(parts.tx)
 
-    def virtual(state, gradient):
-      if inner == 'optimizer':
+    def ahead_of(state, gradient):
+      if virtual == 'optimizer':
         updates, _ = chain.update(
           gradient, state.opt_state['optimizer'], state.params
         )
       else:
-        updates = jax.tree.map(lambda g: -learning_rate * g, gradient)
+        updates = jax.tree.map(lambda g: -virtual_lr * g, gradient)
       return optax.apply_updates(state.params, updates)
 
     def slope(state, seen, values):
       present = seen.first.present
       w = to_weights(values, present)
       gradient = seen.first.combine(w, 'weighted')
-      ahead, pull = jax.vjp(lambda g: virtual(state, g), gradient)
+      ahead, pull = jax.vjp(lambda g: ahead_of(state, g), gradient)
       v = seen.outer(ahead).combine(counted.astype(w.dtype), 'weighted')
       (direction,) = pull(v)
       slopes, _ = seen.inner.pull(

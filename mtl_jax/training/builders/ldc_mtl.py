@@ -92,9 +92,11 @@ def ldc_mtl(
       |\sigma_i \ell_i - \sigma_{i+1} \ell_{i+1}|, \qquad
       \ell_i = \tau_i L_i,
 
-  also by way of :math:`\bar z`. Tasks are neighbours in their order in the
-  config; those without labels are left out, and the softmax is over the rest.
-  Weights sum to 1. One backward pass through the trunk, whatever K.
+  also by way of :math:`\bar z` (but for a parameter in front of the features
+  that is not shared, which gets the weighted losses alone). Tasks are
+  neighbours in their order in the config; those without labels are left out,
+  and the softmax is over the rest. Weights sum to 1. One backward pass through
+  the trunk, whatever K.
 
   Args:
     lam: lambda, >= 0. The authors' scripts: 0.1 (Cityscapes), 0.05 (NYUv2,

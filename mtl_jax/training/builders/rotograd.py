@@ -1,18 +1,19 @@
 """RotoGrad: a rotation of the features in front of each head."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import checks, path_name
-from mtl_jax.models import base as models_base
-from mtl_jax.training.builders import base, features as features_lib
+from mtl_jax.training.builders import (
+  base,
+  features as features_lib,
+  rotated_heads as rotated_heads_lib,
+)
 
-NAME = 'rotations'  # of the rotations among the parameters
+NAME = rotated_heads_lib.NAME
 
 
 class RotoGradState(NamedTuple):
@@ -28,91 +29,6 @@ class RotoGradState(NamedTuple):
   seen: jax.Array
   initial: jax.Array
   optimizer: Any
-
-
-def rotation(angles: jax.Array, size: int) -> jax.Array:
-  r"""The rotation :math:`\exp(A)` of a skew-symmetric A.
-
-  Args:
-    angles: ``[size (size - 1) / 2]``, the entries of A below its diagonal.
-    size: d.
-
-  Returns:
-    ``[size, size]``: orthogonal, with determinant 1.
-
-  Example:
-    >>> rotation(jnp.array([jnp.pi / 2]), 2).round(4) + 0.0
-    Array([[ 0., -1.],
-           [ 1.,  0.]], dtype=float32)
-  """
-  lower = jnp.zeros((size, size), angles.dtype)
-  lower = lower.at[jnp.tril_indices(size, -1)].set(angles)
-  return jax.scipy.linalg.expm(lower - lower.T)
-
-
-def rotated_heads(
-  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
-) -> models_base.MultiTaskModel:
-  """The model with a rotation of the features in front of each head.
-
-  Its parameters have one entry more, ``rotations/<task>``: angles as in
-  `rotation`, for every array of the features, over its last axis; 0 at first,
-  where the model is what it was. They are not shared, and losses have no
-  gradient with respect to them.
-
-  Args:
-    model: whose parameters are a dict.
-    tasks: whose heads are rotated.
-
-  Raises:
-    ValueError: from its `init`, if the parameters are no dict, or have a
-      ``rotations`` already; if features have no axis but that of examples.
-  """
-
-  def init(key, batch):
-    params, state = model.init(key, batch)
-    if not isinstance(params, dict) or NAME in params:
-      raise ValueError(
-        f'Expected parameters in a dict without {NAME!r}, found '
-        f'{sorted(params) if isinstance(params, dict) else type(params)}; '
-        'use another name there, or another method.'
-      )
-    streams = {task.stream for task in tasks}
-    shapes = features_lib.shapes(model, {name: batch[name] for name in streams})
-    angles = {
-      task.name: jax.tree.map(
-        lambda z: jnp.zeros(z.shape[-1] * (z.shape[-1] - 1) // 2),
-        shapes[task.stream],
-      )
-      for task in tasks
-    }
-    return {**params, NAME: angles}, state
-
-  def outputs(params, model_state, features, batch, *, tasks, **kwargs):
-    inner = {k: v for k, v in params.items() if k != NAME}
-    results = {}
-    for task in tasks:
-      angles = jax.lax.stop_gradient(params[NAME][task])
-      rotated = jax.tree.map(_rotate, features, angles)
-      found, model_state = model.outputs(
-        inner, model_state, rotated, batch, tasks=(task,), **kwargs
-      )
-      results.update(found)
-    return results, model_state
-
-  def features(params, *args, **kwargs):
-    inner = {k: v for k, v in params.items() if k != NAME}
-    return model.features(inner, *args, **kwargs)
-
-  def shared(path):
-    return path.split('/')[0] != NAME and model.shared(path)
-
-  return models_base.MultiTaskModel(init, features, outputs, shared)
-
-
-def _rotate(z, angles):
-  matrix = rotation(angles, z.shape[-1])
-  return jnp.einsum('ij,...j->...i', matrix, z).astype(z.dtype)
 
 
 def homogenised(
@@ -226,7 +142,7 @@ def rotograd(
     features_lib.check_num_tasks('rotograd', parts, num_tasks)
     return _make_step(parts, tx if rotate else None, scale, burn_in)
 
-  wrap = rotated_heads if rotate else base.same_model
+  wrap = rotated_heads_lib.rotated_heads if rotate else base.same_model
   return base.StepBuilder(make_step, init, wrap)
 
 
@@ -311,7 +227,7 @@ def _slopes(tasks, found, norms, alive, rotations):
     products[stream] = found.total(jax.tree.map(_outer, cotangents, reference))
 
   def loss(angles, product):
-    matrix = rotation(angles, product.shape[-1])
+    matrix = rotated_heads_lib.rotation(angles, product.shape[-1])
     held = jax.lax.stop_gradient(matrix) @ product
     return -2 * jnp.sum(matrix * held)
 

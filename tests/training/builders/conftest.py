@@ -62,6 +62,29 @@ def to_oracle(params):
   return np.concatenate([params['trunk']['w'].ravel(), heads.ravel()])
 
 
+@functools.cache
+def compiled(builder, tx, mode, devices, num_tasks, x64, parts):
+  """Mesh, init and step; the same for runs of the same things."""
+  del x64  # the compiled step differs by it
+  mesh = parallel.make_mesh(jax.devices()[:devices])
+  model = make_model(num_tasks)
+  tasks = [tasks_lib.regression(name) for name in NAMES[:num_tasks]]
+  make = functools.partial(
+    base.StepParts, model=model, tasks=tasks, tx=tx, **dict(parts)
+  )
+  step = parallel.parallelize(
+    lambda axis: builder.make_step(make(axis_name=axis)), mesh, mode
+  )
+
+  def init(key):
+    return state_lib.init_state(model, tx, key, None, builder.init)
+
+  return mesh, parallel.replicate(init, mesh), step
+
+
+_SGD = optax.sgd(0.05)
+
+
 def run(
   builder,
   batches,
@@ -76,22 +99,10 @@ def run(
 ):
   """Takes steps; the start and the end as host arrays."""
   with jax.enable_x64(x64):
-    tx = optax.sgd(0.05) if tx is None else tx
-    mesh = parallel.make_mesh(jax.devices()[:devices])
-    model = make_model(num_tasks)
-    tasks = [tasks_lib.regression(name) for name in NAMES[:num_tasks]]
-    make = functools.partial(
-      base.StepParts, model=model, tasks=tasks, tx=tx, **parts
-    )
-    step = parallel.parallelize(
-      lambda axis: builder.make_step(make(axis_name=axis)), mesh, mode
-    )
-
-    def init(key):
-      return state_lib.init_state(model, tx, key, None, builder.init)
-
+    key = (builder, tx or _SGD, mode, devices, num_tasks, x64)
+    mesh, init, step = compiled(*key, tuple(parts.items()))
     if start is None:
-      state = parallel.replicate(init, mesh)(jax.random.key(3))
+      state = init(jax.random.key(3))
     else:
       state = parallel.place_replicated(start, mesh)
     first = jax.tree.map(np.array, jax.device_get(state._replace(key=None)))

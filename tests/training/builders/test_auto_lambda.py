@@ -94,7 +94,7 @@ def test_the_derivative_is_exact(net, make, softmax):
   ours, theirs = make(net, 3)
   builder = auto_lambda(
     3,
-    learning_rate=ALPHA,
+    virtual_lr=ALPHA,
     weights='softmax' if softmax else 'free',
     optimizer=optax.sgd(0.5),
   )
@@ -117,7 +117,7 @@ def test_the_derivative_is_exact(net, make, softmax):
 def test_steps_are_those_of_the_true_bilevel_problem(net, make, softmax):
   ours, theirs = make(net, 3)
   builder = auto_lambda(
-    3, learning_rate=ALPHA, preset='libmtl' if softmax else 'paper'
+    3, virtual_lr=ALPHA, preset='libmtl' if softmax else 'paper'
   )
   check(
     net,
@@ -129,7 +129,7 @@ def test_steps_are_those_of_the_true_bilevel_problem(net, make, softmax):
 
 def test_only_primary_tasks_judge(net):
   ours, theirs = with_outer(net, 2)
-  builder = auto_lambda(3, learning_rate=ALPHA, primary=['c'])
+  builder = auto_lambda(3, virtual_lr=ALPHA, primary=['c'])
   check(
     net,
     builder,
@@ -145,7 +145,7 @@ def test_a_task_without_labels_keeps_its_weight(net, softmax):
   ours, theirs = with_outer(net, 3, absent=((), (2,), (0,)))
   builder = auto_lambda(
     3,
-    learning_rate=ALPHA,
+    virtual_lr=ALPHA,
     weights='softmax' if softmax else 'free',
     optimizer=optax.adam(1e-3 if softmax else 1e-4),
   )
@@ -160,7 +160,7 @@ def test_a_task_without_labels_keeps_its_weight(net, softmax):
 def test_the_virtual_step_may_be_the_optimizers_own(net):
   ours, theirs = with_outer(net, 3)
   tx = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(SGD, 0.9))
-  builder = auto_lambda(3, learning_rate=1.0, inner='optimizer')
+  builder = auto_lambda(3, virtual_lr=1.0, virtual='optimizer')
   check(
     net,
     builder,

@@ -7,6 +7,7 @@ import optax
 import pytest
 import scipy.optimize
 
+from mtl_jax import models
 from mtl_jax.training import parallel
 from mtl_jax.training.builders import base, cons_mtl as cons_mtl_lib
 
@@ -172,6 +173,51 @@ def test_an_absent_task_has_no_influence():
         every[-1][0]['heads'][name], some[-1][0]['heads'][name]
       )
     feature_case.close(every[-1][0]['heads']['b'], every[0][0]['heads']['b'])
+
+
+@pytest.mark.parametrize('mode', ['jit', 'shard_map'])
+def test_the_extra_gradient_sees_the_dropout_of_the_step(mode):
+  # Else its bound would be that of other gradients.
+  with jax.enable_x64(True):
+    heads = {n: models.MLPHead(1, widths=(6,), dropout=0.5) for n in ('a', 'b')}
+    model = models.hard_sharing(models.MLP(widths=(4,)), heads)
+    main = feature_case.make_batch(0)['main']
+    batch = {'main': {**main, 'inputs': main['x']}}
+    before, plain, bound = (
+      feature_case.run(
+        cons_mtl_lib.cons_mtl(lam),
+        [batch],
+        mode=mode,
+        devices=4,
+        model=model,
+        tasks=feature_case.make_tasks(('a', 'b')),
+      )[row][0]['heads']
+      for lam, row in ((0.0, 0), (0.0, 1), (1e9, 1))
+    )
+    for n in ('a', 'b'):
+      own = jax.tree.leaves(jax.tree.map(np.subtract, before[n], plain[n]))
+      extra = jax.tree.leaves(jax.tree.map(np.subtract, plain[n], bound[n]))
+      lengths = [np.sqrt(sum((x**2).sum() for x in t)) for t in (own, extra)]
+      np.testing.assert_allclose(lengths[1], 0.1 * lengths[0], 1e-4)
+
+
+def test_only_heads_get_the_extra_gradient(toy):
+  # Head b reads a shared parameter, and the gate stands before the features.
+  with jax.enable_x64(True):
+    batch = {'main': toy.batch(0, 12, np.float64)}
+    plain, extra = (
+      feature_case.run(
+        cons_mtl_lib.cons_mtl(lam),
+        [batch],
+        model=toy.model(),
+        tasks=toy.tasks(),
+      )[1][0]
+      for lam in (0.0, 0.3)
+    )
+    feature_case.close(plain['trunk'], extra['trunk'])
+    feature_case.close(plain['gate'], extra['gate'])
+    for n in ('a', 'b', 'c'):
+      assert np.abs(plain['heads'][n] - extra['heads'][n]).max() > 1e-4
 
 
 def test_what_is_frozen_in_a_head_stays():

@@ -11,7 +11,10 @@ import pytest
 import scipy.linalg
 
 from mtl_jax.training import parallel
-from mtl_jax.training.builders import rotograd as rotograd_lib
+from mtl_jax.training.builders import (
+  rotated_heads as rotated_heads_lib,
+  rotograd as rotograd_lib,
+)
 
 NAMES, WIDTH = feature_case.NAMES, feature_case.WIDTH
 REFERENCE = (
@@ -182,7 +185,7 @@ def test_steps_are_those_of_the_authors_code(name):
 def test_the_rotation_matrix():
   with jax.enable_x64(True):
     angles = np.random.default_rng(0).normal(size=len(LOWER[0])) * 3
-    matrix = rotograd_lib.rotation(jnp.asarray(angles), WIDTH)
+    matrix = rotated_heads_lib.rotation(jnp.asarray(angles), WIDTH)
     feature_case.close(matrix, scipy.linalg.expm(skew(angles)))
     feature_case.close(matrix @ matrix.T, np.eye(WIDTH))
 
@@ -260,7 +263,7 @@ def test_features_of_any_shape_are_rotated_over_their_last_axis():
   with jax.enable_x64(True):
     inner = feature_case.make_model(('a',))
     tasks = feature_case.make_tasks(('a',))
-    model = rotograd_lib.rotated_heads(inner, tasks)
+    model = rotated_heads_lib.rotated_heads(inner, tasks)
     x = np.random.default_rng(0).normal(size=(2, 3, 6, feature_case.DIM))
     batch = {'x': jnp.asarray(x)}
     params, _ = model.init(jax.random.key(0), {'main': batch})
@@ -314,7 +317,7 @@ def test_models_that_do_not_fit_are_named():
   batch = BATCHES[0]
 
   def init(**changes):
-    model = rotograd_lib.rotated_heads(inner._replace(**changes), tasks)
+    model = rotated_heads_lib.rotated_heads(inner._replace(**changes), tasks)
     return model.init(jax.random.key(0), batch)
 
   with pytest.raises(ValueError, match="without 'rotations', found .*tuple"):

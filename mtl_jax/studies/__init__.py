@@ -1,0 +1,1 @@
+"""Many experiments, one comparison: methods, single-task twins, tuning."""

@@ -1,0 +1,173 @@
+"""What a study runs: a population a method, a twin, and a tuning."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from mtl_jax import names, settings as settings_lib, sweeps
+
+RESERVED = ('label', 'family', 'draws')
+DRAWS = {
+  'uniform': sweeps.uniform,
+  'log_uniform': sweeps.log_uniform,
+  'choice': lambda *values: sweeps.choice(values),
+}
+SIZES = ('full', 'equal')
+# Trials have seeds of their own: what is chosen by a seed is lucky with it.
+TUNING_SEED = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+  """One method of a study, or a point of a sweep.
+
+  Attributes:
+    name: unique.
+    settings: of its population.
+    label: for people.
+    family: see `study_record.Method`.
+    draws: what tuning draws.
+  """
+
+  name: str
+  settings: settings_lib.Settings
+  label: str = ''
+  family: str = ''
+  draws: Sequence[Sequence[Any]] = ()
+
+
+def list_methods(settings: settings_lib.Settings) -> list[Entry]:
+  """The methods of a study, or the one that the config itself is.
+
+  Raises:
+    ValueError: if the control is none of them, or a setting is unknown.
+  """
+  study = settings.study
+  base = _base(settings)
+  entries = []
+  # A config sorts its keys; what others are tested against comes first.
+  for name in sorted(study.methods, key=lambda name: name != study.control):
+    sections = study.methods[name]
+    own = {k: v for k, v in sections.items() if k not in RESERVED}
+    entries.append(
+      Entry(
+        name=name,
+        settings=settings_lib.with_sections(base, own),
+        label=sections.get('label', ''),
+        family=sections.get('family', ''),
+        draws=tuple(study.draws) + tuple(sections.get('draws', ())),
+      )
+    )
+  if not entries:
+    name = str(settings.combinator.get('name', ''))
+    entries = [Entry(name=name, settings=base, draws=study.draws)]
+  known = [entry.name for entry in entries]
+  if study.control and study.control not in known:
+    raise ValueError(
+      f'Expected study.control among the methods, found {study.control!r}; '
+      f'{names.nearest(study.control, known)}'
+    )
+  if study.methods and settings.population.sweep:
+    raise ValueError(
+      'Expected either study.methods or a sweep, found both; make each point '
+      'a method.'
+    )
+  return entries
+
+
+def list_twins(settings: settings_lib.Settings) -> list[tuple[str, str, Entry]]:
+  """``(size, task, entry)`` of the single-task models.
+
+  Raises:
+    ValueError: for an unknown size, or 'equal' without what makes it so.
+  """
+  study = settings.study
+  found = []
+  for size in study.twins:
+    if size not in SIZES:
+      raise ValueError(
+        f'Expected study.twins among {", ".join(SIZES)}, found {size!r}; set '
+        'them so.'
+      )
+    if size == 'equal' and not study.equal_twins:
+      raise ValueError(
+        "Expected study.equal_twins for twins of size 'equal', found none; "
+        "give the smaller trunk, such as {'model': {'trunk': {...}}}."
+      )
+    for task in task_names(settings):
+      own = {} if size == 'full' else study.equal_twins
+      alone = settings_lib.with_sections(
+        _base(settings),
+        {**own, 'tasks': task, 'combinator': {'name': 'weighted_sum'}},
+      )
+      entry = Entry(
+        name=f'{task}_{size}', settings=alone, draws=tuple(study.draws)
+      )
+      found.append((size, task, entry))
+  return found
+
+
+def _base(settings) -> settings_lib.Settings:
+  """Without the study, and with one seed where none is named."""
+  section = settings.population
+  return dataclasses.replace(
+    settings,
+    study=settings_lib.StudySettings(),
+    population=dataclasses.replace(section, seeds=max(section.seeds, 1)),
+  )
+
+
+def task_names(settings: settings_lib.Settings) -> list[str]:
+  """The tasks that are learned."""
+  chosen = [n.strip() for n in settings.tasks.split(',') if n.strip()]
+  return chosen or list(settings.targets)
+
+
+def trials(entry: Entry, number: int, seed: int) -> tuple[dict[str, Any], ...]:
+  """Points of the random search of an entry; the first is its own setting.
+
+  Args:
+    entry: a method or a twin.
+    number: of points, the same for all.
+    seed: of the draws, the same for all: settings that several have in common
+      are tried at the same values.
+
+  Raises:
+    ValueError: if there is nothing to draw, or not as it must be written.
+  """
+  if not entry.draws:
+    raise ValueError(
+      f'Expected settings to draw for {entry.name!r}, found none; set '
+      'study.draws, or study.trials to 0.'
+    )
+  draws = {}
+  for draw in entry.draws:
+    if len(draw) < 3 or draw[1] not in DRAWS:
+      raise ValueError(
+        'Expected a draw as (setting, one of '
+        f'{", ".join(DRAWS)}, numbers), found {tuple(draw)!r}; write it so.'
+      )
+    draws[draw[0]] = DRAWS[draw[1]](*draw[2:])
+  own = {path: value_of(entry.settings, path) for path in draws}
+  drawn = sweeps.random(draws, number - 1, seed=seed)
+  return (own, *drawn)
+
+
+def value_of(settings: settings_lib.Settings, path: str) -> Any:
+  """The value of a setting by its path.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  node: Any = settings
+  for key in path.split('.'):
+    found = (
+      node.get(key) if isinstance(node, Mapping) else getattr(node, key, None)
+    )
+    if found is None:
+      raise ValueError(
+        f'Expected a value of {path!r} to begin a search with, found none; set '
+        'it for each method that draws it.'
+      )
+    node = found
+  return node

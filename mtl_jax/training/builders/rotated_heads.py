@@ -1,0 +1,97 @@
+"""A model whose heads read rotated features."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.models import base as models_base
+from mtl_jax.training.builders import features as features_lib
+
+NAME = 'rotations'  # of the rotations among the parameters
+
+
+def rotation(angles: jax.Array, size: int) -> jax.Array:
+  r"""The rotation :math:`\exp(A)` of a skew-symmetric A.
+
+  Args:
+    angles: ``[size (size - 1) / 2]``, the entries of A below its diagonal.
+    size: d.
+
+  Returns:
+    ``[size, size]``: orthogonal, with determinant 1.
+
+  Example:
+    >>> rotation(jnp.array([jnp.pi / 2]), 2).round(4) + 0.0
+    Array([[ 0., -1.],
+           [ 1.,  0.]], dtype=float32)
+  """
+  lower = jnp.zeros((size, size), angles.dtype)
+  lower = lower.at[jnp.tril_indices(size, -1)].set(angles)
+  return jax.scipy.linalg.expm(lower - lower.T)
+
+
+def rotated_heads(
+  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> models_base.MultiTaskModel:
+  """The model with a rotation of the features in front of each head.
+
+  Its parameters have one entry more, ``rotations/<task>``: angles as in
+  `rotation`, for every array of the features, over its last axis; 0 at first,
+  where the model is what it was. They are not shared, and losses have no
+  gradient with respect to them.
+
+  Args:
+    model: whose parameters are a dict.
+    tasks: whose heads are rotated.
+
+  Raises:
+    ValueError: from its `init`, if the parameters are no dict, or have a
+      ``rotations`` already; if features have no axis but that of examples.
+  """
+
+  def init(key, batch):
+    params, state = model.init(key, batch)
+    if not isinstance(params, dict) or NAME in params:
+      raise ValueError(
+        f'Expected parameters in a dict without {NAME!r}, found '
+        f'{sorted(params) if isinstance(params, dict) else type(params)}; '
+        'use another name there, or another method.'
+      )
+    streams = {task.stream for task in tasks}
+    shapes = features_lib.shapes(model, {name: batch[name] for name in streams})
+    angles = {
+      task.name: jax.tree.map(
+        lambda z: jnp.zeros(z.shape[-1] * (z.shape[-1] - 1) // 2),
+        shapes[task.stream],
+      )
+      for task in tasks
+    }
+    return {**params, NAME: angles}, state
+
+  def outputs(params, model_state, features, batch, *, tasks, **kwargs):
+    inner = {k: v for k, v in params.items() if k != NAME}
+    results = {}
+    for task in tasks:
+      angles = jax.lax.stop_gradient(params[NAME][task])
+      rotated = jax.tree.map(_rotate, features, angles)
+      found, model_state = model.outputs(
+        inner, model_state, rotated, batch, tasks=(task,), **kwargs
+      )
+      results.update(found)
+    return results, model_state
+
+  def features(params, *args, **kwargs):
+    inner = {k: v for k, v in params.items() if k != NAME}
+    return model.features(inner, *args, **kwargs)
+
+  def shared(path):
+    return path.split('/')[0] != NAME and model.shared(path)
+
+  return models_base.MultiTaskModel(init, features, outputs, shared)
+
+
+def _rotate(z, angles):
+  matrix = rotation(angles, z.shape[-1])
+  return jnp.einsum('ij,...j->...i', matrix, z).astype(z.dtype)

@@ -1,0 +1,182 @@
+"""Many runs as one program: the members are an axis of the arrays.
+
+A member is a run with its own parameters, order of the data, keys and numbers
+(learning rate, options of its method). All members take the same step at the
+same time, so that the number of the step is one number: what happens in every
+k-th step only is then skipped in the others, under `jax.vmap` too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+import numpy as np
+
+from mtl_jax.tasks import EXAMPLE_MASK
+from mtl_jax.training import state as state_lib
+
+Array = jax.Array
+Hyper = Mapping[str, Array]  # {setting: [] of one member, [P] of all}
+
+AXIS = 'members'
+WAYS = ('vmap', 'map', 'devices')
+
+
+class Feed(NamedTuple):
+  """What each member reads, leaves ``[P, S, ...]``: a step's batch by its rows.
+
+  Attributes:
+    rows: ``{stream: [P, S, B]}``, numbers of examples of data on the device;
+      or ``{stream: {name: [P, S, B, ...]}}``, the examples themselves.
+    present: ``{stream: [P, S]}``, 0 where the stream is not in the step.
+  """
+
+  rows: Any
+  present: Any
+
+
+class Members(NamedTuple):
+  """All that differs between members, each leaf ``[P, ...]``.
+
+  Attributes:
+    state: of `TrainState`, but ``step`` is None: it is the same for all.
+    hyper: numbers of the settings that differ.
+    active: ``[P]``; a member that is not active keeps its state.
+  """
+
+  state: state_lib.TrainState
+  hyper: Hyper
+  active: Array
+
+
+def make_mesh(devices: Any = None) -> Mesh:
+  """A mesh with one axis, over which members are spread."""
+  devices = jax.devices() if devices is None else devices
+  return Mesh(np.asarray(devices), (AXIS,))
+
+
+def spread(
+  f: Callable[[Any, Any], Any], way: str, mesh: Mesh | None = None
+) -> Callable[[Any, Any], Any]:
+  """Runs ``f(member, shared)`` for all members, leaves ``[P, ...]``.
+
+  Args:
+    f: of one member, and of what all have in common.
+    way: 'vmap', all at once on one device; 'map', one after the other on one
+      device; 'devices', each device its part of them, which P must divide by,
+      by vmap.
+    mesh: from `make_mesh`, of 'devices'.
+
+  Raises:
+    ValueError: if the way is unknown.
+
+  Example:
+    >>> shifted = spread(lambda member, shared: member + shared, 'map')
+    >>> shifted(jnp.arange(3), 10)
+    Array([10, 11, 12], dtype=int32)
+  """
+  if way == 'vmap':
+    return jax.vmap(f, in_axes=(0, None))
+  if way == 'map':
+    return lambda members, shared: jax.lax.map(
+      lambda member: f(member, shared), members
+    )
+  if way != 'devices' or mesh is None:
+    raise ValueError(
+      f'Expected a way to run members among {", ".join(WAYS)}, found {way!r}; '
+      'set population.way to one of them.'
+    )
+
+  def local(members, shared):
+    if len(jax.tree.leaves(members)[0]) > 1:
+      return jax.vmap(f, in_axes=(0, None))(members, shared)
+    # One member a device: the very program of a single run.
+    found = f(jax.tree.map(lambda x: x[0], members), shared)
+    return jax.tree.map(lambda x: x[None], found)
+
+  return jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(PartitionSpec(AXIS), PartitionSpec()),
+    out_specs=PartitionSpec(AXIS),
+    check_vma=False,  # nothing crosses the members
+  )
+
+
+def make_advance(
+  make_step: Callable[[Hyper], Callable], length: int
+) -> Callable[[tuple[Members, Feed], Any], tuple[state_lib.TrainState, Any]]:
+  """Some steps of one member, for `spread`.
+
+  Args:
+    make_step: ``hyper -> (state, batch) -> (state, metrics)``; it is called
+      inside the program, so that numbers of the settings are arrays there.
+    length: S, the longest run of steps. 1 is a step without a loop around:
+      the CPU backend is slow on what is in a loop, convolutions above all.
+
+  Returns:
+    ``((member, feed), (start, number, data)) -> (state, metrics)``: takes
+    ``number`` <= S steps from step ``start``. ``data`` are arrays ``{stream:
+    {name: [N, ...]}}`` that the feed's rows point into, or None. Metrics are
+    ``[S, ...]``, of which the first ``number`` count.
+  """
+
+  def advance(arguments, shared):
+    (state, hyper, active), feed = arguments
+    start, number, data = shared
+    step = make_step(hyper)
+
+    def one(i, state):
+      now = jax.tree.map(lambda x: x[i], feed)
+      state = state._replace(step=start + i)
+      state, metrics = step(state, fetch(data, now))
+      return state._replace(step=None), metrics
+
+    def run(state):
+      if length == 1:
+        state, metrics = one(0, state)
+        return state, jax.tree.map(lambda x: x[None], metrics)
+
+      def body(i, carry):
+        state, record = carry
+        state, metrics = one(i, state)
+        record = jax.tree.map(lambda r, m: r.at[i].set(m), record, metrics)
+        return state, record
+
+      return jax.lax.fori_loop(0, number, body, (state, empty(state)))
+
+    def empty(state):
+      shapes = jax.eval_shape(lambda: one(0, state)[1])
+      return jax.tree.map(
+        lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes
+      )
+
+    return jax.lax.cond(active, run, lambda s: (s, empty(s)), state)
+
+  return advance
+
+
+def fetch(data: Any, feed: Feed) -> dict[str, dict[str, Array]]:
+  """The batch of one member and step, ``{stream: {name: [B, ...]}}``."""
+  batch = {}
+  for name, rows in feed.rows.items():
+    if data is None:
+      arrays = dict(rows)
+    else:
+      arrays = {key: values[rows] for key, values in data[name].items()}
+    size = next(iter(arrays.values())).shape[0]
+    arrays[EXAMPLE_MASK] = jnp.broadcast_to(feed.present[name], (size,))
+    batch[name] = arrays
+  return batch
+
+
+def keep_better(better: Array, new: Any, old: Any) -> Any:
+  """Members' pytrees, each from ``new`` where ``better`` ``[P]``."""
+
+  def pick(x, y):
+    chosen = better.reshape((-1,) + (1,) * (x.ndim - 1))
+    return jnp.where(chosen, x, y)
+
+  return jax.tree.map(pick, new, old)

@@ -1,0 +1,196 @@
+"""Populations from a config: members, programs, resume, and bad settings."""
+
+import json
+import math
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from mtl_jax import settings as settings_lib
+from mtl_jax.experiment import (
+  members as members_lib,
+  population,
+  program,
+  run,
+)
+from mtl_jax.training import population_loop
+
+
+def make_config(tiny, **section):
+  config = tiny.config(steps=20, evaluate_every=5, patience=2)
+  config.model.trunk = {'name': 'mlp', 'widths': (8,), 'dropout': 0.2}
+  config.population.update(dict({'seeds': 2, 'way': 'vmap'}, **section))
+  return config
+
+
+def train(tiny, config, path):
+  settings = settings_lib.from_config(config)
+  return population.train(settings, path, loaded={'main': tiny.data()})
+
+
+SWEEP = tuple(
+  {'optimizer.learning_rate': rate, 'combinator.name': name}
+  for name in ('pcgrad', 'weighted_sum')
+  for rate in (0.3, 0.01, 1e38)
+)
+
+
+@pytest.fixture(scope='module')
+def outcomes(tiny, tmp_path_factory):
+  path = tmp_path_factory.mktemp('population')
+  config = make_config(tiny, sweep=SWEEP)
+  return path, train(tiny, config, path)
+
+
+def test_members_are_all_points_with_all_seeds(outcomes):
+  _, found = outcomes
+  assert [(o.index, o.seed) for o in found] == [(i, i % 2) for i in range(12)]
+  assert [o.point for o in found[::2]] == [dict(p) for p in SWEEP]
+
+
+def test_a_member_ends_as_the_run_alone(tiny, outcomes, tmp_path):
+  """With dropout, its own order, early stopping, beside one that diverges."""
+  _, found = outcomes
+  stopped = 0
+  for index in (0, 3, 9):
+    member = found[index]
+    config = make_config(tiny, seeds=0)
+    config.seed = member.seed
+    config.update_from_flattened_dict(dict(member.point))
+    settings = settings_lib.from_config(config)
+    alone = run.train(
+      settings, tmp_path / str(index), loaded={'main': tiny.data()}
+    )
+    assert member.status == alone.ended
+    stopped += member.status == 'stopped early'
+    assert member.best_step == alone.best_step
+    assert member.overall == pytest.approx(alone.overall, abs=1e-5)
+    for task, metrics in alone.metrics.items():
+      assert member.metrics[task] == pytest.approx(metrics, abs=1e-4)
+  assert stopped, 'no member that was compared stopped early'
+
+
+def test_a_member_that_diverges_is_named_and_frozen(outcomes):
+  _, found = outcomes
+  for member in found:
+    if member.point['optimizer.learning_rate'] == 1e38:
+      assert member.status == 'diverged'
+      assert 1 <= member.diverged_at <= 20
+      assert math.isnan(member.overall) or member.best_step is not None
+    else:
+      assert member.status in ('finished', 'stopped early')
+      assert np.isfinite(member.overall)
+
+
+def test_numbers_are_one_program_and_methods_are_two(tiny):
+  settings = settings_lib.from_config(make_config(tiny, sweep=SWEEP))
+  groups = members_lib.group(
+    settings, members_lib.list_members(settings), {'main': tiny.data()}
+  )
+  assert [len(group.members) for group, _ in groups] == [6, 6]
+  assert groups[0][0].traced == ('optimizer.learning_rate',)
+
+
+def test_a_number_that_must_be_known_makes_more_programs(tiny):
+  sweep = tuple({'optimizer.end_factor': f} for f in (0.1, 0.5))
+  config = make_config(tiny, sweep=sweep)
+  config.optimizer.schedule = 'linear'
+  settings = settings_lib.from_config(config)
+  groups = members_lib.group(
+    settings, members_lib.list_members(settings), {'main': tiny.data()}
+  )
+  assert len(groups) == 2 and groups[0][0].traced == ()
+
+
+def values(outcomes):
+  return [(o.status, o.best_step, o.overall, o.curves) for o in outcomes]
+
+
+def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
+  config = make_config(tiny, members_per_program=2, seeds=3)
+  config.training.patience = 0
+  config.training.checkpoint_every = 2
+  unbroken = train(tiny, config, tmp_path / 'unbroken')
+  save, seen = population_loop._save, []
+
+  def dying(members, best, progress, step, tools):
+    save(members, best, progress, step, tools)
+    seen.append(step)
+    if len(seen) in (3, 14):  # in the first lot, and in the second
+      tools.latest.wait()
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(population_loop, '_save', dying)
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      train(tiny, config, tmp_path / 'killed')
+  again = train(tiny, config, tmp_path / 'killed')
+  assert values(again) == values(unbroken)
+
+
+def test_sigterm_saves(tiny, tmp_path, monkeypatch):
+  config = make_config(tiny)
+  advance = program.Program.advance
+
+  def interrupting(self, members, orders, start, number):
+    if start == 6:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return advance(self, members, orders, start, number)
+
+  monkeypatch.setattr(program.Program, 'advance', interrupting)
+  assert train(tiny, config, tmp_path) is None
+  monkeypatch.undo()
+  found = train(tiny, config, tmp_path)
+  assert [o.status for o in found] == ['finished'] * 2 or all(
+    o.steps <= 20 for o in found
+  )
+
+
+def test_ways_agree(tiny, tmp_path):
+  found = {}
+  for way in ('vmap', 'map', 'devices'):
+    config = make_config(tiny, way=way, seeds=3)
+    config.data.on_device = 'never' if way == 'map' else 'always'
+    found[way] = train(tiny, config, tmp_path / way)
+  for way in ('map', 'devices'):
+    for a, b in zip(found[way], found['vmap'], strict=True):
+      assert (a.status, a.best_step) == (b.status, b.best_step)
+      assert a.overall == pytest.approx(b.overall, abs=1e-5)
+
+
+def test_auto_times_and_remembers_its_pick(tiny, tmp_path):
+  config = make_config(tiny, way='auto', seeds=4)
+  train(tiny, config, tmp_path)
+  stored = json.loads((tmp_path / 'group_0' / 'way.json').read_text())
+  assert len(stored['milliseconds']) >= 2
+  best = min(stored['milliseconds'], key=stored['milliseconds'].get)
+  assert best == str(program.Way(**stored['way']))
+  assert len(jax.devices()) == 4
+
+
+@pytest.mark.parametrize(
+  ('section', 'message'),
+  [
+    ({'way': 'threads'}, "vmap, map, devices, found 'threads'"),
+    ({'seeds': -1}, 'population.seeds >= 0, found -1'),
+    ({'sweep': ({'optimizer.rate': 1.0},)}, "found 'optimizer.rate'"),
+    ({'sweep': ({'seed': 1},)}, 'set population.seeds'),
+    (
+      {'sweep': ({'optimizer.learning_rate': 1.0}, {'optimizer.name': 'sgd'})},
+      'the same settings in all points',
+    ),
+  ],
+)
+def test_bad_settings_are_one_sentence(tiny, tmp_path, section, message):
+  with pytest.raises(ValueError, match=message):
+    train(tiny, make_config(tiny, **section), tmp_path)
+
+
+def test_other_modes_are_refused(tiny, tmp_path):
+  config = make_config(tiny)
+  config.training.mode = 'shard_map'
+  with pytest.raises(ValueError, match="'jit' for a population"):
+    train(tiny, config, tmp_path)

@@ -1,0 +1,213 @@
+"""Studies of tiny experiments: methods, twins, tuning, resume, report."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import mtl_jax
+from mtl_jax import data, settings as settings_lib
+from mtl_jax.experiment import population
+from mtl_jax.reporting import study_files
+from mtl_jax.studies import plan, report, run
+
+
+def make_data():
+  rng = np.random.default_rng(0)
+
+  def table(count):
+    x = rng.normal(size=(count, 5)).astype(np.float32)
+    return {
+      'inputs': x,
+      'genre': ((x[:, 0] > 0).astype(int) + (x[:, 1] > 0)),
+      'rating': x[:, 0] - x[:, 2],
+    }
+
+  return data.from_splits(
+    {'train': table(48), 'validation': table(24), 'test': table(24)},
+    labels={'genre': 'classification', 'rating': 'regression'},
+  )
+
+
+def make_config(**study):
+  config = mtl_jax.default_config()
+  config.targets.genre = {'kind': 'classification'}
+  config.targets.rating = {'kind': 'regression'}
+  config.model.trunk = {'name': 'mlp', 'widths': (8,)}
+  config.data.batch_size = 12
+  config.training.update({'steps': 4, 'log_every': 2, 'evaluate_every': 2})
+  config.population.update({'seeds': 3, 'way': 'vmap'})
+  config.study.methods = {
+    'equal': {'label': 'Equal weights'},
+    'pcgrad': {'combinator': {'name': 'pcgrad'}},
+    'fast': {'optimizer': {'learning_rate': 1e38}},
+  }
+  config.study.control = 'equal'
+  config.study.update(study)
+  return config
+
+
+def go(config, path, **options):
+  settings = settings_lib.from_config(config)
+  return run.run(settings, path, loaded={'main': make_data()}, **options)
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+  path = tmp_path_factory.mktemp('study')
+  claims = (
+    {
+      'text': 'PCGrad beats equal weights',
+      'statistic': 'overall',
+      'method': 'pcgrad',
+      'against': 'equal',
+    },
+  )
+  config = make_config(
+    twins=('full', 'equal'),
+    equal_twins={'model': {'trunk': {'name': 'mlp', 'widths': (4,)}}},
+    trials=2,
+    draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
+    claims=claims,
+    metrics=('+genre/accuracy', '-rating/rmse'),
+  )
+  # What diverges at its own rate is tuned to one at which it does not.
+  return path, config, go(config, path)
+
+
+def test_every_method_has_every_seed(done):
+  _, _, study = done
+  assert [m.name for m in study.methods] == ['equal', 'fast', 'pcgrad']
+  for method in study.methods:
+    assert [r.seed for r in method.runs] == [0, 1, 2]
+    assert method.cost.step_ms > 0 and method.cost.compile_s > 0
+  passes = {m.name: m.cost.backward_passes for m in study.methods}
+  assert passes['equal'] == pytest.approx(1)
+  assert passes['pcgrad'] > 1
+
+
+def test_twins_learn_one_task_and_are_smaller_if_so_declared(done):
+  _, _, study = done
+  assert [(t.task, t.size) for t in study.twins] == [
+    ('genre', 'full'),
+    ('rating', 'full'),
+    ('genre', 'equal'),
+    ('rating', 'equal'),
+  ]
+  for twin in study.twins:
+    for found in twin.runs:
+      assert {name.split('/')[0] for name in found.metrics} == {twin.task}
+  shared = study.methods[0].runs[0].parameters
+  equal = [t.runs[0].parameters for t in study.twins if t.size == 'equal']
+  assert sum(equal) < shared + 8
+
+
+def test_tuning_has_the_same_budget_and_other_seeds(done):
+  path, config, study = done
+  by_method = {}
+  for trial in study.trials:
+    by_method.setdefault(trial.method, []).append(trial)
+  assert len(by_method) == 3 + 4
+  for name, trials in by_method.items():
+    assert len(trials) == 2 and sum(t.chosen for t in trials) == 1
+    assert {t.seed for t in trials} == {plan.TUNING_SEED}
+    best = max(t.validation for t in trials if t.validation is not None)
+    (chosen,) = (t for t in trials if t.chosen)
+    assert chosen.validation == best
+    if name in ('equal', 'pcgrad'):
+      assert trials[0].options['optimizer.learning_rate'] == 1e-3
+  drawn = {
+    name: trials[1].options['optimizer.learning_rate']
+    for name, trials in by_method.items()
+  }
+  assert len(set(drawn.values())) == 1  # what all draw, all try
+  # A trial does not look at the test split.
+  lot = path / 'tuning' / 'equal' / 'group_0' / 'lot_0' / 'members.json'
+  assert all(row['metrics'] == {} for row in json.loads(lot.read_text()))
+  assert config.study.trials == 2
+
+
+def test_a_chosen_value_is_what_is_run(done):
+  _, _, study = done
+  (chosen,) = (
+    t.options['optimizer.learning_rate']
+    for t in study.trials
+    if t.method == 'fast' and t.chosen
+  )
+  (fast,) = (m for m in study.methods if m.name == 'fast')
+  assert fast.options['learning_rate'] == chosen < 1
+  assert all(r.status == 'finished' for r in fast.runs)
+
+
+def test_the_same_command_again_trains_nothing(done, monkeypatch):
+  path, config, study = done
+  monkeypatch.setattr(
+    population.population_loop, 'fit', lambda *args, **kwargs: 1 / 0
+  )
+  again = go(config, path)
+  for a, b in zip(again.methods, study.methods, strict=True):
+    assert [r.overall for r in a.runs] == [r.overall for r in b.runs]
+    assert a.cost == b.cost
+
+
+def test_the_report_is_made_from_the_directory_alone(done):
+  path, _, study = done
+  (path / 'report.html').unlink()
+  page = report.write(path)
+  assert 'Equal weights' in page.read_text()
+  assert study_files.read_study(path).control == study.control
+
+
+def test_what_diverges_is_named_and_does_not_stop_the_others(tmp_path):
+  study = go(make_config(), tmp_path)
+  (fast,) = (m for m in study.methods if m.name == 'fast')
+  assert [r.status for r in fast.runs] == ['diverged'] * 3
+  assert all(r.diverged_at >= 1 for r in fast.runs)
+  assert all(
+    np.isfinite(r.overall)
+    for m in study.methods
+    if m is not fast
+    for r in m.runs
+  )
+
+
+def test_a_population_alone_is_a_study_of_its_points(tmp_path):
+  config = make_config(control='')
+  config.study.methods = {}
+  config.population.sweep = (
+    {'optimizer.learning_rate': 0.01},
+    {'optimizer.learning_rate': 0.1},
+  )
+  study = go(config, tmp_path)
+  assert [m.name for m in study.methods] == [
+    'weighted_sum learning_rate=0.01',
+    'weighted_sum learning_rate=0.1',
+  ]
+  assert [len(m.runs) for m in study.methods] == [3, 3]
+  assert len(jax.devices()) == 4
+
+
+@pytest.mark.parametrize(
+  ('study', 'message'),
+  [
+    ({'control': 'eqal'}, "found 'eqal'; did you mean 'equal'"),
+    ({'twins': ('half',)}, "among full, equal, found 'half'"),
+    ({'twins': ('equal',)}, 'Expected study.equal_twins'),
+    ({'trials': 3}, 'Expected settings to draw'),
+    (
+      {'trials': 3, 'draws': (('optimizer.learning_rate', 'normal', 0, 1),)},
+      'one of uniform, log_uniform, choice',
+    ),
+    ({'claims': ({'txt': 'a'},)}, "found 'txt'"),
+    ({'methods': {'a': {'optimiser': {}}}}, "found 'optimiser'"),
+  ],
+)
+def test_bad_settings_are_one_sentence(tmp_path, study, message):
+  with pytest.raises(ValueError, match=message):
+    go(make_config(**study), tmp_path)
+
+
+def test_nothing_to_tune_is_named(tmp_path):
+  with pytest.raises(ValueError, match='study.trials > 0 to tune'):
+    go(make_config(), tmp_path, tune_only=True)

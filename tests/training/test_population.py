@@ -1,0 +1,194 @@
+"""Members of a population against the same runs alone."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mtl_jax import combinators
+from mtl_jax.training import population, state, step
+
+STEPS, LENGTH, B = 50, 8, 16
+SEEDS = (3, 4, 5, 6)
+RATES = (1e-2, 3e-3, 1e-2, 1e200)  # the last one diverges
+
+
+def make_parts(toy, rate):
+  """A model with dropout, and a chain whose rate may be traced."""
+  plain = toy.model()
+
+  def features(params, model_state, batch, *, stream, train, key):
+    z, model_state = plain.features(
+      params, model_state, batch, stream=stream, train=train, key=key
+    )
+    kept = jax.random.bernoulli(key, 0.8, z.shape)
+    return jnp.where(kept, z / 0.8, 0), model_state
+
+  tx = optax.chain(
+    combinators.combine_by(
+      combinators.every_k(combinators.pcgrad_weights(), 3, num_tasks=3)
+    ),
+    optax.adam(rate),
+  )
+  return plain._replace(features=features), toy.tasks(), tx
+
+
+def make_data(toy):
+  batches = [toy.batch(i, B, np.float64) for i in range(6)]
+  return {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
+
+
+def order(seed):
+  """Rows of every step, ``[STEPS, B]``: its own for each member."""
+  rng = np.random.default_rng(seed)
+  return np.stack([rng.permutation(6 * B)[:B] for _ in range(STEPS)])
+
+
+def run_alone(toy, arrays, seed, rate):
+  model, tasks, tx = make_parts(toy, rate)
+  current = state.init_state(model, tx, jax.random.key(seed), None)
+  train = jax.jit(step.make_train_step(model, tasks, tx))
+  losses = []
+  for rows in order(seed):
+    batch = {k: v[rows] for k, v in arrays.items()}
+    batch['example_mask'] = np.ones(B)
+    current, metrics = train(current, {'main': batch})
+    losses.append(metrics['losses'])
+  return jax.device_get((current.params, np.stack(losses)))
+
+
+def run_members(toy, arrays, way, length=LENGTH, on_device=True):
+  mesh = population.make_mesh()
+
+  def make_step(hyper):
+    return step.make_train_step(*make_parts(toy, hyper['rate']))
+
+  def init(seed, rate):
+    model, _, tx = make_parts(toy, rate)
+    made = state.init_state(model, tx, jax.random.key(seed), None)
+    return made._replace(step=None)
+
+  hyper = {'rate': jnp.array(RATES)}
+  members = population.Members(
+    jax.vmap(init)(jnp.array(SEEDS), hyper['rate']),
+    hyper,
+    jnp.ones(len(SEEDS), bool),
+  )
+  spread = functools.partial(population.spread, way=way, mesh=mesh)
+  advance = jax.jit(spread(population.make_advance(make_step, length)))
+  orders = np.stack([order(seed) for seed in SEEDS])
+  data = {'main': {k: jnp.asarray(v) for k, v in arrays.items()}}
+  losses = []
+  for start in range(0, STEPS, length):
+    number = min(length, STEPS - start)
+    rows = np.zeros((len(SEEDS), length, B), int)
+    rows[:, :number] = orders[:, start : start + number]
+    feed = population.Feed({'main': rows}, {'main': np.ones(rows.shape[:2])})
+    shared = (start, number, data)
+    if not on_device:
+      feed = feed._replace(
+        rows={'main': {k: v[rows] for k, v in arrays.items()}}
+      )
+      shared = (start, number, None)
+    new, metrics = advance((members, feed), shared)
+    members = members._replace(state=new)
+    losses.append(metrics['losses'][:, :number])
+  return jax.device_get((members.state.params, np.concatenate(losses, 1)))
+
+
+@pytest.fixture(scope='module')
+def alone(toy):
+  with jax.enable_x64(True):
+    arrays = make_data(toy)
+    return [
+      run_alone(toy, arrays, *member)
+      for member in zip(SEEDS, RATES, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+  ('way', 'length', 'on_device'),
+  [
+    ('vmap', LENGTH, True),
+    ('map', LENGTH, True),
+    ('devices', LENGTH, True),
+    ('vmap', 1, True),
+    ('vmap', LENGTH, False),
+  ],
+)
+def test_a_member_equals_the_run_alone(toy, alone, way, length, on_device):
+  """Own order, dropout, numbers, with a neighbour that diverges."""
+  with jax.enable_x64(True):
+    params, losses = run_members(toy, make_data(toy), way, length, on_device)
+  assert not np.isfinite(losses[-1]).all()
+  for i, (expected, expected_losses) in enumerate(alone[:-1]):
+    np.testing.assert_allclose(
+      losses[i], expected_losses, rtol=1e-10, atol=1e-10
+    )
+    jax.tree.map(
+      lambda x, y, i=i: np.testing.assert_allclose(
+        x[i], y, rtol=1e-10, atol=1e-10
+      ),
+      params,
+      expected,
+    )
+
+
+def test_who_is_not_active_keeps_its_state():
+  def make_step(hyper):
+    def train(current, batch):
+      value = current.params + hyper['by'] * batch['main']['x'].sum()
+      return current._replace(step=current.step + 1, params=value), {
+        'losses': value
+      }
+
+    return train
+
+  members = population.Members(
+    state.TrainState(None, jnp.zeros(3), {}, (), jnp.zeros(3)),
+    {'by': jnp.array([1.0, 2.0, 3.0])},
+    jnp.array([True, False, True]),
+  )
+  feed = population.Feed(
+    {'main': jnp.zeros((3, 4, 2), int)}, {'main': jnp.ones((3, 4))}
+  )
+  data = {'main': {'x': jnp.ones(5)}}
+  advance = population.make_advance(make_step, 4)
+  for way in ('vmap', 'map'):
+    new, metrics = population.spread(advance, way)(
+      (members, feed), (0, 3, data)
+    )
+    np.testing.assert_array_equal(new.params, [6.0, 0.0, 18.0])
+    assert metrics['losses'].shape == (3, 4)
+
+
+def test_every_kth_step_only_is_not_computed_in_the_others(toy):
+  """The number of the step has no axis, so a branch stays a branch."""
+
+  def make_step(hyper):
+    del hyper
+    return step.make_train_step(*make_parts(toy, 1e-2))
+
+  def init(seed):
+    model, _, tx = make_parts(toy, 1e-2)
+    made = state.init_state(model, tx, jax.random.key(seed), None)
+    return made._replace(step=None)
+
+  members = population.Members(
+    jax.vmap(init)(jnp.arange(2)), {}, jnp.ones(2, bool)
+  )
+  feed = population.Feed(
+    {'main': np.zeros((2, 2, B), int)}, {'main': np.ones((2, 2))}
+  )
+  data = {'main': toy.batch(0, B, np.float32)}
+  advance = population.spread(population.make_advance(make_step, 2), 'vmap')
+  text = jax.jit(advance).lower((members, feed), (0, 2, data)).as_text()
+  assert 'stablehlo.case' in text  # a select, if the step had an axis
+
+
+def test_unknown_way_is_named():
+  with pytest.raises(ValueError, match="vmap, map, devices, found 'pmap'"):
+    population.spread(lambda *x: x, 'pmap')
