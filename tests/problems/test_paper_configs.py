@@ -131,6 +131,9 @@ def test_launch_runs_judges_and_reports(two_methods, tmp_path, capsys):
   printed = capsys.readouterr().out
   assert 'nobody wrote it' in (tmp_path / 'run' / 'report.html').read_text()
   assert 'It is close.' in printed and 'holds' in printed
+  where = f'--workdir={tmp_path / "run"}'
+  assert launch.main(['--mode=evaluate', where]) == 1
+  assert 'report.html' in capsys.readouterr().err
   # A claim that was changed after a run does not get into its directory.
   changed = two_methods.read_text().replace('0.05', '0.5')
   two_methods.write_text(changed)
