@@ -27,7 +27,8 @@ run, and what the runs say of them. A claim *holds* or *fails* where the number,
 or all of its interval over seeds, lies on one side of the line, and is
 *undecided* where the line lies inside. It is never changed afterwards; a work
 directory refuses a config whose claims differ from those it was run with.
-Written by `python docs/reproductions.py runs/papers` from the results alone.
+Times are of 2 CPU cores that were shared with other work. Written by
+`python docs/reproductions.py runs/papers` from the results alone.
 
 """
 

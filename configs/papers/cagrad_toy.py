@@ -7,8 +7,8 @@ defaults here. Claims: Liu et al., NeurIPS 2021, figure 1 and section 5.1.
 
 Seen in the runs: MGDA reaches the Pareto set near (-3.3, -8.37) and then moves
 on along it to the end. On the set its direction is zero, and Adam divides what
-rounding leaves of it by its own size; in float64 it stays. FairGrad, which
-there has no solution without a ridge, does the same.
+rounding leaves of it by its own size; in float64 it has moved by 0.1 when the
+steps end. FairGrad, for which there is no solution on the set, ends there too.
 
 Nothing is downloaded. About 40 seconds on 2 CPU cores.
 

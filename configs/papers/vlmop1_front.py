@@ -10,7 +10,7 @@ Nothing is downloaded. About 15 seconds on 2 CPU cores.
 
 import mtl_jax
 
-SOURCE = 'Lin et al., ICML 2024, on weighted sums and Chebyshev scalarization'
+SOURCE = 'known of these scalarizations; see Lin et al., ICML 2024, from memory'
 
 
 def get_config():

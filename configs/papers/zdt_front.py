@@ -18,7 +18,7 @@ Nothing is downloaded. About 15 seconds on 2 CPU cores.
 
 import mtl_jax
 
-SOURCE = 'Lin et al., ICML 2024, on weighted sums and Chebyshev scalarization'
+SOURCE = 'known of these scalarizations; see Lin et al., ICML 2024, from memory'
 
 
 def covers(text, method, threshold=0.9, against=''):

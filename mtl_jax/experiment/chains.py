@@ -42,11 +42,14 @@ def make_chain(
     task_names=tuple(task.name for task in tasks),
     virtual_lr=settings.optimizer.learning_rate,
   )
-  builder = method if isinstance(method, builders_base.StepBuilder) else None
+  if isinstance(method, builders_base.StepBuilder):
+    # A builder gives one gradient itself.
+    builder, combinator = method, optax.identity()
+  else:
+    builder, combinator = None, method
   section = settings.optimizer
   tx = optimizers.make_chain(
-    # A builder gives one gradient itself.
-    method if builder is None else optax.identity(),
+    combinator,
     optimizers.optimizer_by_name(
       section.name, section.options, section.weight_decay
     ),

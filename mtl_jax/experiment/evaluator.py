@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
 
 from mtl_jax import combinators, data, evaluation
 from mtl_jax.evaluation import measures
@@ -130,3 +131,27 @@ def measuring(
     return state, metrics
 
   return measured
+
+
+def measure_members(
+  names: tuple[str, ...], opt_state: Any
+) -> dict[str, np.ndarray]:
+  """What the monitor of each member measured, ``{series: [P]}``.
+
+  Args:
+    names: of the tasks.
+    opt_state: of all members, ``[P, ...]``.
+
+  Returns:
+    Nothing if the method has no monitor.
+  """
+  found = monitored(opt_state)
+  if found is None:
+    return {}
+  parts = jax.device_get((found.measures, found.groups))
+  size = len(parts[0].norms)
+  rows = [
+    measures.measure_scalars(names, *jax.tree.map(lambda x, i=i: x[i], parts))
+    for i in range(size)
+  ]
+  return {key: np.array([row[key] for row in rows]) for key in rows[0]}

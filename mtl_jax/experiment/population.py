@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from mtl_jax import data, reporting, settings as settings_lib
 from mtl_jax.experiment import (
   build,
+  evaluator,
   feeding,
   members as members_lib,
   program as program_lib,
@@ -234,6 +236,11 @@ def _train_lot(lot: _Lot, test: bool) -> list[MemberOutcome] | None:
       tick=bar.update,
       latest=latest,
       info=start_lib.facts_of(lot.experiment),
+      measure=functools.partial(
+        evaluator.measure_members, lot.experiment.task_names
+      )
+      if evaluator.monitored(members.state.opt_state) is not None
+      else None,
     )
     members, best, ended = population_loop.fit(
       members,

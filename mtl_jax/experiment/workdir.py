@@ -81,7 +81,7 @@ def read(path: pathlib.Path | str) -> tuple[Workdir, settings_lib.Settings]:
   """The settings of a run that was started in the directory.
 
   Raises:
-    ValueError: if there is none.
+    ValueError: if there is none, or it was of a problem without a model.
   """
   workdir = Workdir(pathlib.Path(path))
   file = workdir.path / CONFIG
@@ -90,7 +90,14 @@ def read(path: pathlib.Path | str) -> tuple[Workdir, settings_lib.Settings]:
       f'Expected the work directory of a run, found no {file}; train first, '
       'with the same --workdir.'
     )
-  return workdir, settings_lib.from_config(files.read_json(file))
+  settings = settings_lib.from_config(files.read_json(file))
+  if settings.problem.name:
+    raise ValueError(
+      f'Expected the work directory of a trained model, found one of the '
+      f'problem {settings.problem.name!r} in {workdir.path}; its tables are in '
+      'report.html.'
+    )
+  return workdir, settings
 
 
 def open_best(workdir: Workdir) -> checkpoints.Restored:

@@ -1,6 +1,18 @@
 """Analytic multi-objective problems, and all runs of a method as one program.
 
 Usable alone: this package imports jax, optax and `mtl_jax.combinators` only.
+
+>>> import optax
+>>> from mtl_jax import combinators, problems
+>>> run = problems.make_run(
+...   problems.two_valleys(),
+...   lambda preference: optax.chain(combinators.imtl_g(), optax.adam(1e-2)),
+...   steps=100,
+...   record_every=50,
+... )
+>>> path = run(problems.make_members(seeds=1, starts=3))
+>>> path.losses.shape, path.params.shape
+((3, 3, 2), (3, 3, 2))
 """
 
 from mtl_jax.problems.base import Problem, at_points, in_box

@@ -188,7 +188,8 @@ GAINS = (
 )
 COSINES = (
   'Of the shared parameters, on training batches; means over seeds. Below 0 '
-  'two tasks pull in opposite directions.'
+  'two tasks pull in opposite directions. With many pairs a row is a task, its '
+  'mean cosine with the others.'
 )
 WEIGHTS = 'What each method multiplied the task gradients by; means over seeds.'
 RELATIONS = (

@@ -57,6 +57,8 @@ class Tools:
     tick: ``(step, scalars)``.
     latest: checkpoints to resume from; the best parameters are in them.
     info: what every checkpoint carries besides, JSON-like.
+    measure: ``opt_state -> {series: [P]}``: what the method itself measured
+      in the last step, if it does.
   """
 
   advance: Callable[..., Any]
@@ -67,6 +69,7 @@ class Tools:
   tick: Callable[[int, loop.Scalars], None]
   latest: checkpoints_lib.Checkpoints
   info: Mapping[str, Any]
+  measure: Callable[[Any], Mapping[str, np.ndarray]] | None = None
 
 
 def fit(
@@ -101,10 +104,14 @@ def fit(
   record = _Record(task_names, progress)
   with loop.Signals() as interrupted:
     while step < plan.steps and any(m.active for m in progress):
-      number = min(_next_event(step, plan) - step, tools.longest)
+      # A measured step ends its chunk, for only the last one is in the state.
+      measured = plan.probe_every if tools.measure else 0
+      number = min(_next_event(step, plan, measured) - step, tools.longest)
       state, metrics = tools.advance(members, step, number)
       record.add(jax.device_get(metrics), step)
       step += number
+      if measured and (step - 1) % measured == 0:
+        _measure(state, progress, step, tools)
       due = step % plan.evaluate_every == 0 or step == plan.steps
       stop = interrupted()
       if step % plan.log_every == 0 or step == plan.steps:
@@ -128,9 +135,20 @@ def fit(
   return members, best, 'finished' if over else 'interrupted'
 
 
-def _next_event(step: int, plan: loop.Plan) -> int:
+def _next_event(step: int, plan: loop.Plan, measured: int = 0) -> int:
   every = (plan.log_every, plan.evaluate_every, plan.checkpoint_every)
-  return min(plan.steps, *((step // n + 1) * n for n in every))
+  events = [(step // n + 1) * n for n in every]
+  if measured:  # after each step whose number before it is a multiple
+    events.append(-(-step // measured) * measured + 1)
+  return min(plan.steps, *events)
+
+
+def _measure(state, progress, step, tools) -> None:
+  """A row of the step before, as a run alone has it; NaN for who stopped."""
+  active = np.array([member.active for member in progress])
+  values = tools.measure(state.opt_state)
+  row = {key: np.where(active, x, math.nan) for key, x in values.items()}
+  tools.write('gradients', step - 1, row)
 
 
 def _active(members, progress):

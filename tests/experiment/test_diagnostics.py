@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, data, settings as settings_lib
-from mtl_jax.experiment import build, evaluator, start
+from mtl_jax.experiment import build, evaluator, population, start
 
 
 def rows(path):
@@ -126,6 +126,24 @@ def test_a_resumed_run_has_the_rows_of_an_unbroken_one(tiny, tmp_path):
   config.training.steps = 10
   tiny.run(config, tmp_path / 'cut')
   assert rows(tmp_path / 'cut') == rows(tmp_path / 'whole')
+
+
+def test_members_have_the_rows_of_the_run_alone(tiny, tmp_path):
+  config = config_of(tiny, 'mgda', ({'name': 'monitor'},))
+  tiny.run(config, tmp_path / 'alone')
+  config.population.update({'seeds': 2, 'way': 'vmap'})
+  settings = settings_lib.from_config(config)
+  first, second = population.train(
+    settings, tmp_path / 'two', loaded={'main': tiny.data()}
+  )
+  for row in rows(tmp_path / 'alone'):
+    for name in row.keys() - {'step', 'kind'}:
+      steps, values = zip(*first.curves['gradients'][name], strict=True)
+      assert steps == (0, 5)
+      value = values[steps.index(row['step'])]
+      assert value == pytest.approx(row[name], rel=1e-3, abs=1e-5), name
+  name = 'cosine/genre/rating'
+  assert first.curves['gradients'][name] != second.curves['gradients'][name]
 
 
 def test_a_method_without_weights_can_be_watched(tiny, tmp_path):

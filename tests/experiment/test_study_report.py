@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 import re
 
 import numpy as np
@@ -154,6 +155,14 @@ def test_without_twins_the_overall_score_is_tested():
   assert 0 < summary.rows[1].overall.p < 1
 
 
+def test_intervals_of_another_kind():
+  summary = study_summary.summarise(study(), interval='bootstrap')
+  cell = summary.rows[0].cells['b/mae']
+  # With three seeds the percentiles are the extremes.
+  assert (cell.low, cell.high) == (2.0, 2.2)
+  assert summary.single.cells['a/accuracy'].low == 0.8
+
+
 def test_one_seed_tells_nothing():
   methods = [method('equal', EQUAL[:1]), method('better', BETTER[:1])]
   row = rows_of(study(methods=methods))['better']
@@ -196,6 +205,16 @@ def test_costs_are_compared_as_they_are():
   record = study(methods=methods, claims=[made])
   (found,) = study_summary.summarise(record).verdicts
   assert (found.found.mean, found.verdict) == (4.0, 'holds')
+
+
+def test_what_was_not_run_is_undecided():
+  claims = [claim('delta_m'), claim('overall', against='pcgrad')]
+  found = study_summary.summarise(study(twins=False, claims=claims)).verdicts
+  assert [x.verdict for x in found] == ['undecided'] * 2
+  assert [x.note for x in found] == [
+    'no single-task runs',
+    'pcgrad was not run',
+  ]
 
 
 def test_an_unknown_statistic_is_named():
@@ -256,6 +275,22 @@ def test_the_report_is_made_of_the_record_alone(tmp_path):
   assert again == text
   sections = re.findall('<h2>(.*?)</h2>', text)
   assert sections == ['Methods', 'Claims', 'Trade-offs', 'Gains']
+
+
+def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):
+  page = pathlib.Path(__file__).parents[2] / 'docs' / 'statistics.md'
+  rebuild, claim = re.findall(
+    r'^```python\n(.*?)^```$', page.read_text(), re.M | re.S
+  )
+  made = {}
+  exec(claim, made)
+  study_files.write_study(
+    tmp_path / 'runs/study', study(claims=[made['claim']])
+  )
+  monkeypatch.chdir(tmp_path)
+  exec(rebuild, {})
+  text = (tmp_path / 'runs/study/report.html').read_text()
+  assert 'undecided (pcgrad was not run)' in text
 
 
 def test_an_empty_study_has_a_page(tmp_path):

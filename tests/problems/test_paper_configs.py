@@ -8,7 +8,7 @@ import pytest
 
 import launch
 from mtl_jax import overrides, settings as settings_lib
-from mtl_jax.experiment import api, problem_run
+from mtl_jax.experiment import api, problem_claims, problem_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / 'configs' / 'papers'
@@ -107,7 +107,7 @@ def two_methods(tmp_path):
     '  config.problem.record_every = 100\n'
     '  config.problem.seeds = 2\n'
     "  config.problem.methods = {'sum': {'name': 'weighted_sum'},\n"
-    "                            'mgda': {'name': 'mgda'}}\n"
+    "                            'even': {'name': 'imtl_g'}}\n"
     "  config.problem.absent = {'gone': 'nobody wrote it'}\n"
     "  claim = {'text': 'It is close.', 'statistic': 'distance',\n"
     "           'method': 'sum', 'over': 'max', 'relation': '<',\n"
@@ -131,6 +131,9 @@ def test_launch_runs_judges_and_reports(two_methods, tmp_path, capsys):
   printed = capsys.readouterr().out
   assert 'nobody wrote it' in (tmp_path / 'run' / 'report.html').read_text()
   assert 'It is close.' in printed and 'holds' in printed
+  where = f'--workdir={tmp_path / "run"}'
+  assert launch.main(['--mode=evaluate', where]) == 1
+  assert 'report.html' in capsys.readouterr().err
   # A claim that was changed after a run does not get into its directory.
   changed = two_methods.read_text().replace('0.05', '0.5')
   two_methods.write_text(changed)
@@ -167,3 +170,27 @@ def test_bad_settings_are_told_in_one_sentence(
   error = capsys.readouterr().err
   assert code == 1 and sentence in error and error.count('\n') == 1, error
   assert not workdir.exists()
+
+
+def test_the_page_of_reproductions_has_the_claims_as_they_are_now():
+  # A claim that is changed after its run is no longer the one on the page.
+  page = (ROOT / 'docs' / 'reproductions.md').read_text(encoding='utf-8')
+  sections = dict(part.partition('\n')[::2] for part in page.split('\n## ')[1:])
+  for spec in CONFIGS:
+    name = spec.rpartition('/')[2].replace('.py', '').replace(':', '_')
+    section = sections[name]
+    command = spec[len(str(ROOT)) + 1 :]
+    assert f'python launch.py --config={command} --workdir=' in section
+    rows = [
+      [cell.strip() for cell in line.strip('|').split('|')]
+      for line in section.splitlines()
+      if line.startswith('| ')
+    ][2:]
+    claims = load(spec).problem.claims.to_dict()
+    expected = {
+      (claim['text'], claim['source'], problem_claims.describe(claim))
+      for claim in claims.values()
+    }
+    assert {tuple(row[:3]) for row in rows} == expected, name
+    verdicts = {row[-1] for row in rows}
+    assert verdicts <= {'holds', 'fails', 'undecided', 'not run'}

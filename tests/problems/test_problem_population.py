@@ -13,9 +13,9 @@ from mtl_jax.training.builders import base as builders_base
 MEMBERS = problems.make_members(2, 3)
 
 
-def cagrad(preference):
+def balanced(preference):
   del preference
-  return optax.chain(combinators.cagrad(), optax.adam(1e-2))
+  return optax.chain(combinators.imtl_g(), optax.adam(1e-2))
 
 
 def random(preference):
@@ -27,7 +27,7 @@ def pick(members, index):
   return jax.tree.map(lambda x: x[index : index + 1], members)
 
 
-@pytest.mark.parametrize('make', [cagrad, random])
+@pytest.mark.parametrize('make', [balanced, random])
 def test_a_member_is_the_same_run_alone(make):
   problem = problems.two_valleys(noise=0.1)
   run = problems.make_run(problem, make, steps=20, record_every=5)
@@ -72,7 +72,7 @@ def test_a_run_is_a_loop_over_its_steps():
 
 def test_records_begin_where_the_starts_are():
   problem = problems.two_valleys()
-  run = problems.make_run(problem, cagrad, steps=4, record_every=2)
+  run = problems.make_run(problem, balanced, steps=4, record_every=2)
   path = run(problems.make_members(1, 3))
   assert path.losses.shape == (3, 3, 2) and path.params.shape == (3, 3, 2)
   np.testing.assert_allclose(
@@ -224,7 +224,7 @@ def test_of_many_parameters_the_last_are_kept():
 def test_bad_numbers_of_steps_are_told(steps, every):
   with pytest.raises(ValueError, match='steps that record_every divides'):
     problems.make_run(
-      problems.two_valleys(), cagrad, steps=steps, record_every=every
+      problems.two_valleys(), balanced, steps=steps, record_every=every
     )
 
 

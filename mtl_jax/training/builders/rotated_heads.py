@@ -4,16 +4,23 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base as models_base
 from mtl_jax.training.builders import features as features_lib
 
 NAME = 'rotations'  # of the rotations among the parameters
+_DEGREE, _SQUARINGS = 12, 6
 
 
 def rotation(angles: jax.Array, size: int) -> jax.Array:
   r"""The rotation :math:`\exp(A)` of a skew-symmetric A.
+
+  By a Taylor polynomial of A / 64, squared six times: products alone, many
+  times faster than the linear solve of `jax.scipy.linalg.expm` and its
+  derivative. Exact to rounding for spectral norms of A (the largest angle) up
+  to 25 in float64, and up to 60 in float32.
 
   Args:
     angles: ``[size (size - 1) / 2]``, the entries of A below its diagonal.
@@ -28,8 +35,20 @@ def rotation(angles: jax.Array, size: int) -> jax.Array:
            [ 1.,  0.]], dtype=float32)
   """
   lower = jnp.zeros((size, size), angles.dtype)
-  lower = lower.at[jnp.tril_indices(size, -1)].set(angles)
-  return jax.scipy.linalg.expm(lower - lower.T)
+  lower = lower.at[np.tril_indices(size, -1)].set(angles)
+  small = (lower - lower.T) / 2**_SQUARINGS
+  result = eye = jnp.eye(size, dtype=angles.dtype)
+  # Horner's rule: I + X (I + X / 2 (I + X / 3 (...))).
+  for k in range(_DEGREE, 0, -1):
+    result = eye + _product(small, result) / k
+  for _ in range(_SQUARINGS):
+    result = _product(result, result)
+  return result
+
+
+def _product(x, y):
+  # Not in the lower precision of accelerators: errors double with a squaring.
+  return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
 def rotated_heads(

@@ -46,10 +46,11 @@ def unflat(vector):
   return {'w': w.reshape(DIM, WIDTH), 'heads': heads.reshape(-1, WIDTH)}
 
 
-def descend(theta, weights, batch, rate, steps):
-  """Steps of gradient descent on the weighted losses."""
+def descend(theta, weights, batch, rate, steps, moves=1.0):
+  """Steps of gradient descent on the weighted losses, of what moves."""
   for _ in range(steps):
-    theta = theta - rate * weights @ gradients(unflat(theta), batch)
+    gradient = weights @ gradients(unflat(theta), batch)
+    theta = theta - rate * moves * gradient
   return theta
 
 

@@ -170,3 +170,16 @@ def test_the_virtual_step_may_be_the_optimizers_own(net):
     ),
     tx,
   )
+
+
+def test_adams_own_virtual_step_needs_a_root_above_zero(net):
+  """Where a parameter is read and has no gradient: here an input is 0."""
+  batch = {'main': net.batch(0, 8)[0]}
+  batch['main']['x'][:, 0] = 0
+  batch['outer'] = net.batch(1, 12)[0]
+  builder = auto_lambda(3, virtual_lr=1.0, virtual='optimizer')
+  for root in (1e-8, 0.0):
+    tx = optax.adam(0.01, eps_root=root)
+    _, end, _ = net.run(builder, [batch] * 2, tx)
+    found = end.opt_state['method'].values
+    assert np.isfinite(found).all() == (root > 0)

@@ -10,7 +10,7 @@ from mtl_jax.training.builders.moml import moml
 SGD, OUTER = 0.05, 0.7  # rates of the parameters and, plain, of the logits
 
 
-def reference(start, batches, *, rate, steps, of_normalised):
+def reference(start, batches, *, rate, steps, of_normalised, moves=1.0):
   """Steps of MOML; parameters, logits and the last rows."""
   theta, k = start, len(batches[0][0]['y'])
   logits = np.zeros(k)
@@ -19,7 +19,7 @@ def reference(start, batches, *, rate, steps, of_normalised):
 
     def judged(logits, theta=theta, inner=inner, outer=outer, seen=seen):
       w = oracle.softmax(logits, seen)
-      ahead = oracle.descend(theta, w, inner, rate, steps)
+      ahead = oracle.descend(theta, w, inner, rate, steps, moves)
       return oracle.losses(oracle.unflat(ahead), outer)
 
     rows = oracle.by_complex_step(judged, logits)[judging]
@@ -28,13 +28,20 @@ def reference(start, batches, *, rate, steps, of_normalised):
     logits = logits - OUTER * np.where(seen, above, 0)
     w = oracle.softmax(logits, oracle.present(training))
     gradient = w @ oracle.gradients(oracle.unflat(theta), training)
-    theta = theta - SGD * gradient
+    theta = theta - SGD * moves * gradient
   return theta, logits
 
 
-@pytest.mark.parametrize('of_normalised', [False, True])
-@pytest.mark.parametrize('steps', [1, 3])
-def test_steps_are_those_of_the_true_bilevel_problem(net, steps, of_normalised):
+FIXED = oracle.DIM * oracle.WIDTH  # the trunk's numbers come first
+
+
+@pytest.mark.parametrize(
+  'steps, of_normalised, frozen',
+  [(1, True, False), (3, False, False), (3, True, True)],
+)
+def test_steps_are_those_of_the_true_bilevel_problem(
+  net, steps, of_normalised, frozen
+):
   ours, theirs = [], []
   for i, absent in enumerate([(), (2,), ()]):
     inner, inner_np = net.batch(i, 8)
@@ -48,13 +55,17 @@ def test_steps_are_those_of_the_true_bilevel_problem(net, steps, of_normalised):
     of_normalised=of_normalised,
     optimizer=optax.sgd(OUTER),
   )
-  start, end, _ = net.run(builder, ours, optax.sgd(SGD))
+  options = {'frozen': lambda path: path == 'trunk/w'} if frozen else {}
+  start, end, _ = net.run(builder, ours, optax.sgd(SGD), **options)
+  moves = np.ones_like(net.flat(start.params))
+  moves[:FIXED] = not frozen
   theta, logits = reference(
     net.flat(start.params),
     theirs,
     rate=0.2,
     steps=steps,
     of_normalised=of_normalised,
+    moves=moves,
   )
   assert np.ptp(logits) > 1e-3
   found = end.opt_state['method'].values

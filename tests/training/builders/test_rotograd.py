@@ -182,12 +182,20 @@ def test_steps_are_those_of_the_authors_code(name):
       )
 
 
-def test_the_rotation_matrix():
-  with jax.enable_x64(True):
-    angles = np.random.default_rng(0).normal(size=len(LOWER[0])) * 3
-    matrix = rotated_heads_lib.rotation(jnp.asarray(angles), WIDTH)
-    feature_case.close(matrix, scipy.linalg.expm(skew(angles)))
-    feature_case.close(matrix @ matrix.T, np.eye(WIDTH))
+@pytest.mark.parametrize('largest', [0.0, 1e-3, 3.0, 25.0])
+def test_the_rotation_matrix(largest):
+  angles = np.random.default_rng(0).normal(size=len(LOWER[0]))
+  angles *= largest / np.linalg.norm(skew(angles), 2)
+  expected = scipy.linalg.expm(skew(angles))
+  for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 2e-5)):
+    with jax.enable_x64(True):
+      found = rotated_heads_lib.rotation(
+        jnp.asarray(angles.astype(dtype)), WIDTH
+      )
+    found = np.asarray(found)
+    assert found.dtype == dtype
+    feature_case.close(found, expected, tolerance)
+    feature_case.close(found @ found.T, np.eye(WIDTH), tolerance)
 
 
 def test_rotations_lessen_the_angles_between_gradients():
