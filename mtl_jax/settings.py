@@ -11,10 +11,9 @@ import dataclasses
 import types
 from typing import Any, get_type_hints
 
-import jax
 import ml_collections
 
-from mtl_jax import names, problem_settings
+from mtl_jax import names, problem_settings, study_settings
 
 Spec = Mapping[str, Any]
 
@@ -161,59 +160,6 @@ class DiagnosticsSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PopulationSettings:
-  """Many runs of one config as one program: seeds, and settings that differ.
-
-  Attributes:
-    seeds: runs of each point of the sweep, with the seeds ``seed``, ``seed +
-      1``, ...; 0 is a single run without a population.
-    sweep: points ``{setting: value}``, see `mtl_jax.sweeps`; none is one point,
-      the config as it is.
-    way: how members run: 'vmap' (all at once), 'map' (one after the other),
-      'devices' (spread over devices), or 'auto': all that make sense are timed
-      once.
-    members_per_program: at most so many at once; 0 = as many as memory holds.
-  """
-
-  seeds: int = 0
-  sweep: tuple[Spec, ...] = ()
-  way: str = 'auto'
-  members_per_program: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StudySettings:
-  """A comparison of methods, each run with all seeds of the population.
-
-  Attributes:
-    methods: name -> what it sets, as sections of a config: ``{'combinator':
-      {'name': 'cagrad', 'c': 0.4}, 'optimizer': {'learning_rate': 1e-3}}``;
-      besides, 'label' and 'family' for the report, and 'draws' as below.
-    control: the method that others are tested against.
-    twins: single-task models to train in the same study: 'full', with the
-      trunk of the config, and 'equal', with what ``equal_twins`` sets.
-    equal_twins: sections of a config, as of a method: a trunk so small that
-      all twins together have as many parameters as the shared model.
-    metrics: 'task/metric' that methods are compared by, with '+' in front
-      where higher is better and '-' where lower is; the tasks' scores if none.
-    trials: points of a random search a method, judged by the validation split,
-      before it is run; 0 = none.
-    draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
-      'choice', ...)`` with two bounds, or a tuple of values.
-    claims: see `mtl_jax.reporting.study_record.Claim`.
-  """
-
-  methods: Mapping[str, Spec] = _spec()
-  control: str = ''
-  twins: tuple[str, ...] = ()
-  equal_twins: Spec = _spec()
-  metrics: tuple[str, ...] = ()
-  trials: int = 0
-  draws: tuple[tuple[Any, ...], ...] = ()
-  claims: tuple[Spec, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
   """An experiment.
 
@@ -250,10 +196,12 @@ class Settings:
   diagnostics: DiagnosticsSettings = dataclasses.field(
     default_factory=DiagnosticsSettings
   )
-  population: PopulationSettings = dataclasses.field(
-    default_factory=PopulationSettings
+  population: study_settings.PopulationSettings = dataclasses.field(
+    default_factory=study_settings.PopulationSettings
   )
-  study: StudySettings = dataclasses.field(default_factory=StudySettings)
+  study: study_settings.StudySettings = dataclasses.field(
+    default_factory=study_settings.StudySettings
+  )
   problem: problem_settings.ProblemSettings = dataclasses.field(
     default_factory=problem_settings.ProblemSettings
   )
@@ -325,7 +273,7 @@ def _leaves(node, sections, prefix):
       yield prefix + key, value
 
 
-def _replaced(node, path, value, where):
+def _replaced(node: Any, path, value, where) -> Any:
   key, *rest = path
   if isinstance(node, Mapping):
     inner = _replaced(node.get(key, {}), rest, value, '') if rest else value
@@ -338,7 +286,7 @@ def _replaced(node, path, value, where):
     )
   if rest:
     value = _replaced(getattr(node, key), rest, value, f'{where}{key}.')
-  elif not isinstance(value, jax.Array):
+  elif not hasattr(value, 'dtype'):  # an array is taken as it is
     value = _convert(hints[key], value, where + key)
   return dataclasses.replace(node, **{key: value})
 

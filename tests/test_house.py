@@ -14,6 +14,7 @@ PACKAGE = ROOT / 'mtl_jax'
 FLOORS = (
   ('launch',),
   ('__init__',),
+  ('studies',),
   ('experiment',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
@@ -22,13 +23,15 @@ FLOORS = (
 # What stands beside the stairs: names and numbers only, no array in them.
 # They read nothing of the house but what is named here.
 BESIDE = {
-  'settings': {'names', 'problem_settings'},
+  'settings': {'names', 'problem_settings', 'study_settings'},
   'problem_settings': set(),
+  'study_settings': set(),
+  'sweeps': set(),
   'lookup': {'names'},
   'overrides': {'names', 'settings'},
 }
 # Who may read them: what builds an experiment, and the two ways in.
-READERS = {'launch', '__init__', 'experiment', *BESIDE}
+READERS = {'launch', '__init__', 'studies', 'experiment', *BESIDE}
 LONGEST = 400  # lines
 
 SOURCES = sorted(

@@ -52,15 +52,14 @@ class Feeder:
     ]
 
   def feed(
-    self, orders: Sequence[Any], start: int, number: int, length: int
+    self, orders: Sequence[Any], start: int, length: int
   ) -> population.Feed:
-    """The rows of some steps, ``[P, length, B]``; those after ``number`` are 0.
+    """The rows of some steps, ``[P, length, B]``, or their examples.
 
     Args:
       orders: of the members, from `orders`.
       start: the first step.
-      number: of steps, at most ``length``.
-      length: what the program was made for.
+      length: how many.
     """
     rows, present = {}, {}
     for name, stream in self._streams.items():
@@ -68,7 +67,7 @@ class Feeder:
       rows[name] = np.zeros(shape, np.int32)
       present[name] = np.zeros(shape[:2], np.float32)
     for p, order in enumerate(orders):
-      for i in range(number):
+      for i in range(length):
         for name, found in order(start + i).items():
           present[name][p, i] = found is not None
           if found is None:

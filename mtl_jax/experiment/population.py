@@ -20,6 +20,7 @@ from mtl_jax.experiment import (
   program as program_lib,
   run,
   start as start_lib,
+  ways,
   workdir as workdir_lib,
 )
 from mtl_jax.reporting import files, writers
@@ -130,7 +131,7 @@ def _check(settings):
 
 def _train_group(group, experiment, folder, test) -> list[MemberOutcome] | None:
   feeder = feeding.Feeder(experiment)
-  way, timing = _way(group, experiment, feeder, folder)
+  way = _way(group, experiment, feeder, folder)
   print(f'Members run by {way}.', flush=True)
   program = program_lib.Program(experiment, feeder, way, jax.local_devices())
   found = []
@@ -173,15 +174,13 @@ def _way(group, experiment, feeder, folder):
   file = folder / WAY
   if file.exists():
     stored = files.read_json(file)
-    return program_lib.Way(**stored['way']), stored['milliseconds']
-  way, timing = program_lib.choose(
-    experiment, feeder, group, jax.local_devices()
-  )
+    return program_lib.Way(**stored['way'])
+  way, timing = ways.choose(experiment, feeder, group, jax.local_devices())
   folder.mkdir(parents=True, exist_ok=True)
   files.write_json(
     file, {'way': dataclasses.asdict(way), 'milliseconds': timing}
   )
-  return way, timing
+  return way
 
 
 @dataclasses.dataclass(frozen=True)

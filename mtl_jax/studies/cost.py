@@ -24,21 +24,24 @@ def backward_passes(experiment: build.Experiment) -> float:
   )
   batch = experiment.batch_shapes()
   state = jax.eval_shape(start.make_init(plain))
-  forward = operations.count(
-    lambda state: (
-      gradients.model_gradients(
-        plain.model,
-        plain.tasks,
-        state.params,
-        state.model_state,
-        batch,
-        key=state.key,
-      )[0].losses
-    ),
-    state,
-  ).flops
+  forward = operations.count(_losses(plain), state, batch).flops
   once = _flops(plain, batch) - forward
   return (_flops(experiment, batch) - forward) / once
+
+
+def _losses(experiment):
+  def losses(state, batch):
+    found, _ = gradients.model_gradients(
+      experiment.model,
+      experiment.tasks,
+      state.params,
+      state.model_state,
+      batch,
+      key=state.key,
+    )
+    return found.losses
+
+  return losses
 
 
 def _flops(experiment, batch) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from mtl_jax import names, settings as settings_lib, sweeps
+from mtl_jax import names, settings as settings_lib, study_settings, sweeps
 
 RESERVED = ('label', 'family', 'draws')
 DRAWS = {
@@ -112,7 +112,7 @@ def _base(settings) -> settings_lib.Settings:
   section = settings.population
   return dataclasses.replace(
     settings,
-    study=settings_lib.StudySettings(),
+    study=study_settings.StudySettings(),
     population=dataclasses.replace(section, seeds=max(section.seeds, 1)),
   )
 

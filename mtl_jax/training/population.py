@@ -41,12 +41,12 @@ class Members(NamedTuple):
   """All that differs between members, each leaf ``[P, ...]``.
 
   Attributes:
-    state: of `TrainState`, but ``step`` is None: it is the same for all.
+    state: a `TrainState`, but ``step`` is None: it is the same for all.
     hyper: numbers of the settings that differ.
     active: ``[P]``; a member that is not active keeps its state.
   """
 
-  state: state_lib.TrainState
+  state: Any
   hyper: Hyper
   active: Array
 
@@ -128,7 +128,7 @@ def make_advance(
     start, number, data = shared
     step = make_step(hyper)
 
-    def one(i, state):
+    def one(i, state: Any):
       now = jax.tree.map(lambda x: x[i], feed)
       state = state._replace(step=start + i)
       state, metrics = step(state, fetch(data, now))
