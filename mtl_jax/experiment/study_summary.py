@@ -224,9 +224,14 @@ def _notes(members, rows) -> list[str]:
         f'seed {seed}' + ('' if step is None else f' at step {step:,}')
         for seed, step in row.diverged
       )
+      rest = (
+        'its numbers are over the others'
+        if row.finished
+        else 'it has no numbers'
+      )
       notes.append(
         f'{row.title}: {row.total - row.finished} of {row.total} diverged '
-        f'({where}); its numbers are over the others.'
+        f'({where}); {rest}.'
       )
   single = [
     (twin.task, run.seed)

@@ -143,7 +143,9 @@ def test_a_diverged_member_is_told_and_enters_nothing():
 
 def test_a_method_of_which_nothing_ended_has_no_numbers():
   methods = [method('equal', EQUAL), method('gone', BETTER, lost=[0, 1, 2])]
-  row = rows_of(study(methods=methods))['gone']
+  summary = study_summary.summarise(study(methods=methods))
+  row = summary.rows[1]
+  assert summary.notes[0].endswith('; it has no numbers.')
   assert row.finished == 0 and row.delta_m is None and row.overall is None
   assert math.isnan(row.cells['a/accuracy'].mean) and row.versus is None
 
