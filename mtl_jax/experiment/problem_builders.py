@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mtl_jax import problems, tasks as tasks_lib
@@ -9,7 +10,8 @@ from mtl_jax.models import base as models_base
 from mtl_jax.training import state as state_lib
 from mtl_jax.training.builders import base as builders_base
 
-BATCH = {'main': {'x': jnp.zeros((1, 1))}}  # one example, which nobody reads
+# One example, which nobody reads.
+BATCH = {'main': {'x': np.zeros((1, 1), np.float32)}}
 
 
 def make_step(

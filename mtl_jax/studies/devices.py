@@ -12,7 +12,8 @@ def use_all_cores() -> None:
   """
   asked = 'host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
   number = len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count()
-  if asked or jax.config.read('jax_num_cpu_devices') > 0 or not number:
+  told = getattr(jax.config, 'jax_num_cpu_devices', -1) > 0
+  if asked or told or not number:
     return
   try:
     jax.config.update('jax_num_cpu_devices', number)
