@@ -4,7 +4,6 @@ import base64
 from collections.abc import Mapping, Sequence
 import dataclasses
 import html
-import io
 import pathlib
 from typing import Any
 
@@ -107,8 +106,9 @@ def write(workdir: files.Path, found: Found) -> pathlib.Path:
         with files.writing(folder):
           figure.savefig(folder / f'{name}.{kind}', dpi=DPI)
   path = workdir / report.REPORT
+  drawn = {name: folder / f'{name}.png' for name in pictures}
   files.write_atomically(
-    path, page(workdir.resolve().name, found, shown, pictures)
+    path, page(workdir.resolve().name, found, shown, drawn)
   )
   print(f'Report: {path}', flush=True)
   return path
@@ -265,9 +265,9 @@ def page(
   title: str,
   found: Found,
   shown: Sequence[tables.Table],
-  pictures: Mapping[str, mpl_figure.Figure],
+  pictures: Mapping[str, pathlib.Path],
 ) -> str:
-  """The report, which needs no other file."""
+  """The report, which needs no other file: pictures are put into it."""
   seeds, starts, preferences = found.shape
   summary = pages.note(
     f'{found.steps:,} steps · {len(found.last)} methods · {seeds} seeds x '
@@ -280,10 +280,10 @@ def page(
   sections = [
     (html.escape(table.title), pages.table(table)) for table in reversed(shown)
   ]
-  for name, figure in pictures.items():
+  for name, file in pictures.items():
     picture = (
       f'<img alt="{CAPTIONS[name]}" style="max-width: 100%" '
-      f'src="{_data_uri(figure)}">'
+      f'src="{_data_uri(file)}">'
     )
     sections.append((CAPTIONS[name], picture))
   sources = [
@@ -298,8 +298,6 @@ def page(
   return pages.frame(title, summary, sections)
 
 
-def _data_uri(figure: mpl_figure.Figure) -> str:
-  buffer = io.BytesIO()
-  with matplotlib.rc_context(plots.STYLE):
-    figure.savefig(buffer, format='png', dpi=DPI)
-  return f'data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'
+def _data_uri(file: pathlib.Path) -> str:
+  text = base64.b64encode(file.read_bytes()).decode()
+  return f'data:image/png;base64,{text}'
