@@ -31,6 +31,7 @@ class Kind(NamedTuple):
   setting: str
   table: Mapping[str, Any]
   options: str = ''  # where its options stand; '' = it has none
+  given: tuple[str, ...] = ()  # arguments that the house passes
 
 
 # The values of a table are functions, or what a name means in words.
@@ -53,6 +54,13 @@ def _configs() -> dict[str, str]:
 KINDS = (
   Kind('Experiments', '--config', _configs()),
   Kind('Trunks', 'model.trunk.name', models.TRUNKS, 'model.trunk'),
+  Kind(
+    'Sharing architectures',
+    'model.sharing.name',
+    models.SHARING,
+    'model.sharing',
+    ('trunk', 'heads', 'inputs', 'streams'),
+  ),
   Kind('Input encoders', 'model.inputs.name', models.INPUTS, 'model.inputs'),
   Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
   Kind('Combinators', 'combinator.name', combinators.COMBINATORS, 'combinator'),
@@ -110,7 +118,8 @@ def _section(kind: Kind) -> str:
   text = f'\n## {kind.title}: `{kind.setting}`\n\n{head}\n{line}\n'
   for name, value in sorted(kind.table.items()):
     text += f'| `{name}` | {summary(value)} |'
-    text += f' {options(name, value)} |\n' if kind.options else '\n'
+    known = f' {options(name, value, kind.given)} |' if kind.options else ''
+    text += f'{known}\n'
   return text
 
 
@@ -123,7 +132,7 @@ def summary(value: Any) -> str:
   return line.replace('``', '`').replace('|', r'\|')
 
 
-def options(name: str, value: Any) -> str:
+def options(name: str, value: Any, given: tuple[str, ...] = ()) -> str:
   """The arguments that a config may set."""
   if kind_is_data(value):
     value = catalogue.CONFIGS.get(name)
@@ -132,7 +141,8 @@ def options(name: str, value: Any) -> str:
   found = [
     f'`{p.name}`'
     for p in inspect.signature(value).parameters.values()
-    if p.name not in GIVEN and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    if p.name not in (*GIVEN, *given)
+    and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
   ]
   return ', '.join(found)
 

@@ -63,6 +63,7 @@ class ModelSettings:
 
   Attributes:
     trunk: from `models.TRUNKS`.
+    sharing: from `models.SHARING`: which tasks share what.
     inputs: the input encoder in front of the trunk; none by default.
     head: from `models.HEADS`.
     heads: task name -> head, where it differs from ``head``.
@@ -71,6 +72,7 @@ class ModelSettings:
   """
 
   trunk: Spec = _spec(name='mlp')
+  sharing: Spec = _spec(name='hard')
   inputs: Spec = _spec()
   head: Spec = _spec(name='linear')
   heads: Mapping[str, Spec] = _spec()

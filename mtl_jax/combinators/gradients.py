@@ -36,6 +36,7 @@ class TaskGradients(passes_lib.NoArray):
     counts: ``[K]`` number of labelled examples (over all devices).
     used: whether a combinator has received them: what fails before is an
       error of order in the chain.
+    penalty_added: whether `add_penalty` was called.
   """
 
   def __init__(
@@ -65,6 +66,7 @@ class TaskGradients(passes_lib.NoArray):
     # Whether the rows are computed anyway, so that `combine` may use them.
     self._rows_asked = False
     self.used = False
+    self.penalty_added = False
 
   @property
   def num_tasks(self) -> int:
@@ -326,6 +328,21 @@ class TaskGradients(passes_lib.NoArray):
     self.used = True
     pull = self._passes.need('feature_pullback')
     return pull(direction, self._scales_or_ones())
+
+  def add_penalty(self, direction: Params) -> Params:
+    """A method's direction, and the gradient of the model's penalty.
+
+    What belongs to no task is in no row, so no method weighs it.
+
+    Args:
+      direction: of the structure of the parameters.
+    """
+    self.penalty_added = True
+    if self._passes.penalty is None:
+      return direction
+    return jax.tree.map(
+      lambda d, g: d + g.astype(d.dtype), direction, self._passes.penalty()
+    )
 
   def _scales_or_ones(self):
     return jnp.ones_like(self.losses) if self._scales is None else self._scales

@@ -46,6 +46,7 @@ class Passes:
     feature_pullback: ``(direction, u [K]) -> gradient``: of a direction at the
       features for shared parameters, of ``sum_k u_k L_k`` for all others.
     split: ``n -> n TaskGradients`` of disjoint parts of the batch.
+    penalty: ``() -> gradient`` of what belongs to no task.
   """
 
   pullback: Callable[[jax.Array, jax.Array], Params]
@@ -57,6 +58,7 @@ class Passes:
   features: Callable[[], Features] | None = None
   feature_pullback: Callable[[Any, jax.Array], Params] | None = None
   split: Callable[[int], Sequence[Any]] | None = None
+  penalty: Callable[[], Params] | None = None
 
   def need(self, name: str) -> Callable:
     """One of them.

@@ -1,4 +1,4 @@
-"""The model of a config: trunk, input encoder and heads."""
+"""The model of a config: trunk, input encoder, heads, and who shares what."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -65,11 +65,19 @@ def make_model(
     )
     for task in tasks
   }
-  return models.hard_sharing(
-    lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered),
-    heads,
-    inputs=_make_inputs(section, offered),
-    axis_name=axis_name,
+  return lookup.build(
+    'sharing architecture',
+    section.sharing,
+    models.SHARING,
+    required={
+      'trunk': lookup.build(
+        'trunk', section.trunk, models.TRUNKS, offered=offered
+      ),
+      'heads': heads,
+      'inputs': _make_inputs(section, offered),
+      'axis_name': axis_name,
+    },
+    offered={'streams': {task.name: task.stream for task in tasks}},
   )
 
 

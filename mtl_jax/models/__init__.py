@@ -4,7 +4,7 @@ from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
-from mtl_jax.models.sharing import hard_sharing
+from mtl_jax.models.sharing import SHARING, hard_sharing
 from mtl_jax.models.trunks import LSTM, MLP, TRUNKS, CNNText, LeNet, ResNet
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
   'MultiTaskModel',
   'ParameterRow',
   'ResNet',
+  'SHARING',
   'TRUNKS',
   'hard_sharing',
   'parameter_table',

@@ -21,9 +21,14 @@ class MultiTaskModel(NamedTuple):
     shared: ``path -> bool``, where path is a '/'-joined parameter name such
       as ``trunk/conv/kernel``: is this parameter a column of the Jacobian of
       task gradients? All others get their own tasks' gradients.
+    penalty: ``(params, model_state, {stream: batch}, *, train, key) -> []``:
+      a term that belongs to no task, such as the entropy of gates; a mean over
+      examples, if they matter. Its gradient is added to the direction that a
+      method found. None if there is none.
   """
 
   init: Callable[..., tuple[Any, Any]]
   features: Callable[..., tuple[Any, Any]]
   outputs: Callable[..., tuple[dict[str, Any], Any]]
   shared: Callable[[str], bool]
+  penalty: Callable[..., Any] | None = None

@@ -141,6 +141,8 @@ class _Engine:
     chunk,
     axis_name,
   ):
+    self._model, self._model_state, self._batch = model, model_state, batch
+    self._train = train
     self._leaves = forward_lib.describe_leaves(params, model.shared, frozen)
     self._axis_name = axis_name
     if axis_name is not None:
@@ -149,7 +151,7 @@ class _Engine:
       params = jax.lax.pcast(params, axis_name, to='varying')
       if key is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-    self._params = params
+    self._params, self._key = params, key
     self._gramian, self._chunk = gramian, chunk
     self._accumulate = accumulate
     run = functools.partial(
@@ -194,6 +196,33 @@ class _Engine:
       features=self._features,
       feature_pullback=self._feature_pullback,
       split=split,
+      penalty=None if self._model.penalty is None else self._penalty,
+    )
+
+  def _penalty(self):
+    """Of the whole batch at once, also where there are microbatches."""
+
+    def penalty(params):
+      return self._model.penalty(
+        params,
+        self._model_state,
+        self._batch,
+        train=self._train,
+        key=self._key,
+      )
+
+    flat, treedef = jax.tree.flatten(jax.grad(penalty)(self._params))
+    # A mean over devices, whose parts of the batch are of one size.
+    devices = 1
+    if self._axis_name is not None:
+      devices = jax.lax.axis_size(self._axis_name)
+    return self._reduce(
+      treedef.unflatten(
+        [
+          jnp.zeros_like(g) if leaf.frozen else g / devices
+          for g, leaf in zip(flat, self._leaves, strict=True)
+        ]
+      )
     )
 
   def _gradient(self, of_pass):

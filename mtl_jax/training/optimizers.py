@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from mtl_jax import combinators
 from mtl_jax.combinators import path_name
 
 Schedule = Callable[[Any], Any]
@@ -134,7 +135,7 @@ def make_chain(
       one matches gets that factor, the first that matches counts.
     frozen: ``path -> bool``: parameters that get no update.
   """
-  transforms = [combinator]
+  transforms: list[Any] = [with_penalty(combinator)]
   if isinstance(clip_norm, jax.Array) or clip_norm:
     transforms.append(optax.clip_by_global_norm(clip_norm))
   factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])
@@ -159,6 +160,29 @@ def make_chain(
     )
   )
   return optax.chain(*transforms)
+
+
+def with_penalty(
+  combinator: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """The combinator, and behind it the gradient of the model's penalty.
+
+  Its state is that of the combinator. Without a penalty it changes nothing.
+
+  Example:
+    >>> tx = optax.chain(with_penalty(combinators.pcgrad()), optax.sgd(0.1))
+  """
+  combinator = optax.with_extra_args_support(combinator)
+
+  def update(updates, state, params=None, **extra):
+    direction, state = combinator.update(updates, state, params, **extra)
+    if isinstance(updates, combinators.TaskGradients) and not isinstance(
+      direction, combinators.TaskGradients
+    ):
+      direction = updates.add_penalty(direction)
+    return direction, state
+
+  return optax.GradientTransformationExtraArgs(combinator.init, update)
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:

@@ -85,6 +85,11 @@ def make_train_step(
       step=state.step,
       epoch=state.step // steps_per_epoch,
     )
+    if model.penalty is not None and not gradients.penalty_added:
+      raise ValueError(
+        'Expected a chain that adds the penalty of the model, found none; put '
+        'optimizers.with_penalty(...) around the combinator at its head.'
+      )
     params = optax.apply_updates(state.params, updates)
     if _wants_second_look(opt_state):
       after, _ = gradients_at(params, state.model_state)

@@ -1,5 +1,34 @@
-"""Sharing architectures: who shares what."""
+"""Sharing architectures: who shares what.
 
+Every one is a function ``(trunk, heads, *, inputs, axis_name, ...) -> model``
+around any trunk; its other arguments are its options.
+"""
+
+from mtl_jax.models.sharing.dselect_k import dselect_k
 from mtl_jax.models.sharing.hard import hard_sharing
+from mtl_jax.models.sharing.moe import mmoe, omoe
+from mtl_jax.models.sharing.ple import cgc, ple
+from mtl_jax.models.sharing.stitches import cross_stitch, sluice
 
-__all__ = ['hard_sharing']
+SHARING = {
+  'cgc': cgc,
+  'cross_stitch': cross_stitch,
+  'dselect_k': dselect_k,
+  'hard': hard_sharing,
+  'mmoe': mmoe,
+  'omoe': omoe,
+  'ple': ple,
+  'sluice': sluice,
+}
+
+__all__ = [
+  'SHARING',
+  'cgc',
+  'cross_stitch',
+  'dselect_k',
+  'hard_sharing',
+  'mmoe',
+  'omoe',
+  'ple',
+  'sluice',
+]

@@ -96,7 +96,7 @@ class StepParts:
     model_state: Any,
     method: Any,
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
-    """The end of a step: the optimizer, the new state, the metrics.
+    """The end of a step: a penalty, the optimizer, new state and metrics.
 
     Args:
       state: before the step.
@@ -106,6 +106,7 @@ class StepParts:
       model_state: after the step.
       method: state of the builder after the step.
     """
+    gradient = gradients.add_penalty(gradient)
     updates, optimizer = optax.with_extra_args_support(self.tx).update(
       gradient, state.opt_state['optimizer'], state.params
     )

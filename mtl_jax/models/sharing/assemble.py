@@ -1,0 +1,123 @@
+"""From a way of sharing to a model: encoders in front, heads behind."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from mtl_jax.models import base
+from mtl_jax.models.sharing import run as run_lib
+
+# ``(run, batch, tasks) -> features``, ``[B, ...]`` or ``{task: [B, ...]}``.
+Trunk = Callable[[run_lib.Run, Mapping[str, Any], tuple[str, ...]], Any]
+
+
+def assemble(
+  owner: str,
+  trunk: Trunk,
+  heads: Mapping[str, nn.Module],
+  *,
+  shared: Callable[[str], bool] | Collection[str],
+  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
+  axis_name: str | None = None,
+  streams: Mapping[str, str] | None = None,
+  per_task: bool = True,
+  penalty: Callable[..., Any] | None = None,
+) -> base.MultiTaskModel:
+  """The model of an architecture.
+
+  Args:
+    owner: its name, for messages.
+    trunk: ``(run, batch, tasks) -> features``, whose modules know the mapped
+      axis.
+    heads: task name to module ``(features, batch, *, train) -> [B, size]``.
+    shared: ``path -> bool``, or the first names of the paths that are.
+      Encoders are shared in any case.
+    inputs: encoders, as in `hard_sharing`.
+    axis_name: the mapped axis, of encoders and heads.
+    streams: task -> its stream; without it, all tasks read every stream.
+    per_task: whether the features are ``{task: [B, ...]}``.
+    penalty: ``(run, batch, tasks) -> []``: a sum over the tasks named.
+  """
+  heads = run_lib.place(heads, axis_name)
+  inputs = run_lib.place(inputs, axis_name)
+
+  def choose(modules, name, what, advice):
+    if name not in modules:
+      raise ValueError(
+        f'{owner}: expected {what} among {", ".join(sorted(modules))}, '
+        f'found {name!r}; {advice}.'
+      )
+    return modules[name]
+
+  def encoder(stream):
+    if not isinstance(inputs, Mapping):
+      return inputs, ('inputs',)
+    module = choose(inputs, stream, 'a stream', 'give it an input encoder')
+    return module, ('inputs', stream)
+
+  def tasks_of(stream):
+    if streams is None:
+      return tuple(heads)
+    return tuple(task for task in heads if streams.get(task) == stream)
+
+  def init(key, batch):
+    run = run_lib.Run({}, {}, key=key, start=True)
+    features, first = None, None
+    for stream, arrays in batch.items():
+      module, path = encoder(stream)
+      if module is not None and not run_lib.get(run.params, path):
+        arrays = {**arrays, 'inputs': run.call(path, module, arrays)}
+      if features is None:
+        # All tasks' parameters are made, whatever stream they read.
+        features, first = trunk(run, arrays, tuple(heads)), arrays
+    for task, head in heads.items():
+      own = features[task] if per_task else features
+      run.call(('heads', task), head, own, first)
+    return run.params, run.state
+
+  def features(params, model_state, batch, *, stream, train, key=None):
+    key = run_lib.fold(key, stream)
+    run = run_lib.Run(params, model_state, key=key, train=train)
+    module, path = encoder(stream)
+    if module is not None:
+      batch = {**batch, 'inputs': run.call(path, module, batch)}
+    return trunk(run, batch, tasks_of(stream)), run.state
+
+  def outputs(params, model_state, features, batch, *, tasks, train, key=None):
+    run = run_lib.Run(params, model_state, key=key, train=train)
+    results = {}
+    for task in tasks:
+      head = choose(heads, task, 'a task', 'give it a head')
+      own = features[task] if per_task else features
+      results[task] = run.call(('heads', task), head, own, batch)
+    return results, run.state
+
+  def total_penalty(params, model_state, batch, *, train, key=None):
+    assert penalty is not None
+    total = 0.0
+    for stream, arrays in batch.items():
+      # Its draws, and the statistics, are those of `features`.
+      run = run_lib.Run(
+        params, model_state, key=run_lib.fold(key, stream), train=train
+      )
+      module, path = encoder(stream)
+      if module is not None:
+        arrays = {**arrays, 'inputs': run.call(path, module, arrays)}
+      total += penalty(run, arrays, tasks_of(stream))
+    # Without the tasks' streams, each stream has told of all tasks.
+    return total / (len(batch) if streams is None else 1)
+
+  def is_shared(path):
+    first = path.split('/')[0]
+    if first in ('inputs', 'heads'):
+      return first == 'inputs'
+    return shared(path) if callable(shared) else first in shared
+
+  return base.MultiTaskModel(
+    init,
+    features,
+    outputs,
+    is_shared,
+    None if penalty is None else total_penalty,
+  )

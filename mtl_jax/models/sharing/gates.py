@@ -1,0 +1,156 @@
+"""Gates: what they read, and how they weigh experts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.models import layers
+from mtl_jax.models.sharing import run as run_lib
+
+Array = jax.Array
+
+
+class Layers(nn.Module):
+  """Dense layers over the last axis, ``x <- activation(W x + b)``.
+
+  Attributes:
+    widths: units of each layer.
+    activation: a name in `layers.ACTIVATIONS`.
+    dtype: dtype of the computation; parameters are float32 in any case.
+  """
+
+  widths: Sequence[int] = ()
+  activation: str = 'relu'
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, batch: Mapping[str, Array], *, train: bool) -> Array:
+    """``[B, ..., widths[-1]]`` of the inputs ``[B, ..., D]``."""
+    del train  # Uniform with the trunks.
+    x = batch['inputs']
+    for width in self.widths:
+      x = nn.Dense(width, dtype=self.dtype)(x)
+      x = layers.ACTIVATIONS[self.activation](x)
+    return x
+
+
+class Gate(nn.Module):
+  """``softmax(W x)``, without a bias; or behind hidden layers.
+
+  Attributes:
+    size: what it weighs, E.
+    widths: units of hidden layers with ReLU.
+  """
+
+  size: int
+  widths: Sequence[int] = ()
+
+  @nn.compact
+  def __call__(self, batch: Mapping[str, Array], *, train: bool) -> Array:
+    """Weights ``[B, E]`` that sum to one."""
+    x = Layers(self.widths)(batch, train=train) if self.widths else None
+    x = batch['inputs'] if x is None else x
+    return nn.softmax(nn.Dense(self.size, use_bias=False)(x))
+
+
+def selector(
+  run: run_lib.Run,
+  trunk: nn.Module,
+  batch: Mapping[str, Any],
+  *,
+  name: str = '',
+  tables: run_lib.Path | None = None,
+) -> Array:
+  """What the gates read of the batch: ``[B, D]``, at least float32.
+
+  The array that the trunk reads (which is the encoder's output where there is
+  one), made flat: images as pixels in [0, 1]; sequences, which is what a trunk
+  with a field ``mask`` reads, as their mean over the steps that are real, and
+  token ids as the mean of their rows in the experts' embedding table.
+
+  Args:
+    run: whose parameters have the table.
+    trunk: the experts are copies of it.
+    batch: arrays of a stream.
+    name: another array of the batch, ``[B, ...]``, made flat.
+    tables: where the experts' embedding tables lie.
+
+  Raises:
+    ValueError: if the batch has no such array, or there is no one table.
+  """
+  where = name or getattr(trunk, 'inputs', 'inputs')
+  if where not in batch:
+    raise ValueError(
+      f'Expected an array {where!r} in the batch for the gates, found '
+      f'{", ".join(sorted(batch)) or "nothing"}; set gate_inputs to one.'
+    )
+  x = batch[where]
+  if not name and hasattr(trunk, 'mask') and x.ndim > 1:
+    mask = trunk.mask if trunk.mask is None else batch[trunk.mask].astype(bool)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+      if mask is None:
+        mask = x != getattr(trunk, 'pad_id', 0)
+      x = _table(run, tables)[x]
+    if x.ndim == 3:
+      if mask is not None:
+        # What stands in padding must not matter, not even a NaN.
+        x = jnp.where(mask[..., None], x, 0)
+      x = layers.masked_mean(_floats(x), mask)
+  scale = 255 if jnp.issubdtype(x.dtype, jnp.integer) and x.ndim > 2 else 1
+  return (_floats(x) / scale).reshape(x.shape[0], -1)
+
+
+def flat(features: Array, leading: int = 1) -> Array:
+  """Features as what a gate of a higher level reads: the mean over time.
+
+  Args:
+    features: ``[B, ..., F]``, or ``[K, B, ..., F]``.
+    leading: axes that are kept, besides the last.
+  """
+  between = tuple(range(leading, features.ndim - 1))
+  return _floats(features).mean(between)
+
+
+def mix(weights: Array, experts: Array) -> Array:
+  """``sum_e w_e f_e``: ``[..., B, E]`` and ``[E, B, ...]`` to ``[..., B, ...]``.
+
+  Example:
+    >>> mix(jnp.array([[0.5, 0.5]]), jnp.array([[[2.0]], [[4.0]]]))
+    Array([[3.]], dtype=float32)
+  """
+  letter = 'k' if weights.ndim == 3 else ''
+  return jnp.einsum(
+    f'{letter}be,eb...->{letter}b...', weights.astype(experts.dtype), experts
+  )
+
+
+def mix_own(weights: Array, experts: Array) -> Array:
+  """As `mix`, of each task's own: ``[K, B, E]`` and ``[K, E, B, ...]``."""
+  return jnp.einsum(
+    'kbe,keb...->kb...', weights.astype(experts.dtype), experts
+  )
+
+
+def by_task(tasks: Sequence[str], stacked: Array) -> dict[str, Array]:
+  """``[K, B, ...]`` as ``{task: [B, ...]}``."""
+  return {task: stacked[k] for k, task in enumerate(tasks)}
+
+
+def _floats(x):
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _table(run, tables):
+  found = flax.traverse_util.flatten_dict(
+    run_lib.get(run.params, tables) if tables else {}
+  )
+  if not found:
+    raise ValueError(
+      'Expected one embedding table that gates of token ids can read, found '
+      "none; set embeddings to 'shared', or gate_inputs to another array."
+    )
+  return found[min(found)]

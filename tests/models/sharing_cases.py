@@ -1,0 +1,91 @@
+"""Every sharing architecture, small, around every kind of trunk."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import models, tasks as tasks_lib
+
+B, T = 6, 5
+# (name in the table, options), and which trunks it fits; None = all.
+ARCHITECTURES = {
+  'hard': ('hard', {}, None),
+  'omoe': ('omoe', {'experts': 3}, None),
+  'mmoe': ('mmoe', {'experts': 3}, None),
+  'mmoe hidden gate': ('mmoe', {'experts': 2, 'gate_widths': (4,)}, ('mlp',)),
+  'mmoe home': ('mmoe', {'experts': 2, 'expert_norm': 'layer'}, None),
+  'cgc': ('cgc', {'shared_experts': 2, 'task_experts': 1}, None),
+  'ple': ('ple', {'shared_experts': 2, 'task_experts': 1}, None),
+  'ple three levels': (
+    'ple',
+    {'levels': 3, 'shared_experts': 1, 'task_experts': 2, 'level_widths': (4,)},
+    ('mlp',),
+  ),
+  'ple without task experts': (
+    'ple',
+    {'levels': 3, 'shared_experts': 2, 'task_experts': 0},
+    ('mlp',),
+  ),
+  'cross_stitch': ('cross_stitch', {}, None),
+  'cross_stitch layers': (
+    'cross_stitch',
+    {'per_layer': True, 'per_unit': True},
+    ('mlp',),
+  ),
+  'dselect_k': ('dselect_k', {'experts': 3}, None),
+  'dselect_k static': (
+    'dselect_k',
+    {'experts': 4, 'per_example': False},
+    ('mlp',),
+  ),
+  'sluice': ('sluice', {}, None),
+  'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
+}
+TRUNKS = {
+  'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
+  'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),
+  'lstm': lambda: models.LSTM(features=4, mask='mask'),
+}
+CASES = [
+  (name, trunk)
+  for name, (_, _, fits) in ARCHITECTURES.items()
+  for trunk in fits or TRUNKS
+]
+
+
+def make_model(name, trunk, axis_name=None, **changes):
+  """The model of a case."""
+  table_name, options, _ = ARCHITECTURES[name]
+  heads = {task.name: models.LinearHead(task.size) for task in make_tasks()}
+  return models.SHARING[table_name](
+    TRUNKS[trunk](), heads, axis_name=axis_name, **{**options, **changes}
+  )
+
+
+def make_tasks():
+  """Three tasks, each of another kind."""
+  return (
+    tasks_lib.classification('a', 3),
+    tasks_lib.regression('b'),
+    tasks_lib.binary('c'),
+  )
+
+
+def make_batch(trunk, seed=0, size=B):
+  """Arrays of one stream, with padding where the trunk has a mask."""
+  rng = np.random.default_rng(seed)
+  mask = np.arange(T) < rng.integers(2, T + 1, size)[:, None]
+  arrays = {
+    'mlp': {'inputs': rng.normal(size=(size, 4))},
+    'cnn_text': {'tokens': rng.integers(1, 11, (size, T)) * mask},
+    'lstm': {'inputs': rng.normal(size=(size, T, 3)), 'mask': mask},
+  }[trunk]
+  arrays |= {
+    'a': rng.integers(0, 3, size),
+    'b': rng.normal(size=size),
+    'c': rng.integers(0, 2, size),
+  }
+  floats = {np.dtype('float64'): jnp.float32, np.dtype('int64'): jnp.int32}
+  return {
+    name: jnp.asarray(x, floats.get(x.dtype, x.dtype))
+    for name, x in arrays.items()
+  }

@@ -1,0 +1,236 @@
+"""What holds for every sharing architecture, around every kind of trunk."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import sharing_cases as cases
+
+from mtl_jax import combinators, models
+from mtl_jax.training import gradients, optimizers, parallel, state, step
+
+WEIGHTS = (0.5, 2.0, 1.5)
+close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6)
+
+
+def losses_of(model, params, model_state, batch, key):
+  """Mean losses ``[K]`` by the functions of the model alone."""
+  features, _ = model.features(
+    params, model_state, batch, stream='main', train=True, key=key
+  )
+  found = []
+  for task in cases.make_tasks():
+    outputs, _ = model.outputs(
+      params, model_state, features, batch, tasks=(task.name,), train=True,
+      key=key,
+    )  # fmt: skip
+    found.append(task.loss(outputs[task.name], batch).mean())
+  return jnp.stack(found)
+
+
+def chain(method):
+  return optax.chain(optimizers.with_penalty(method), optax.sgd(1e-2))
+
+
+@functools.cache
+def ran(name, trunk):
+  """All that the tests need, of one program."""
+  model, tasks = cases.make_model(name, trunk), cases.make_tasks()
+  batch = cases.make_batch(trunk)
+  methods = {
+    'weighted_sum': chain(combinators.weighted_sum(WEIGHTS)),
+    'pcgrad': chain(combinators.pcgrad()),
+  }
+
+  @jax.jit
+  def run(key):
+    params, model_state = model.init(key, {'main': batch})
+    singles = jax.jacrev(functools.partial(losses_of, model))(
+      params, model_state, batch, key
+    )
+    of_tasks, _ = gradients.model_gradients(
+      model, tasks, params, model_state, {'main': batch}, key=key
+    )
+    jacobian = of_tasks.jacobian()
+    combined = of_tasks.copy().combine(jnp.array(WEIGHTS))
+    steps = {}
+    for method, tx in methods.items():
+      start = state.TrainState(
+        jnp.zeros((), jnp.int32), params, model_state, tx.init(params), key
+      )
+      steps[method] = step.make_train_step(model, tasks, tx)(
+        start, {'main': batch}
+      )
+    after = {m: (s.params, metrics) for m, (s, metrics) in steps.items()}
+    return params, singles, jacobian, combined, after
+
+  return model, jax.device_get(run(jax.random.key(0)))
+
+
+def by_path(tree):
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+@pytest.mark.parametrize('name, trunk', cases.CASES)
+def test_shared_is_what_more_than_one_task_reaches(name, trunk):
+  model, (_, singles, jacobian, _, _) = ran(name, trunk)
+  rows = by_path(jacobian)
+  for path, grads in by_path(singles).items():
+    reached = sum(bool(np.abs(row).max() > 0) for row in grads)
+    assert reached >= 1, path
+    assert model.shared(path) == (reached > 1), path
+    assert (path in rows) == model.shared(path), path
+    if model.shared(path):
+      close(rows[path], grads, err_msg=path)
+
+
+@pytest.mark.parametrize('name, trunk', cases.CASES)
+def test_private_parameters_get_the_gradient_of_their_own_task(name, trunk):
+  model, (_, singles, _, combined, _) = ran(name, trunk)
+  found = by_path(combined)
+  for path, grads in by_path(singles).items():
+    if model.shared(path):
+      close(found[path], np.tensordot(WEIGHTS, grads, 1), err_msg=path)
+    else:
+      (own,) = [row for row in grads if np.abs(row).max() > 0]
+      close(found[path], own, err_msg=path)
+
+
+@pytest.mark.parametrize('name, trunk', cases.CASES)
+def test_a_step_is_finite_and_moves_every_parameter(name, trunk):
+  _, (params, _, _, _, after) = ran(name, trunk)
+  for new, metrics in after.values():
+    assert np.isfinite(metrics['losses']).all()
+    for path, leaf in by_path(new).items():
+      assert np.isfinite(leaf).all(), path
+      assert np.abs(leaf - by_path(params)[path]).max() > 0, path
+
+
+@pytest.mark.parametrize('name', cases.ARCHITECTURES)
+@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
+def test_modes_agree(name, mode):
+  def run(mode, devices):
+    tasks = cases.make_tasks()
+    tx = chain(combinators.pcgrad())
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    train = parallel.parallelize(
+      lambda axis: step.make_train_step(
+        cases.make_model(name, 'mlp', axis), tasks, tx, axis_name=axis
+      ),
+      mesh,
+      mode,
+    )
+    batch = {'main': cases.make_batch('mlp', size=8)}
+    init = parallel.replicate(
+      lambda key: state.init_state(
+        cases.make_model(name, 'mlp'), tx, key, batch
+      ),
+      mesh,
+    )
+    new, metrics = train(
+      init(jax.random.key(0)), parallel.shard_batch(batch, mesh)
+    )
+    return jax.device_get((new.params, metrics['losses']))
+
+  jax.tree.map(close, run(mode, 2), run('jit', 1))
+
+
+@pytest.mark.parametrize('name', cases.ARCHITECTURES)
+def test_members_of_a_population_are_runs(name):
+  model, tasks = cases.make_model(name, 'mlp'), cases.make_tasks()
+  tx, batch = chain(combinators.pcgrad()), {'main': cases.make_batch('mlp')}
+  train = step.make_train_step(model, tasks, tx)
+
+  def run(key):
+    return train(state.init_state(model, tx, key, batch), batch)[0].params
+
+  keys = jax.random.split(jax.random.key(0), 2)
+  together, alone = jax.jit(lambda k: (jax.vmap(run)(k), run(k[1])))(keys)
+  jax.tree.map(lambda x, y: close(x[1], y), together, alone)
+
+
+@pytest.mark.parametrize('name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k'])
+@pytest.mark.parametrize('trunk', cases.TRUNKS)
+def test_the_program_does_not_grow_with_the_experts(name, trunk):
+  batch = {'main': cases.make_batch(trunk)}
+  option = 'shared_experts' if name in ('cgc', 'ple') else 'experts'
+
+  def lines(number):
+    model = cases.make_model(name, trunk, **{option: number})
+    tx = chain(combinators.pcgrad())
+    train = step.make_train_step(model, cases.make_tasks(), tx)
+    start = jax.eval_shape(
+      lambda key: state.init_state(model, tx, key, batch), jax.random.key(0)
+    )
+    text = jax.jit(train).lower(start, batch).as_text()
+    return text.count('dot_general'), len(text.splitlines())
+
+  assert lines(8) == lines(64)
+
+
+def test_penalty_is_added_in_every_mode_and_by_accumulation():
+  """Its gradient is that of its own function, whatever the method weighs."""
+  batch = {'main': cases.make_batch('mlp', size=8)}
+  tasks, rate = cases.make_tasks(), 1e-2
+
+  def run(entropy, mode='jit', devices=1, accumulate=1):
+    tx = chain(combinators.weighted_sum((0.0, 0.0, 0.0)))
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+
+    def make(axis):
+      model = cases.make_model('dselect_k', 'mlp', axis, entropy=entropy)
+      return step.make_train_step(
+        model, tasks, tx, axis_name=axis, accumulate=accumulate
+      )
+
+    model = cases.make_model('dselect_k', 'mlp', entropy=entropy)
+    init = parallel.replicate(
+      lambda key: state.init_state(model, tx, key, batch), mesh
+    )
+    start = init(jax.random.key(0))
+    params = jax.device_get(start.params)
+    new, _ = parallel.parallelize(make, mesh, mode)(
+      start, parallel.shard_batch(batch, mesh)
+    )
+    moved = jax.tree.map(
+      lambda new, old: (old - new) / rate, jax.device_get(new.params), params
+    )
+    return model, params, moved
+
+  model, params, with_it = run(1.0)
+  _, _, without = run(0.0)
+  expected = jax.grad(
+    lambda p: model.penalty(p, {}, batch, train=True, key=None)
+  )(params)
+  assert max(np.abs(x).max() for x in jax.tree.leaves(expected['gates'])) > 0
+  assert not any(np.any(x) for x in jax.tree.leaves(expected['experts']))
+  loose = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-4)
+  jax.tree.map(lambda x, y, z: loose(x - y, z), with_it, without, expected)
+  for options in (
+    {'mode': 'jit', 'accumulate': 2},
+    {'mode': 'shard_map', 'devices': 2},
+    {'mode': 'pmap', 'devices': 2},
+  ):
+    jax.tree.map(loose, run(1.0, **options)[2], with_it)
+
+
+def test_a_chain_that_loses_the_penalty():
+  model = cases.make_model('dselect_k', 'mlp')
+  tx = optax.chain(combinators.pcgrad(), optax.sgd(0.1))
+  batch = {'main': cases.make_batch('mlp')}
+  train = step.make_train_step(model, cases.make_tasks(), tx)
+  start = state.init_state(model, tx, jax.random.key(0), batch)
+  with pytest.raises(ValueError, match='a chain that adds the penalty of the'):
+    train(start, batch)
+
+
+def test_the_table_names_every_case():
+  assert {name for name, _, _ in cases.ARCHITECTURES.values()} == set(
+    models.SHARING
+  )
