@@ -7,7 +7,7 @@ import pytest
 import sharing_cases as cases
 
 from mtl_jax import models
-from mtl_jax.models.sharing import dselect_k
+from mtl_jax.models.sharing import dselect
 
 B = cases.B
 close = np.testing.assert_allclose
@@ -147,7 +147,7 @@ def test_sluice_at_identity_is_separate_networks():
 @pytest.mark.parametrize('experts', [2, 4, 5, 8])
 def test_dselect_weights(experts):
   """Sums are one, and at convergence k experts are selected, by hand."""
-  gate = dselect_k.DSelectGate(experts, 2, 1.0, per_example=False)
+  gate = dselect.DSelectGate(experts, 2, 1.0, per_example=False)
   batch = {'inputs': jnp.ones((3, 4))}
   found, variables = gate.init_with_output(
     jax.random.key(0), batch, train=False
@@ -156,7 +156,9 @@ def test_dselect_weights(experts):
     close(found[:, :-1].sum(1), 1.0, rtol=1e-6)
   digits = (experts - 1).bit_length()
   for chosen in [(0, 1), (experts - 1, 0)]:
-    codes = [[1.0 if e >> j & 1 else -1.0 for j in range(digits)] for e in chosen]
+    codes = [
+      [1.0 if e >> j & 1 else -1.0 for j in range(digits)] for e in chosen
+    ]
     variables['params']['codes'] = jnp.array(codes)
     variables['params']['mixture'] = jnp.log(jnp.array([3.0, 1.0]))
     found = gate.apply(variables, batch, train=False)
@@ -223,7 +225,11 @@ def test_batch_statistics_of_every_expert_are_kept():
     ('dselect_k', {'selectors': 9}, 'as the 3 experts, found 9; lower'),
     ('dselect_k', {'gamma': 0.0}, r'dselect_k: expected gamma in \[1e-06, inf'),
     ('cross_stitch', {'own': 2.0}, r'own in \[0, 1\], found 2.0'),
-    ('cross_stitch', {'per_layer': True}, 'expected an MLP with layers to meet'),
+    (
+      'cross_stitch',
+      {'per_layer': True},
+      'expected an MLP with layers to meet',
+    ),
   ],
 )
 def test_wrong_options(name, changes, message):

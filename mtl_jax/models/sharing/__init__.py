@@ -4,7 +4,7 @@ Every one is a function ``(trunk, heads, *, inputs, axis_name, ...) -> model``
 around any trunk; its other arguments are its options.
 """
 
-from mtl_jax.models.sharing.dselect_k import dselect_k
+from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple

@@ -92,9 +92,7 @@ def check_whole(owner: str, least: int = 1, **options: Any) -> None:
       )
 
 
-def check_number(
-  owner: str, low: float, high: float, **options: Any
-) -> None:
+def check_number(owner: str, low: float, high: float, **options: Any) -> None:
   """Raises a ValueError if an option lies outside [low, high]."""
   for name, value in options.items():
     if isinstance(value, jax.Array):

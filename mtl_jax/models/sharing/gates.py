@@ -116,7 +116,11 @@ def flat(features: Array, leading: int = 1) -> Array:
 
 
 def mix(weights: Array, experts: Array) -> Array:
-  """``sum_e w_e f_e``: ``[..., B, E]`` and ``[E, B, ...]`` to ``[..., B, ...]``.
+  """``sum_e w_e f_e`` of weights ``[B, E]`` or ``[K, B, E]``.
+
+  Args:
+    weights: of one mixture, or of K.
+    experts: ``[E, B, ...]``.
 
   Example:
     >>> mix(jnp.array([[0.5, 0.5]]), jnp.array([[[2.0]], [[4.0]]]))
@@ -130,9 +134,7 @@ def mix(weights: Array, experts: Array) -> Array:
 
 def mix_own(weights: Array, experts: Array) -> Array:
   """As `mix`, of each task's own: ``[K, B, E]`` and ``[K, E, B, ...]``."""
-  return jnp.einsum(
-    'kbe,keb...->kb...', weights.astype(experts.dtype), experts
-  )
+  return jnp.einsum('kbe,keb...->kb...', weights.astype(experts.dtype), experts)
 
 
 def by_task(tasks: Sequence[str], stacked: Array) -> dict[str, Array]:

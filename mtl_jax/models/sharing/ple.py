@@ -190,9 +190,7 @@ def _layered(
   embeddings,
   expert_norm,
 ):
-  experts_lib.check_whole(
-    owner, levels=levels, shared_experts=shared_experts
-  )
+  experts_lib.check_whole(owner, levels=levels, shared_experts=shared_experts)
   experts_lib.check_whole(owner, least=0, task_experts=task_experts)
   tables = experts_lib.tables_of(owner, embeddings)
   first = experts_lib.make_expert(owner, trunk, expert_norm, axis_name)
@@ -215,13 +213,17 @@ def _layered(
         dtype=getattr(trunk, 'dtype', None),
       )
       module = experts_lib.make_expert(owner, module, expert_norm, axis_name)
-      read = [jnp.stack([z_shared] * shared_experts)]
+      read = [jnp.broadcast_to(z_shared, (shared_experts, *z_shared.shape))]
       if task_experts:
         read.append(jnp.repeat(z, task_experts, axis=0))
       found = run.copies(
         groups, module, batch, own={'inputs': jnp.concatenate(read)}
       )
-      x, own, x_shared = None, {'inputs': gates.flat(z, 2)}, gates.flat(z_shared)
+      x, own, x_shared = (
+        None,
+        {'inputs': gates.flat(z, 2)},
+        gates.flat(z_shared),
+      )
     of_shared = found[:shared_experts]
     of_tasks = found[shared_experts:].reshape(
       number, task_experts, *found.shape[1:]

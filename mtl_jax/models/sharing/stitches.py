@@ -136,9 +136,7 @@ def cross_stitch(
     are first trained alone.
   """
   experts_lib.check_number('cross_stitch', 0, 1, own=own)
-  parts = layers_of(
-    'cross_stitch', run_lib.place(trunk, axis_name), per_layer
-  )
+  parts = layers_of('cross_stitch', run_lib.place(trunk, axis_name), per_layer)
   everyone = tuple(heads)
   last = len(parts) - 1
 
