@@ -132,7 +132,8 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
   assert study is not None
   for method in study.methods:
     assert [r.status for r in method.runs] == ['finished'] * 2
-    assert np.isfinite([r.overall for r in method.runs]).all()
+    overall = np.array([r.overall for r in method.runs], float)
+    assert np.isfinite(overall).all()
   assert len(study.twins) == len(config.study.twins) * len(study.tasks)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   assert len(summary['verdicts']) == len(config.study.claims)
