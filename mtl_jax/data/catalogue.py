@@ -18,6 +18,7 @@ from mtl_jax import names as names_lib
 from mtl_jax.data import packages
 from mtl_jax.data.builders import (
   clothing_reviews,
+  mmoe_synthetic,
   movielens_sequences,
   synthetic_sequences,
   two_digits,
@@ -30,12 +31,14 @@ except ImportError:  # not on Windows, where data are prepared without a lock
 
 BUILDERS = {
   'clothing_reviews': clothing_reviews.ClothingReviews,
+  'mmoe_synthetic': mmoe_synthetic.MmoeSynthetic,
   'movielens_sequences': movielens_sequences.MovielensSequences,
   'synthetic_sequences': synthetic_sequences.SyntheticSequences,
   'two_digits': two_digits.TwoDigits,
 }
 # Of these, any setting makes a config: {'relatedness': 0.3}.
 CONFIGS = {
+  'mmoe_synthetic': mmoe_synthetic.mmoe_config,
   'synthetic_sequences': synthetic_sequences.synthetic_config,
   'two_digits': two_digits.pair_config,
 }
