@@ -63,7 +63,8 @@ def assemble(
 
   def init(key, batch):
     run = run_lib.Run({}, {}, key=key, start=True)
-    features, first = None, None
+    features: Any = None
+    first = None
     for stream, arrays in batch.items():
       module, path = encoder(stream)
       if module is not None and not run_lib.get(run.params, path):

@@ -147,7 +147,7 @@ def _floats(x):
 
 
 def _table(run, tables):
-  found = flax.traverse_util.flatten_dict(
+  found: Any = flax.traverse_util.flatten_dict(
     run_lib.get(run.params, tables) if tables else {}
   )
   if not found:

@@ -241,7 +241,8 @@ def _layered(
     return z, gates.mix(of_all, found)
 
   def features(run, batch, tasks):
-    z, z_shared = None, None
+    z: Any = None
+    z_shared: Any = None
     for j in range(levels):
       last = j == levels - 1
       if last and j and tasks != everyone:

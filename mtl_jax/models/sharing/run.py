@@ -19,7 +19,7 @@ Path = tuple[str, ...]
 _TABLE = 'embedding'
 
 
-def fold(key: Array | None, name: str) -> Array | None:
+def fold(key: Any, name: str) -> Any:
   """A key for what is called so, or None.
 
   By the name's own hash: what a part draws does not depend on its neighbours.
@@ -76,7 +76,7 @@ class Run:
     self.train, self.start = train, start
     self._key = key
 
-  def key(self, name: str) -> Array | None:
+  def key(self, name: str) -> Any:
     """For draws of the part called so; None where nothing is drawn."""
     return fold(self._key, name)
 
@@ -161,7 +161,7 @@ class Run:
         mutable=list(states) if change else False,
       )
 
-    found = jax.vmap(one, in_axes=0, axis_size=number)(
+    found: Any = jax.vmap(one, in_axes=0, axis_size=number)(
       params, states, own, keys
     )
     if not change:

@@ -1,6 +1,7 @@
 """Trunks of tasks that read each other: cross-stitch units and sluices."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -141,7 +142,7 @@ def cross_stitch(
   last = len(parts) - 1
 
   def features(run, batch, tasks):
-    x = None
+    x: Any = None
     for i, module in enumerate(parts):
       x = run_layer(run, module, everyone, i, batch, x)
 
@@ -249,7 +250,8 @@ def sluice(
     return found.reshape(len(rows), *x.shape[1:])
 
   def features(run, batch, tasks):
-    x, seen = None, []
+    x: Any = None
+    seen = []
     for i, module in enumerate(parts):
       x = run_layer(run, module, everyone, i, batch, x)
       x = mixed(run, i, tasks if i == last else everyone, x)

@@ -108,7 +108,18 @@ def rotated_heads(
   def shared(path):
     return path.split('/')[0] != NAME and model.shared(path)
 
-  return models_base.MultiTaskModel(init, features, outputs, shared)
+  def penalty(params, *args, **kwargs):
+    assert model.penalty is not None
+    inner = {k: v for k, v in params.items() if k != NAME}
+    return model.penalty(inner, *args, **kwargs)
+
+  return models_base.MultiTaskModel(
+    init,
+    features,
+    outputs,
+    shared,
+    None if model.penalty is None else penalty,
+  )
 
 
 def _rotate(z, angles):
