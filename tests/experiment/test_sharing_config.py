@@ -43,7 +43,7 @@ def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
   config.model.sharing = sharing
   config.combinator = {'name': method}
   tiny.run(config, tmp_path)
-  trained = mtl_jax.load(tmp_path, {'main': tiny.data()})
+  trained = mtl_jax.load(tmp_path, data={'main': tiny.data()})
   names = set(trained.params)
   assert {'heads', 'gates' if sharing['name'] != 'ple' else 'gates_1'} <= names
   for leaf in jax.tree.leaves(trained.params):
