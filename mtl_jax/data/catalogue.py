@@ -17,6 +17,8 @@ import tensorflow_datasets as tfds
 from mtl_jax import names as names_lib
 from mtl_jax.data import packages
 from mtl_jax.data.builders import (
+  census_income,
+  click_funnel,
   clothing_reviews,
   movielens_sequences,
   synthetic_sequences,
@@ -29,6 +31,8 @@ except ImportError:  # not on Windows, where data are prepared without a lock
   fcntl = None
 
 BUILDERS = {
+  'census_income': census_income.CensusIncome,
+  'click_funnel': click_funnel.ClickFunnel,
   'clothing_reviews': clothing_reviews.ClothingReviews,
   'movielens_sequences': movielens_sequences.MovielensSequences,
   'synthetic_sequences': synthetic_sequences.SyntheticSequences,
@@ -36,6 +40,7 @@ BUILDERS = {
 }
 # Of these, any setting makes a config: {'relatedness': 0.3}.
 CONFIGS = {
+  'click_funnel': click_funnel.funnel_config,
   'synthetic_sequences': synthetic_sequences.synthetic_config,
   'two_digits': two_digits.pair_config,
 }
