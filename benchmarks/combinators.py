@@ -224,7 +224,7 @@ def _number(value, form):
 
 
 def load_note():
-  """What else the machine is doing; times mean nothing beside other work."""
+  """What the machine is doing before; times mean nothing beside other work."""
   load, cores = os.getloadavg()[0], os.cpu_count() or 1
   note = f'load {load:.1f} on {cores} cores'
   return note + (': BUSY, times mean nothing' if load > 0.5 * cores else '')
@@ -260,7 +260,7 @@ def main(arguments=None):
     }
     lines = report(plan, problems, libraries, options.parts)
   lines += ['', *(f'- {x}: {libraries[x].version}' for x in libraries)]
-  lines += [f'- before: {before}', f'- after: {load_note()}']
+  lines += [f'- before: {before}']
   if options.quick:
     lines.append('- `--quick`: these times mean nothing')
   for library in libraries.values():

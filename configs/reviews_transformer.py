@@ -8,7 +8,7 @@ mean over the tokens goes to the heads. `:class` asks for 20 classes instead.
 It has not yet been run to its end on 2 CPU cores; configs/reviews_cnn.py is
 the cheaper one. The data (22 MB) are fetched once with pip.
 
-  python launch.py --config=configs/reviews_transformer.py --workdir=runs/attention
+  python launch.py --config=configs/reviews_transformer.py --workdir=runs/text
 """
 
 import pathlib

@@ -39,9 +39,12 @@ def main(folder: str) -> None:
     path.parent.name: json.loads(path.read_text(encoding='utf-8'))
     for path in sorted(pathlib.Path(folder).glob('*/results.json'))
   }
+  for name in [n for n, results in found.items() if 'claims' not in results]:
+    print(f'{name}: without claims, left out')
+    del found[name]
   if not found:
     sys.exit(
-      f'Expected work directories with results.json in {folder}, found none; '
+      f'Expected results.json with claims in folders of {folder}, found none; '
       'run the configs of configs/papers first.'
     )
   text = HEAD + _overview(found)

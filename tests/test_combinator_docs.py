@@ -239,7 +239,8 @@ def test_plain_loops_run_without_the_rest(tmp_path):
     'ours = {x for x in sys.modules if x.startswith("mtl_jax.")}\n'
     'rooms = {x.split(".")[1] for x in ours}\n'
     'assert rooms <= {"combinators", "overrides", "settings", "names",\n'
-    '                 "lookup"}, rooms\n'
+    '                 "lookup", "problem_settings",\n'
+    '                 "study_settings"}, rooms\n'
   )
   done = subprocess.run(
     [sys.executable, 'all.py'],

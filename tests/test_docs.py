@@ -134,7 +134,9 @@ def test_examples_run(shrunk, page, capsys):
   printed = capsys.readouterr().out
   for arguments in launches(text):
     workdir = next(x for x in arguments if x.startswith('--workdir='))
-    results = shrunk / workdir.removeprefix('--workdir=') / 'results.json'
+    folder = shrunk / workdir.removeprefix('--workdir=')
+    study = folder / 'study.json'
+    results = study if study.exists() else folder / 'results.json'
     assert json.loads(results.read_text())['metrics'], printed
   for file in shrunk.glob('predicted*.jsonl'):
     (line,) = file.read_text().splitlines()

@@ -9,8 +9,13 @@ import optax
 import pytest
 from scipy import special
 
-from mtl_jax import combinators, evaluation, models, task_chains
-from mtl_jax import tasks as tasks_lib
+from mtl_jax import (
+  combinators,
+  evaluation,
+  models,
+  task_chains,
+  tasks as tasks_lib,
+)
 from mtl_jax.training import parallel, state, step
 
 N = 24
@@ -91,9 +96,7 @@ def test_the_conditional_head_learns_through_the_product_only():
   # dL/dp of the product, times the product's derivative by each logit.
   outer = np.where(batch['sale'] == 1, -1 / (p * q), 1 / (1 - p * q))
   for name, inner in (('sale', p * q * (1 - q)), ('click', p * (1 - p) * q)):
-    np.testing.assert_allclose(
-      gradient[name][:, 0], outer * inner, rtol=1e-10
-    )
+    np.testing.assert_allclose(gradient[name][:, 0], outer * inner, rtol=1e-10)
   # Where nobody would click, what the head says of a sale does not matter.
   far = {**outputs, 'click': np.full((N, 1), -40.0)}
   none = {'sale': np.zeros(N, int)}
@@ -197,7 +200,9 @@ def test_evaluation_sees_the_product():
   batch['inputs'] = np.random.default_rng(6).normal(size=(N, 3))
   model, tasks = make_model(), TASKS['entire_space']
   params, _ = model.init(jax.random.key(1), {'main': batch})
-  found = evaluation.make_predict_step(model, tasks)(params, {}, {'main': batch})
+  found = evaluation.make_predict_step(model, tasks)(
+    params, {}, {'main': batch}
+  )
   alone = evaluation.make_predict_step(
     model,
     (tasks[0], task_chains.entire_space('sale', ['click'], of='conditional')),

@@ -41,7 +41,7 @@ def get_config():
   config.study.twins = ('full',)
   config.study.metrics = (
     '+department/accuracy',
-    '+department/macro_f1',
+    '+department/f1_macro',
     '+recommended/auc',
     '-recommended/loss',
   )

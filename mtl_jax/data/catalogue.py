@@ -20,6 +20,7 @@ from mtl_jax.data.builders import (
   census_income,
   click_funnel,
   clothing_reviews,
+  mmoe_synthetic,
   movielens_sequences,
   synthetic_sequences,
   two_digits,
@@ -34,6 +35,7 @@ BUILDERS = {
   'census_income': census_income.CensusIncome,
   'click_funnel': click_funnel.ClickFunnel,
   'clothing_reviews': clothing_reviews.ClothingReviews,
+  'mmoe_synthetic': mmoe_synthetic.MmoeSynthetic,
   'movielens_sequences': movielens_sequences.MovielensSequences,
   'synthetic_sequences': synthetic_sequences.SyntheticSequences,
   'two_digits': two_digits.TwoDigits,
@@ -41,6 +43,7 @@ BUILDERS = {
 # Of these, any setting makes a config: {'relatedness': 0.3}.
 CONFIGS = {
   'click_funnel': click_funnel.funnel_config,
+  'mmoe_synthetic': mmoe_synthetic.mmoe_config,
   'synthetic_sequences': synthetic_sequences.synthetic_config,
   'two_digits': two_digits.pair_config,
 }

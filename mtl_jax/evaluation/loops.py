@@ -64,7 +64,7 @@ def check(
   params: Any,
   model_state: Any,
   batch: Batch,
-) -> None:
+) -> set[str]:
   """Raises what `evaluate` would raise, from shapes alone: before training.
 
   Args:
@@ -74,13 +74,17 @@ def check(
     model_state: state, or its shapes.
     batch: a batch with all streams, or its shapes.
 
+  Returns:
+    The names of all metrics, ``task/metric``.
+
   Raises:
     ValueError: if a stream is missing, or a task's score is not among its
       metrics.
   """
   shapes = jax.eval_shape(eval_step, params, model_state, batch)
   nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-  results.summarise(tasks, nothing)
+  found = results.summarise(tasks, nothing).metrics
+  return {f'{task}/{name}' for task in found for name in found[task]}
 
 
 class _Merger:

@@ -156,17 +156,29 @@ def check_batch_size(
   )
 
 
-def check_model(experiment: Any) -> None:
-  """Raises for scores that no metric has, and patterns that match nothing."""
+def metric_names(experiment: Any) -> set[str]:
+  """The metrics that an evaluation gives, ``task/metric``.
+
+  Raises:
+    ValueError: for scores that no metric has.
+  """
   params, model_state = jax.eval_shape(
     lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
   )
-  evaluation.check(
+  return evaluation.check(
     evaluation.make_eval_step(experiment.model, experiment.tasks),
     experiment.tasks,
     params,
     model_state,
     experiment.example_batch(),
+  )
+
+
+def check_model(experiment: Any) -> None:
+  """Raises for scores that no metric has, and patterns that match nothing."""
+  metric_names(experiment)
+  params, _ = jax.eval_shape(
+    lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
   )
   section = experiment.settings.optimizer
   rates = [pattern for pattern, _ in section.learning_rates]

@@ -1,6 +1,6 @@
 """Runs a study: tunes, trains all methods and twins, and writes the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import pathlib
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 from mtl_jax import evaluation, settings as settings_lib
 from mtl_jax.experiment import (
   build,
+  checks,
   population,
   start,
   study_report,
@@ -48,6 +49,8 @@ def run(
     raise ValueError(
       'Expected study.trials > 0 to tune, found 0; set it, and study.draws.'
     )
+  experiment = build.build(entries[0].settings, loaded=loaded)
+  metrics = _named_metrics(settings, checks.metric_names(experiment))
   workdir = workdir_lib.claim(path, settings).path
   tuned = _tune(settings, [*entries, *(t[2] for t in twins)], workdir, loaded)
   if tuned is None or tune_only:
@@ -67,7 +70,6 @@ def run(
     if runs is None:
       return None
     twin_records.append(study_record.Twin(task=task, size=size, runs=runs[0]))
-  experiment = build.build(entries[0].settings, loaded=loaded)
   study = study_record.Study(
     name=pathlib.Path(workdir).name,
     config=workdir_lib.to_dict(settings),
@@ -75,7 +77,7 @@ def run(
       study_record.Task(name=task.name, score=task.score)
       for task in experiment.tasks
     ],
-    metrics=_metrics(settings, methods, experiment),
+    metrics=metrics or _scores(experiment.tasks, methods),
     control=settings.study.control,
     methods=methods,
     twins=twin_records,
@@ -201,34 +203,34 @@ def _parameters(settings, loaded) -> int:
   return sum(x.size for x in jax.tree.leaves(shapes))
 
 
-def _metrics(
-  settings, methods: Sequence[study_record.Method], experiment
-) -> list[study_record.Metric]:
-  """What the study names, or the score of each task, higher is better."""
-  if not settings.study.metrics:
-    return [
-      study_record.Metric(
-        task=task.name, metric=_score(task, methods), higher_is_better=True
-      )
-      for task in experiment.tasks
-    ]
-  known = {name for m in methods for run in m.runs for name in run.metrics}
+def _named_metrics(settings, known) -> list[study_record.Metric]:
+  """What the study names, checked before anything is trained."""
   metrics = []
   for text in settings.study.metrics:
     sign, name = text[:1], text[1:]
-    task, _, metric = name.partition('/')
-    if sign not in ('+', '-') or (known and name not in known):
+    if sign not in ('+', '-') or name not in known:
       raise ValueError(
         'Expected +task/metric where higher is better or -task/metric where '
         f'lower is in study.metrics, found {text!r}; metrics are '
         f'{", ".join(sorted(known))}.'
       )
+    task, _, metric = name.partition('/')
     metrics.append(
       study_record.Metric(
         task=task, metric=metric, higher_is_better=sign == '+'
       )
     )
   return metrics
+
+
+def _scores(tasks, methods) -> list[study_record.Metric]:
+  """The score of each task, of which more is better."""
+  return [
+    study_record.Metric(
+      task=task.name, metric=_score(task, methods), higher_is_better=True
+    )
+    for task in tasks
+  ]
 
 
 def _score(task, methods) -> str:

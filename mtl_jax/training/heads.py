@@ -282,7 +282,8 @@ def _join(column, arguments):
       return arguments[column[0].index], None
     return jnp.stack([arguments[x.index] for x in column]), 0
   if all(x is column[0] for x in column) or (
-    isinstance(column[0], np.ndarray) and len({x.item() for x in column}) == 1
+    all(isinstance(x, np.ndarray) for x in column)
+    and all(np.array_equal(x, column[0]) for x in column)
   ):
     return column[0], None
   return jnp.stack([jnp.asarray(x) for x in column]), 0

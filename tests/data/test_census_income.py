@@ -89,7 +89,9 @@ def test_what_training_does_not_know_is_category_0():
 
 
 def test_a_row_that_lacks_a_column():
-  with pytest.raises(ValueError, match='Expected 42 columns, got 41'):
+  with pytest.raises(
+    ValueError, match='expected 42 values in each row, found 41 in'
+  ):
     census.parse(table([row(), ROW.rpartition(', ')[0]]))
 
 

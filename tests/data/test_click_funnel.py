@@ -34,7 +34,9 @@ def test_shares_are_those_of_the_distribution(correlation):
   np.testing.assert_allclose(data.click.mean(), clicks, atol=5 / COUNT**0.5 / 2)
   clicked = data.click == 1
   np.testing.assert_allclose(
-    data.conversion[clicked].mean(), of_clicked, atol=5 / clicked.sum() ** 0.5 / 2
+    data.conversion[clicked].mean(),
+    of_clicked,
+    atol=5 / clicked.sum() ** 0.5 / 2,
   )
   np.testing.assert_allclose(
     data.conversion_probability.mean(), of_all, atol=5 / COUNT**0.5 / 2
@@ -58,7 +60,9 @@ def test_probabilities_are_those_of_the_events():
     for b in range(10):
       p, y = probability[bins == b], event[bins == b]
       assert len(p) > 300
-      error = (y.mean() - p.mean()) / (p.mean() * (1 - p.mean()) / len(p)) ** 0.5
+      error = (y.mean() - p.mean()) / (
+        p.mean() * (1 - p.mean()) / len(p)
+      ) ** 0.5
       assert abs(error) < 5
 
 

@@ -1,4 +1,4 @@
-"""Pairs of images: two constructions, three sources, no leak between splits."""
+"""Pairs of images: two constructions, four sources, no leak between splits."""
 
 import gzip
 import struct
@@ -92,12 +92,13 @@ def write_idx(path, array):
   path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
-def test_fashion_is_read_from_a_folder(tmp_path):
+@pytest.mark.parametrize('source', [images.fashion, images.mnist])
+def test_four_files_are_read_from_a_folder(tmp_path, source):
   for name, n in (('train', 5), ('t10k', 3)):
     pixels, labels = digits(n)
     write_idx(tmp_path / f'{name}-images-idx3-ubyte.gz', pixels)
     write_idx(tmp_path / f'{name}-labels-idx1-ubyte.gz', labels.astype('u1'))
-  train, test = images.fashion(tmp_path)
+  train, test = source(tmp_path)
   for (pixels, labels), n in ((train, 5), (test, 3)):
     np.testing.assert_array_equal(pixels, digits(n)[0])
     np.testing.assert_array_equal(labels, digits(n)[1])
@@ -119,12 +120,14 @@ def test_a_users_npz_is_read(tmp_path, monkeypatch):
 def test_bad_sources(tmp_path):
   with pytest.raises(FileNotFoundError, match='install the Debian package'):
     images.fashion(tmp_path)
+  with pytest.raises(FileNotFoundError, match='Expected MNIST in .* as path'):
+    images.mnist(tmp_path)
   np.savez(tmp_path / 'bad.npz', train_images=np.zeros((3, 2, 2)))
   with pytest.raises(ValueError, match=r'found shapes \(3, 2, 2\) and \(0,\)'):
     images.npz(tmp_path / 'bad.npz')
   for settings, message in (
     ({'construction': 'sene'}, "one of sener, pareto, found 'sene'"),
-    ({'source': 'cifar'}, "digits_5k, fashion, npz, found 'cifar'"),
+    ({'source': 'cifar'}, "digits_5k, fashion, mnist, npz, found 'cifar'"),
   ):
     with pytest.raises(ValueError, match=message):
       two_digits.pair_config(**settings)

@@ -18,7 +18,7 @@ def problem_configs():
   """Those of this folder that are about a problem, with their arguments."""
   found = []
   for file in sorted(FOLDER.glob('*.py')):
-    if 'problem' in file.read_text(encoding='utf-8'):
+    if 'config.problem' in file.read_text(encoding='utf-8'):
       found.append(str(file))
   more = {'famo_toy': ['paper'], 'zdt_front': ['2', '3']}
   for name, arguments in more.items():

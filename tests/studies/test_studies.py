@@ -199,6 +199,8 @@ def test_a_population_alone_is_a_study_of_its_points(tmp_path):
       {'trials': 3, 'draws': (('optimizer.learning_rate', 'normal', 0, 1),)},
       'one of uniform, log_uniform, choice',
     ),
+    ({'metrics': ('+genre/acuracy',)}, "found '.genre/acuracy'"),
+    ({'metrics': ('genre/accuracy',)}, 'where higher is better'),
     ({'claims': ({'txt': 'a'},)}, "found 'txt'"),
     ({'methods': {'a': {'optimiser': {}}}}, "found 'optimiser'"),
   ],

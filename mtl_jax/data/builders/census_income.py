@@ -6,12 +6,11 @@ them is an input; but what is left says much of them, such as how somebody
 files taxes of whether they are married.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import csv
 import io
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import compute as pc, csv
 import tensorflow_datasets as tfds
 
 from mtl_jax.data import packages, tables
@@ -38,9 +37,7 @@ NUMBERS = ('age', 'employer_size', 'weeks_worked', *MONEY)
 # The weight corrects the survey's sampling, it is nothing of the person.
 LABELS = ('income', 'marital_status', 'education')
 CATEGORIES = tuple(
-  name
-  for name in COLUMNS
-  if name not in (*NUMBERS, *LABELS, 'instance_weight')
+  name for name in COLUMNS if name not in (*NUMBERS, *LABELS, 'instance_weight')
 )
 COLLEGE = (
   'Associates degree-occup /vocational',
@@ -52,34 +49,37 @@ COLLEGE = (
 )
 
 
-def parse(table: bytes) -> pa.Table:
-  """The rows of a file, all columns as strings without outer spaces."""
-  read = csv.read_csv(
-    io.BytesIO(table),
-    read_options=csv.ReadOptions(column_names=COLUMNS),
-    convert_options=csv.ConvertOptions(
-      column_types=dict.fromkeys(COLUMNS, pa.string())
-    ),
-  )
-  return pa.table(
-    {name: pc.utf8_trim_whitespace(read[name]) for name in COLUMNS}
-  )
+Columns = Mapping[str, Sequence[str]]
 
 
-def vocabularies(train: pa.Table) -> dict[str, list[str]]:
+def parse(table: bytes) -> dict[str, tuple[str, ...]]:
+  """The columns of a file by name, N strings each.
+
+  Raises:
+    ValueError: naming a row that has not 42 values.
+  """
+  rows = list(csv.reader(io.StringIO(table.decode()), skipinitialspace=True))
+  for number, row in enumerate(rows, 1):
+    if len(row) != len(COLUMNS):
+      raise ValueError(
+        f'census_income: expected {len(COLUMNS)} values in each row, found '
+        f'{len(row)} in row {number}; fetch the file again.'
+      )
+  return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+
+
+def vocabularies(train: Columns) -> dict[str, list[str]]:
   """The values of each category in the training file, in sorted order."""
-  return {
-    name: sorted(pc.unique(train[name]).to_pylist()) for name in CATEGORIES
-  }
+  return {name: sorted(set(train[name])) for name in CATEGORIES}
 
 
 def examples(
-  rows: pa.Table, known: Mapping[str, list[str]]
+  columns: Columns, known: Mapping[str, Sequence[str]]
 ) -> dict[str, np.ndarray]:
   """Inputs and labels of parsed rows.
 
   Args:
-    rows: from `parse`, N of them.
+    columns: from `parse`, of N rows.
     known: the values of each category, from `vocabularies`.
 
   Returns:
@@ -87,30 +87,28 @@ def examples(
     7]``, of which amounts of money are ``log(1 + dollars)``, or cents for the
     wage; and ``income``, ``never_married`` and ``college`` ``[N]`` in {0, 1}.
   """
-  ids = [
-    pc.fill_null(pc.index_in(rows[name], pa.array(known[name])), -1)
-    for name in CATEGORIES
-  ]
-  numbers = [pc.cast(rows[name], pa.float32()).to_numpy() for name in NUMBERS]
-  first = len(NUMBERS) - len(MONEY)
-  numbers[first:] = [np.log1p(amount) for amount in numbers[first:]]
-  college = pc.is_in(rows['education'], pa.array(COLLEGE))
+  categories = []
+  for name in CATEGORIES:
+    ids = {value: i for i, value in enumerate(known[name], 1)}
+    categories.append([ids.get(value, 0) for value in columns[name]])
+  numbers = []
+  for name in NUMBERS:
+    values = np.array(columns[name], np.float32)
+    numbers.append(np.log1p(values) if name in MONEY else values)
   return {
-    'categories': np.stack(
-      [(column.to_numpy() + 1).astype(np.uint8) for column in ids], axis=1
-    ),
+    'categories': np.array(categories, np.uint8).T,
     'numbers': np.stack(numbers, axis=1),
-    'income': _where(pc.equal(rows['income'], '50000+.')),
-    'never_married': _where(pc.equal(rows['marital_status'], 'Never married')),
-    'college': _where(college),
+    'income': _is_one_of(columns['income'], ('50000+.',)),
+    'never_married': _is_one_of(columns['marital_status'], ('Never married',)),
+    'college': _is_one_of(columns['education'], COLLEGE),
   }
 
 
-def _where(condition):
-  return condition.to_numpy().astype(np.int64)
+def _is_one_of(values, names):
+  return np.array([value in names for value in values], np.int64)
 
 
-def derived(known: Mapping[str, list[str]]) -> tables.Derived:
+def derived(known: Mapping[str, Sequence[str]]) -> tables.Derived:
   """The categories by name, which are stored as one array."""
   fields = {
     name: tables.Field('integer', (), len(known[name]) + 1)
@@ -165,10 +163,10 @@ class CensusIncome(tfds.core.GeneratorBasedBuilder):
     known = vocabularies(rows['train'])
     self.info.metadata['vocabularies'] = known
     train, test = (examples(rows[name], known) for name in ('train', 'test'))
-    order = np.random.default_rng(0).permutation(rows['test'].num_rows)
+    order = np.random.default_rng(0).permutation(len(test['income']))
     half = len(order) // 2
     return {
-      'train': self._generate_examples(train, range(rows['train'].num_rows)),
+      'train': self._generate_examples(train, range(len(train['income']))),
       'validation': self._generate_examples(test, order[:half]),
       'test': self._generate_examples(test, order[half:]),
     }

@@ -57,21 +57,43 @@ def fashion_folder(folder: str | os.PathLike | None = None) -> pathlib.Path:
   Raises:
     FileNotFoundError: if one of them is missing.
   """
-  path = pathlib.Path(folder or FASHION_FOLDER)
+  return _check_folder(
+    folder or FASHION_FOLDER,
+    'Fashion-MNIST',
+    'install the Debian package dataset-fashion-mnist, or name the folder',
+  )
+
+
+def _check_folder(folder, what, advice) -> pathlib.Path:
+  path = pathlib.Path(folder)
   for name in ('train', 't10k'):
     for kind in ('images-idx3', 'labels-idx1'):
       file = path / f'{name}-{kind}-ubyte.gz'
       if not file.is_file():
         raise FileNotFoundError(
-          f'Expected Fashion-MNIST in {path}, found no {file.name}; install '
-          'the Debian package dataset-fashion-mnist, or name the folder.'
+          f'Expected {what} in {path}, found no {file.name}; {advice}.'
         )
   return path
 
 
 def fashion(folder: str | os.PathLike | None = None) -> Images:
   """Fashion-MNIST, 60,000 and 10,000 images, from its four files."""
-  path = fashion_folder(folder)
+  return _read_folder(fashion_folder(folder))
+
+
+def mnist(folder: str | os.PathLike | None = None) -> Images:
+  """MNIST, 60,000 and 10,000 digits, from the user's folder of its four files.
+
+  Raises:
+    FileNotFoundError: if no folder is named, or a file is missing.
+  """
+  path = _check_folder(
+    folder or '.', 'MNIST', 'name the folder of its four files as path'
+  )
+  return _read_folder(path)
+
+
+def _read_folder(path) -> Images:
   return Images(
     *(
       (

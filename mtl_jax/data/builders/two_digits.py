@@ -11,6 +11,7 @@ from mtl_jax.data.builders import images as images_lib
 SOURCES = {
   'digits_5k': lambda path: images_lib.digits_5k(),
   'fashion': images_lib.fashion,
+  'mnist': images_lib.mnist,
   'npz': images_lib.npz,
 }
 
@@ -85,7 +86,8 @@ class PairConfig(tfds.core.BuilderConfig):
 
   Attributes:
     construction: 'sener' (28 x 28) or 'pareto' (36 x 36).
-    source: 'digits_5k' (from pip), 'fashion' (a folder) or 'npz' (a file).
+    source: 'digits_5k' (from pip), 'fashion' or 'mnist' (a folder), or 'npz' (a
+      file).
     path: the folder or file, where the source needs one.
     seed: decides who is whose partner, and the validation split.
   """

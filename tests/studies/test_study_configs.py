@@ -1,0 +1,139 @@
+"""Every shipped study: all methods built, two of them and the twins trained."""
+
+import gzip
+import json
+import pathlib
+import struct
+
+import jax
+import numpy as np
+import pytest
+
+from mtl_jax import overrides, settings as settings_lib
+from mtl_jax.experiment import build, start
+from mtl_jax.studies import plan, run
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def study_configs():
+  """Configs with methods to compare, and their further arguments."""
+  found = []
+  for folder in ('suites', 'papers'):
+    for file in sorted((ROOT / 'configs' / folder).glob('*.py')):
+      if overrides.load_config(str(file)).study.methods:
+        found.append(str(file))
+  papers = ROOT / 'configs' / 'papers'
+  found += [
+    f'{papers}/multi_mnist.py:paper',
+    f'{papers}/multi_fashion.py:paper',
+  ]
+  return found + [f'{papers}/mmoe_synthetic.py:3']
+
+
+CONFIGS = study_configs()
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  """A folder like MNIST's: 480 images to train on and 40 to test on."""
+  folder = tmp_path_factory.mktemp('images')
+  rng = np.random.default_rng(0)
+  for name, count in (('train', 480), ('t10k', 40)):
+    pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    for kind, array in (('images-idx3', pixels), ('labels-idx1', labels)):
+      head = struct.pack(f'>HBB{array.ndim}i', 0, 8, array.ndim, *array.shape)
+      file = folder / f'{name}-{kind}-ubyte.gz'
+      file.write_bytes(gzip.compress(head + array.tobytes()))
+  return folder
+
+
+@pytest.fixture
+def cache(images, monkeypatch):
+  """A function: what is prepared for these tests only lies beside them."""
+  folder = images.parent / 'cache'
+  return lambda: monkeypatch.setenv('MTL_JAX_CACHE', str(folder))
+
+
+def load(spec, images, cache):
+  """The config with two seeds, two steps and few data."""
+  config = overrides.load_config(spec)
+  overrides.apply_overrides(
+    config,
+    [
+      'config.data.splits.train=train[:48]',
+      'config.data.splits.validation=validation[:40]',
+      'config.data.splits.test=test[:40]',
+      'config.data.batch_size=8',
+      'config.data.evaluation_batch_size=32',
+      'config.training.steps=2',
+      'config.training.log_every=1',
+      'config.training.evaluate_every=2',
+      'config.population.seeds=2',
+      'config.population.way=vmap',
+    ],
+  )
+  if config.data.name in ('two_digits', 'mmoe_synthetic'):
+    cache()
+  if config.data.name == 'two_digits':
+    with config.data.settings.unlocked():
+      config.data.settings.path = str(images)
+  if config.data.name == 'mmoe_synthetic':
+    for method in config.study.methods.values():
+      with method.unlocked():
+        method.data.settings.count = 600
+  return config
+
+
+@pytest.mark.parametrize('spec', CONFIGS, ids=lambda s: s.rpartition('/')[2])
+def test_every_method_is_built_and_has_a_step(spec, images, cache):
+  settings = settings_lib.from_config(load(spec, images, cache))
+  entries = plan.list_methods(settings)
+  entries += [entry for _, _, entry in plan.list_twins(settings)]
+  assert {claim['method'] for claim in settings.study.claims} <= {
+    entry.name for entry in entries
+  }
+  for entry in entries:
+    experiment = build.build(entry.settings)
+    state = jax.eval_shape(start.make_init(experiment))
+    batch = experiment.batch_shapes()
+    after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics['losses'].shape == (len(experiment.tasks),)
+
+
+@pytest.mark.parametrize(
+  'path',
+  [pathlib.Path(c) for c in CONFIGS if '/papers/' in c and ':' not in c],
+  ids=lambda p: p.name,
+)
+def test_a_study_of_a_paper_says_how_and_how_long(path):
+  docstring = path.read_text(encoding='utf-8').split('"""')[1]
+  words = ' '.join(docstring.split())
+  assert f'--config={path.relative_to(ROOT)}' in words
+  assert 'on 2 CPU cores' in words and 'declared before' in words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'spec',
+  [c for c in CONFIGS if ':' not in c],
+  ids=lambda s: s.rpartition('/')[2],
+)
+def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
+  config = load(spec, images, cache)
+  names = [config.study.control, sorted(config.study.methods)[-1]]
+  config.study.methods = {n: config.study.methods[n] for n in names}
+  config.study.claims = tuple(
+    claim for claim in config.study.claims if claim['method'] in names
+  )
+  study = run.run(settings_lib.from_config(config), tmp_path)
+  assert study is not None
+  for method in study.methods:
+    assert [r.status for r in method.runs] == ['finished'] * 2
+    overall = np.array([r.overall for r in method.runs], float)
+    assert np.isfinite(overall).all()
+  assert len(study.twins) == len(config.study.twins) * len(study.tasks)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  assert len(summary['verdicts']) == len(config.study.claims)
