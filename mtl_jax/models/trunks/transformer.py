@@ -34,9 +34,11 @@ def rotate(x: Array, positions: Array) -> Array:
 
   Example:
     >>> x = jnp.ones((1, 2, 1, 2))
-    >>> rotate(x, jnp.array([[0, 1]]))[0, :, 0].round(2)
-    Array([[ 1.  ,  1.  ],
-           [-0.3 ,  1.38]], dtype=float32)
+    >>> def product(s, t):
+    ...   query, key = rotate(x, jnp.array([[s, t]]))[0, :, 0]
+    ...   return round(float(query @ key), 4)
+    >>> product(3, 5), product(10, 12), product(3, 3)
+    (-0.8323, -0.8323, 2.0)
 
   References:
     Su et al., RoFormer: enhanced transformer with rotary position embedding,
