@@ -60,7 +60,10 @@ class Task:
     score: the metric, named as ``compute`` names it, that enters the overall
       score. Higher is better, and 1 is perfect.
     stream: the part of the batch that the task reads.
-    reads: other tasks whose heads this loss reaches.
+    reads: other tasks whose heads this loss reaches: it gets ``{task:
+      outputs}`` of these and of itself, in place of its own outputs.
+    output: of a task that reads others, the same dictionary -> what predictions
+      and metrics see, ``[B, size]``; by default its own outputs.
     weight: weight in the overall score, not in the loss.
     labels: names of the classes, where there are classes with names.
     likelihood: 'regression' or 'classification', for methods that weigh tasks
@@ -77,6 +80,7 @@ class Task:
   score: str = ''
   stream: str = 'main'
   reads: tuple[str, ...] = ()
+  output: Callable[[Mapping[str, Array]], Array] | None = None
   weight: float = 1.0
   labels: tuple[str, ...] = ()
   likelihood: str = 'classification'

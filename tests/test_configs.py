@@ -15,11 +15,18 @@ CONFIGS = sorted(
   for p in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
 )
 SMALL = {
+  'census_income': ['config.data.batch_size=32'],
   'synthetic_sequences': ['config.data.settings.count=400'],
   'movielens_lstm': ['config.data.batch_size=32'],
 }
-# One for each trunk: LSTM with and without padding, text CNN, ResNet.
-PER_TRUNK = ['synthetic_sequences', 'reviews_cnn', 'digit_pairs_resnet']
+# One for each trunk: LSTM with and without padding, text CNN, ResNet, and what
+# reads tokens by attention.
+PER_TRUNK = [
+  'synthetic_sequences',
+  'reviews_cnn',
+  'digit_pairs_resnet',
+  'reviews_transformer',
+]
 
 
 def load(name, *changes):

@@ -18,6 +18,7 @@ FLOORS = (
   ('experiment',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
+  ('task_chains',),
   ('tasks', 'names'),
 )
 # What stands beside the stairs: names and numbers only, no array in them.
@@ -100,6 +101,7 @@ def test_imports_run_downward(room):
     ('combinators', {'jax', 'optax', 'numpy'}),
     ('problems', {'jax', 'optax', 'numpy'}),
     ('tasks', {'jax', 'optax', 'numpy'}),
+    ('task_chains', {'jax', 'numpy'}),
     ('models', {'jax', 'flax', 'numpy'}),
   ],
 )

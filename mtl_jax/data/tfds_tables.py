@@ -9,10 +9,13 @@ import tensorflow_datasets as tfds
 
 from mtl_jax import names as names_lib
 from mtl_jax.data import tables
-from mtl_jax.data.builders import movielens_sequences
+from mtl_jax.data.builders import census_income, movielens_sequences
 
 # Features that are made from others when a batch is read.
 DERIVED = {
+  'census_income': lambda builder: census_income.derived(
+    builder.info.metadata['vocabularies']
+  ),
   'movielens_sequences': lambda builder: movielens_sequences.derived(
     np.array(builder.info.metadata['genres'], np.uint8)
   ),

@@ -1,5 +1,6 @@
 """Metrics, relations between tasks, evaluation of a split, baselines."""
 
+from mtl_jax.evaluation.given import Given
 from mtl_jax.evaluation.loops import (
   check,
   evaluate,
@@ -17,6 +18,7 @@ from mtl_jax.evaluation.results import Result, score_name
 from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
 
 __all__ = [
+  'Given',
   'Result',
   'check',
   'cosines',

@@ -42,7 +42,7 @@ def make_eval_step(
       per_task |= {t.name: f[0] for t, f in zip(group, facts, strict=True)}
       related[stream] = _relation_states(
         {
-          t.name: (rows, outputs[t.name], t)
+          t.name: (rows, _seen(t, outputs), t)
           for t, (_, rows) in zip(group, facts, strict=True)
         },
         batch[stream],
@@ -69,7 +69,7 @@ def make_predict_step(
     found = {}
     for stream, group in _group_by_stream(tasks, batch).items():
       outputs = _run_model(model, group, params, model_state, batch, stream)
-      found |= {t.name: t.predict(outputs[t.name]) for t in group}
+      found |= {t.name: t.predict(_seen(t, outputs)) for t in group}
     return found
 
   return predict_step
@@ -127,15 +127,22 @@ def _run_model(
   return outputs
 
 
+def _seen(task, outputs):
+  """What a task's predictions and metrics are made of."""
+  if task.output is None:
+    return outputs[task.name]
+  return task.output({n: outputs[n] for n in (task.name, *task.reads)})
+
+
 def _task_state(task, outputs, arrays):
   """The task's states, and which rows are wholly labelled, ``[B]``."""
-  own = outputs[task.name]
-  losses = task.loss(outputs if task.reads else own, arrays)
+  seen = _seen(task, outputs)
+  losses = task.loss(outputs if task.reads else outputs[task.name], arrays)
   losses = states.as_float(losses)
   mask = tasks_lib.mask_of(task, arrays, losses)
   total = jnp.where(mask > 0, losses * mask, 0).sum()
   found = {
-    name: metric.from_batch(own, arrays, mask)
+    name: metric.from_batch(seen, arrays, mask)
     for name, metric in task.metrics.items()
   }
   rows = (mask > 0).reshape(mask.shape[0], -1).all(-1)

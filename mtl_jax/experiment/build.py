@@ -263,7 +263,7 @@ def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
 def _labels(targets, stream) -> dict[str, str]:
   """Key in a stream's batches -> kind of the task whose label it is."""
   return {
-    spec.get('label') or name: spec['kind']
+    spec.get('label') or name: task_kinds.LABELS.get(spec['kind'], spec['kind'])
     for name, spec in targets.items()
     if spec.get('stream', 'main') == stream
     and spec.get('kind') in task_kinds.TASK_KINDS

@@ -76,6 +76,7 @@ def check_data(
   targets: Mapping[str, settings_lib.Spec],
 ) -> None:
   """Raises for a split, a label or a range of labels that is not as it must."""
+  _check_reads(tasks)
   for name, stream in sources.items():
     for split in SPLITS:
       if split not in stream.splits:
@@ -89,6 +90,19 @@ def check_data(
     _check_labelled(name, stream.splits['validation'], labels)
 
 
+def _check_reads(tasks):
+  """Heads that a loss reaches must be there, and read the same features."""
+  for task in tasks:
+    beside = [other.name for other in tasks if other.stream == task.stream]
+    for name in task.reads:
+      if name not in beside:
+        raise ValueError(
+          f'Task {task.name!r}: expected the tasks that it reads among those '
+          f'of its stream {task.stream!r}, found no {name!r} among '
+          f'{", ".join(beside)}; add it to config.tasks, or leave both out.'
+        )
+
+
 def labels_of(
   stream: str,
   tasks: Sequence[tasks_lib.Task],
@@ -99,7 +113,8 @@ def labels_of(
   for task in tasks:
     spec = targets[task.name]
     if task.stream == stream and spec.get('kind') in task_kinds.TASK_KINDS:
-      labels[spec.get('label') or task.name] = (spec['kind'], task.size)
+      kind = task_kinds.LABELS.get(spec['kind'], spec['kind'])
+      labels[spec.get('label') or task.name] = (kind, task.size)
   return labels
 
 

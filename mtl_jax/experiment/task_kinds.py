@@ -1,8 +1,8 @@
 """Tasks by kind: what a config says of a target, and what the data know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mtl_jax import evaluation, tasks as tasks_lib
+from mtl_jax import evaluation, task_chains, tasks as tasks_lib
 from mtl_jax.data import DataInfo
 
 
@@ -123,9 +123,79 @@ def regression(
   )
 
 
+def entire_space(
+  name: str,
+  info: DataInfo,
+  *,
+  after: str | Sequence[str],
+  of: str = 'joint',
+  given: str | Sequence[str] = (),
+  label: str = '',
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """Sigmoid cross-entropy of this event and those ``after`` which it comes.
+
+  Of the 'conditional' probability, metrics are those of examples where the
+  earlier events happened, as the labels ``given`` say: by default those of
+  their tasks' names.
+  """
+  del info
+  label, after = label or name, _names(after)
+  metrics = evaluation.for_binary(label)
+  if of == 'conditional':
+    labels = _names(given) or after
+    metrics = {k: evaluation.Given(m, labels) for k, m in metrics.items()}
+  return task_chains.entire_space(
+    name,
+    after,
+    label=label,
+    of=of,
+    metrics=metrics,
+    stream=stream,
+    weight=weight,
+    score=score or 'auc',
+  )
+
+
+def order_calibrated(
+  name: str,
+  info: DataInfo,
+  *,
+  after: str,
+  alpha: float = 0.6,
+  label: str = '',
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """As binary, and a penalty where it is more probable than ``after``."""
+  del info
+  label = label or name
+  return task_chains.order_calibrated(
+    name,
+    after,
+    alpha=alpha,
+    label=label,
+    metrics=evaluation.for_binary(label),
+    stream=stream,
+    weight=weight,
+    score=score or 'auc',
+  )
+
+
+def _names(names):
+  return (names,) if isinstance(names, str) else tuple(names)
+
+
+# What the labels of a kind are, where they have no name of their own.
+LABELS = {'entire_space': 'binary', 'order_calibrated': 'binary'}
 TASK_KINDS: dict[str, Callable[..., tasks_lib.Task]] = {
   'binary': binary,
   'classification': classification,
+  'entire_space': entire_space,
   'multilabel': multilabel,
+  'order_calibrated': order_calibrated,
   'regression': regression,
 }

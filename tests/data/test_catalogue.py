@@ -157,7 +157,7 @@ def test_bad_splits(split, message):
     ('imdb_review', None, "found 'imdb_review'; did you mean 'imdb_reviews'"),
     ('imdb_reviewz', {'a': 1}, "found 'imdb_reviewz'; did you mean"),
     ('imdb_reviews', {'a': 1}, "found {'a': 1} for 'imdb_reviews'; leave"),
-    ('clothing_reviews', {'a': 1}, 'settings for one of mmoe_synthetic'),
+    ('clothing_reviews', {'a': 1}, 'settings for one of click_funnel'),
     ('two_digits', {'sorce': 1}, "'sorce'; did you mean 'source'"),
     ('two_digits/lin', None, "config of 'two_digits', found 'lin'"),
   ],

@@ -3,6 +3,7 @@
 import hashlib
 import pathlib
 import subprocess
+import tarfile
 import zipfile
 
 import pytest
@@ -90,6 +91,44 @@ def test_a_missing_member_and_a_damaged_archive(tmp_path):
   (tmp_path / 'b.whl').write_bytes(b'no zip')
   with pytest.raises(ValueError, match='found a damaged file'):
     packages.read_member(tmp_path / 'b.whl', 'toy/data.txt')
+
+
+def test_of_a_source_archive_pip_checks_the_digest_first(tmp_path, monkeypatch):
+  """Before it runs setup.py, that is: it is told the digest, not asked."""
+  calls = []
+
+  def run(command, **kwargs):
+    pinned = command[command.index('-r') + 1]
+    calls.append((command, pathlib.Path(pinned).read_text()))
+    folder = pathlib.Path(command[command.index('--dest') + 1])
+    (folder / 'toy-1.tar.gz').write_bytes(b'archive')
+    return subprocess.CompletedProcess(command, 0, '', '')
+
+  monkeypatch.setattr(packages.subprocess, 'run', run)
+  digest = hashlib.sha256(b'archive').hexdigest()
+  path = packages.fetch('toy==1', 'toy-1.tar.gz', digest, tmp_path)
+  assert path.read_bytes() == b'archive'
+  ((command, pinned),) = calls
+  assert {'--no-deps', '--no-binary=toy', '--require-hashes'} <= set(command)
+  assert pinned == f'toy==1 --hash=sha256:{digest}\n'
+  assert [p.name for p in tmp_path.iterdir()] == ['toy-1.tar.gz']
+
+
+def test_a_source_archive_is_read_as_one(tmp_path):
+  (tmp_path / 'data.txt').write_text('content ' * 1000)
+  with tarfile.open(tmp_path / 'a.tar.gz', 'w:gz') as archive:
+    archive.add(tmp_path / 'data.txt', 'toy/data.txt')
+    archive.add(tmp_path, 'toy/folder', recursive=False)
+  content = packages.read_member(tmp_path / 'a.tar.gz', 'toy/data.txt')
+  assert content == b'content ' * 1000
+  for member in ('toy/no.txt', 'toy/folder'):
+    with pytest.raises(ValueError, match=f'Expected a file {member} in .*none'):
+      packages.read_member(tmp_path / 'a.tar.gz', member)
+  whole = (tmp_path / 'a.tar.gz').read_bytes()
+  for name, damaged in (('b', b'no archive'), ('c', whole[: len(whole) // 2])):
+    (tmp_path / f'{name}.tar.gz').write_bytes(damaged)
+    with pytest.raises(ValueError, match='Expected a tar archive .* damaged'):
+      packages.read_member(tmp_path / f'{name}.tar.gz', 'toy/data.txt')
 
 
 def test_the_cache_follows_the_environment(tmp_path, monkeypatch):

@@ -54,6 +54,11 @@ CASES = {
   'config.seed=-1': 'config.seed >= 0',
   'config.baselines=("popularty",)': "did you mean 'popularity'?",
   'config.targets.genre.score=accurcy': "a score among .* found 'accurcy'",
+  'config.tasks=like config.targets.like.kind=entire_space '
+  'config.targets.like.after=genre': "no 'genre' among like; add it to",
+  'config.tasks=like,genre config.targets.like.kind=entire_space '
+  'config.targets.like.after=genre': "found 'genre' with 3 outputs; name",
+  'config.tasks=like config.targets.like.kind=order_calibrated': "'after'",
   'config.data.batch_size=100': 'from 1 to 60, the number of its training',
   'config.data.batch_size=0': 'from 1 to 60, .* found 0',
   'config.data.evaluation_batch_size=0': 'at least 1, found 0',

@@ -44,6 +44,16 @@ TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
   'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),
   'lstm': lambda: models.LSTM(features=4, mask='mask'),
+  'transformer': lambda: models.Transformer(
+    features=4,
+    num_layers=1,
+    num_heads=2,
+    hidden=6,
+    positions='learned',
+    max_length=7,
+    vocab_size=11,
+    inputs='tokens',
+  ),
 }
 CASES = [
   (name, trunk)
@@ -77,6 +87,7 @@ def make_batch(trunk, seed=0, size=B):
   arrays = {
     'mlp': {'inputs': rng.normal(size=(size, 4))},
     'cnn_text': {'tokens': rng.integers(1, 11, (size, T)) * mask},
+    'transformer': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'lstm': {'inputs': rng.normal(size=(size, T, 3)), 'mask': mask},
   }[trunk]
   arrays |= {

@@ -38,6 +38,20 @@ from mtl_jax import models
       lambda: models.ResNet(widths=(4, 8), blocks=(1,)),
       r'expected blocks for 2 stages, one a width, found \(1,\)',
     ),
+    (
+      lambda: models.Transformer(features=12, num_heads=4),
+      'multiple of twice num_heads = 4 for rotary positions, found 12; change',
+    ),
+    (
+      lambda: models.Transformer(features=10, num_heads=4, positions='learned'),
+      'expected features to be a multiple of num_heads = 4, found 10; change',
+    ),
+    (
+      lambda: models.Transformer(positions='rotery'),
+      "one of 'rotary', 'learned', 'none', found 'rotery'; did you mean",
+    ),
+    (lambda: models.Transformer(pool='max'), "one of 'first', 'last', 'mean'"),
+    (lambda: models.Transformer(hidden=0), 'Transformer: expected hidden'),
   ],
 )
 def test_a_setting_out_of_range(build, message):
@@ -67,6 +81,17 @@ def test_a_setting_out_of_range(build, message):
       models.CNNText(),
       {'tokens': jnp.zeros((2, 3))},
       r'CNNText: expected whole-number token ids \[B, T\], found float32',
+    ),
+    (
+      models.Transformer(),
+      {'inputs': jnp.zeros((2, 3))},
+      r'expected whole-number token ids \[B, T\] or arrays \[B, T, N\], '
+      r'found float32 of shape \(2, 3\); tokenize',
+    ),
+    (
+      models.Transformer(positions='learned', max_length=4),
+      {'inputs': jnp.zeros((2, 5, 3))},
+      'expected at most max_length = 4 steps, found 5; set max_length, or',
     ),
     (
       models.ResNet(),

@@ -11,6 +11,13 @@ import pytest
 from mtl_jax import models
 
 B, T = 4, 6
+TINY = {
+  'features': 8,
+  'num_layers': 1,
+  'num_heads': 2,
+  'hidden': 6,
+  'mask': 'mask',
+}
 
 # Small settings, and others worth the same test, by name of the trunk.
 CASES = {
@@ -46,6 +53,26 @@ CASES = {
     'resnet',
     {'widths': (2, 3), 'norm': 'none', 'blocks': (1, 2), 'patches': True},
   ),
+  'transformer': ('transformer', {**TINY, 'pool': 'mean'}),
+  'transformer causal': (
+    'transformer',
+    {**TINY, 'causal': True, 'pool': 'last', 'activation': 'relu'},
+  ),
+  'transformer tokens': (
+    'transformer',
+    {
+      **TINY,
+      'inputs': 'tokens',
+      'vocab_size': 11,
+      'positions': 'learned',
+      'pool': 'first',
+    },
+  ),
+  'transformer deep': (
+    'transformer',
+    {**TINY, 'positions': 'none', 'num_layers': 2},
+  ),
+  'transformer sequence': ('transformer', {**TINY, 'pool': 'none'}),
 }
 STEP = 1e-6
 
@@ -163,7 +190,7 @@ def test_trunk(case):
   check_gradients(out, direction)
   check_dropout(out)
   check_bfloat16(out)
-  if name in ('cnn_text', 'lstm'):
+  if name in ('cnn_text', 'lstm', 'transformer'):
     check_padding(out)
 
 
@@ -223,7 +250,19 @@ def test_every_setting_has_a_default(name):
   assert {'inputs', 'dtype', 'dropout'} <= set(fields)
 
 
-@pytest.mark.parametrize('case', ['cnn_text', 'lstm', 'lstm deep', 'lstm max'])
+@pytest.mark.parametrize(
+  'case',
+  [
+    'cnn_text',
+    'lstm',
+    'lstm deep',
+    'lstm max',
+    'transformer',
+    'transformer causal',
+    'transformer tokens',
+    'transformer deep',
+  ],
+)
 def test_longer_padding_has_no_influence(case):
   name, settings = CASES[case]
   trunk = models.TRUNKS[name](**settings)

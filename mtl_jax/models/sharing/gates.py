@@ -94,7 +94,7 @@ def selector(
     if jnp.issubdtype(x.dtype, jnp.integer):
       if mask is None:
         mask = x != getattr(trunk, 'pad_id', 0)
-      x = _table(run, tables)[x]
+      x = _table(run, tables, getattr(trunk, 'vocab_size', None))[x]
     if x.ndim == 3:
       if mask is not None:
         # What stands in padding must not matter, not even a NaN.
@@ -146,10 +146,12 @@ def _floats(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _table(run, tables):
+def _table(run, tables, size):
   found: Any = flax.traverse_util.flatten_dict(
     run_lib.get(run.params, tables) if tables else {}
   )
+  # Not that of learned positions.
+  found = {k: x for k, x in found.items() if size in (None, len(x))}
   if not found:
     raise ValueError(
       'Expected one embedding table that gates of token ids can read, found '

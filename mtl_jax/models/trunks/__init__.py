@@ -10,6 +10,7 @@ from mtl_jax.models.trunks.lenet import LeNet
 from mtl_jax.models.trunks.lstm import LSTM
 from mtl_jax.models.trunks.mlp import MLP
 from mtl_jax.models.trunks.resnet import ResNet
+from mtl_jax.models.trunks.transformer import Transformer
 
 TRUNKS = {
   'cnn_text': CNNText,
@@ -17,6 +18,15 @@ TRUNKS = {
   'lstm': LSTM,
   'mlp': MLP,
   'resnet': ResNet,
+  'transformer': Transformer,
 }
 
-__all__ = ['CNNText', 'LSTM', 'LeNet', 'MLP', 'ResNet', 'TRUNKS']
+__all__ = [
+  'CNNText',
+  'LSTM',
+  'LeNet',
+  'MLP',
+  'ResNet',
+  'TRUNKS',
+  'Transformer',
+]
