@@ -1,5 +1,6 @@
 """Every sharing architecture, small, around every kind of trunk."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,6 +38,7 @@ ARCHITECTURES = {
     {'experts': 4, 'per_example': False},
     ('mlp',),
   ),
+  'lora': ('lora', {'rank': 2}, None),
   'sluice': ('sluice', {}, None),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
 }
@@ -69,6 +71,17 @@ def make_model(name, trunk, axis_name=None, **changes):
   return models.SHARING[table_name](
     TRUNKS[trunk](), heads, axis_name=axis_name, **{**options, **changes}
   )
+
+
+def started(params):
+  """Parameters of which none is zero, as after a while of training."""
+
+  def move(x):
+    # Not a constant, which a norm behind it would take away.
+    steps = 0.1 * jnp.cos(1.0 + jnp.arange(x.size)).reshape(x.shape)
+    return jnp.where(x == 0, steps.astype(x.dtype), x)
+
+  return jax.tree.map(move, params)
 
 
 def make_tasks():

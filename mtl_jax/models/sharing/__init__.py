@@ -4,6 +4,7 @@ Every one is a function ``(trunk, heads, *, inputs, axis_name, ...) -> model``
 around any trunk; its other arguments are its options.
 """
 
+from mtl_jax.models.sharing.adapters import lora
 from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
@@ -15,6 +16,7 @@ SHARING = {
   'cross_stitch': cross_stitch,
   'dselect_k': dselect_k,
   'hard': hard_sharing,
+  'lora': lora,
   'mmoe': mmoe,
   'omoe': omoe,
   'ple': ple,
@@ -27,6 +29,7 @@ __all__ = [
   'cross_stitch',
   'dselect_k',
   'hard_sharing',
+  'lora',
   'mmoe',
   'omoe',
   'ple',

@@ -170,6 +170,67 @@ class Run:
     self._scatter(groups, new)
     return output
 
+  def make(
+    self, path: Path, module: nn.Module, batch: Any, states: Sequence[Path]
+  ) -> None:
+    """With ``start``, a module's parameters, and its statistics several times.
+
+    Args:
+      path: where the parameters lie.
+      module: called as ``module(batch, train=...)``.
+      batch: arrays of a stream.
+      states: where the statistics lie, for `variants`.
+    """
+    if not self.start:
+      return
+    made = dict(module.init(self.key('/'.join(path)), batch, train=False))
+    self.params = put(self.params, path, made.pop('params', {}))
+    for name, collection in made.items():
+      for state in states:
+        self.state = put(self.state, (name, *state), collection)
+
+  def variants(
+    self,
+    name: str,
+    module: nn.Module,
+    batch: Mapping[str, Any],
+    params: Mapping[Path, Array],
+    own: Mapping[Path, Array],
+    states: Sequence[Path],
+  ) -> Array:
+    """Outputs of a module under K sets of parameters, as one: ``[K, B, ...]``.
+
+    Args:
+      name: of its draws, which are the same under all of them.
+      module: called as ``module(batch, train=...)``.
+      batch: arrays that all read.
+      params: of all sets, by path in the module.
+      own: ``[K, ...]``, what differs between them, at least one array.
+      states: K paths of statistics, from `make`.
+    """
+    groups: dict[Path, int | None] = dict.fromkeys(states)
+    kept = {n: self._gather(s, groups) for n, s in self.state.items()}
+    kept = {n: s for n, s in kept.items() if s}
+    key = None if self.start else self.key(name)
+    change = self.train and not self.start and bool(kept)
+
+    def one(own, kept):
+      tree = flax.traverse_util.unflatten_dict({**params, **own})
+      return module.apply(
+        {'params': tree, **kept},
+        batch,
+        train=self.train,
+        rngs={} if key is None else {'dropout': key},
+        mutable=list(kept) if change else False,
+      )
+
+    found: Any = jax.vmap(one)(dict(own), kept)
+    if not change:
+      return found
+    output, new = found
+    self._scatter(groups, new)
+    return output
+
   def _own(self, path):
     own = {name: get(tree, path) for name, tree in self.state.items()}
     return {name: collection for name, collection in own.items() if collection}
