@@ -9,6 +9,8 @@ from mtl_jax import models, tasks as tasks_lib
 B, T = 6, 5
 # (name in the table, options), and which trunks it fits; None = all.
 ARCHITECTURES = {
+  'aitm': ('aitm', {'order': ('c', 'a', 'b')}, None),
+  'aitm stopped': ('aitm', {'stop_gradient': True}, ('mlp', 'cnn_text')),
   'hard': ('hard', {}, None),
   'omoe': ('omoe', {'experts': 3}, None),
   'mmoe': ('mmoe', {'experts': 3}, None),

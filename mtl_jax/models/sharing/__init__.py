@@ -10,8 +10,10 @@ from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
 from mtl_jax.models.sharing.stitches import cross_stitch, sluice
+from mtl_jax.models.sharing.transfer import aitm
 
 SHARING = {
+  'aitm': aitm,
   'cgc': cgc,
   'cross_stitch': cross_stitch,
   'dselect_k': dselect_k,
@@ -25,6 +27,7 @@ SHARING = {
 
 __all__ = [
   'SHARING',
+  'aitm',
   'cgc',
   'cross_stitch',
   'dselect_k',
