@@ -43,6 +43,8 @@ ARCHITECTURES = {
   'lora': ('lora', {'rank': 2}, None),
   'sluice': ('sluice', {}, None),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
+  'soft': ('soft', {}, None),
+  'soft tables': ('soft', {'embeddings': 'shared'}, ('cnn_text',)),
 }
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),

@@ -9,6 +9,7 @@ from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
+from mtl_jax.models.sharing.soft import soft_sharing
 from mtl_jax.models.sharing.stitches import cross_stitch, sluice
 from mtl_jax.models.sharing.transfer import aitm
 
@@ -23,6 +24,7 @@ SHARING = {
   'omoe': omoe,
   'ple': ple,
   'sluice': sluice,
+  'soft': soft_sharing,
 }
 
 __all__ = [
@@ -37,4 +39,5 @@ __all__ = [
   'omoe',
   'ple',
   'sluice',
+  'soft_sharing',
 ]
