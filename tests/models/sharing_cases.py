@@ -41,10 +41,10 @@ ARCHITECTURES = {
     ('mlp',),
   ),
   'lora': ('lora', {'rank': 2}, None),
+  'mtan': ('mtan', {}, ('mlp', 'lenet')),
   'sluice': ('sluice', {}, None),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
   'soft': ('soft', {}, None),
-  'soft tables': ('soft', {'embeddings': 'shared'}, ('cnn_text',)),
 }
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
@@ -61,6 +61,11 @@ TRUNKS = {
     inputs='tokens',
   ),
 }
+# Those of architectures that need an image.
+IMAGES = {
+  'lenet': lambda: models.LeNet(channels=(3, 4), window=3, features=5),
+  'resnet': lambda: models.ResNet(widths=(3, 4), norm='none'),
+}
 CASES = [
   (name, trunk)
   for name, (_, _, fits) in ARCHITECTURES.items()
@@ -73,7 +78,10 @@ def make_model(name, trunk, axis_name=None, **changes):
   table_name, options, _ = ARCHITECTURES[name]
   heads = {task.name: models.LinearHead(task.size) for task in make_tasks()}
   return models.SHARING[table_name](
-    TRUNKS[trunk](), heads, axis_name=axis_name, **{**options, **changes}
+    {**TRUNKS, **IMAGES}[trunk](),
+    heads,
+    axis_name=axis_name,
+    **{**options, **changes},
   )
 
 
@@ -106,6 +114,7 @@ def make_batch(trunk, seed=0, size=B):
     'cnn_text': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'transformer': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'lstm': {'inputs': rng.normal(size=(size, T, 3)), 'mask': mask},
+    **dict.fromkeys(IMAGES, {'image': rng.normal(size=(size, 12, 10, 2))}),
   }[trunk]
   arrays |= {
     'a': rng.integers(0, 3, size),

@@ -137,7 +137,9 @@ def test_starts():
   params, _ = started(model)
   kernels = [params['trunks'][t]['Dense_0']['kernel'] for t in 'abc']
   assert np.abs(kernels[0] - kernels[1]).max() > 0.1
-  tables = started(cases.make_model('soft tables', 'cnn_text'), 'cnn_text')[0]
+  model = cases.make_model('soft', 'cnn_text', embeddings='shared')
+  assert model.shared('embeddings/Embed_0/embedding')
+  tables, _ = started(model, 'cnn_text')
   assert tables['embeddings']['Embed_0']['embedding'].shape == (11, 4)
   assert set(tables['trunks']['b']) == {'Conv_0'}
 

@@ -5,6 +5,7 @@ around any trunk; its other arguments are its options.
 """
 
 from mtl_jax.models.sharing.adapters import lora
+from mtl_jax.models.sharing.attention import mtan
 from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
@@ -21,6 +22,7 @@ SHARING = {
   'hard': hard_sharing,
   'lora': lora,
   'mmoe': mmoe,
+  'mtan': mtan,
   'omoe': omoe,
   'ple': ple,
   'sluice': sluice,
@@ -36,6 +38,7 @@ __all__ = [
   'hard_sharing',
   'lora',
   'mmoe',
+  'mtan',
   'omoe',
   'ple',
   'sluice',

@@ -65,7 +65,7 @@ class LeNet(nn.Module):
         dtype=self.dtype,
       )(x)
       # The order does not matter to the result; pooled first, relu is cheaper.
-      x = nn.relu(convolution.max_pool(x))
+      x = layers.Level()(nn.relu(convolution.max_pool(x)))
     x = x.reshape(x.shape[0], -1)
     x = nn.relu(nn.Dense(self.features, dtype=self.dtype)(x))
     return nn.Dropout(self.dropout, deterministic=not train)(x)

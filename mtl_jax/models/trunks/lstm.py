@@ -119,7 +119,7 @@ class LSTM(nn.Module):
     drop = nn.Dropout(self.dropout, deterministic=not train)
     top = self.num_layers - 1
     for index in range(self.num_layers):
-      x = drop(x) if index else x
+      x = layers.Level()(drop(x)) if index else x
       x = self._layer(index, x, mask, index < top or self.pool != 'last')
     if self.pool == 'mean':
       x = layers.masked_mean(x, mask)

@@ -47,7 +47,8 @@ class MLP(nn.Module):
     x = layers.read_array(self, 'inputs', batch)
     x = x.astype(layers.compute_dtype(self.dtype, x))
     x = x.reshape(x.shape[0], -1)
-    for width in self.widths:
+    for index, width in enumerate(self.widths):
+      x = layers.Level()(x) if index else x
       # Batch statistics take away any bias: its gradient would be rounding.
       bias = self.norm != 'batch'
       x = nn.Dense(width, use_bias=bias, dtype=self.dtype)(x)

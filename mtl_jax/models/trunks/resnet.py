@@ -81,6 +81,7 @@ class ResNet(nn.Module):
       for block in range(count):
         stride = 2 if stage and not block else 1
         x = self._block(x, width, stride, norm)
+      x = layers.Level()(x)
     x = x.mean(axis=(1, 2))
     return nn.Dropout(self.dropout, deterministic=not train)(x)
 

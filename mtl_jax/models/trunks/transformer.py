@@ -197,7 +197,7 @@ class Transformer(nn.Module):
         self.dtype,
         name=f'block_{index}',
       )
-      x = block(x, seen, positions, train=train)
+      x = layers.Level()(block(x, seen, positions, train=train))
     x = nn.LayerNorm(dtype=self.dtype, name='norm')(x)
     return self._pool(jnp.where(real[..., None], x, 0), real)
 
