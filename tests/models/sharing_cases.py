@@ -42,6 +42,7 @@ ARCHITECTURES = {
   ),
   'lora': ('lora', {'rank': 2}, None),
   'mtan': ('mtan', {}, ('mlp', 'lenet')),
+  'routing': ('routing', {'share': 0.7}, None),
   'sluice': ('sluice', {}, None),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
   'soft': ('soft', {}, None),

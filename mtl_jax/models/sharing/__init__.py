@@ -10,6 +10,7 @@ from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
+from mtl_jax.models.sharing.routing import task_routing
 from mtl_jax.models.sharing.soft import soft_sharing
 from mtl_jax.models.sharing.stitches import cross_stitch, sluice
 from mtl_jax.models.sharing.transfer import aitm
@@ -25,6 +26,7 @@ SHARING = {
   'mtan': mtan,
   'omoe': omoe,
   'ple': ple,
+  'routing': task_routing,
   'sluice': sluice,
   'soft': soft_sharing,
 }
@@ -43,4 +45,5 @@ __all__ = [
   'ple',
   'sluice',
   'soft_sharing',
+  'task_routing',
 ]

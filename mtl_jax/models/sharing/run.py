@@ -5,6 +5,7 @@ modules are initialised where they are first called, otherwise they are applied.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 from typing import Any
 import zlib
 
@@ -197,6 +198,7 @@ class Run:
     params: Mapping[Path, Array],
     own: Mapping[Path, Array],
     states: Sequence[Path],
+    around: Callable[[Array], Any] = contextlib.nullcontext,
   ) -> Array:
     """Outputs of a module under K sets of parameters, as one: ``[K, B, ...]``.
 
@@ -205,8 +207,9 @@ class Run:
       module: called as ``module(batch, train=...)``.
       batch: arrays that all read.
       params: of all sets, by path in the module.
-      own: ``[K, ...]``, what differs between them, at least one array.
+      own: ``[K, ...]``, what differs between them.
       states: K paths of statistics, from `make`.
+      around: number of the set -> a context to run in.
     """
     groups: dict[Path, int | None] = dict.fromkeys(states)
     kept = {n: self._gather(s, groups) for n, s in self.state.items()}
@@ -214,17 +217,19 @@ class Run:
     key = None if self.start else self.key(name)
     change = self.train and not self.start and bool(kept)
 
-    def one(own, kept):
+    def one(number, own, kept):
       tree = flax.traverse_util.unflatten_dict({**params, **own})
-      return module.apply(
-        {'params': tree, **kept},
-        batch,
-        train=self.train,
-        rngs={} if key is None else {'dropout': key},
-        mutable=list(kept) if change else False,
-      )
+      with around(number):
+        return module.apply(
+          {'params': tree, **kept},
+          batch,
+          train=self.train,
+          rngs={} if key is None else {'dropout': key},
+          mutable=list(kept) if change else False,
+        )
 
-    found: Any = jax.vmap(one)(dict(own), kept)
+    numbers = jnp.arange(len(states))
+    found: Any = jax.vmap(one)(numbers, dict(own), kept)
     if not change:
       return found
     output, new = found
