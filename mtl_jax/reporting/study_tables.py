@@ -192,9 +192,11 @@ def notes(
       'of methods by Holm; better, same and worse count metrics at 5%.'
     )
   if summary.primary == 'delta_m':
+    over = 'tasks, of the mean' if summary.by_task else 'metrics, of the'
     found.append(
-      'Δm: mean change for the worse against single-task models, below 0 is '
-      'better; its interval has the spread of the single-task runs too.'
+      f'Δm: mean over {over} change for the worse against single-task models, '
+      'below 0 is better; its interval has the spread of the single-task runs '
+      'too.'
     )
   return [*found, *summary.notes]
 
