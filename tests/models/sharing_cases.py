@@ -37,6 +37,7 @@ ARCHITECTURES = {
     {'experts': 4, 'per_example': False},
     ('mlp',),
   ),
+  'groups': ('groups', {'groups': (('a', 'c'), ('b',))}, None),
   'sluice': ('sluice', {}, None),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
 }
