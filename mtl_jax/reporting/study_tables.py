@@ -234,6 +234,8 @@ def claims_table(summary: study_summary.Summary) -> tables.Table:
   for found in summary.verdicts:
     claim, ours = found.claim, found.found
     minus = f' - {claim.against}' if claim.against else ''
+    if claim.beside:
+      minus += f' - ({" - ".join(claim.beside)})'
     test = 'mean only' if claim.test == 'value' else claim.test
     verdict = found.verdict + (f' ({found.note})' if found.note else '')
     rows.append(

@@ -29,7 +29,8 @@ def study_configs():
     f'{papers}/multi_mnist.py:paper',
     f'{papers}/multi_fashion.py:paper',
   ]
-  return found + [f'{papers}/mmoe_synthetic.py:3']
+  synthetic = f'{papers}/mmoe_synthetic.py'
+  return found + [f'{synthetic}:3', f'{synthetic}:architectures_3']
 
 
 CONFIGS = study_configs()
@@ -117,7 +118,8 @@ def test_every_method_is_built_and_has_a_step(spec, images, cache):
   methods = plan.list_methods(settings)
   names = {entry.name for entry in methods}
   for claim in settings.study.claims:
-    assert {claim['method'], claim.get('against', '')} <= {*names, ''}
+    named = {claim['method'], claim.get('against', '')}
+    assert named | set(claim.get('beside', ())) <= {*names, ''}
   twins = [entry for _, _, entry in plan.list_twins(settings)]
   loaded: list[Any] = []  # data are read once
   for entry in [*one_of_each(methods), *twins]:
@@ -172,20 +174,31 @@ def parameters(experiment) -> int:
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(state.params))
 
 
-def test_architectures_of_the_census_are_of_one_size(images, cache):
-  """As many parameters as shared-bottom, within 2.5%; and so have twins."""
-  spec = f'{ROOT}/configs/suites/census.py:full'
+@pytest.mark.parametrize(
+  'config, method, size, number, tolerance',
+  [
+    ('suites/census.py:full', '{}_equal', 45_170, 8, 0.025),
+    ('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
+  ],
+)
+def test_architectures_are_of_one_size(
+  config, method, size, number, tolerance, images, cache
+):
+  """As many parameters as shared-bottom; and so have twins of equal size."""
+  spec = f'{ROOT}/configs/{config}'
   settings = settings_lib.from_config(load(spec, images, cache))
+  ending = method.removeprefix('{}')
   loaded = None
   sizes = {}
   for entry in plan.list_methods(settings):
-    if entry.name.endswith('_equal'):
+    if entry.name.endswith(ending):
       experiment = build.build(entry.settings, loaded=loaded)
       loaded = experiment.data
       sizes[entry.name] = parameters(experiment)
-  assert sizes.pop('hard_equal') == 45_170 and len(sizes) == 7
-  for name, size in sizes.items():
-    assert abs(size / 45_170 - 1) < 0.025, (name, size)
-  twins = [e for size, _, e in plan.list_twins(settings) if size == 'equal']
-  total = sum(parameters(build.build(e.settings, loaded=loaded)) for e in twins)
-  assert abs(total / 45_170 - 1) < 0.025
+  assert sizes[method.format('hard')] == size and len(sizes) == number
+  for name, found in sizes.items():
+    assert abs(found / size - 1) < tolerance, (name, found)
+  twins = [e for which, _, e in plan.list_twins(settings) if which == 'equal']
+  if twins:
+    built = [build.build(e.settings, loaded=loaded) for e in twins]
+    assert abs(sum(map(parameters, built)) / size - 1) < tolerance
