@@ -23,7 +23,7 @@ from mtl_jax.experiment import members as members_lib
 from mtl_jax.studies import devices, plan
 
 FEW = 4  # seeds of a shipped config
-STRETCH = 20  # steps in one program, of a shipped config
+REPEAT = 200  # milliseconds a repetition takes, at least
 CONFIGS = (
   'synthetic_sequences',
   'reviews_cnn',
@@ -36,7 +36,7 @@ CONFIGS = (
 )
 
 
-def make_shipped(name):
+def make_shipped(name, stretch):
   """A config of ours, or its first method; with a few seeds and steps."""
   settings = settings_lib.from_config(
     mtl_jax.load_config(str(population.HERE.parent / 'configs' / f'{name}.py'))
@@ -47,9 +47,9 @@ def make_shipped(name):
       'population.seeds': FEW,
       'population.sweep': (),
       'population.way': 'auto',
-      'training.steps': 10 * STRETCH,
-      'training.log_every': STRETCH,
-      'training.evaluate_every': 10 * STRETCH,
+      'training.steps': 10 * stretch,
+      'training.log_every': stretch,
+      'training.evaluate_every': 10 * stretch,
     },
   )
   members = members_lib.list_members(settings)
@@ -57,12 +57,12 @@ def make_shipped(name):
   return group, experiment
 
 
-def shipped(names, repeats):
+def shipped(names, repeats, stretch):
   """Rows of the table of configs."""
   rows = []
   for name in names:
     try:
-      group, experiment = make_shipped(name)
+      group, experiment = make_shipped(name, stretch)
     except (ValueError, ImportError, OSError) as error:
       rows.append(f'| {name} | no data here: {error} | | | | | | |')
       print(rows[-1], flush=True)
@@ -72,9 +72,19 @@ def shipped(names, repeats):
     for way, taken in members.timed.items():
       print(f'  timed: {way}: {taken:.3f} ms', flush=True)
     sent = population.Alone(experiment, 'never')
-    programs = max(1, STRETCH // members.way.length)
+    programs = max(1, stretch // members.way.length)
+    each = members.time(programs) * stretch  # of a stretch and member
+    times = 1 + int(REPEAT / (each * members.way.members))
+
+    def timed(f, number, times=times):
+      return statistics.fmean(f(number) for _ in range(times))
+
     taken = [
-      (members.time(programs), alone.time(STRETCH), sent.time(STRETCH))
+      (
+        timed(members.time, programs),
+        timed(alone.time, stretch),
+        timed(sent.time, stretch),
+      )
       for _ in range(repeats)
     ]
     ours, theirs, by_batch = map(statistics.median, zip(*taken, strict=True))
@@ -95,6 +105,9 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('names', nargs='*', default=CONFIGS)
   parser.add_argument('--repeats', type=int, default=7)
+  parser.add_argument(
+    '--stretch', type=int, default=20, help='steps between fetched losses'
+  )
   parser.add_argument('--out', help='Markdown file to write')
   flags = parser.parse_args()
   devices.use_all_cores()
@@ -110,7 +123,7 @@ def main():
     'once | ms a step | a batch a step, ms | gain of many | gain of the '
     'population |',
     '|---|---|---|---|---|---|---|---|',
-    *shipped(flags.names, flags.repeats),
+    *shipped(flags.names, flags.repeats, flags.stretch),
   ]
   text = '\n'.join(lines) + '\n'
   print(text)
