@@ -148,7 +148,11 @@ class Program:
   def advance(
     self, members: population.Members, orders: Any, start: int, number: int
   ) -> tuple[state_lib.TrainState, Any]:
-    """Takes some steps; metrics are ``[P, number, ...]``; donates the state."""
+    """Takes some steps; donates the state.
+
+    Returns:
+      The state, and metrics ``[P, number, ...]`` on the host.
+    """
     arguments = (
       members.state,
       members.hyper,
@@ -165,7 +169,9 @@ class Program:
       start + number,
       self._make_feed(orders, start + number),
     )
-    jax.block_until_ready(metrics)
+    # Cut on the host: as operations on the device, it takes longer than a few
+    # small steps.
+    metrics = jax.device_get(metrics)
     self.timing.seconds += time.perf_counter() - began
     self.timing.member_steps += number * self.way.members
     return state, jax.tree.map(lambda x: x[:, :number], metrics)

@@ -40,6 +40,7 @@ ARCHITECTURES = {
     {'experts': 4, 'per_example': False},
     ('mlp',),
   ),
+  'groups': ('groups', {'groups': (('a', 'c'), ('b',))}, None),
   'lora': ('lora', {'rank': 2}, None),
   'mtan': ('mtan', {}, ('mlp', 'lenet')),
   'routing': ('routing', {'share': 0.7}, None),

@@ -46,14 +46,9 @@ def ran(name, trunk):
   }
 
   @jax.jit
-  def start(key):
+  def run(key):
     params, model_state = model.init(key, {'main': batch})
-    return cases.started(params), model_state
-
-  # Parameters come from outside, as in training: in one program with what makes
-  # them, XLA on CPU gets some gradients wrong.
-  @jax.jit
-  def run(params, model_state, key):
+    params = cases.started(params)
     singles = jax.jacrev(functools.partial(losses_of, model))(
       params, model_state, batch, key
     )
@@ -73,8 +68,7 @@ def ran(name, trunk):
     after = {m: (s.params, metrics) for m, (s, metrics) in steps.items()}
     return params, singles, jacobian, combined, after
 
-  key = jax.random.key(0)
-  return model, jax.device_get(run(*start(key), key))
+  return model, jax.device_get(run(jax.random.key(0)))
 
 
 def by_path(tree):

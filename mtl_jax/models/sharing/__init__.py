@@ -7,6 +7,7 @@ around any trunk; its other arguments are its options.
 from mtl_jax.models.sharing.adapters import lora
 from mtl_jax.models.sharing.attention import mtan
 from mtl_jax.models.sharing.dselect import dselect_k
+from mtl_jax.models.sharing.groups import task_groups
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
@@ -20,6 +21,7 @@ SHARING = {
   'cgc': cgc,
   'cross_stitch': cross_stitch,
   'dselect_k': dselect_k,
+  'groups': task_groups,
   'hard': hard_sharing,
   'lora': lora,
   'mmoe': mmoe,
@@ -45,5 +47,6 @@ __all__ = [
   'ple',
   'sluice',
   'soft_sharing',
+  'task_groups',
   'task_routing',
 ]
