@@ -35,6 +35,8 @@ def test_wrong_settings(tiny, sharing, message):
     ({'name': 'dselect_k', 'experts': 4}, 'pcgrad'),
     ({'name': 'dselect_k', 'experts': 4}, 'rotograd'),
     ({'name': 'ple', 'task_experts': 1}, 'graddrop'),
+    ({'name': 'lora', 'rank': 1, 'frozen': True}, 'pcgrad'),
+    ({'name': 'soft'}, 'nash_mtl'),
   ],
 )
 def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
@@ -45,6 +47,7 @@ def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
   tiny.run(config, tmp_path)
   trained = mtl_jax.load(tmp_path, data={'main': tiny.data()})
   names = set(trained.params)
-  assert {'heads', 'gates' if sharing['name'] != 'ple' else 'gates_1'} <= names
+  parts = {'lora': 'adapters', 'ple': 'gates_1', 'soft': 'trunks'}
+  assert {'heads', parts.get(sharing['name'], 'gates')} <= names
   for leaf in jax.tree.leaves(trained.params):
     assert np.isfinite(leaf).all()

@@ -82,6 +82,7 @@ def task_routing(
     ValueError: for an option out of range.
 
   Example:
+    >>> import jax
     >>> from mtl_jax import models
     >>> heads = {'a': models.LinearHead(1), 'b': models.LinearHead(2)}
     >>> model = task_routing(models.MLP(widths=(4,)), heads, share=0.5)
