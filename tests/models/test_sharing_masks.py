@@ -1,5 +1,7 @@
 """Masks on what one trunk finds: learned (MTAN), and drawn (task routing)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,10 @@ def features(model, params, state, batch, **options):
   return model.features(params, state, batch, **options)[0]
 
 
+def jitted(model):
+  return jax.jit(functools.partial(features, model))
+
+
 def dense(x, params, name='Dense_0'):
   kernel, bias = (
     np.asarray(params[name][n], np.float64) for n in ('kernel', 'bias')
@@ -44,7 +50,7 @@ def test_mtan_is_the_equation():
   trunk = models.MLP(widths=(5, 4))
   model = models.SHARING['mtan'](trunk, heads, norm='none')
   params, _, batch = started(model, 'mlp')
-  found = features(model, params, {}, batch)
+  found = jitted(model)(params, {}, batch)
   p0 = np.maximum(
     dense(np.asarray(batch['inputs'], np.float64), params['trunk']), 0
   )
@@ -62,14 +68,15 @@ def test_mtan_with_open_masks_is_hard_sharing(trunk):
   model = cases.make_model('mtan', trunk, norm='none')
   params, state, batch = started(model, trunk)
   hard = cases.make_model('hard', trunk)
-  expected = features(hard, {'trunk': params['trunk']}, {}, batch)
+  expected = jitted(hard)({'trunk': params['trunk']}, {}, batch)
+  run = jitted(model)
   last = f'masks_{len([name for name in params if "masks" in name]) - 1}'
   assert last == 'masks_2'
   for bias, factor in ((1e3, 1.0), (-1e3, 0.0)):
     for task in 'abc':
       layer = params[last][task]['Dense_1']
       layer['bias'] = jnp.full_like(layer['bias'], bias)
-    found = features(model, params, state, batch)
+    found = run(params, state, batch)
     for task in 'abc':
       close(found[task], factor * expected, rtol=1e-5, atol=1e-6)
 
@@ -116,8 +123,8 @@ def test_the_whole_share_is_hard_sharing(trunk):
   model = cases.make_model('routing', trunk, share=1.0)
   params, state, batch = started(model, trunk)
   hard = cases.make_model('hard', trunk)
-  expected = features(hard, params, {}, batch)
-  found = features(model, params, state, batch)
+  expected = jitted(hard)(params, {}, batch)
+  found = jitted(model)(params, state, batch)
   for task in 'abc':
     close(found[task], expected, rtol=1e-5, atol=1e-6)
 

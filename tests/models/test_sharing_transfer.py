@@ -23,10 +23,13 @@ def started(model, trunk='mlp'):
 
 
 def features(model, params, batch):
-  found, _ = model.features(
-    params, {}, batch, stream='main', train=False, key=None
-  )
-  return found
+
+  def run(params, batch):
+    return model.features(
+      params, {}, batch, stream='main', train=False, key=None
+    )[0]
+
+  return jax.jit(run)(params, batch)
 
 
 def dense(x, params):
