@@ -37,6 +37,8 @@ ARCHITECTURES = {
     {'experts': 4, 'per_example': False},
     ('mlp',),
   ),
+  'film': ('film', {}, None),
+  'film layers': ('film', {'per_layer': True}, ('mlp',)),
   'sluice': ('sluice', {}, None),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
 }

@@ -5,6 +5,7 @@ around any trunk; its other arguments are its options.
 """
 
 from mtl_jax.models.sharing.dselect import dselect_k
+from mtl_jax.models.sharing.film import film
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
@@ -14,6 +15,7 @@ SHARING = {
   'cgc': cgc,
   'cross_stitch': cross_stitch,
   'dselect_k': dselect_k,
+  'film': film,
   'hard': hard_sharing,
   'mmoe': mmoe,
   'omoe': omoe,
@@ -26,6 +28,7 @@ __all__ = [
   'cgc',
   'cross_stitch',
   'dselect_k',
+  'film',
   'hard_sharing',
   'mmoe',
   'omoe',
