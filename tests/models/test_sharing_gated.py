@@ -101,10 +101,111 @@ def test_film_layers_with_batch_statistics_skip_padding():
     )
 
   def modulated(film, y):
-    return np.stack([f['scale'] * r + f['shift'] for f, r in zip(film, y)])
+    return np.stack(
+      [f['scale'] * r + f['shift'] for f, r in zip(film, y, strict=True)]
+    )
 
   film = [[p[f'film_{i}'][t] for t in TASKS] for i in range(2)]
   z = modulated(film[0], [normed(p['trunk_0'], x)] * 3)
   z = modulated(film[1], normed(p['trunk_1'], z))
   for k, task in enumerate(TASKS):
     close(found[task][:4], z[k], rtol=1e-4, atol=1e-5)
+
+
+def softmax(x):
+  e = np.exp(x - x.max(-1, keepdims=True))
+  return e / e.sum(-1, keepdims=True)
+
+
+ENCODER = models.InputEncoder(categorical={'user': (5, 3)}, numeric=['age'])
+PERSON = {
+  'user': jnp.array([0, 4, 1, 4]),
+  'age': jnp.array([0.5, -1.0, 2.0, 0.1]),
+}
+
+
+def encoded(params):
+  """What the encoder makes of the people, by hand."""
+  table = params['embed_user']['embedding']
+  return np.column_stack([table[PERSON['user']], np.float64(PERSON['age'])])
+
+
+def expert_of(params, e):
+  """Expert e of some, a layer with ReLU, as a function."""
+  layer = jax.tree.map(lambda x: x[e], params['Dense_0'])
+  return lambda x: relu(dense(layer, x))
+
+
+def test_stem_is_the_equation():
+  model, params, state, batch = started(
+    'stem', models.MLP(widths=(4,)), batch=PERSON, inputs=ENCODER,
+    shared_experts=1, task_experts=2,
+  )  # fmt: skip
+  found = features_of(model, params, state, batch)
+  p = doubles(params)
+  x_shared = encoded(p['inputs'])
+  x = {task: encoded(p['task_inputs'][task]) for task in TASKS}
+  experts = [
+    expert_of(p['task_experts'][t], e)(x[t]) for t in TASKS for e in range(2)
+  ]
+  experts.append(expert_of(p['experts'], 0)(x_shared))
+  for task in TASKS:
+    w = softmax(dense(p['gates'][task]['Dense_0'], x[task] + x_shared))
+    close(found[task], sum(w[:, [e]] * experts[e] for e in range(7)))
+
+
+@pytest.mark.parametrize('reads', ['encoder', 'encoder a stream', 'tokens'])
+def test_the_jacobian_of_stem_across_tasks_is_zero(reads):
+  """Exactly, of every parameter of another task; and not of its own."""
+  batch, options = PERSON, {}
+  trunk, inputs = models.MLP(widths=(4,)), ENCODER
+  if reads == 'encoder a stream':
+    inputs = {'main': ENCODER}
+  if reads == 'tokens':
+    batch, inputs = cases.make_batch('cnn_text'), None
+    trunk = cases.TRUNKS['cnn_text']()
+  model, params, state, batch = started(
+    'stem', trunk, batch=batch, inputs=inputs, **options
+  )
+
+  def sums(params):
+    found = features_of(model, params, state, batch)
+    return {task: jnp.sin(x).sum() for task, x in found.items()}
+
+  own = set()
+  for task, tree in jax.jit(jax.jacrev(sums))(params).items():
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      names = [key.key for key in path]
+      of_others = set(TASKS) - {task}
+      if 'heads' in names:
+        continue
+      assert np.any(leaf) == (not of_others & set(names)), (task, names)
+      own |= {names[0]} if task in names else set()
+  assert own == {
+    'gates', 'task_experts', 'task_embeddings' if reads == 'tokens' else
+    'task_inputs',
+  }  # fmt: skip
+
+
+def test_stem_with_an_encoder_for_each_stream():
+  """Experts of tasks elsewhere read what the shared encoder makes."""
+  inputs = {'main': ENCODER, 'other': models.MLP(widths=(4,))}
+  streams = {'a': 'main', 'b': 'main', 'c': 'other'}
+  model = models.SHARING['stem'](
+    models.MLP(widths=(4,)), HEADS, inputs=inputs, streams=streams
+  )
+  batch = {'main': PERSON, 'other': {'inputs': jnp.ones((4, 2))}}
+  params, state = model.init(jax.random.key(0), batch)
+  assert {k: set(v) for k, v in params['task_inputs'].items()} == {
+    'main': {'a', 'b'},
+    'other': {'c'},
+  }
+  found = features_of(model, params, state, PERSON)
+  assert set(found) == {'a', 'b'}
+  p = doubles(params)
+  x_shared = encoded(p['inputs']['main'])
+  x = {t: encoded(p['task_inputs']['main'][t]) for t in 'ab'} | {'c': x_shared}
+  experts = [expert_of(p['task_experts'][t], 0)(x[t]) for t in TASKS]
+  experts.append(expert_of(p['experts'], 0)(x_shared))
+  w = softmax(dense(p['gates']['b']['Dense_0'], x['b'] + x_shared))
+  close(found['b'], sum(w[:, [e]] * experts[e] for e in range(4)))

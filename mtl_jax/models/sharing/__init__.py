@@ -9,6 +9,7 @@ from mtl_jax.models.sharing.film import film
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
+from mtl_jax.models.sharing.stem import stem
 from mtl_jax.models.sharing.stitches import cross_stitch, sluice
 
 SHARING = {
@@ -21,6 +22,7 @@ SHARING = {
   'omoe': omoe,
   'ple': ple,
   'sluice': sluice,
+  'stem': stem,
 }
 
 __all__ = [
@@ -34,4 +36,5 @@ __all__ = [
   'omoe',
   'ple',
   'sluice',
+  'stem',
 ]
