@@ -41,12 +41,14 @@ ARCHITECTURES = {
   'film layers': ('film', {'per_layer': True}, ('mlp',)),
   'sluice': ('sluice', {}, None),
   'stem': ('stem', {'shared_experts': 2, 'task_experts': 2}, None),
+  'home': (
+    'home',
+    {'categories': {'ab': ['a', 'b'], 'c': ['c']}, 'expert_norm': 'layer'},
+    None,
+  ),
+  'home batch': ('home', {'task_experts': 1}, ('mlp',)),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
 }
-# Those that have features of each task, and run what its stream needs only.
-OF_TASKS = [
-  name for name in ARCHITECTURES if name not in ('hard', 'omoe', 'mmoe home')
-]
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
   'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),

@@ -155,11 +155,14 @@ def test_members_of_a_population_are_runs(name):
   jax.tree.map(lambda x, y: close(x[1], y), together, alone)
 
 
-@pytest.mark.parametrize('name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k'])
+@pytest.mark.parametrize(
+  'name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home']
+)
 @pytest.mark.parametrize('trunk', cases.TRUNKS)
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
   batch = {'main': cases.make_batch(trunk)}
-  option = 'shared_experts' if name in ('cgc', 'ple') else 'experts'
+  plain = name in ('omoe', 'mmoe', 'dselect_k')
+  option = 'experts' if plain else 'shared_experts'
 
   def lines(number):
     model = cases.make_model(name, trunk, **{option: number})

@@ -9,6 +9,7 @@ import pytest
 import sharing_cases as cases
 
 from mtl_jax import models, tasks
+from mtl_jax.models.sharing import scaled
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 TASKS = 'abc'
@@ -209,3 +210,123 @@ def test_stem_with_an_encoder_for_each_stream():
   experts.append(expert_of(p['experts'], 0)(x_shared))
   w = softmax(dense(p['gates']['b']['Dense_0'], x['b'] + x_shared))
   close(found['b'], sum(w[:, [e]] * experts[e] for e in range(4)))
+
+
+def silu_norm(params, y, norm):
+  """Layer norm, or batch norm with statistics that are at their start."""
+  if norm == 'layer':
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(
+      y.var(-1, keepdims=True) + 1e-6
+    )
+    own = params['LayerNorm_0']
+  else:
+    y = y / np.sqrt(1 + 1e-5)
+    own = params['BatchNorm_0']
+  y = y * own['scale'] + own['bias']
+  return y / (1 + np.exp(-y))
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize('norm, size', [('layer', 2), ('batch', 1)])
+def test_home_is_the_equation(norm, size):
+  categories = {'x': ['a', 'c'], 'y': ['b', 'not here']}
+  model, params, state, batch = started(
+    'home', models.MLP(widths=(4,)), categories=categories, expert_norm=norm,
+    shared_experts=size, category_experts=size, task_experts=size, rank=2,
+  )  # fmt: skip
+  found = features_of(model, params, state, batch)
+  p = doubles(params)
+
+  def run(owner, v):
+    def one(e):
+      own = jax.tree.map(lambda x: x[e], owner)
+      gate, layer = own['trunk']['gate'], own['trunk']['trunk']['Dense_0']
+      scale = 2 * sigmoid(dense(gate['up'], dense(gate['down'], v)))
+      return silu_norm(own, relu(dense(layer, scale * v)), norm)
+
+    return [one(e) for e in range(size)]
+
+  def mixed(gate, x, experts):
+    w = softmax(dense(gate['Dense_0'], x))
+    return sum(w[:, [e]] * y for e, y in enumerate(experts))
+
+  def of_itself(gate, x, experts):
+    w = dense(gate['Dense_0'], x)
+    w = softmax(w) if size > 1 else sigmoid(w)
+    return sum(w[:, [e]] * y for e, y in enumerate(experts))
+
+  x = np.asarray(batch['inputs'], np.float64)
+  shared = run(p['experts_0'], x)
+  own = {c: run(p['category_experts_0'][c], x) for c in 'xy'}
+  z = {
+    c: mixed(p['gates_0'][c], x, [*shared, *own[c]])
+    + of_itself(p['self_gates_0'][c], x, own[c])
+    for c in 'xy'
+  }
+  z_shared = mixed(p['shared_gate'], x, [*shared, *own['x'], *own['y']])
+  z_shared = z_shared + of_itself(p['shared_self_gate'], x, shared)
+  for task, c in zip('abc', 'xyx', strict=True):
+    v = np.concatenate([z[c], z_shared], -1)
+    mine = run(p['task_experts'][task], z[c])
+    experts = run(p['experts_1'], z_shared)
+    experts = experts + run(p['category_experts_1'][c], z[c]) + mine
+    expected = mixed(p['gates_1'][task], v, experts)
+    expected = expected + of_itself(p['self_gates_1'][task], v, mine)
+    close(found[task], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'categories, message',
+  [
+    ({'x': ['a', 'b']}, "found 'c' in none; list it in one"),
+    ({'x': ['a', 'b', 'c'], 'y': ['a']}, "found 'a' in x, y; list it in one"),
+  ],
+)
+def test_home_of_tasks_without_one_category(categories, message):
+  with pytest.raises(ValueError, match=message):
+    models.SHARING['home'](
+      models.MLP(widths=(4,)), HEADS, categories=categories
+    )
+
+
+@pytest.mark.parametrize('trunk', ['lstm', 'cnn_text', 'transformer'])
+def test_scaling_of_steps_skips_padding(trunk):
+  """One factor for a number at all steps; what stands in padding is unseen."""
+  batch = cases.make_batch(trunk)
+  module = scaled.Scaled(cases.TRUNKS[trunk](), hidden=3, with_inputs=True)
+  key = jax.random.key(0)
+  (found, mean), variables = module.init_with_output(key, batch, train=False)
+  assert set(variables['params']) == {'gate', 'trunk'}
+  p = doubles(variables['params'])
+  if trunk == 'lstm':
+    mask = np.asarray(batch['mask'])
+    e = np.asarray(batch['inputs'], np.float64)
+    padded = jnp.where(mask[..., None], batch['inputs'], jnp.nan)
+    again, _ = module.apply(variables, {**batch, 'inputs': padded}, train=False)
+    close(again, found)
+  else:
+    mask = np.asarray(batch['tokens']) != 0
+    name = 'embed' if trunk == 'transformer' else 'Embed_0'
+    e = p['trunk'][name]['embedding'][batch['tokens']]
+  x = (e * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+  g = 2 * sigmoid(dense(p['gate']['up'], relu(dense(p['gate']['down'], x))))
+  close(mean, g * x)
+  plain = variables['params']['trunk']
+  if trunk == 'lstm':
+    batch = {**batch, 'inputs': jnp.float32(e * g[:, None])}
+    close(found, module.trunk.apply({'params': plain}, batch, train=False))
+  else:
+    # Another table of each example has the same features.
+    for i in range(2):
+      one = {
+        **plain,
+        name: {'embedding': jnp.float32(p['trunk'][name]['embedding'] * g[i])},
+      }
+      tokens = {'tokens': batch['tokens'][i : i + 1]}
+      close(
+        found[i : i + 1],
+        module.trunk.apply({'params': one}, tokens, train=False),
+      )

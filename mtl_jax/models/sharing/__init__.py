@@ -7,6 +7,7 @@ around any trunk; its other arguments are its options.
 from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.film import film
 from mtl_jax.models.sharing.hard import hard_sharing
+from mtl_jax.models.sharing.home import home
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.ple import cgc, ple
 from mtl_jax.models.sharing.stem import stem
@@ -18,6 +19,7 @@ SHARING = {
   'dselect_k': dselect_k,
   'film': film,
   'hard': hard_sharing,
+  'home': home,
   'mmoe': mmoe,
   'omoe': omoe,
   'ple': ple,
@@ -32,6 +34,7 @@ __all__ = [
   'dselect_k',
   'film',
   'hard_sharing',
+  'home',
   'mmoe',
   'omoe',
   'ple',
