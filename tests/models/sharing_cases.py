@@ -47,6 +47,16 @@ ARCHITECTURES = {
     None,
   ),
   'home batch': ('home', {'task_experts': 1}, ('mlp',)),
+  'pepnet': (
+    'pepnet',
+    {
+      'domain': {'numeric': ['place']},
+      'prior': {'categorical': {'user': (4, 3)}},
+      'hidden': 5,
+      'tower_widths': (4,),
+    },
+    None,
+  ),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
 }
 TRUNKS = {
@@ -103,6 +113,10 @@ def make_batch(trunk, seed=0, size=B):
     'a': rng.integers(0, 3, size),
     'b': rng.normal(size=size),
     'c': rng.integers(0, 2, size),
+  }
+  arrays |= {
+    'place': rng.normal(size=size),
+    'user': rng.integers(0, 4, size),
   }
   floats = {np.dtype('float64'): jnp.float32, np.dtype('int64'): jnp.int32}
   return {

@@ -330,3 +330,60 @@ def test_scaling_of_steps_skips_padding(trunk):
         found[i : i + 1],
         module.trunk.apply({'params': one}, tokens, train=False),
       )
+
+
+def unit(gate, x):
+  return 2 * sigmoid(dense(gate['up'], relu(dense(gate['down'], x))))
+
+
+def test_pepnet_is_the_equation():
+  model, params, state, batch = started(
+    'pepnet', models.MLP(widths=(4,)), domain={'numeric': ['place']},
+    prior={'categorical': {'user': (4, 3)}}, hidden=3, tower_widths=(5,),
+  )  # fmt: skip
+  found = features_of(model, params, state, batch)
+  p = doubles(params)
+  e, place = (np.float64(batch[name]) for name in ('inputs', 'place'))
+  e = unit(p['trunk']['gate'], np.column_stack([place, e])) * e
+  f = relu(dense(p['trunk']['trunk']['Dense_0'], e))
+  user = p['prior']['embed_user']['embedding'][batch['user']]
+  known = np.column_stack([user, e])
+  for task in TASKS:
+    z = unit(p['scales_0'][task], known) * f
+    z = relu(dense(p['towers_1'][task]['Dense_0'], z))
+    close(found[task], unit(p['scales_1'][task], known) * z)
+
+
+def test_gates_of_pepnet_learn_nothing_of_what_the_trunk_reads():
+  """With a trunk that reads nothing, the encoder has no gradient."""
+  model, params, state, _ = started(
+    'pepnet', models.MLP(widths=(4,)), batch=PERSON, inputs=ENCODER, hidden=3
+  )
+  layer = params['trunk']['trunk']['Dense_0']
+  layer['kernel'] = jnp.zeros_like(layer['kernel'])
+
+  def total(params):
+    found = features_of(model, params, state, PERSON)['a']
+    assert found.shape == (4, 64)
+    return jnp.sin(found).sum(), found
+
+  grads, found = jax.grad(total, has_aux=True)(params)
+  assert np.ptp(found, axis=0).max() > 0  # They do differ by what is read.
+  assert not any(np.any(x) for x in jax.tree.leaves(grads['inputs']))
+  assert not any(np.any(x) for x in jax.tree.leaves(grads['trunk']['gate']))
+  for name in ('scales_0', 'scales_1', 'towers_1'):
+    assert any(np.any(x) for x in jax.tree.leaves(grads[name]['a'])), name
+
+
+def test_pepnet_reads_images_as_they_are():
+  trunk = models.LeNet(channels=(2,), features=4)
+  batch = {'image': jnp.full((2, 8, 8), 51, jnp.uint8)}
+  model, params, state, _ = started('pepnet', trunk, batch=batch, hidden=3)
+  assert set(params['trunk']) == {'trunk'}
+  assert params['scales_0']['a']['down']['kernel'].shape == (64, 3)
+  found = features_of(model, params, state, batch)
+  f = trunk.apply({'params': params['trunk']['trunk']}, batch, train=False)
+  p, f = doubles(params), np.float64(f)
+  z = unit(p['scales_0']['a'], np.full((2, 64), 0.2)) * f
+  z = relu(dense(p['towers_1']['a']['Dense_0'], z))
+  close(found['a'], unit(p['scales_1']['a'], np.full((2, 64), 0.2)) * z)

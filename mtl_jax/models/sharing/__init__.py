@@ -9,6 +9,7 @@ from mtl_jax.models.sharing.film import film
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.home import home
 from mtl_jax.models.sharing.moe import mmoe, omoe
+from mtl_jax.models.sharing.pepnet import pepnet
 from mtl_jax.models.sharing.ple import cgc, ple
 from mtl_jax.models.sharing.stem import stem
 from mtl_jax.models.sharing.stitches import cross_stitch, sluice
@@ -22,6 +23,7 @@ SHARING = {
   'home': home,
   'mmoe': mmoe,
   'omoe': omoe,
+  'pepnet': pepnet,
   'ple': ple,
   'sluice': sluice,
   'stem': stem,
@@ -37,6 +39,7 @@ __all__ = [
   'home',
   'mmoe',
   'omoe',
+  'pepnet',
   'ple',
   'sluice',
   'stem',
