@@ -57,8 +57,12 @@ ARCHITECTURES = {
     },
     None,
   ),
+  'snr': ('snr', {'experts': 3}, None),
+  'snr aver': ('snr', {'experts': 3, 'connections': 'aver'}, ('mlp',)),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
 }
+# With these, training draws nothing that tells.
+WITHOUT_NOISE = {'snr': {'start': 0.999999}, 'snr aver': {'start': 0.999999}}
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
   'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),

@@ -115,13 +115,19 @@ def test_a_step_is_finite_and_moves_every_parameter(name, trunk):
 @pytest.mark.parametrize('name', cases.ARCHITECTURES)
 @pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
 def test_modes_agree(name, mode):
+  # Devices draw from keys of their own.
+  changes = cases.WITHOUT_NOISE.get(name, {})
+
   def run(mode, devices):
     tasks = cases.make_tasks()
     tx = chain(combinators.pcgrad())
     mesh = parallel.make_mesh(jax.devices()[:devices])
     train = parallel.parallelize(
       lambda axis: step.make_train_step(
-        cases.make_model(name, 'mlp', axis), tasks, tx, axis_name=axis
+        cases.make_model(name, 'mlp', axis, **changes),
+        tasks,
+        tx,
+        axis_name=axis,
       ),
       mesh,
       mode,
@@ -129,7 +135,7 @@ def test_modes_agree(name, mode):
     batch = {'main': cases.make_batch('mlp', size=8)}
     init = parallel.replicate(
       lambda key: state.init_state(
-        cases.make_model(name, 'mlp'), tx, key, batch
+        cases.make_model(name, 'mlp', **changes), tx, key, batch
       ),
       mesh,
     )
@@ -156,12 +162,12 @@ def test_members_of_a_population_are_runs(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home']
+  'name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home', 'snr']
 )
 @pytest.mark.parametrize('trunk', cases.TRUNKS)
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
   batch = {'main': cases.make_batch(trunk)}
-  plain = name in ('omoe', 'mmoe', 'dselect_k')
+  plain = name in ('omoe', 'mmoe', 'dselect_k', 'snr')
   option = 'experts' if plain else 'shared_experts'
 
   def lines(number):

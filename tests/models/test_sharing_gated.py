@@ -1,4 +1,4 @@
-"""Gated architectures against their equations, in NumPy and float64."""
+"""FiLM, STEM and SNR against their equations, in NumPy and float64."""
 
 import functools
 
@@ -6,46 +6,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sharing_by_hand import (
+  ENCODER,
+  HEADS,
+  PERSON,
+  TASKS,
+  close,
+  dense,
+  doubles,
+  encoded,
+  expert_of,
+  features_of,
+  relu,
+  sigmoid,
+  softmax,
+  started,
+)
 import sharing_cases as cases
 
 from mtl_jax import models, tasks
-from mtl_jax.models.sharing import scaled
-
-close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-TASKS = 'abc'
-HEADS = {task: models.LinearHead(1) for task in TASKS}
-
-
-def started(name, trunk, *, batch=None, inputs=None, **options):
-  """A model around a trunk, its parameters redrawn, and a batch.
-
-  Drawn anew, so that nothing is at the simple value that it starts with.
-  """
-  model = models.SHARING[name](trunk, HEADS, inputs=inputs, **options)
-  batch = cases.make_batch('mlp') if batch is None else batch
-  params, state = model.init(jax.random.key(1), {'main': batch})
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.7, x.dtype), params
-  )
-  return model, params, state, batch
-
-
-def features_of(model, params, state, batch, **options):
-  options = {'train': False, 'key': None, **options}
-  return model.features(params, state, batch, stream='main', **options)[0]
-
-
-def doubles(tree):
-  return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
-
-
-def relu(x):
-  return np.maximum(x, 0)
-
-
-def dense(params, x):
-  return x @ params['kernel'] + params.get('bias', 0)
+from mtl_jax.models.sharing import concrete as concrete_lib
 
 
 @pytest.mark.parametrize('per_layer', [False, True])
@@ -111,30 +91,6 @@ def test_film_layers_with_batch_statistics_skip_padding():
   z = modulated(film[1], normed(p['trunk_1'], z))
   for k, task in enumerate(TASKS):
     close(found[task][:4], z[k], rtol=1e-4, atol=1e-5)
-
-
-def softmax(x):
-  e = np.exp(x - x.max(-1, keepdims=True))
-  return e / e.sum(-1, keepdims=True)
-
-
-ENCODER = models.InputEncoder(categorical={'user': (5, 3)}, numeric=['age'])
-PERSON = {
-  'user': jnp.array([0, 4, 1, 4]),
-  'age': jnp.array([0.5, -1.0, 2.0, 0.1]),
-}
-
-
-def encoded(params):
-  """What the encoder makes of the people, by hand."""
-  table = params['embed_user']['embedding']
-  return np.column_stack([table[PERSON['user']], np.float64(PERSON['age'])])
-
-
-def expert_of(params, e):
-  """Expert e of some, a layer with ReLU, as a function."""
-  layer = jax.tree.map(lambda x: x[e], params['Dense_0'])
-  return lambda x: relu(dense(layer, x))
 
 
 def test_stem_is_the_equation():
@@ -212,178 +168,104 @@ def test_stem_with_an_encoder_for_each_stream():
   close(found['b'], sum(w[:, [e]] * experts[e] for e in range(4)))
 
 
-def silu_norm(params, y, norm):
-  """Layer norm, or batch norm with statistics that are at their start."""
-  if norm == 'layer':
-    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(
-      y.var(-1, keepdims=True) + 1e-6
-    )
-    own = params['LayerNorm_0']
-  else:
-    y = y / np.sqrt(1 + 1e-5)
-    own = params['BatchNorm_0']
-  y = y * own['scale'] + own['bias']
-  return y / (1 + np.exp(-y))
+def concrete(a):
+  """Connections in evaluation."""
+  return np.clip(1.2 * sigmoid(a) - 0.1, 0, 1)
 
 
-def sigmoid(x):
-  return 1 / (1 + np.exp(-x))
-
-
-@pytest.mark.parametrize('norm, size', [('layer', 2), ('batch', 1)])
-def test_home_is_the_equation(norm, size):
-  categories = {'x': ['a', 'c'], 'y': ['b', 'not here']}
+@pytest.mark.parametrize('connections', ['trans', 'aver'])
+def test_snr_is_the_equation(connections):
   model, params, state, batch = started(
-    'home', models.MLP(widths=(4,)), categories=categories, expert_norm=norm,
-    shared_experts=size, category_experts=size, task_experts=size, rank=2,
+    'snr', models.MLP(widths=(4,)), experts=2, connections=connections,
+    sparsity=0.3, level_widths=(5,) if connections == 'aver' else (),
   )  # fmt: skip
   found = features_of(model, params, state, batch)
+  with_key = features_of(model, params, state, batch, key=jax.random.key(3))
+  jax.tree.map(np.testing.assert_array_equal, found, with_key)
   p = doubles(params)
 
-  def run(owner, v):
-    def one(e):
-      own = jax.tree.map(lambda x: x[e], owner)
-      gate, layer = own['trunk']['gate'], own['trunk']['trunk']['Dense_0']
-      scale = 2 * sigmoid(dense(gate['up'], dense(gate['down'], v)))
-      return silu_norm(own, relu(dense(layer, scale * v)), norm)
-
-    return [one(e) for e in range(size)]
-
-  def mixed(gate, x, experts):
-    w = softmax(dense(gate['Dense_0'], x))
-    return sum(w[:, [e]] * y for e, y in enumerate(experts))
-
-  def of_itself(gate, x, experts):
-    w = dense(gate['Dense_0'], x)
-    w = softmax(w) if size > 1 else sigmoid(w)
-    return sum(w[:, [e]] * y for e, y in enumerate(experts))
+  def read(own, outputs):
+    z = concrete(own['logits'])
+    if connections == 'trans':
+      outputs = [o @ w for o, w in zip(outputs, own['kernel'], strict=True)]
+    return sum(z[e] * o for e, o in enumerate(outputs))
 
   x = np.asarray(batch['inputs'], np.float64)
-  shared = run(p['experts_0'], x)
-  own = {c: run(p['category_experts_0'][c], x) for c in 'xy'}
-  z = {
-    c: mixed(p['gates_0'][c], x, [*shared, *own[c]])
-    + of_itself(p['self_gates_0'][c], x, own[c])
-    for c in 'xy'
-  }
-  z_shared = mixed(p['shared_gate'], x, [*shared, *own['x'], *own['y']])
-  z_shared = z_shared + of_itself(p['shared_self_gate'], x, shared)
-  for task, c in zip('abc', 'xyx', strict=True):
-    v = np.concatenate([z[c], z_shared], -1)
-    mine = run(p['task_experts'][task], z[c])
-    experts = run(p['experts_1'], z_shared)
-    experts = experts + run(p['category_experts_1'][c], z[c]) + mine
-    expected = mixed(p['gates_1'][task], v, experts)
-    expected = expected + of_itself(p['self_gates_1'][task], v, mine)
-    close(found[task], expected, rtol=1e-4, atol=1e-5)
+  below = [expert_of(p['experts_0'], e)(x) for e in range(2)]
+  above = []
+  for j in range(2):
+    own = jax.tree.map(lambda leaf, j=j: leaf[j], p['connections_1'])
+    above.append(expert_of(p['experts_1'], j)(read(own, below)))
+  for task in TASKS:
+    close(found[task], read(p['connections'][task], above))
+  logits = [p['connections_1']['logits']]
+  logits += [p['connections'][task]['logits'] for task in TASKS]
+  total = sum(sigmoid(a + 2 / 3 * np.log(11)).sum() for a in logits)
+  penalty = model.penalty(params, {}, {'main': batch}, train=True, key=None)
+  close(penalty, 0.3 * total)
+
+
+@pytest.mark.parametrize('trunk', ['mlp', 'transformer'])
+def test_snr_with_one_open_connection_is_hard_sharing(trunk):
+  batch, module = cases.make_batch(trunk), cases.TRUNKS[trunk]()
+  model = models.SHARING['snr'](
+    module, HEADS, levels=1, experts=1, connections='aver', start=0.999
+  )
+  params, state = model.init(jax.random.key(0), {'main': batch})
+  found = features_of(model, params, state, batch)
+  own = jax.tree.map(lambda x: x[0], params['experts_0'])
+  alone = {**own, **params.get('embeddings', {})}
+  close(found['a'], module.apply({'params': alone}, batch, train=False))
+
+
+def test_hard_concrete_is_its_distribution():
+  """Its mass at the ends, and its density between, from the logistic's."""
+  a = np.array([-1.5, 0.0, 2.0])
+  u = jax.random.uniform(jax.random.key(0), (40_000, 3), minval=1e-6)
+  z = np.asarray(concrete_lib.hard_concrete(jnp.float32(a), u))
+  for bound in (0.0, 0.25, 0.5, 0.75, 0.999999):
+    s = (bound + 0.1) / 1.2
+    below = sigmoid(2 / 3 * np.log(s / (1 - s)) - a)
+    close((z <= bound).mean(0), below, rtol=0, atol=0.01)
+  close(
+    (z > 0).mean(0),
+    concrete_lib.open_probability(jnp.float32(a)),
+    rtol=0,
+    atol=0.01,
+  )
+
+
+def test_training_draws_connections_anew():
+  """Of a key, the same for all examples; without one, nothing is drawn."""
+  trunk = models.MLP(widths=(4,))
+  model, params, state, batch = started('snr', trunk, levels=1, experts=2)
+  some = {'inputs': jnp.ones((3, 4))}
+  go = functools.partial(features_of, model, params, state, some, train=True)
+  drawn = [go(key=jax.random.key(i))['a'] for i in range(3)]
+  assert np.ptp(np.stack(drawn), axis=0).max() > 1e-3
+  for x in drawn:
+    close(x, np.tile(x[:1], (3, 1)))
+  np.testing.assert_array_equal(drawn[0], go(key=jax.random.key(0))['a'])
+  expected = features_of(model, params, state, some)['a']
+  np.testing.assert_array_equal(go(key=None)['a'], expected)
 
 
 @pytest.mark.parametrize(
-  'categories, message',
+  'name, options, message',
   [
-    ({'x': ['a', 'b']}, "found 'c' in none; list it in one"),
-    ({'x': ['a', 'b', 'c'], 'y': ['a']}, "found 'a' in x, y; list it in one"),
+    ('snr', {'connections': 'mean'}, "'trans', 'aver', found 'mean'"),
+    ('snr', {'start': 1.0}, r'snr: expected start in \[1e-06, 0.999999\]'),
+    ('stem', {'task_experts': 0}, 'stem: expected task_experts to be a whole'),
+    ('home', {'rank': 0}, 'home: expected rank to be a whole number of at'),
+    ('pepnet', {'tower_widths': (0,)}, 'pepnet: expected tower_widths to be'),
+    ('pepnet', {'prior': {'categorical': {'u': (0, 1)}}}, 'both at least 1'),
   ],
 )
-def test_home_of_tasks_without_one_category(categories, message):
+def test_wrong_options_of_gated(name, options, message):
   with pytest.raises(ValueError, match=message):
-    models.SHARING['home'](
-      models.MLP(widths=(4,)), HEADS, categories=categories
-    )
+    models.SHARING[name](models.MLP(widths=(4,)), HEADS, **options)
 
 
-@pytest.mark.parametrize('trunk', ['lstm', 'cnn_text', 'transformer'])
-def test_scaling_of_steps_skips_padding(trunk):
-  """One factor for a number at all steps; what stands in padding is unseen."""
-  batch = cases.make_batch(trunk)
-  module = scaled.Scaled(cases.TRUNKS[trunk](), hidden=3, with_inputs=True)
-  key = jax.random.key(0)
-  (found, mean), variables = module.init_with_output(key, batch, train=False)
-  assert set(variables['params']) == {'gate', 'trunk'}
-  p = doubles(variables['params'])
-  if trunk == 'lstm':
-    mask = np.asarray(batch['mask'])
-    e = np.asarray(batch['inputs'], np.float64)
-    padded = jnp.where(mask[..., None], batch['inputs'], jnp.nan)
-    again, _ = module.apply(variables, {**batch, 'inputs': padded}, train=False)
-    close(again, found)
-  else:
-    mask = np.asarray(batch['tokens']) != 0
-    name = 'embed' if trunk == 'transformer' else 'Embed_0'
-    e = p['trunk'][name]['embedding'][batch['tokens']]
-  x = (e * mask[..., None]).sum(1) / mask.sum(1)[:, None]
-  g = 2 * sigmoid(dense(p['gate']['up'], relu(dense(p['gate']['down'], x))))
-  close(mean, g * x)
-  plain = variables['params']['trunk']
-  if trunk == 'lstm':
-    batch = {**batch, 'inputs': jnp.float32(e * g[:, None])}
-    close(found, module.trunk.apply({'params': plain}, batch, train=False))
-  else:
-    # Another table of each example has the same features.
-    for i in range(2):
-      one = {
-        **plain,
-        name: {'embedding': jnp.float32(p['trunk'][name]['embedding'] * g[i])},
-      }
-      tokens = {'tokens': batch['tokens'][i : i + 1]}
-      close(
-        found[i : i + 1],
-        module.trunk.apply({'params': one}, tokens, train=False),
-      )
-
-
-def unit(gate, x):
-  return 2 * sigmoid(dense(gate['up'], relu(dense(gate['down'], x))))
-
-
-def test_pepnet_is_the_equation():
-  model, params, state, batch = started(
-    'pepnet', models.MLP(widths=(4,)), domain={'numeric': ['place']},
-    prior={'categorical': {'user': (4, 3)}}, hidden=3, tower_widths=(5,),
-  )  # fmt: skip
-  found = features_of(model, params, state, batch)
-  p = doubles(params)
-  e, place = (np.float64(batch[name]) for name in ('inputs', 'place'))
-  e = unit(p['trunk']['gate'], np.column_stack([place, e])) * e
-  f = relu(dense(p['trunk']['trunk']['Dense_0'], e))
-  user = p['prior']['embed_user']['embedding'][batch['user']]
-  known = np.column_stack([user, e])
-  for task in TASKS:
-    z = unit(p['scales_0'][task], known) * f
-    z = relu(dense(p['towers_1'][task]['Dense_0'], z))
-    close(found[task], unit(p['scales_1'][task], known) * z)
-
-
-def test_gates_of_pepnet_learn_nothing_of_what_the_trunk_reads():
-  """With a trunk that reads nothing, the encoder has no gradient."""
-  model, params, state, _ = started(
-    'pepnet', models.MLP(widths=(4,)), batch=PERSON, inputs=ENCODER, hidden=3
-  )
-  layer = params['trunk']['trunk']['Dense_0']
-  layer['kernel'] = jnp.zeros_like(layer['kernel'])
-
-  def total(params):
-    found = features_of(model, params, state, PERSON)['a']
-    assert found.shape == (4, 64)
-    return jnp.sin(found).sum(), found
-
-  grads, found = jax.grad(total, has_aux=True)(params)
-  assert np.ptp(found, axis=0).max() > 0  # They do differ by what is read.
-  assert not any(np.any(x) for x in jax.tree.leaves(grads['inputs']))
-  assert not any(np.any(x) for x in jax.tree.leaves(grads['trunk']['gate']))
-  for name in ('scales_0', 'scales_1', 'towers_1'):
-    assert any(np.any(x) for x in jax.tree.leaves(grads[name]['a'])), name
-
-
-def test_pepnet_reads_images_as_they_are():
-  trunk = models.LeNet(channels=(2,), features=4)
-  batch = {'image': jnp.full((2, 8, 8), 51, jnp.uint8)}
-  model, params, state, _ = started('pepnet', trunk, batch=batch, hidden=3)
-  assert set(params['trunk']) == {'trunk'}
-  assert params['scales_0']['a']['down']['kernel'].shape == (64, 3)
-  found = features_of(model, params, state, batch)
-  f = trunk.apply({'params': params['trunk']['trunk']}, batch, train=False)
-  p, f = doubles(params), np.float64(f)
-  z = unit(p['scales_0']['a'], np.full((2, 64), 0.2)) * f
-  z = relu(dense(p['towers_1']['a']['Dense_0'], z))
-  close(found['a'], unit(p['scales_1']['a'], np.full((2, 64), 0.2)) * z)
+def test_film_by_layers_of_a_trunk_without_layers():
+  with pytest.raises(ValueError, match='film: expected an MLP with layers'):
+    models.SHARING['film'](models.LSTM(features=4), HEADS, per_layer=True)

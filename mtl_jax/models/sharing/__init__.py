@@ -11,6 +11,7 @@ from mtl_jax.models.sharing.home import home
 from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.pepnet import pepnet
 from mtl_jax.models.sharing.ple import cgc, ple
+from mtl_jax.models.sharing.snr import snr
 from mtl_jax.models.sharing.stem import stem
 from mtl_jax.models.sharing.stitches import cross_stitch, sluice
 
@@ -26,6 +27,7 @@ SHARING = {
   'pepnet': pepnet,
   'ple': ple,
   'sluice': sluice,
+  'snr': snr,
   'stem': stem,
 }
 
@@ -42,5 +44,6 @@ __all__ = [
   'pepnet',
   'ple',
   'sluice',
+  'snr',
   'stem',
 ]
