@@ -1,7 +1,9 @@
 """Every sharing architecture, small, around every kind of trunk."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mtl_jax import models, tasks as tasks_lib
 
@@ -78,8 +80,25 @@ TRUNKS = {
     inputs='tokens',
   ),
 }
+# Programs that are long in compiling: one trunk besides the MLP is enough for
+# every day.
+LONG = {
+  'film': 'lstm',
+  'home': None,
+  'pepnet': 'cnn_text',
+  'snr': 'lstm',
+  'stem': 'cnn_text',
+}
+
+
+def _case(name, trunk):
+  every_day = name not in LONG or trunk in ('mlp', LONG[name])
+  marks = () if every_day else (pytest.mark.slow,)
+  return pytest.param(name, trunk, marks=marks)
+
+
 CASES = [
-  (name, trunk)
+  _case(name, trunk)
   for name, (_, _, fits) in ARCHITECTURES.items()
   for trunk in fits or TRUNKS
 ]
@@ -91,6 +110,28 @@ def make_model(name, trunk, axis_name=None, **changes):
   heads = {task.name: models.LinearHead(task.size) for task in make_tasks()}
   return models.SHARING[table_name](
     TRUNKS[trunk](), heads, axis_name=axis_name, **{**options, **changes}
+  )
+
+
+def drawn(model, batch, seed=0):
+  """Parameters and state of its shapes: their own start is long in compiling.
+
+  Drawn at random, statistics of batches at their start.
+  """
+  rng = np.random.default_rng(seed)
+  params, state = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), {'main': batch})
+  )
+
+  def draw(leaf):
+    x = rng.normal(size=leaf.shape) / max(leaf.shape[-2:-1], default=4) ** 0.5
+    return jnp.asarray(x, leaf.dtype)
+
+  def at_start(path, leaf):
+    return jnp.full(leaf.shape, path[-1].key == 'var', leaf.dtype)
+
+  return jax.tree.map(draw, params), jax.tree_util.tree_map_with_path(
+    at_start, state
   )
 
 

@@ -46,8 +46,7 @@ def ran(name, trunk):
   }
 
   @jax.jit
-  def run(key):
-    params, model_state = model.init(key, {'main': batch})
+  def run(params, model_state, key):
     singles = jax.jacrev(functools.partial(losses_of, model))(
       params, model_state, batch, key
     )
@@ -67,7 +66,9 @@ def ran(name, trunk):
     after = {m: (s.params, metrics) for m, (s, metrics) in steps.items()}
     return params, singles, jacobian, combined, after
 
-  return model, jax.device_get(run(jax.random.key(0)))
+  key = jax.random.key(0)
+  params, model_state = cases.drawn(model, batch)
+  return model, jax.device_get(run(params, model_state, key))
 
 
 def by_path(tree):
