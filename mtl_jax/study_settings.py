@@ -52,6 +52,11 @@ class StudySettings:
     draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
       'choice', ...)`` with two bounds, or a tuple of values.
     claims: see `mtl_jax.reporting.study_record.Claim`.
+    trade_offs: pairs of ``metrics``, each 'task/metric', that are drawn against
+      each other; the scores of the first two tasks if none.
+    by_task: delta-m as the mean of the tasks' means, not of all metrics.
+    test: of differences to the control: 't', 'wilcoxon' or 'bootstrap'.
+    interval: of metrics over seeds, one of the same.
   """
 
   methods: Mapping[str, Spec] = _empty()
@@ -62,3 +67,7 @@ class StudySettings:
   trials: int = 0
   draws: tuple[tuple[Any, ...], ...] = ()
   claims: tuple[Spec, ...] = ()
+  trade_offs: tuple[tuple[str, str], ...] = ()
+  by_task: bool = False
+  test: str = 't'
+  interval: str = 't'

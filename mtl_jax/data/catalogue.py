@@ -22,6 +22,7 @@ from mtl_jax.data.builders import (
   clothing_reviews,
   mmoe_synthetic,
   movielens_sequences,
+  storms,
   synthetic_sequences,
   two_digits,
 )
@@ -37,6 +38,7 @@ BUILDERS = {
   'clothing_reviews': clothing_reviews.ClothingReviews,
   'mmoe_synthetic': mmoe_synthetic.MmoeSynthetic,
   'movielens_sequences': movielens_sequences.MovielensSequences,
+  'storms': storms.Storms,
   'synthetic_sequences': synthetic_sequences.SyntheticSequences,
   'two_digits': two_digits.TwoDigits,
 }
@@ -44,6 +46,7 @@ BUILDERS = {
 CONFIGS = {
   'click_funnel': click_funnel.funnel_config,
   'mmoe_synthetic': mmoe_synthetic.mmoe_config,
+  'storms': storms.storms_config,
   'synthetic_sequences': synthetic_sequences.synthetic_config,
   'two_digits': two_digits.pair_config,
 }

@@ -27,25 +27,23 @@ def hold(
       claim=claim, found=none, verdict='undecided', note=missing
     )
   study = members.study
-  method = study.method(claim.method)
+  signed = _signed(study, claim)
+  method = signed[0][0]
   against = study.method(claim.against) if claim.against else None
-  out = sum(not r.counts for m in (method, against) if m for r in m.runs)
+  out = sum(not r.counts for m, _ in signed for r in m.runs)
   note = f'{out} diverged, left out' if out else ''
   if claim.statistic.startswith('cost/'):
     name = claim.statistic.removeprefix('cost/')
-    values = [
-      study_members.number(getattr(m.cost, name))
-      for m in (method, against)
-      if m
+    costs = [
+      sign * study_members.number(getattr(m.cost, name)) for m, sign in signed
     ]
-    x = np.array([values[0] - sum(values[1:])])
-  elif against is None:
-    x = np.array(list(members.by_seed(method, claim.statistic).values()))
+    x = np.array([sum(costs)])
   else:
-    ours, theirs = (
-      members.by_seed(m, claim.statistic) for m in (method, against)
-    )
-    x = np.array([ours[s] - theirs[s] for s in ours if s in theirs])
+    by_seed = [
+      (members.by_seed(m, claim.statistic), sign) for m, sign in signed
+    ]
+    seeds = [s for s in by_seed[0][0] if all(s in own for own, _ in by_seed)]
+    x = np.array([sum(sign * own[s] for own, sign in by_seed) for s in seeds])
   if claim.test == 'value':
     mean = float(x.mean()) if x.size else math.nan
     found = statistics.Interval(mean, mean, mean, x.size)
@@ -67,10 +65,21 @@ def hold(
   )
 
 
+def _signed(study, claim):
+  """The methods of a claim, each with the sign that it counts with."""
+  names = [claim.method, claim.against, *claim.beside]
+  signs = (1, -1, -1, 1)
+  return [
+    (study.method(name), sign)
+    for name, sign in zip(names, signs, strict=False)
+    if name
+  ]
+
+
 def _missing(members, claim) -> str:
   """What a claim needs and the study does not have; '' if nothing."""
   names = [method.name for method in members.study.methods]
-  for name in filter(None, (claim.method, claim.against)):
+  for name in filter(None, (claim.method, claim.against, *claim.beside)):
     if name not in names:
       return f'{name} was not run'
   if claim.statistic == 'delta_m' and not members.twins:

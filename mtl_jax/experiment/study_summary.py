@@ -45,6 +45,7 @@ def summarise(
     confidence=confidence,
     interval=interval,
     test=test,
+    by_task=by_task,
     verdicts=[study_claims.hold(members, claim) for claim in study.claims],
     curves=study_curves.bands(study, confidence),
     trade_offs=[

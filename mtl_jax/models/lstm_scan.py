@@ -6,10 +6,11 @@ With ``a_t = [x_t, 1, h_{t-1}]`` and ``W`` the stacked weights and biases,
     c_t = s(f) c_{t-1} + s(i) tanh(g)
     h_t = s(o) tanh(c_t)
 
-Automatic differentiation of this scan keeps every gate of every step, and the
-writing costs more than the arithmetic. Here only ``a_t`` and ``c_{t-1}`` are
-kept; the backward scan computes the gates again, and sums the weights'
-gradient step by step while the factors are in cache.
+Automatic differentiation of this scan keeps every factor of every step, and the
+writing costs more than the arithmetic. Here ``h_{t-1}``, ``c_{t-1}`` and the
+product ``z_t = a_t W`` are kept: of all that is computed, only the product is
+dearer than its storage, and the backward scan takes the gates of it again. The
+weights' gradient is one product over all steps, after the scan.
 """
 
 import functools
@@ -76,10 +77,9 @@ def _dot(a, b):
   return jnp.matmul(a, b, preferred_element_type=_wide(a.dtype))
 
 
-def _gates(a, kernel):
+def _gates(z):
   """Input, forget, output and cell gates, each ``[B, H]``."""
-  units = kernel.shape[1] // 4
-  z = _dot(a, kernel)  # [B, 4 H]
+  units = z.shape[1] // 4
   ifo = jax.nn.sigmoid(z[:, : 3 * units])
   i, f, o = jnp.split(ifo, 3, axis=-1)
   return i, f, o, jnp.tanh(z[:, 3 * units :])
@@ -97,14 +97,14 @@ def _scan(sequence, save, inputs, keep, kernel) -> tuple[Any, Any]:
   def step(carry, xs):
     h, c = carry
     x, keep = xs
-    a = jnp.concatenate([x, h], axis=-1)
-    i, f, o, g = _gates(a, kernel)
+    z = _dot(jnp.concatenate([x, h], axis=-1), kernel)  # [B, 4 H]
+    i, f, o, g = _gates(z)
     new_c = f * c + i * g
     new_h = (o * jnp.tanh(new_c)).astype(h.dtype)
     if keep is not None:
       new_h = jnp.where(keep, new_h, h)
       new_c = jnp.where(keep, new_c, c)
-    saved = (a, c) if save else None
+    saved = (h, c, z) if save else None
     return (new_h, new_c), (new_h if sequence else None, saved)
 
   (h, _), (states, saved) = lax.scan(step, (h, c), (inputs, keep))
@@ -118,27 +118,27 @@ def _fast_scan(sequence, inputs, keep, kernel):
 
 def _forward(sequence, inputs, keep, kernel):
   states, saved = _scan(sequence, True, inputs, keep, kernel)
-  return states, (saved, keep, kernel)
+  return states, (inputs, saved, keep, kernel)
 
 
 def _backward(sequence, residuals, cotangent):
-  (inputs, cells), keep, kernel = residuals  # [T, B, D+1+H], [T, B, H]
+  inputs, saved, keep, kernel = residuals
+  states, cells, products = saved  # [T, B, H], [T, B, H], [T, B, 4 H]
   weights = kernel.astype(inputs.dtype)
   units = kernel.shape[1] // 4
   wide = _wide(inputs.dtype)
   zero = jnp.zeros(cells.shape[1:], wide)
   last = zero if sequence else cotangent.astype(wide)
-  total = jnp.zeros(kernel.shape, jnp.promote_types(wide, kernel.dtype))
-  last, zero, total, _ = manual_axes.vary_together(last, zero, total, cells)
+  last, zero, _ = manual_axes.vary_together(last, zero, cells)
 
   def step(carry, xs):
-    dh, dc, total = carry
-    a, c, keep, ct = xs
+    dh, dc = carry
+    z, c, keep, ct = xs
     dh = dh if ct is None else dh + ct
     held = (dh, dc)
     if keep is not None:
       dh, dc = (jnp.where(keep, d, 0) for d in held)
-    i, f, o, g = _gates(a, weights)
+    i, f, o, g = _gates(z)
     tanh_c = jnp.tanh(f * c + i * g)
     dc = dc + dh * o * (1 - tanh_c * tanh_c)
     dz = jnp.concatenate(
@@ -149,19 +149,20 @@ def _backward(sequence, residuals, cotangent):
         dc * i * (1 - g * g),
       ],
       axis=-1,
-    ).astype(a.dtype)
+    ).astype(inputs.dtype)
     dh = _dot(dz, weights[-units:].T)
     dc = dc * f
     if keep is not None:
       dh = jnp.where(keep, dh, held[0])
       dc = jnp.where(keep, dc, held[1])
-    dx = _dot(dz, weights[:-units].T).astype(a.dtype)
-    return (dh, dc, total + _dot(a.T, dz)), dx
+    return (dh, dc), dz
 
-  xs = (inputs, cells, keep, cotangent if sequence else None)
-  carry = (last, zero, total)
-  (_, _, total), dx = lax.scan(step, carry, xs, reverse=True)
-  return dx, None, total.astype(kernel.dtype)
+  xs = (products, cells, keep, cotangent if sequence else None)
+  _, dz = lax.scan(step, (last, zero), xs, reverse=True)
+  dx = _dot(dz, weights[:-units].T).astype(inputs.dtype)
+  a = jnp.concatenate([inputs, states], axis=-1)  # [T, B, D + 1 + H]
+  a, dz = (v.reshape(-1, v.shape[-1]) for v in (a, dz))
+  return dx, None, _dot(a.T, dz).astype(kernel.dtype)
 
 
 _fast_scan.defvjp(_forward, _backward)

@@ -188,6 +188,8 @@ class Claim:
     statistic: 'delta_m', 'overall', ``task/metric`` or ``cost/step_ms``.
     method: whose.
     against: another method, subtracted seed by seed; '' for none.
+    beside: two methods, whose own difference of the same seed is subtracted
+      besides: the claim is that one gap is larger than another.
     relation: '>' or '<' the threshold, or 'within' +- the threshold.
     threshold: in the statistic's units.
     test: 't', 'wilcoxon' or 'bootstrap' make the interval; 'value' compares
@@ -201,6 +203,7 @@ class Claim:
   statistic: str
   method: str
   against: str = ''
+  beside: Sequence[str] = ()
   relation: str = '>'
   threshold: float = 0.0
   test: str = 't'
@@ -211,6 +214,11 @@ class Claim:
   def __post_init__(self):
     _check_one('relation of a claim', self.relation, RELATIONS)
     _check_one('test of a claim', self.test, TESTS)
+    if self.beside and (len(self.beside) != 2 or not self.against):
+      raise ValueError(
+        'Expected two methods beside a method and what it is against, found '
+        f'{list(self.beside)} and {self.against!r}; name two gaps.'
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

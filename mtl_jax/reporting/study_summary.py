@@ -151,6 +151,7 @@ class Summary:
     confidence: of all intervals.
     interval: how those of metrics were made: 't', 'wilcoxon', 'bootstrap'.
     test: the paired test against the control.
+    by_task: whether delta-m is the mean of the tasks' means.
     verdicts: one a claim.
     curves: ``{kind: {series: {method: Band}}}``.
     trade_offs: pairs of metrics.
@@ -164,6 +165,7 @@ class Summary:
   confidence: float = 0.95
   interval: str = 't'
   test: str = 't'
+  by_task: bool = False
   verdicts: Sequence[Verdict] = ()
   curves: Mapping[str, Mapping[str, Mapping[str, Band]]] = dataclasses.field(
     default_factory=dict

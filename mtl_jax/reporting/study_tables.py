@@ -192,9 +192,11 @@ def notes(
       'of methods by Holm; better, same and worse count metrics at 5%.'
     )
   if summary.primary == 'delta_m':
+    over = 'tasks, of the mean' if summary.by_task else 'metrics, of the'
     found.append(
-      'Δm: mean change for the worse against single-task models, below 0 is '
-      'better; its interval has the spread of the single-task runs too.'
+      f'Δm: mean over {over} change for the worse against single-task models, '
+      'below 0 is better; its interval has the spread of the single-task runs '
+      'too.'
     )
   return [*found, *summary.notes]
 
@@ -232,6 +234,8 @@ def claims_table(summary: study_summary.Summary) -> tables.Table:
   for found in summary.verdicts:
     claim, ours = found.claim, found.found
     minus = f' - {claim.against}' if claim.against else ''
+    if claim.beside:
+      minus += f' - ({" - ".join(claim.beside)})'
     test = 'mean only' if claim.test == 'value' else claim.test
     verdict = found.verdict + (f' ({found.note})' if found.note else '')
     rows.append(

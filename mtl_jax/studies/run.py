@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from mtl_jax import evaluation, settings as settings_lib
+from mtl_jax import evaluation, names, settings as settings_lib
+from mtl_jax.evaluation import statistics
 from mtl_jax.experiment import (
   build,
   checks,
@@ -51,6 +52,7 @@ def run(
     )
   experiment = build.build(entries[0].settings, loaded=loaded)
   metrics = _named_metrics(settings, checks.metric_names(experiment))
+  _check_report(settings.study, [metric.name for metric in metrics])
   workdir = workdir_lib.claim(path, settings).path
   tuned = _tune(settings, [*entries, *(t[2] for t in twins)], workdir, loaded)
   if tuned is None or tune_only:
@@ -221,6 +223,29 @@ def _named_metrics(settings, known) -> list[study_record.Metric]:
       )
     )
   return metrics
+
+
+def _check_report(section, declared) -> None:
+  """Raises for pictures and tests that the report could not make."""
+  for pair in section.trade_offs:
+    if len(pair) != 2 or isinstance(pair, str):
+      raise ValueError(
+        'Expected pairs of task/metric in study.trade_offs, found '
+        f'{pair!r}; write (("a/accuracy", "b/rmse"),).'
+      )
+    for name in pair:
+      if name not in declared:
+        raise ValueError(
+          'Expected study.trade_offs among study.metrics, whose directions '
+          f'are declared, found {name!r}; {names.nearest(name, declared)}'
+        )
+  for key in ('test', 'interval'):
+    value, known = getattr(section, key), statistics.INTERVALS
+    if value not in known:
+      raise ValueError(
+        f'Expected config.study.{key} among {", ".join(known)}, found '
+        f'{value!r}; {names.nearest(value, known)}'
+      )
 
 
 def _scores(tasks, methods) -> list[study_record.Metric]:

@@ -209,6 +209,29 @@ def test_costs_are_compared_as_they_are():
   assert (found.found.mean, found.verdict) == (4.0, 'holds')
 
 
+def test_a_gap_beside_another_gap():
+  """By seed: (5 - 1) - (3 - 2), and so on; a seed that one lacks is none."""
+  values = {
+    'a': [[5.0, 1.0], [7.0, 1.0], [9.0, 1.0]],
+    'b': [[1.0, 1.0], [2.0, 1.0], [5.0, 1.0]],
+    'c': [[3.0, 1.0], [2.0, 1.0]],
+    'd': [[2.0, 1.0], [1.0, 1.0], [1.0, 1.0]],
+  }
+  methods = [method(name, rows) for name, rows in values.items()]
+  made = claim('a/accuracy', 'a', 'b', beside=('c', 'd'))
+  record = dataclasses.replace(
+    study(twins=False, claims=[made]), methods=methods, control=''
+  )
+  (found,) = study_summary.summarise(record).verdicts
+  gaps = [(5 - 1) - (3 - 2), (7 - 2) - (2 - 1)]
+  low, high = scipy.stats.ttest_1samp(gaps, 0).confidence_interval()
+  cell = found.found
+  np.testing.assert_allclose(
+    (cell.mean, cell.low, cell.high), (np.mean(gaps), low, high)
+  )
+  assert cell.n == 2 and found.verdict == 'undecided'
+
+
 def test_what_was_not_run_is_undecided():
   claims = [claim('delta_m'), claim('overall', against='pcgrad')]
   found = study_summary.summarise(study(twins=False, claims=claims)).verdicts

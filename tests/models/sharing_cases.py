@@ -41,6 +41,7 @@ ARCHITECTURES = {
   ),
   'film': ('film', {}, None),
   'film layers': ('film', {'per_layer': True}, ('mlp',)),
+  'groups': ('groups', {'groups': (('a', 'c'), ('b',))}, None),
   'sluice': ('sluice', {}, None),
   'stem': ('stem', {'shared_experts': 2, 'task_experts': 2}, None),
   'home': (

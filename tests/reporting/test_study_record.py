@@ -77,6 +77,12 @@ def test_all_parts_but_the_name_may_be_missing(tmp_path):
       "found '='",
     ),
     (
+      lambda: records.Claim(
+        text='', statistic='', method='a', beside=('b', 'c')
+      ),
+      'two methods beside',
+    ),
+    (
       lambda: records.Study(name='', methods=[records.Method(name='a')] * 2),
       "found 'a' twice",
     ),

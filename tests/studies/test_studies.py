@@ -70,7 +70,10 @@ def done(tmp_path_factory):
     trials=2,
     draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
     claims=claims,
-    metrics=('+genre/accuracy', '-rating/rmse'),
+    metrics=('+genre/accuracy', '-rating/rmse', '-rating/mae'),
+    trade_offs=(('rating/mae', 'genre/accuracy'),),
+    by_task=True,
+    interval='bootstrap',
   )
   # What diverges at its own rate is tuned to one at which it does not.
   return path, config, go(config, path)
@@ -155,8 +158,31 @@ def test_the_report_is_made_from_the_directory_alone(done):
   path, _, study = done
   (path / 'report.html').unlink()
   page = report.write(path)
-  assert 'Equal weights' in page.read_text()
+  text = page.read_text()
+  assert 'Equal weights' in text
   assert study_files.read_study(path).control == study.control
+  # As the config has it, without being told again.
+  assert 'mean over tasks, of the mean change' in text
+  summary = json.loads((path / 'summary.json').read_text())
+  assert summary['by_task'] and summary['interval'] == 'bootstrap'
+  (pair,) = summary['trade_offs']
+  assert [pair[axis]['metric'] for axis in 'xy'] == ['mae', 'accuracy']
+
+
+def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
+  path, config, _ = done
+  monkeypatch.setattr(
+    population.population_loop, 'fit', lambda *args, **kwargs: 1 / 0
+  )
+  changed = config.copy_and_resolve_references()
+  changed.study.trade_offs = (('rating/mae', 'rating/rmse'),)
+  changed.study.by_task = False
+  go(changed, path)
+  summary = json.loads((path / 'summary.json').read_text())
+  assert not summary['by_task']
+  assert summary['trade_offs'][0]['y']['metric'] == 'rmse'
+  report.study_report.write(path, by_task=True)
+  assert json.loads((path / 'summary.json').read_text())['by_task']
 
 
 def test_what_diverges_is_named_and_does_not_stop_the_others(tmp_path):
@@ -202,6 +228,9 @@ def test_a_population_alone_is_a_study_of_its_points(tmp_path):
     ({'metrics': ('+genre/acuracy',)}, "found '.genre/acuracy'"),
     ({'metrics': ('genre/accuracy',)}, 'where higher is better'),
     ({'claims': ({'txt': 'a'},)}, "found 'txt'"),
+    ({'trade_offs': (('a/b', 'a/c'),)}, "study.metrics, .* found 'a/b'"),
+    ({'trade_offs': ('a/b',)}, 'Expected pairs of task/metric'),
+    ({'test': 'u'}, "study.test among t, wilcoxon, bootstrap, found 'u'"),
     ({'methods': {'a': {'optimiser': {}}}}, "found 'optimiser'"),
   ],
 )

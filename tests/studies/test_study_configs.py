@@ -4,6 +4,7 @@ import gzip
 import json
 import pathlib
 import struct
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,8 @@ def study_configs():
     f'{papers}/multi_mnist.py:paper',
     f'{papers}/multi_fashion.py:paper',
   ]
-  return found + [f'{papers}/mmoe_synthetic.py:3']
+  synthetic = f'{papers}/mmoe_synthetic.py'
+  return found + [f'{synthetic}:3', f'{synthetic}:architectures_3']
 
 
 CONFIGS = study_configs()
@@ -86,16 +88,44 @@ def load(spec, images, cache):
   return config
 
 
-@pytest.mark.parametrize('spec', CONFIGS, ids=lambda s: s.rpartition('/')[2])
+def one_of_each(entries):
+  """Of a grid, one row and one column: each model and each method once."""
+  found, models, methods = [], [], []
+  for entry in entries:
+    model, method = entry.settings.model, entry.settings.combinator
+    if (
+      model in models
+      and method in methods
+      and entry.settings.data in [e.settings.data for e in found]
+    ):
+      continue
+    models.append(model)
+    methods.append(method)
+    found.append(entry)
+  return found
+
+
+FULL = f'{ROOT}/configs/suites/census.py:full_group2'
+
+
+@pytest.mark.parametrize(
+  'spec',
+  [*CONFIGS, pytest.param(FULL, marks=pytest.mark.slow)],
+  ids=lambda s: s.rpartition('/')[2],
+)
 def test_every_method_is_built_and_has_a_step(spec, images, cache):
   settings = settings_lib.from_config(load(spec, images, cache))
-  entries = plan.list_methods(settings)
-  entries += [entry for _, _, entry in plan.list_twins(settings)]
-  assert {claim['method'] for claim in settings.study.claims} <= {
-    entry.name for entry in entries
-  }
-  for entry in entries:
-    experiment = build.build(entry.settings)
+  methods = plan.list_methods(settings)
+  names = {entry.name for entry in methods}
+  for claim in settings.study.claims:
+    named = {claim['method'], claim.get('against', '')}
+    assert named | set(claim.get('beside', ())) <= {*names, ''}
+  twins = [entry for _, _, entry in plan.list_twins(settings)]
+  loaded: list[Any] = []  # data are read once
+  for entry in [*one_of_each(methods), *twins]:
+    same = [d for s, d in loaded if s == entry.settings.data]
+    experiment = build.build(entry.settings, loaded=same[0] if same else None)
+    loaded.append((entry.settings.data, experiment.data))
     state = jax.eval_shape(start.make_init(experiment))
     batch = experiment.batch_shapes()
     after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
@@ -137,3 +167,38 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
   assert len(study.twins) == len(config.study.twins) * len(study.tasks)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   assert len(summary['verdicts']) == len(config.study.claims)
+
+
+def parameters(experiment) -> int:
+  state = jax.eval_shape(start.make_init(experiment))
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize(
+  'config, method, size, number, tolerance',
+  [
+    ('suites/census.py:full', '{}_equal', 45_170, 8, 0.025),
+    ('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
+  ],
+)
+def test_architectures_are_of_one_size(
+  config, method, size, number, tolerance, images, cache
+):
+  """As many parameters as shared-bottom; and so have twins of equal size."""
+  spec = f'{ROOT}/configs/{config}'
+  settings = settings_lib.from_config(load(spec, images, cache))
+  ending = method.removeprefix('{}')
+  loaded = None
+  sizes = {}
+  for entry in plan.list_methods(settings):
+    if entry.name.endswith(ending):
+      experiment = build.build(entry.settings, loaded=loaded)
+      loaded = experiment.data
+      sizes[entry.name] = parameters(experiment)
+  assert sizes[method.format('hard')] == size and len(sizes) == number
+  for name, found in sizes.items():
+    assert abs(found / size - 1) < tolerance, (name, found)
+  twins = [e for which, _, e in plan.list_twins(settings) if which == 'equal']
+  if twins:
+    built = [build.build(e.settings, loaded=loaded) for e in twins]
+    assert abs(sum(map(parameters, built)) / size - 1) < tolerance

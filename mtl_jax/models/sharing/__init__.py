@@ -6,6 +6,7 @@ around any trunk; its other arguments are its options.
 
 from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.film import film
+from mtl_jax.models.sharing.groups import task_groups
 from mtl_jax.models.sharing.hard import hard_sharing
 from mtl_jax.models.sharing.home import home
 from mtl_jax.models.sharing.moe import mmoe, omoe
@@ -20,6 +21,7 @@ SHARING = {
   'cross_stitch': cross_stitch,
   'dselect_k': dselect_k,
   'film': film,
+  'groups': task_groups,
   'hard': hard_sharing,
   'home': home,
   'mmoe': mmoe,
@@ -46,4 +48,5 @@ __all__ = [
   'sluice',
   'snr',
   'stem',
+  'task_groups',
 ]

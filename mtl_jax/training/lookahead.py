@@ -1,0 +1,106 @@
+"""What a step along one task's gradient does to every task's loss."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.models import base as models_base
+from mtl_jax.training import gradients as gradients_lib
+
+Array = jax.Array
+
+
+def make_lookahead(
+  model: models_base.MultiTaskModel,
+  tasks: Sequence[tasks_lib.Task],
+  rate: float,
+  *,
+  frozen: Callable[[str], bool] = lambda path: False,
+) -> Callable[..., dict[str, Array]]:
+  r"""Builds ``(state, batch) -> {'affinity', 'gramian', 'present'}``.
+
+  .. math:: Z_{ij} = 1 - \frac{L_j(\theta - \eta g_i, \phi_j)}
+    {L_j(\theta, \phi_j)}
+
+  with g_i the gradient of task i over the shared parameters alone, and both
+  losses of task j on the same batch: above 0, the step for i is one for j too.
+  Beside them the inner products of the task gradients, whose cosines are the
+  same to first order up to sizes.
+
+  Args:
+    model: pure functions.
+    tasks: K of them.
+    rate: the step :math:`\eta` > 0, of plain gradient descent.
+    frozen: ``path -> bool``: parameters without gradient.
+
+  Returns:
+    The function, of a train state and its batch; it draws the dropout of the
+    step that would come next. ``affinity`` is ``[K, K]``, row i is the step for
+    task i; ``gramian`` is ``[K, K]``, ``present`` ``[K]``. Rows and columns of
+    tasks that are absent, and columns of a loss of 0, are NaN in ``affinity``.
+
+  Example:
+    >>> from mtl_jax import models
+    >>> from mtl_jax.training import state
+    >>> tasks = (tasks_lib.regression('a'), tasks_lib.regression('b'))
+    >>> heads = {task.name: models.LinearHead(1) for task in tasks}
+    >>> model = models.hard_sharing(models.MLP(widths=(2,)), heads)
+    >>> ones = jnp.ones(4)
+    >>> arrays = {'inputs': ones[:, None], 'a': ones, 'b': ones}
+    >>> start = state.init_state(
+    ...   model, optax.identity(), jax.random.key(0), {'main': arrays}
+    ... )
+    >>> found = make_lookahead(model, tasks, 0.1)(start, {'main': arrays})
+    >>> found['affinity'].shape
+    (2, 2)
+
+  References:
+    Fifty et al., Efficiently identifying task groupings for multi-task
+    learning, NeurIPS 2021. There the step is that of the optimizer, with its
+    momentum; here it is plain, so that nothing of the past is in it.
+  """
+
+  def lookahead(state, batch):
+    dropout_key, _ = jax.random.split(jax.random.fold_in(state.key, state.step))
+
+    def gradients_at(params):
+      found, _ = gradients_lib.model_gradients(
+        model,
+        tasks,
+        params,
+        state.model_state,
+        batch,
+        key=dropout_key,
+        frozen=frozen,
+      )
+      return found
+
+    here = gradients_at(state.params)
+
+    def losses_after(row):
+      return gradients_at(_moved(state.params, row, rate)).losses
+
+    after = jax.lax.map(losses_after, here.jacobian())  # [K, K]
+    known = here.present & (here.losses != 0)
+    valid = here.present[:, None] & known[None, :]
+    before = jnp.where(known, here.losses, 1)
+    return {
+      'affinity': jnp.where(valid, 1 - after / before, jnp.nan),
+      'gramian': here.gramian(),
+      'present': here.present,
+    }
+
+  return lookahead
+
+
+def _moved(params: Any, row: Any, rate: float) -> Any:
+  def move(own, p):
+    return p if isinstance(own, optax.MaskedNode) else p - rate * own
+
+  return jax.tree.map(
+    move, row, params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+  )
