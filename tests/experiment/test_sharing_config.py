@@ -38,6 +38,9 @@ def test_wrong_settings(tiny, sharing, message):
     ({'name': 'dselect_k', 'experts': 4}, 'pcgrad'),
     ({'name': 'dselect_k', 'experts': 4}, 'rotograd'),
     ({'name': 'ple', 'task_experts': 1}, 'graddrop'),
+    pytest.param({'name': 'stem'}, 'pcgrad', marks=pytest.mark.slow),
+    pytest.param({'name': 'home'}, 'pcgrad', marks=pytest.mark.slow),
+    pytest.param({'name': 'snr'}, 'rotograd', marks=pytest.mark.slow),
   ],
 )
 def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
@@ -48,7 +51,8 @@ def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
   tiny.run(config, tmp_path)
   trained = mtl_jax.load(tmp_path, data={'main': tiny.data()})
   names = set(trained.params)
-  assert {'heads', 'gates' if sharing['name'] != 'ple' else 'gates_1'} <= names
+  gates = {'ple': 'gates_1', 'home': 'gates_1', 'snr': 'connections'}
+  assert {'heads', gates.get(sharing['name'], 'gates')} <= names
   for leaf in jax.tree.leaves(trained.params):
     assert np.isfinite(leaf).all()
 

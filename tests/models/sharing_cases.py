@@ -124,16 +124,17 @@ def drawn(model, batch, seed=0):
     lambda: model.init(jax.random.key(0), {'main': batch})
   )
 
-  def draw(leaf):
-    x = rng.normal(size=leaf.shape) / max(leaf.shape[-2:-1], default=4) ** 0.5
-    return jnp.asarray(x, leaf.dtype)
+  def draw(path, leaf):
+    scale = max(leaf.shape[-2:-1], default=4) ** -0.5
+    if path[-1].key == 'bias':
+      scale = 0.1  # No layer is dead.
+    return jnp.asarray(rng.normal(size=leaf.shape) * scale, leaf.dtype)
 
   def at_start(path, leaf):
     return jnp.full(leaf.shape, path[-1].key == 'var', leaf.dtype)
 
-  return jax.tree.map(draw, params), jax.tree_util.tree_map_with_path(
-    at_start, state
-  )
+  each = jax.tree_util.tree_map_with_path
+  return each(draw, params), each(at_start, state)
 
 
 def make_tasks():
