@@ -11,7 +11,7 @@ how to make the other environment. --out=FILE writes the table as Markdown.
 """
 
 import argparse
-import functools
+import dataclasses
 import json
 import os
 import pathlib
@@ -33,6 +33,7 @@ from mtl_jax.experiment import (
   members as members_lib,
   program,
   start,
+  stepping,
   ways,
 )
 from mtl_jax.studies import devices
@@ -89,8 +90,8 @@ def make_experiment(name, seeds):
 class Members:
   """A population, advanced a program at a time."""
 
-  def __init__(self, name, seeds):
-    group, experiment = make_experiment(name, seeds)
+  def __init__(self, group, experiment):
+    seeds = len(group.members)
     feeder = feeding.Feeder(experiment)
     self.way, self.timed = ways.choose(
       experiment, feeder, group, jax.local_devices()
@@ -127,29 +128,33 @@ class Members:
 
 
 class Alone:
-  """Our runs, one after the other: the step of a run in a loop."""
+  """Our runs, one after the other."""
 
-  def __init__(self, name):
-    _, experiment = make_experiment(name, 1)
+  def __init__(self, experiment, on_device='auto'):
+    sections = {'data.on_device': on_device}
+    own = settings_lib.with_values(experiment.settings, sections)
+    experiment = dataclasses.replace(experiment, settings=own)
     mesh = parallel.make_mesh(jax.devices()[:1])
-    self._place = functools.partial(parallel.shard_batch, mesh=mesh)
-    self._step = parallel.parallelize(experiment.make_step, mesh)
+    self._steps = stepping.choose(experiment, mesh)
     self._state = parallel.replicate(start.make_init(experiment), mesh)()
-    self._batches = data.train_iterator(
-      experiment.training_streams(), seed=experiment.settings.seed
-    )
-    self.time(1)
+    self.time(self._steps.longest)
+
+  @property
+  def longest(self):
+    """Steps in one program."""
+    return self._steps.longest
 
   def time(self, steps):
     """Milliseconds a step."""
     before = time.perf_counter()
-    kept = []
-    for _ in range(steps):
-      batch = self._place(next(self._batches))
-      self._state, metrics = self._step(self._state, batch)
+    kept, taken = [], 0
+    while taken < steps:
+      drawn = self._steps.draw(self.longest)
+      self._state, metrics = self._steps.step(self._state, drawn)
+      taken += self.longest
       kept.append(metrics)
     jax.device_get(kept)
-    return 1e3 * (time.perf_counter() - before) / steps
+    return 1e3 * (time.perf_counter() - before) / taken
 
 
 class Torch:
@@ -178,14 +183,20 @@ class Torch:
 
 def compare(name, python, repeats):
   """Rows of the first table: each is timed in turn, again and again."""
-  population, alone = Members(name, SEEDS), Alone(name)
+  group, experiment = make_experiment(name, SEEDS)
+  population = Members(group, experiment)
+  alone = {
+    'one after the other': Alone(experiment),
+    'the same, a batch a step': Alone(experiment, 'never'),
+  }
   torch = Torch(python, name) if python else None
   steps = 100 if name == 'lstm' else 1000
   programs = max(1, steps // (population.way.length * population.way.members))
-  times = {'population': [], 'one after the other': [], 'PyTorch': []}
+  times = {who: [] for who in ('population', *alone, 'PyTorch')}
   for _ in range(repeats):
     times['population'].append(population.time(programs))
-    times['one after the other'].append(alone.time(steps))
+    for who, one in alone.items():
+      times[who].append(one.time(steps))
     if torch:
       times['PyTorch'].append(torch.time(steps))
   if torch:
@@ -209,7 +220,7 @@ def sweep(name):
   """Rows of the second table: runs a minute, compiled and all."""
   rows = []
   for size in SIZES:
-    members = Members(name, size)
+    members = Members(*make_experiment(name, size))
     steps = 5000 if name == 'mlp' else 200
     programs = max(1, steps // (members.way.length * members.way.members))
     each = statistics.median(members.time(programs) for _ in range(3))

@@ -38,8 +38,9 @@ class DataSettings:
     batch_size: examples a step, over all devices.
     evaluation_batch_size: the same of evaluation.
     cache: hold the examples in memory: 'auto' (by size), 'always', 'never'.
-    on_device: hold the training examples of a population on the device, so
-      that many steps run without the host: 'auto' (by size), 'always', 'never'.
+    on_device: hold the training examples on the device, so that many steps run
+      without the host, in a population and in a run on one device: 'auto' (by
+      size; no run with convolutions on a CPU), 'always', 'never'.
   """
 
   name: str = ''

@@ -99,38 +99,18 @@ def monitored(opt_state: Any) -> combinators.MonitorState | None:
   return next(reversed(list(found)), None)
 
 
-def measuring(
-  step: Callable[..., Any],
-  write: Callable[[str, int, dict[str, float]], None],
-  names: tuple[str, ...],
-  every: int,
-  start: int,
-) -> Callable[..., Any]:
-  """The step, which also writes what `combinators.monitor` measured in it.
+def measure(names: tuple[str, ...], opt_state: Any) -> dict[str, float]:
+  """What `combinators.monitor` measured in the last step.
 
   The measures lie in the state that the step gives back: no second look at
   the gradients is needed, as `make_probe` takes.
 
   Args:
-    step: ``(state, batch) -> (state, metrics)``.
-    write: takes a row of the record.
     names: of the tasks.
-    every: steps between rows; 0 = never.
-    start: how many steps are done already.
+    opt_state: of a method with a monitor.
   """
-  done = start
-
-  def measured(state, batch):
-    nonlocal done
-    state, metrics = step(state, batch)
-    if every and done % every == 0:
-      found = jax.device_get(monitored(state.opt_state))
-      scalars = measures.measure_scalars(names, found.measures, found.groups)
-      write('gradients', done, scalars)
-    done += 1
-    return state, metrics
-
-  return measured
+  found = jax.device_get(monitored(opt_state))
+  return measures.measure_scalars(names, found.measures, found.groups)
 
 
 def measure_members(

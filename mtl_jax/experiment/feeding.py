@@ -1,4 +1,4 @@
-"""What members of a population read: rows of data on the device, or arrays."""
+"""What runs read: rows of data that lie on the device, or examples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class Feeder:
     self._streams = experiment.training_streams()
     self._draw = experiment.draw()
     self.data = None
-    if all(_on_device(experiment, name) for name in self._streams):
+    if on_device(experiment):
       self.data = {
         name: stream.source.take(np.arange(len(stream.source)))
         for name, stream in self._streams.items()
@@ -83,6 +83,17 @@ class Feeder:
       key: value.reshape(*rows.shape, *value.shape[1:])
       for key, value in found.items()
     }
+
+
+def on_device(experiment: build.Experiment) -> bool:
+  """Whether the training data of all streams are to lie on the device.
+
+  Raises:
+    ValueError: if a setting is not known.
+  """
+  return all(
+    _on_device(experiment, name) for name in experiment.training_streams()
+  )
 
 
 def _on_device(experiment, name) -> bool:

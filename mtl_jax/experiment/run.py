@@ -22,6 +22,7 @@ from mtl_jax.experiment import (
   evaluator,
   profiling,
   start as start_lib,
+  stepping,
   workdir as workdir_lib,
 )
 from mtl_jax.training import (
@@ -76,15 +77,9 @@ def train(
   latest = checkpoints.Checkpoints(workdir.latest, settings.training.keep)
   best = checkpoints.Checkpoints(workdir.best, settings.training.keep)
   mesh = parallel.make_mesh()
-  batches = data.train_iterator(
-    experiment.training_streams(),
-    seed=settings.seed,
-    draw=experiment.draw(),
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
+  steps = stepping.choose(experiment, mesh, profile=profile)
   state, progress, resumed = start_lib.restore_or_init(
-    experiment, mesh, latest, batches
+    experiment, mesh, latest, steps.batches
   )
   best.drop_after(resumed or 0)
   show_model(experiment, state.params)
@@ -92,10 +87,7 @@ def train(
     print(f'Resuming {workdir.path} from step {resumed}.', flush=True)
   judge = evaluator.Evaluator(experiment, mesh)
   writers = reporting.open_writers(workdir.path, resumed)
-  place = functools.partial(parallel.shard_batch, mesh=mesh)
-  train_step = parallel.parallelize(
-    experiment.make_step, mesh, settings.training.mode
-  )
+  names, train_step = experiment.task_names, steps.step
   with contextlib.ExitStack() as stack:
     stack.callback(writers.close)
     bar = stack.enter_context(
@@ -106,29 +98,23 @@ def train(
         profiling.profiled(train_step, workdir.path / 'profile')
       )
     watched = evaluator.monitored(state.opt_state) is not None
-    if watched:
-      train_step = evaluator.measuring(
-        train_step,
-        writers.write,
-        experiment.task_names,
-        experiment.plan.probe_every,
-        resumed or 0,
-      )
     tools = loop.Tools(
+      draw=steps.draw,
       step=train_step,
-      place=place,
       evaluate=lambda state: judge.score(state, 'validation'),
       probe=None
-      if watched or len(experiment.tasks) < 2
-      else evaluator.make_probe(experiment),
+      if watched or len(names) < 2
+      else _probe(experiment, steps.first),
+      measure=functools.partial(evaluator.measure, names) if watched else None,
       write=writers.write,
       tick=lambda step, scalars: bar.update(step, _brief(scalars)),
       latest=latest,
       best=best,
       info=start_lib.facts_of(experiment),
+      longest=steps.longest,
     )
     state, progress, ended = loop.fit(
-      state, batches, progress, experiment.plan, tools, experiment.task_names
+      state, steps.batches, progress, experiment.plan, tools, names
     )
   latest.close()
   best.close()
@@ -240,6 +226,11 @@ def show_model(experiment: build.Experiment, params: Any) -> None:
       {task.name: task.score for task in experiment.tasks},
     )
   )
+
+
+def _probe(experiment, first):
+  probe = evaluator.make_probe(experiment)
+  return lambda state, drawn: probe(state, first(drawn))
 
 
 def _brief(scalars):

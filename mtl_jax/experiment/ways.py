@@ -12,6 +12,7 @@ from mtl_jax.experiment import (
   feeding,
   members as members_lib,
   program as program_lib,
+  stepping,
 )
 from mtl_jax.training import loop, population, state as state_lib
 
@@ -67,7 +68,14 @@ def _candidates(experiment, feeder, group, devices) -> list[Way]:
       population.spread(lambda *x: x, section.way)  # says which there are
     return ways[section.way][:1]
   if len(devices) > 1 and number > 1:
-    found = [*ways['devices'], way('devices', spread, 1)]
+    # The last is what a run alone does, with all threads of the machine: a
+    # population is not to be slower than its members one after the other.
+    alone = 0 if stepping.stretches_pay(experiment) else 1
+    found = [
+      *ways['devices'],
+      way('devices', spread, 1),
+      way('devices', 1, alone),
+    ]
   else:
     found = [*ways['vmap'], *ways['map'], way('vmap', 1, 1)]
   return list(dict.fromkeys(found))

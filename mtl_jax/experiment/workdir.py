@@ -16,6 +16,7 @@ MAY_CHANGE = {
   'baselines',
   'data.cache',
   'data.evaluation_batch_size',
+  'data.on_device',
   'diagnostics.every',
   'study.by_task',
   'study.interval',

@@ -1,6 +1,7 @@
 """Convolution and pooling in forms that suit the CPU as well."""
 
 from collections.abc import Callable, Sequence
+import functools
 import math
 
 import jax
@@ -67,8 +68,9 @@ def choose(patches: bool) -> Callable[..., Array]:
 def max_pool(x: Array, window: int = 2) -> Array:
   """Maximum over windows that do not overlap; a rest at the border is dropped.
 
-  By reshape and max: the gradient of ``nn.max_pool`` is a select-and-scatter,
-  which took half of LeNet's step on CPU. Equal maxima share the gradient.
+  By comparisons: the gradient of ``nn.max_pool`` is a select-and-scatter, which
+  took half of LeNet's step on CPU, and that of ``x.max`` can go nowhere (see
+  `masked_max` in layers.py). One of equal maxima gets the gradient.
 
   Args:
     x: ``[B, H, W, C]``.
@@ -86,4 +88,10 @@ def max_pool(x: Array, window: int = 2) -> Array:
   height, width = height // window, width // window
   x = x[:, : height * window, : width * window]
   x = x.reshape(batch, height, window, width, window, channels)
-  return x.max(axis=(2, 4))
+  columns = functools.reduce(_larger, (x[:, :, i] for i in range(window)))
+  rows = (columns[:, :, :, i] for i in range(window))
+  return functools.reduce(_larger, rows)
+
+
+def _larger(a, b):
+  return jnp.where((a >= b) | jnp.isnan(a), a, b)

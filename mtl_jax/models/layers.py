@@ -6,6 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 Array = jax.Array
@@ -114,14 +115,18 @@ def masked_mean(x: Array, mask: Array | None) -> Array:
 def masked_max(x: Array, mask: Array | None) -> Array:
   """Maximum over time, ``[B, T, D] -> [B, D]``, of the steps in the mask.
 
-  An example with no step gives zeros.
+  An example with no step gives zeros. The gradient goes to the first step that
+  has the maximum. That of ``x.max`` goes where ``x`` equals it: a compiled
+  program may compute ``x`` twice, with another rounding, and then to nowhere.
 
   Example:
     >>> masked_max(jnp.array([[[1.], [5.]]]), jnp.array([[1, 0]]))
     Array([[1.]], dtype=float32)
   """
+  steps = jnp.arange(x.shape[1])[:, None]  # [T, 1]
   if mask is None:
-    return x.max(axis=1)
+    mask = jnp.ones(x.shape[:2], bool)
   mask = mask.astype(bool)[..., None]  # [B, T, 1]
-  top = jnp.where(mask, x, -jnp.inf).max(axis=1)
-  return jnp.where(mask.any(axis=1), top, 0)
+  known = jnp.where(mask, lax.stop_gradient(x), -jnp.inf)
+  first = steps == known.argmax(axis=1, keepdims=True)
+  return jnp.where(first & mask, x, 0).sum(axis=1)

@@ -66,19 +66,24 @@ class Tools:
   """What the loop uses, and does not know the inside of.
 
   Attributes:
-    step: compiled ``(state, batch) -> (state, metrics)``; donates the state.
-    place: host batch -> batch on the devices.
+    draw: ``number -> what the next steps read``, on the devices.
+    step: compiled ``(state, drawn) -> (state, metrics)``; donates the state.
+      Metrics are those of a step, or ``[S, ...]`` of several.
     evaluate: ``state -> (overall score, scalars)``; higher is better.
-    probe: ``(state, batch) -> scalars`` about the task gradients.
+    probe: ``(state, drawn) -> scalars`` about the task gradients of the first
+      of these steps.
     write: ``(kind, step, scalars)``: a row of the record.
-    tick: ``(step, scalars)``: called every step, with news or with ``{}``.
+    tick: ``(step, scalars)``: called after steps, with news or with ``{}``.
     latest: checkpoints to resume from.
     best: the best parameters by the overall score.
     info: what every checkpoint carries besides, JSON-like.
+    longest: steps that ``step`` takes at once, at most.
+    measure: ``opt_state -> scalars``: what the method itself measured in the
+      last step, if it does.
   """
 
+  draw: Callable[[int], Any]
   step: Callable[..., Any]
-  place: Callable[[Any], Any]
   evaluate: Callable[[state_lib.TrainState], tuple[float, Scalars]]
   probe: Callable[..., Scalars] | None
   write: Callable[[str, int, Scalars], None]
@@ -86,6 +91,8 @@ class Tools:
   latest: checkpoints_lib.Checkpoints
   best: checkpoints_lib.Checkpoints
   info: Mapping[str, Any]
+  longest: int = 1
+  measure: Callable[[Any], Scalars] | None = None
 
 
 def fit(
@@ -100,8 +107,8 @@ def fit(
 
   Args:
     state: fresh or restored; it is donated.
-    batches: an iterator at the same position, with grain's checkpoint
-      protocol.
+    batches: what ``tools.draw`` draws from, at the same position, with grain's
+      checkpoint protocol.
     progress: fresh or restored.
     plan: when things happen.
     tools: what happens.
@@ -117,19 +124,26 @@ def fit(
   """
   step = int(state.step)
   record = _Record(task_names, tools, step, progress.window)
+  probed = plan.probe_every if tools.probe else 0
+  measured = plan.probe_every if tools.measure else 0
   with Signals() as interrupted:
     while step < plan.steps and not progress.finished:
       # The order is important: a checkpoint of step n holds the iterator
       # before batch n + 1 is drawn.
-      batch = tools.place(next(batches))
-      if tools.probe and plan.probe_every and step % plan.probe_every == 0:
-        tools.write('gradients', step, tools.probe(state, batch))
-      state, metrics = tools.step(state, batch)
-      step += 1
-      record.add(metrics)
+      event = next_event(step, plan, probed=probed, measured=measured)
+      number = min(event - step, tools.longest)
+      drawn = tools.draw(number)
+      if tools.probe and probed and step % probed == 0:
+        tools.write('gradients', step, tools.probe(state, drawn))
+      state, metrics = tools.step(state, drawn)
+      step += number
+      record.add(metrics, number)
+      if tools.measure and measured and (step - 1) % measured == 0:
+        found = tools.measure(state.opt_state)
+        tools.write('gradients', step - 1, found)
       last = step == plan.steps
       due = step % plan.evaluate_every == 0 or last
-      stop = interrupted()  # asked once a step: what stops is also saved
+      stop = interrupted()  # asked once: what stops is also saved
       save = due or step % plan.checkpoint_every == 0 or stop
       if save or step % plan.log_every == 0:
         record.check()  # nothing unchecked is ever saved
@@ -158,6 +172,30 @@ def fit(
     progress,
     ('stopped early' if progress.finished else 'interrupted'),
   )
+
+
+def next_event(
+  step: int, plan: Plan, *, probed: int = 0, measured: int = 0
+) -> int:
+  """The next step after which something happens, however many run at once.
+
+  Args:
+    step: taken so far.
+    plan: when things happen.
+    probed: before every step that this divides, the gradients are looked at.
+    measured: after every such step, what the method measured; only the last
+      of several steps is in the state.
+
+  Example:
+    >>> plan = Plan(steps=9, evaluate_every=9, checkpoint_every=9, log_every=4)
+    >>> [next_event(step, plan, measured=5) for step in (0, 1, 4, 5, 8)]
+    [1, 4, 6, 6, 9]
+  """
+  every = (plan.log_every, plan.evaluate_every, plan.checkpoint_every, probed)
+  events = [(step // n + 1) * n for n in every if n]
+  if measured:
+    events.append(-(-step // measured) * measured + 1)
+  return min(plan.steps, *events)
 
 
 def _evaluate(state, step, progress, plan, tools) -> None:
@@ -203,21 +241,27 @@ class _Record:
   def restart_clock(self):
     self._start, self._clocked = time.perf_counter(), 0
 
-  def add(self, metrics) -> None:
-    self._pending.append(metrics)
-    self._clocked += 1
+  def add(self, metrics, number) -> None:
+    self._pending.append((metrics, number))
+    self._clocked += number
 
   def check(self) -> None:
     """Fetches the pending steps and raises if one is not finite."""
     if not self._pending:
       return
-    rows = jax.device_get(self._pending)
+    rows = [(jax.device_get(m), number) for m, number in self._pending]
     self._pending = []
-    losses = np.stack([r['losses'] for r in rows]).astype(np.float64)
-    norms = np.stack([r['update_norm'] for r in rows]).astype(np.float64)
-    counts = np.stack([r['counts'] for r in rows]).astype(np.float64)
+
+    def joined(key, *shape):
+      # Of several steps there is room for the most that there can be.
+      parts = [m[key].reshape(-1, *shape)[:number] for m, number in rows]
+      return np.concatenate(parts).astype(np.float64)
+
+    losses = joined('losses', len(self._names))
+    counts = joined('counts', len(self._names))
+    norms = joined('update_norm')
     self._raise_if_bad(losses, norms)
-    self._checked += len(rows)
+    self._checked += len(norms)
     # One step after the other: the same sums wherever a run was cut.
     for loss, count, norm in zip(losses, counts, norms, strict=True):
       self._sums = self._sums + loss * count

@@ -106,7 +106,8 @@ def fit(
     while step < plan.steps and any(m.active for m in progress):
       # A measured step ends its chunk, for only the last one is in the state.
       measured = plan.probe_every if tools.measure else 0
-      number = min(_next_event(step, plan, measured) - step, tools.longest)
+      event = loop.next_event(step, plan, measured=measured)
+      number = min(event - step, tools.longest)
       state, metrics = tools.advance(members, step, number)
       record.add(jax.device_get(metrics), step)
       step += number
@@ -133,14 +134,6 @@ def fit(
       if member.stopped_at is None:
         member.stopped_at = step
   return members, best, 'finished' if over else 'interrupted'
-
-
-def _next_event(step: int, plan: loop.Plan, measured: int = 0) -> int:
-  every = (plan.log_every, plan.evaluate_every, plan.checkpoint_every)
-  events = [(step // n + 1) * n for n in every]
-  if measured:  # after each step whose number before it is a multiple
-    events.append(-(-step // measured) * measured + 1)
-  return min(plan.steps, *events)
 
 
 def _measure(state, progress, step, tools) -> None:

@@ -168,6 +168,8 @@ def test_auto_times_and_remembers_its_pick(tiny, tmp_path):
   assert len(stored['milliseconds']) >= 2
   best = min(stored['milliseconds'], key=stored['milliseconds'].get)
   assert best == str(program.Way(**stored['way']))
+  # What a run alone does is among them: a population is not to be slower.
+  assert str(program.Way('devices', 1, 2)) in stored['milliseconds']
   assert len(jax.devices()) == 4
 
 

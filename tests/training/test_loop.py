@@ -74,7 +74,7 @@ class Run:
 
     tools = loop.Tools(
       step=run_step,
-      place=functools.partial(parallel.shard_batch, mesh=self.mesh),
+      draw=lambda number: parallel.shard_batch(next(self.batches), self.mesh),
       evaluate=evaluate,
       probe=None,
       write=lambda kind, step, scalars: self.rows.append((kind, step, scalars)),

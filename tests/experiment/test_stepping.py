@@ -1,0 +1,212 @@
+"""Single runs whose data lie on the device: many steps in one program."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from mtl_jax import data, settings as settings_lib
+from mtl_jax.experiment import build, stepping, workdir as workdir_lib
+from mtl_jax.training import checkpoints, loop, parallel
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+  make_mesh = parallel.make_mesh
+  monkeypatch.setattr(
+    parallel, 'make_mesh', lambda *_: make_mesh(jax.devices()[:1])
+  )
+
+
+def make_config(tiny, **training):
+  """Dropout, a monitor, and events that cut the stretches unevenly."""
+  config = tiny.config(
+    **dict(
+      {'steps': 14, 'log_every': 4, 'evaluate_every': 7, 'checkpoint_every': 3},
+      **training,
+    )
+  )
+  config.model.trunk = {'name': 'mlp', 'widths': (8,), 'dropout': 0.2}
+  return config
+
+
+def rows(path):
+  """The record without what the clock says."""
+  found = map(json.loads, (path / 'metrics.jsonl').read_text().splitlines())
+  return [{k: v for k, v in r.items() if 'second' not in k} for r in found]
+
+
+def params(path):
+  return jax.tree.leaves(
+    checkpoints.Checkpoints(path / 'checkpoints').restore_any().state['params']
+  )
+
+
+@pytest.fixture(scope='module')
+def whole(tiny, tmp_path_factory):
+  path = tmp_path_factory.mktemp('whole')
+  make_mesh = parallel.make_mesh
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      parallel, 'make_mesh', lambda *_: make_mesh(jax.devices()[:1])
+    )
+    outcome = tiny.run(make_config(tiny), path)
+  return path, outcome
+
+
+def test_stretches_end_as_steps_from_the_host_do(tiny, whole, tmp_path, capsys):
+  path, outcome = whole
+  config = make_config(tiny)
+  config.data.on_device = 'never'
+  steps = tiny.run(config, tmp_path)
+  assert 'lie on the device' not in capsys.readouterr().out
+  assert steps.overall == pytest.approx(outcome.overall, abs=1e-6)
+  for x, y in zip(params(tmp_path), params(path), strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-6)
+  for a, b in zip(rows(tmp_path), rows(path), strict=True):
+    assert a.keys() == b.keys() and a['step'] == b['step']
+    assert a.pop('kind') == b.pop('kind')
+    assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize('then', ['auto', 'never'])
+def test_killed_inside_a_stretch_and_resumed(
+  tiny, whole, tmp_path, monkeypatch, then
+):
+  """A kill loses the stretch that runs, and the same end is come to."""
+  path, _ = whole
+  make, taken = stepping.in_stretches, []
+
+  def dying(*args):
+    steps = make(*args)
+
+    def step(state, drawn):
+      taken.append(int(drawn[1]))
+      found = steps.step(state, drawn)
+      if len(taken) == 4:
+        raise KeyboardInterrupt
+      return found
+
+    return stepping.dataclasses.replace(steps, step=step)
+
+  monkeypatch.setattr(stepping, 'in_stretches', dying)
+  save = checkpoints.Checkpoints.save
+
+  def save_whole(self, *args):
+    save(self, *args)
+    self.wait()
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save_whole)
+  config = make_config(tiny)
+  with pytest.raises(KeyboardInterrupt):
+    tiny.run(config, tmp_path)
+  assert taken == [3, 1, 1, 1]  # to 3, 4, 5 (gradients) and 6, not saved
+  latest = checkpoints.Checkpoints(tmp_path / 'checkpoints')
+  assert latest.steps() == [3]
+  monkeypatch.setattr(stepping, 'in_stretches', make)
+  config.data.on_device = then
+  tiny.run(config, tmp_path)
+  # Bit for bit the same way, to rounding the other.
+  tolerance = 0 if then == 'auto' else 1e-6
+  for x, y in zip(params(tmp_path), params(path), strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
+  if then == 'auto':
+    assert rows(tmp_path) == rows(path)
+
+
+def test_sigterm_inside_a_stretch_saves_its_end(tiny, tmp_path, monkeypatch):
+  make = stepping.in_stretches
+
+  def interrupting(*args):
+    steps = make(*args)
+
+    def step(state, drawn):
+      found = steps.step(state, drawn)
+      os.kill(os.getpid(), signal.SIGTERM)
+      return found
+
+    return stepping.dataclasses.replace(steps, step=step)
+
+  monkeypatch.setattr(stepping, 'in_stretches', interrupting)
+  assert tiny.run(make_config(tiny, checkpoint_every=7), tmp_path) is None
+  assert checkpoints.Checkpoints(tmp_path / 'checkpoints').steps() == [4]
+
+
+def test_a_monitor_and_what_is_not_finite(tiny, tmp_path):
+  config = make_config(tiny)
+  config.combinator = {'name': 'mgda', 'wrappers': ({'name': 'monitor'},)}
+  tiny.run(config, tmp_path / 'watched')
+  seen = [r for r in rows(tmp_path / 'watched') if r['kind'] == 'gradients']
+  assert [r['step'] for r in seen] == [0, 5, 10]
+  assert all('weight/genre' in row for row in seen)
+  config.data.on_device = 'never'
+  tiny.run(config, tmp_path / 'alone')
+  both = rows(tmp_path / 'alone'), rows(tmp_path / 'watched')
+  for a, b in zip(*both, strict=True):
+    assert a.pop('kind') == b.pop('kind')
+    assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+  config.data.on_device = 'auto'
+  config.optimizer.name, config.optimizer.learning_rate = 'sgd', 1e15
+  with pytest.raises(loop.NonFiniteError, match='at step [23]; '):
+    tiny.run(config, tmp_path / 'bad')
+
+
+def test_streams_that_are_drawn(tiny, tmp_path):
+  """One stream a step: the other keeps its place on the device too."""
+  found = []
+  for on_device in ('always', 'never'):
+    config = make_config(tiny)
+    config.targets.rating.stream = 'other'
+    config.streams.other = settings_lib.data_config(batch_size=6)
+    config.training.sampling = 'uniform'
+    for section in (config.data, config.streams.other):
+      section.on_device = on_device
+    experiment = build.build(
+      settings_lib.from_config(config),
+      loaded={'main': tiny.data(), 'other': tiny.data(seed=1)},
+    )
+    mesh = parallel.make_mesh()
+    steps = stepping.choose(experiment, mesh)
+    assert steps.longest == (4 if on_device == 'always' else 1)
+    first = steps.first(steps.draw(1))
+    found.append(jax.tree.map(np.asarray, first))
+  jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def test_who_takes_a_batch_a_step(tiny):
+  images = {'image': np.zeros((24, 20, 20, 1), np.float32)}
+  images['label'] = np.arange(24) % 2
+
+  def longest(convolution=False, profile=False, **changes):
+    config = tiny.config()
+    loaded = tiny.data()
+    if convolution:
+      config.targets = {'label': {'kind': 'classification'}}
+      config.tasks = ''
+      config.model.trunk = {'name': 'lenet'}
+      config.combinator.name = 'weighted_sum'
+      loaded = data.from_splits(
+        dict.fromkeys(('train', 'validation', 'test'), images),
+        labels={'label': 'classification'},
+      )
+    config.update_from_flattened_dict(changes)
+    experiment = build.build(
+      settings_lib.from_config(config), loaded={'main': loaded}
+    )
+    mesh = parallel.make_mesh()
+    return stepping.choose(experiment, mesh, profile=profile).longest
+
+  assert longest() == 2
+  assert longest(profile=True) == 1
+  assert longest(**{'training.mode': 'shard_map'}) == 1
+  assert longest(convolution=True) == 1  # on a CPU, as the tests run
+  assert longest(convolution=True, **{'data.on_device': 'always'}) == 2
+  with pytest.raises(ValueError, match="on_device .* found 'perhaps'"):
+    longest(**{'data.on_device': 'perhaps'})
+
+
+def test_a_run_may_go_on_the_other_way():
+  assert 'data.on_device' in workdir_lib.MAY_CHANGE
