@@ -53,16 +53,25 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
   """Raises if the directory belongs to another config.
 
   What does not change the model that a run ends with, and how long it trains,
-  may differ: see `MAY_CHANGE`.
+  may differ: see `MAY_CHANGE`. What the directory's version did not know yet is
+  at its default.
 
   Raises:
-    ValueError: naming the first setting that differs.
+    ValueError: naming the first setting that differs, or that this version does
+      not know.
   """
   file = pathlib.Path(path) / CONFIG
   if not file.exists():
     return
   wanted = _flatten(files.plain(to_dict(settings)))
-  found = _flatten(files.read_json(file))
+  try:
+    there = settings_lib.from_config(files.read_json(file))
+  except ValueError as error:
+    raise ValueError(
+      f'Expected a work directory of this version, found settings in {file} '
+      f'that it does not read; choose another --workdir. ({error})'
+    ) from error
+  found = _flatten(files.plain(to_dict(there)))
   for key in sorted((wanted.keys() | found.keys()) - MAY_CHANGE):
     if found.get(key) != wanted.get(key):
       raise ValueError(

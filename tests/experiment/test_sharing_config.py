@@ -1,12 +1,15 @@
 """Sharing architectures by name, from a config."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 import mtl_jax
 from mtl_jax import settings as settings_lib
-from mtl_jax.experiment import build
+from mtl_jax.experiment import build, workdir
+from mtl_jax.reporting import files
 
 
 def made(tiny, **sharing):
@@ -37,6 +40,9 @@ def test_wrong_settings(tiny, sharing, message):
     ({'name': 'ple', 'task_experts': 1}, 'graddrop'),
     ({'name': 'lora', 'rank': 1, 'frozen': True}, 'pcgrad'),
     ({'name': 'soft'}, 'nash_mtl'),
+    pytest.param({'name': 'stem'}, 'pcgrad', marks=pytest.mark.slow),
+    pytest.param({'name': 'home'}, 'pcgrad', marks=pytest.mark.slow),
+    pytest.param({'name': 'snr'}, 'rotograd', marks=pytest.mark.slow),
   ],
 )
 def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
@@ -47,7 +53,56 @@ def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
   tiny.run(config, tmp_path)
   trained = mtl_jax.load(tmp_path, data={'main': tiny.data()})
   names = set(trained.params)
-  parts = {'lora': 'adapters', 'ple': 'gates_1', 'soft': 'trunks'}
+  parts = {
+    'home': 'gates_1',
+    'lora': 'adapters',
+    'ple': 'gates_1',
+    'snr': 'connections',
+    'soft': 'trunks',
+  }
   assert {'heads', parts.get(sharing['name'], 'gates')} <= names
   for leaf in jax.tree.leaves(trained.params):
     assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize(
+  'sharing',
+  [
+    {'name': 'home', 'categories': {'one': ['genre'], 'two': ['rating']}},
+    {'name': 'pepnet', 'prior': {'categorical': {'genre': (3, 2)}}},
+  ],
+)
+def test_options_that_are_tables(tiny, sharing):
+  """They come through a config, and back from its file, as they are."""
+  config = tiny.config()
+  config.model.sharing = sharing
+  settings = settings_lib.from_config(config)
+  text = json.dumps(files.plain(workdir.to_dict(settings)))
+  again = settings_lib.from_config(json.loads(text))
+  for found in (settings, again):
+    model = build.build(found, loaded={'main': tiny.data()}).model
+    assert model.shared('heads/genre/Dense_0/kernel') is False
+
+
+def test_a_category_for_each_task(tiny):
+  with pytest.raises(ValueError, match="found 'rating' in none; list it in on"):
+    made(tiny, name='home', categories={'one': ['genre']})
+
+
+def test_work_directories_of_versions_without_sharing(tiny, tmp_path):
+  """Hard sharing was all that there was: they are those of no other."""
+  settings = settings_lib.from_config(tiny.config())
+  workdir.claim(tmp_path, settings)
+  file = tmp_path / workdir.CONFIG
+  old = json.loads(file.read_text(encoding='utf-8'))
+  del old['model']['sharing']
+  file.write_text(json.dumps(old), encoding='utf-8')
+  workdir.check(tmp_path, settings)
+  config = tiny.config()
+  config.model.sharing = {'name': 'mmoe'}
+  with pytest.raises(ValueError, match=r"found model.sharing.name = 'hard' in"):
+    workdir.check(tmp_path, settings_lib.from_config(config))
+  old['model']['shares'] = 1
+  file.write_text(json.dumps(old), encoding='utf-8')
+  with pytest.raises(ValueError, match='of this version, found settings in'):
+    workdir.check(tmp_path, settings)

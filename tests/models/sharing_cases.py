@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mtl_jax import models, tasks as tasks_lib
 
@@ -40,14 +41,37 @@ ARCHITECTURES = {
     {'experts': 4, 'per_example': False},
     ('mlp',),
   ),
+  'film': ('film', {}, None),
+  'film layers': ('film', {'per_layer': True}, ('mlp',)),
   'groups': ('groups', {'groups': (('a', 'c'), ('b',))}, None),
   'lora': ('lora', {'rank': 2}, None),
   'mtan': ('mtan', {}, ('mlp', 'lenet')),
   'routing': ('routing', {'share': 0.7}, None),
   'sluice': ('sluice', {}, None),
+  'stem': ('stem', {'shared_experts': 2, 'task_experts': 2}, None),
+  'home': (
+    'home',
+    {'categories': {'ab': ['a', 'b'], 'c': ['c']}, 'expert_norm': 'layer'},
+    None,
+  ),
+  'home batch': ('home', {'task_experts': 1}, ('mlp',)),
+  'pepnet': (
+    'pepnet',
+    {
+      'domain': {'numeric': ['place']},
+      'prior': {'categorical': {'user': (4, 3)}},
+      'hidden': 5,
+      'tower_widths': (4,),
+    },
+    None,
+  ),
+  'snr': ('snr', {'experts': 3}, None),
+  'snr aver': ('snr', {'experts': 3, 'connections': 'aver'}, ('mlp',)),
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
   'soft': ('soft', {}, None),
 }
+# With these, training draws nothing that tells.
+WITHOUT_NOISE = {'snr': {'start': 0.999999}, 'snr aver': {'start': 0.999999}}
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
   'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),
@@ -68,8 +92,29 @@ IMAGES = {
   'lenet': lambda: models.LeNet(channels=(3, 4), window=3, features=5),
   'resnet': lambda: models.ResNet(widths=(3, 4), norm='none'),
 }
+# Programs that are long in compiling: one trunk besides the MLP is enough for
+# every day.
+LONG = {
+  'aitm': 'cnn_text',
+  'film': 'lstm',
+  'home': None,
+  'lora': 'lstm',
+  'pepnet': 'cnn_text',
+  'routing': 'lstm',
+  'snr': 'lstm',
+  'soft': 'cnn_text',
+  'stem': 'cnn_text',
+}
+
+
+def _case(name, trunk):
+  every_day = name not in LONG or trunk in ('mlp', LONG[name])
+  marks = () if every_day else (pytest.mark.slow,)
+  return pytest.param(name, trunk, marks=marks)
+
+
 CASES = [
-  (name, trunk)
+  _case(name, trunk)
   for name, (_, _, fits) in ARCHITECTURES.items()
   for trunk in fits or TRUNKS
 ]
@@ -98,6 +143,29 @@ def started(params):
   return jax.tree.map(move, params)
 
 
+def drawn(model, batch, seed=0):
+  """Parameters and state of its shapes: their own start is long in compiling.
+
+  Drawn at random, statistics of batches at their start.
+  """
+  rng = np.random.default_rng(seed)
+  params, state = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), {'main': batch})
+  )
+
+  def draw(path, leaf):
+    scale = max(leaf.shape[-2:-1], default=4) ** -0.5
+    if path[-1].key == 'bias':
+      scale = 0.1  # No layer is dead.
+    return jnp.asarray(rng.normal(size=leaf.shape) * scale, leaf.dtype)
+
+  def at_start(path, leaf):
+    return jnp.full(leaf.shape, path[-1].key == 'var', leaf.dtype)
+
+  each = jax.tree_util.tree_map_with_path
+  return each(draw, params), each(at_start, state)
+
+
 def make_tasks():
   """Three tasks, each of another kind."""
   return (
@@ -122,6 +190,10 @@ def make_batch(trunk, seed=0, size=B):
     'a': rng.integers(0, 3, size),
     'b': rng.normal(size=size),
     'c': rng.integers(0, 2, size),
+  }
+  arrays |= {
+    'place': rng.normal(size=size),
+    'user': rng.integers(0, 4, size),
   }
   floats = {np.dtype('float64'): jnp.float32, np.dtype('int64'): jnp.int32}
   return {

@@ -46,9 +46,7 @@ def ran(name, trunk):
   }
 
   @jax.jit
-  def run(key):
-    params, model_state = model.init(key, {'main': batch})
-    params = cases.started(params)
+  def run(params, model_state, key):
     singles = jax.jacrev(functools.partial(losses_of, model))(
       params, model_state, batch, key
     )
@@ -68,7 +66,9 @@ def ran(name, trunk):
     after = {m: (s.params, metrics) for m, (s, metrics) in steps.items()}
     return params, singles, jacobian, combined, after
 
-  return model, jax.device_get(run(jax.random.key(0)))
+  key = jax.random.key(0)
+  params, model_state = cases.drawn(model, batch)
+  return model, jax.device_get(run(params, model_state, key))
 
 
 def by_path(tree):
@@ -116,13 +116,19 @@ def test_a_step_is_finite_and_moves_every_parameter(name, trunk):
 @pytest.mark.parametrize('name', cases.ARCHITECTURES)
 @pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
 def test_modes_agree(name, mode):
+  # Devices draw from keys of their own.
+  changes = cases.WITHOUT_NOISE.get(name, {})
+
   def run(mode, devices):
     tasks = cases.make_tasks()
     tx = chain(combinators.pcgrad())
     mesh = parallel.make_mesh(jax.devices()[:devices])
     train = parallel.parallelize(
       lambda axis: step.make_train_step(
-        cases.make_model(name, 'mlp', axis), tasks, tx, axis_name=axis
+        cases.make_model(name, 'mlp', axis, **changes),
+        tasks,
+        tx,
+        axis_name=axis,
       ),
       mesh,
       mode,
@@ -130,7 +136,7 @@ def test_modes_agree(name, mode):
     batch = {'main': cases.make_batch('mlp', size=8)}
     init = parallel.replicate(
       lambda key: state.init_state(
-        cases.make_model(name, 'mlp'), tx, key, batch
+        cases.make_model(name, 'mlp', **changes), tx, key, batch
       ),
       mesh,
     )
@@ -156,11 +162,14 @@ def test_members_of_a_population_are_runs(name):
   jax.tree.map(lambda x, y: close(x[1], y), together, alone)
 
 
-@pytest.mark.parametrize('name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k'])
+@pytest.mark.parametrize(
+  'name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home', 'snr']
+)
 @pytest.mark.parametrize('trunk', cases.TRUNKS)
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
   batch = {'main': cases.make_batch(trunk)}
-  option = 'shared_experts' if name in ('cgc', 'ple') else 'experts'
+  plain = name in ('omoe', 'mmoe', 'dselect_k', 'snr')
+  option = 'experts' if plain else 'shared_experts'
 
   def lines(number):
     model = cases.make_model(name, trunk, **{option: number})

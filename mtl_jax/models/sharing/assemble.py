@@ -4,12 +4,16 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flax import linen as nn
+import jax.numpy as jnp
 
 from mtl_jax.models import base
 from mtl_jax.models.sharing import run as run_lib
 
 # ``(run, batch, tasks) -> features``, ``[B, ...]`` or ``{task: [B, ...]}``.
 Trunk = Callable[[run_lib.Run, Mapping[str, Any], tuple[str, ...]], Any]
+# Name in the batch of what the encoders of the tasks' own made: ``[K, B, ...]``
+# for the K tasks that have heads.
+TASK_INPUTS = 'task_inputs'
 
 
 def assemble(
@@ -23,6 +27,7 @@ def assemble(
   streams: Mapping[str, str] | None = None,
   per_task: bool = True,
   penalty: Callable[..., Any] | None = None,
+  task_inputs: bool = False,
 ) -> base.MultiTaskModel:
   """The model of an architecture.
 
@@ -38,6 +43,9 @@ def assemble(
     streams: task -> its stream; without it, all tasks read every stream.
     per_task: whether the features are ``{task: [B, ...]}``.
     penalty: ``(run, batch, tasks) -> []``: a sum over the tasks named.
+    task_inputs: whether each task has a copy of the encoder besides, whose
+      output the trunk finds in the batch as `TASK_INPUTS`. Where streams have
+      encoders of their own, tasks of other streams have the shared output.
   """
   heads = run_lib.place(heads, axis_name)
   inputs = run_lib.place(inputs, axis_name)
@@ -61,14 +69,28 @@ def assemble(
       return tuple(heads)
     return tuple(task for task in heads if streams.get(task) == stream)
 
+  def encode(run, arrays, stream):
+    module, path = encoder(stream)
+    if module is None:
+      return arrays
+    x = run.call(path, module, arrays)
+    encoded = {**arrays, 'inputs': x}
+    if task_inputs:
+      own = tasks_of(stream) if isinstance(inputs, Mapping) else tuple(heads)
+      groups = {(TASK_INPUTS, *path[1:], task): None for task in own}
+      xs = run.copies(groups, module, arrays) if own else ()
+      encoded[TASK_INPUTS] = jnp.stack(
+        [xs[own.index(task)] if task in own else x for task in heads]
+      )
+    return encoded
+
   def init(key, batch):
     run = run_lib.Run({}, {}, key=key, start=True)
     features: Any = None
     first = None
     for stream, arrays in batch.items():
-      module, path = encoder(stream)
-      if module is not None and not run_lib.get(run.params, path):
-        arrays = {**arrays, 'inputs': run.call(path, module, arrays)}
+      if not run_lib.get(run.params, encoder(stream)[1]):
+        arrays = encode(run, arrays, stream)
       if features is None:
         # All tasks' parameters are made, whatever stream they read.
         features, first = trunk(run, arrays, tuple(heads)), arrays
@@ -80,10 +102,7 @@ def assemble(
   def features(params, model_state, batch, *, stream, train, key=None):
     key = run_lib.fold(key, stream)
     run = run_lib.Run(params, model_state, key=key, train=train)
-    module, path = encoder(stream)
-    if module is not None:
-      batch = {**batch, 'inputs': run.call(path, module, batch)}
-    return trunk(run, batch, tasks_of(stream)), run.state
+    return trunk(run, encode(run, batch, stream), tasks_of(stream)), run.state
 
   def outputs(params, model_state, features, batch, *, tasks, train, key=None):
     run = run_lib.Run(params, model_state, key=key, train=train)
@@ -102,10 +121,7 @@ def assemble(
       run = run_lib.Run(
         params, model_state, key=run_lib.fold(key, stream), train=train
       )
-      module, path = encoder(stream)
-      if module is not None:
-        arrays = {**arrays, 'inputs': run.call(path, module, arrays)}
-      total += penalty(run, arrays, tasks_of(stream))
+      total += penalty(run, encode(run, arrays, stream), tasks_of(stream))
     # Without the tasks' streams, each stream has told of all tasks.
     return total / (len(batch) if streams is None else 1)
 

@@ -100,6 +100,11 @@ def selector(
         # What stands in padding must not matter, not even a NaN.
         x = jnp.where(mask[..., None], x, 0)
       x = layers.masked_mean(_floats(x), mask)
+  return as_rows(x)
+
+
+def as_rows(x: Array) -> Array:
+  """``[B, ...]`` made flat, ``[B, D]``; pixels 0 to 255 are in [0, 1] then."""
   scale = 255 if jnp.issubdtype(x.dtype, jnp.integer) and x.ndim > 2 else 1
   return (_floats(x) / scale).reshape(x.shape[0], -1)
 

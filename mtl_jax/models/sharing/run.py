@@ -236,6 +236,58 @@ class Run:
     self._scatter(groups, new)
     return output
 
+  def each(
+    self,
+    tasks: Sequence[str],
+    names: Sequence[str],
+    function: Callable[..., Any],
+    *arrays: Array,
+  ) -> Any:
+    """``function(run, *arrays)`` for each of K tasks, run as one.
+
+    Its run has the variables of one task: what the function calls ``<name>``
+    lies at ``<name>/<task>``.
+
+    Args:
+      tasks: K of them.
+      names: of the first parts of the paths that the function calls.
+      function: returns a pytree of arrays.
+      *arrays: ``[K, ...]``, of which each call gets its part.
+
+    Returns:
+      What the function returns, with K in front.
+    """
+
+    def of(tree, task):
+      return {n: tree[n][task] for n in names if task in tree.get(n, {})}
+
+    def stacked(trees):
+      return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+
+    def one(params, state, key, *arrays):
+      run = Run(params, state, key=key, train=self.train, start=self.start)
+      found = function(run, *arrays)
+      return found, run.params, run.state
+
+    states = [{c: of(x, t) for c, x in self.state.items()} for t in tasks]
+    keys = None
+    if self._key is not None:
+      keys = jnp.stack([fold(self._key, task) for task in tasks])
+    found, params, state = jax.vmap(one, axis_size=len(tasks))(
+      stacked([of(self.params, task) for task in tasks]),
+      stacked([{c: x for c, x in s.items() if x} for s in states]),
+      keys,
+      *arrays,
+    )
+    for k, task in enumerate(tasks):
+      for name, tree in jax.tree.map(lambda x, k=k: x[k], params).items():
+        if self.start:
+          self.params = put(self.params, (name, task), tree)
+      for collection, trees in state.items():
+        for name, tree in jax.tree.map(lambda x, k=k: x[k], trees).items():
+          self.state = put(self.state, (collection, name, task), tree)
+    return found
+
   def _own(self, path):
     own = {name: get(tree, path) for name, tree in self.state.items()}
     return {name: collection for name, collection in own.items() if collection}
