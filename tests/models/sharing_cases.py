@@ -89,7 +89,7 @@ TRUNKS = {
 }
 # Those of architectures that need an image.
 IMAGES = {
-  'lenet': lambda: models.LeNet(channels=(3, 4), window=3, features=5),
+  'lenet': lambda: models.LeNet(channels=(3, 6), window=3, features=8),
   'resnet': lambda: models.ResNet(widths=(3, 4), norm='none'),
 }
 # Programs that are long in compiling: one trunk besides the MLP is enough for
