@@ -8,7 +8,7 @@ The images come from the Debian package dataset-fashion-mnist, or from a folder
 with its four files that --config.data.settings.path names. The argument `paper`
 trains for 100 epochs on all images, as the papers do.
 
-None of this has been run in full. Estimated from 40 steps of each method on
+Not run: none of this, in full. Estimated from 40 steps of each method on
 images of noise: about 45 minutes on 2 CPU cores; `paper`, not run here, about a
 day.
 

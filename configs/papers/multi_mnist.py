@@ -14,7 +14,7 @@ argument `paper` does that, with batches of 256 and Adam at 5e-4; a tenth of the
 images validates, as in all of these. Published accuracies belong beside that
 one, not beside ten epochs of a third of the images.
 
-None of this has been run in full. Estimated from 40 steps of each method on
+Not run: none of this, in full. Estimated from 40 steps of each method on
 images of noise, 5 to 19 ms a member and step: about 45 minutes on 2 CPU cores;
 `digits` about 15 minutes; `paper`, not run here, about a day.
 

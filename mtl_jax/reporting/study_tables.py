@@ -228,22 +228,36 @@ def sortable(study: study_record.Study, summary: study_summary.Summary) -> str:
   )
 
 
+def statement(claim: study_record.Claim) -> str:
+  """What is tested, in one line.
+
+  Example:
+    >>> statement(study_record.Claim(
+    ...   text='FAMO is better', statistic='delta_m', method='famo',
+    ...   against='equal', relation='<', threshold=0.0))
+    'delta_m of famo - equal < 0'
+  """
+  minus = f' - {claim.against}' if claim.against else ''
+  if claim.beside:
+    minus += f' - ({" - ".join(claim.beside)})'
+  return (
+    f'{claim.statistic} of {claim.method}{minus} '
+    f'{SIGNS[claim.relation]}{claim.threshold:g}'
+  )
+
+
 def claims_table(summary: study_summary.Summary) -> tables.Table:
   """Claim, verdict, statistic, what was published, ours."""
   rows = []
   for found in summary.verdicts:
     claim, ours = found.claim, found.found
-    minus = f' - {claim.against}' if claim.against else ''
-    if claim.beside:
-      minus += f' - ({" - ".join(claim.beside)})'
     test = 'mean only' if claim.test == 'value' else claim.test
     verdict = found.verdict + (f' ({found.note})' if found.note else '')
     rows.append(
       [
         claim.text + (f' [{claim.source}]' if claim.source else ''),
         verdict,
-        f'{claim.statistic} of {claim.method}{minus} '
-        f'{SIGNS[claim.relation]}{claim.threshold:g}',
+        statement(claim),
         '' if claim.published is None else f'{claim.published:g}',
         tables.number(ours.mean),
         _ends(ours) if claim.test != 'value' and ours.n else '',

@@ -110,7 +110,7 @@ LONG = {
 def _case(name, trunk):
   every_day = name not in LONG or trunk in ('mlp', LONG[name])
   marks = () if every_day else (pytest.mark.slow,)
-  return pytest.param(name, trunk, marks=marks)
+  return pytest.param((name, trunk), marks=marks, id=f'{name}-{trunk}')
 
 
 CASES = [

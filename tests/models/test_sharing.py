@@ -35,7 +35,6 @@ def chain(method):
   return optax.chain(optimizers.with_penalty(method), optax.sgd(1e-2))
 
 
-@functools.cache
 def ran(name, trunk):
   """All that the tests need, of one program."""
   model, tasks = cases.make_model(name, trunk), cases.make_tasks()
@@ -71,6 +70,12 @@ def ran(name, trunk):
   return model, jax.device_get(run(params, model_state, key))
 
 
+@pytest.fixture(scope='module', params=cases.CASES)
+def case(request):
+  """What came of a case, whose tests run in a row."""
+  return ran(*request.param)
+
+
 def by_path(tree):
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
@@ -78,9 +83,8 @@ def by_path(tree):
   }
 
 
-@pytest.mark.parametrize('name, trunk', cases.CASES)
-def test_shared_is_what_more_than_one_task_reaches(name, trunk):
-  model, (_, singles, jacobian, _, _) = ran(name, trunk)
+def test_shared_is_what_more_than_one_task_reaches(case):
+  model, (_, singles, jacobian, _, _) = case
   rows = by_path(jacobian)
   for path, grads in by_path(singles).items():
     reached = sum(bool(np.abs(row).max() > 0) for row in grads)
@@ -91,9 +95,8 @@ def test_shared_is_what_more_than_one_task_reaches(name, trunk):
       close(rows[path], grads, err_msg=path)
 
 
-@pytest.mark.parametrize('name, trunk', cases.CASES)
-def test_private_parameters_get_the_gradient_of_their_own_task(name, trunk):
-  model, (_, singles, _, combined, _) = ran(name, trunk)
+def test_private_parameters_get_the_gradient_of_their_own_task(case):
+  model, (_, singles, _, combined, _) = case
   found = by_path(combined)
   for path, grads in by_path(singles).items():
     if model.shared(path):
@@ -103,9 +106,8 @@ def test_private_parameters_get_the_gradient_of_their_own_task(name, trunk):
       close(found[path], own, err_msg=path)
 
 
-@pytest.mark.parametrize('name, trunk', cases.CASES)
-def test_a_step_is_finite_and_moves_every_parameter(name, trunk):
-  _, (params, _, _, _, after) = ran(name, trunk)
+def test_a_step_is_finite_and_moves_every_parameter(case):
+  _, (params, _, _, _, after) = case
   for new, metrics in after.values():
     assert np.isfinite(metrics['losses']).all()
     for path, leaf in by_path(new).items():

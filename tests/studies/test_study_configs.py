@@ -12,6 +12,7 @@ import pytest
 
 from mtl_jax import overrides, settings as settings_lib
 from mtl_jax.experiment import build, start
+from mtl_jax.reporting import study_record, study_tables
 from mtl_jax.studies import plan, run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -225,3 +226,27 @@ def test_architectures_are_of_one_size(
   if twins:
     built = [build.build(e.settings, loaded=loaded) for e in twins]
     assert abs(sum(map(parameters, built)) / size - 1) < tolerance
+
+
+@pytest.mark.parametrize(
+  'path', [spec for spec in CONFIGS if '/papers/' in spec and ':' not in spec]
+)
+def test_the_page_of_reproductions_has_the_claims_as_they_are_now(path):
+  # A claim that is changed after its run is no longer the one on the page.
+  page = (ROOT / 'docs' / 'reproductions.md').read_text(encoding='utf-8')
+  name = pathlib.Path(path).stem
+  section = page.partition(f'\n## {name}\n')[2].partition('\n## ')[0]
+  rows = [
+    [cell.strip() for cell in line.strip('|').split('|')]
+    for line in section.splitlines()
+    if line.startswith('| ')
+  ][2:]
+  claims = [
+    study_record.Claim(**claim)
+    for claim in overrides.load_config(path).study.claims
+  ]
+  assert [row[:3] for row in rows] == [
+    [claim.text, claim.source, study_tables.statement(claim)]
+    for claim in claims
+  ]
+  assert {row[-1] for row in rows} <= {'holds', 'fails', 'undecided', 'not run'}
