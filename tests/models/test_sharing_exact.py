@@ -174,13 +174,15 @@ def test_tasks_of_other_streams_are_not_run():
   for name in sorted(set(models.SHARING) - {'hard', 'omoe'}):
     model = cases.make_model(name, 'mlp', streams=streams)
     batch = cases.make_batch('mlp')
-    params, _ = model.init(jax.random.key(0), {'main': batch, 'other': batch})
+    params, state = model.init(
+      jax.random.key(0), {'main': batch, 'other': batch}
+    )
     everyone, _ = cases.make_model(name, 'mlp').features(
-      params, {}, batch, stream='main', train=False, key=None
+      params, state, batch, stream='main', train=False, key=None
     )
     for stream, names in (('main', {'a', 'b'}), ('other', {'c'})):
       some, _ = model.features(
-        params, {}, batch, stream=stream, train=False, key=None
+        params, state, batch, stream=stream, train=False, key=None
       )
       assert set(some) == names
       for task in names:
@@ -241,7 +243,7 @@ def test_wrong_options(name, changes, message):
 @pytest.mark.parametrize(
   'name, trunk, changes, message',
   [
-    ('mmoe', 'mlp', {'gate_inputs': 'user'}, "expected an array 'user'"),
+    ('mmoe', 'mlp', {'gate_inputs': 'query'}, "expected an array 'query'"),
     ('mmoe', 'cnn_text', {'embeddings': 'own'}, 'one embedding table that'),
   ],
 )
