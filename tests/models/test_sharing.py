@@ -35,6 +35,13 @@ def chain(method):
   return optax.chain(optimizers.with_penalty(method), optax.sgd(1e-2))
 
 
+def start_of(tx, params, model_state, key):
+  """The state before the first step, without the model's own start."""
+  return state.TrainState(
+    jnp.zeros((), jnp.int32), params, model_state, tx.init(params), key
+  )
+
+
 def ran(name, trunk):
   """All that the tests need, of one program."""
   model, tasks = cases.make_model(name, trunk), cases.make_tasks()
@@ -56,11 +63,8 @@ def ran(name, trunk):
     combined = of_tasks.copy().combine(jnp.array(WEIGHTS))
     steps = {}
     for method, tx in methods.items():
-      start = state.TrainState(
-        jnp.zeros((), jnp.int32), params, model_state, tx.init(params), key
-      )
       steps[method] = step.make_train_step(model, tasks, tx)(
-        start, {'main': batch}
+        start_of(tx, params, model_state, key), {'main': batch}
       )
     after = {m: (s.params, metrics) for m, (s, metrics) in steps.items()}
     return params, singles, jacobian, combined, after
@@ -135,15 +139,13 @@ def test_modes_agree(name, mode):
       mesh,
       mode,
     )
-    batch = {'main': cases.make_batch('mlp', size=8)}
+    arrays = cases.make_batch('mlp', size=8)
+    model = cases.make_model(name, 'mlp', **changes)
     init = parallel.replicate(
-      lambda key: state.init_state(
-        cases.make_model(name, 'mlp', **changes), tx, key, batch
-      ),
-      mesh,
+      lambda key: start_of(tx, *cases.drawn(model, arrays), key), mesh
     )
     new, metrics = train(
-      init(jax.random.key(0)), parallel.shard_batch(batch, mesh)
+      init(jax.random.key(0)), parallel.shard_batch({'main': arrays}, mesh)
     )
     return jax.device_get((new.params, metrics['losses']))
 
@@ -153,14 +155,20 @@ def test_modes_agree(name, mode):
 @pytest.mark.parametrize('name', cases.ARCHITECTURES)
 def test_members_of_a_population_are_runs(name):
   model, tasks = cases.make_model(name, 'mlp'), cases.make_tasks()
-  tx, batch = chain(combinators.pcgrad()), {'main': cases.make_batch('mlp')}
+  tx, batch = chain(combinators.pcgrad()), cases.make_batch('mlp')
   train = step.make_train_step(model, tasks, tx)
 
-  def run(key):
-    return train(state.init_state(model, tx, key, batch), batch)[0].params
+  def run(member):
+    return train(start_of(tx, *member), {'main': batch})[0].params
 
   keys = jax.random.split(jax.random.key(0), 2)
-  together, alone = jax.jit(lambda k: (jax.vmap(run)(k), run(k[1])))(keys)
+  members = [
+    (*cases.drawn(model, batch, seed), key) for seed, key in enumerate(keys)
+  ]
+  together = jax.tree.map(lambda *x: jnp.stack(x), *members)
+  together, alone = jax.jit(lambda all, one: (jax.vmap(run)(all), run(one)))(
+    together, members[1]
+  )
   jax.tree.map(lambda x, y: close(x[1], y), together, alone)
 
 
