@@ -16,8 +16,8 @@ _CACHE = pathlib.Path(tempfile.gettempdir()) / f'mtl_jax_tests_{os.getuid()}'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
-# JAX's LAPACK calls on the CPU wait for threads of a pool as large as this: one a
-# device. With many more than cores, small programs take twice as long.
+# JAX's LAPACK calls on the CPU wait for threads of a pool as large as this: one
+# a device. With many more than cores, small programs take twice as long.
 os.environ.setdefault('NPROC', '4')
 
 # Their names are alike, which the collection of doctests takes ill.
