@@ -175,6 +175,8 @@ def _prepare(builder, name):
       with _quiet(builder):
         builder.download_and_prepare()
     except (OSError, tfds.download.DownloadError) as error:
+      if isinstance(error, FileNotFoundError) and error.errno is None:
+        raise  # a file that the user names: the builder has said all
       raise RuntimeError(
         f'Expected to prepare {name!r} in {builder.data_dir}, found an error '
         f'({str(error).splitlines()[0]}); connect to a network once, free some '

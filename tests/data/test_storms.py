@@ -115,3 +115,11 @@ def test_a_file_must_be_named(tmp_path, monkeypatch):
   monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path))
   with pytest.raises(ValueError, match='set data.settings.path'):
     catalogue.make_builder('storms')
+
+
+def test_a_file_that_is_not_there(tmp_path, monkeypatch):
+  monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path))
+  with pytest.raises(
+    FileNotFoundError, match='^storms: expected .* found none'
+  ):
+    catalogue.make_builder('storms', settings={'path': str(tmp_path / 'none')})

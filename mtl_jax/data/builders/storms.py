@@ -34,9 +34,14 @@ def read(path: str | pathlib.Path) -> list[dict[str, str]]:
 
   Raises:
     ValueError: if a column is missing, or there is no row.
-    OSError: if there is no such file.
+    FileNotFoundError: if there is no such file.
   """
   path = pathlib.Path(path).expanduser()
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'storms: expected a CSV file at {path}, found none; set '
+      'data.settings.path to the saved table storms of dplyr.'
+    )
   opener: Any = gzip.open if path.suffix == '.gz' else open
   with opener(path, 'rt', encoding='utf-8', newline='') as file:
     rows = list(csv.DictReader(file))

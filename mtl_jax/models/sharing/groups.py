@@ -60,7 +60,7 @@ def task_groups(
   named = sorted(task for group in found for task in group)
   if named != sorted(heads) or not all(found):
     raise ValueError(
-      'task_groups: expected every one of the tasks '
+      'groups: expected every one of the tasks '
       f'{", ".join(sorted(heads))} in one group, found {found}; change '
       'sharing.groups.'
     )
@@ -82,7 +82,7 @@ def task_groups(
     return len(found[int(number)]) > 1
 
   return assemble.assemble(
-    'task_groups',
+    'groups',
     features,
     heads,
     shared=shared,
