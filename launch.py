@@ -83,9 +83,9 @@ def _refuse(flags, overrides) -> str:
 
 
 def _run(flags, overrides) -> int:
-  # JAX's LAPACK calls on the CPU wait for threads of the pool that they run
-  # in; with as few threads as small machines have, all can come to wait.
-  os.environ.setdefault('NPROC', str(max(16, os.cpu_count() or 1)))
+  # XLA's programs on the CPU wait for threads of the pool that they run in: with
+  # no more threads than devices all can come to wait. Far more are slower.
+  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
   # A user's own modules lie beside the config, or where they are.
   for folder in (str(pathlib.Path.cwd()), os.path.dirname(flags.config)):
     if folder and folder not in sys.path:

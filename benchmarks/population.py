@@ -21,7 +21,7 @@ import sys
 import time
 
 # As launch.py has it: see there.
-os.environ.setdefault('NPROC', str(max(16, os.cpu_count() or 1)))
+os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
 
 import jax
 import numpy as np

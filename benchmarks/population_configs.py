@@ -32,7 +32,7 @@ CONFIGS = (
   'census_income',
   'digit_pairs_resnet',
   'papers/mmoe_synthetic',
-  'papers/multi_mnist',
+  'papers/multi_fashion',
 )
 
 

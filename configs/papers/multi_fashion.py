@@ -4,9 +4,10 @@ The study of configs/papers/multi_mnist.py on pairs of Fashion-MNIST images
 (Lin et al., NeurIPS 2019, in the construction of Sener and Koltun): the same
 network, methods, steps and claims, declared before anything was run.
 
-The images come from the Debian package dataset-fashion-mnist, or from a folder
-with its four files that --config.data.settings.path names. The argument `paper`
-trains for 100 epochs on all images, as the papers do.
+The images come from the Debian package dataset-fashion-mnist if it is installed,
+from a folder of its four files that --config.data.settings.path names, or else
+through TFDS. The argument `paper` trains for 100 epochs on all images, as the
+papers do.
 
 Not run: none of this, in full. Estimated from 40 steps of each method on
 images of noise: about 45 minutes on 2 CPU cores; `paper`, not run here, about a

