@@ -83,8 +83,8 @@ def _refuse(flags, overrides) -> str:
 
 
 def _run(flags, overrides) -> int:
-  # XLA's programs on the CPU wait for threads of the pool that they run in: with
-  # no more threads than devices all can come to wait. Far more are slower.
+  # XLA's programs on the CPU wait for threads of the pool that they run in:
+  # with no more threads than devices all can come to wait. Many are slower.
   os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
   # A user's own modules lie beside the config, or where they are.
   for folder in (str(pathlib.Path.cwd()), os.path.dirname(flags.config)):

@@ -4,7 +4,7 @@ The study of configs/papers/multi_mnist.py on pairs of Fashion-MNIST images
 (Lin et al., NeurIPS 2019, in the construction of Sener and Koltun): the same
 network, methods, steps and claims, declared before anything was run.
 
-The images come from the Debian package dataset-fashion-mnist if it is installed,
+The images come from the Debian package dataset-fashion-mnist if that is there,
 from a folder of its four files that --config.data.settings.path names, or else
 through TFDS. The argument `paper` trains for 100 epochs on all images, as the
 papers do.

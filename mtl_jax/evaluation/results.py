@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.evaluation import metrics as metrics_lib, relations, states
+from mtl_jax.evaluation import (
+  experts,
+  metrics as metrics_lib,
+  relations,
+  states,
+)
 
 # The score of a task that names none: the second, where the first is among
 # its metrics. Only binary tasks have a plain f1.
@@ -35,6 +40,8 @@ class Result:
     undefined: the tasks whose score is NaN.
     labels: correlation of the tasks' labels, ``[K, K]``.
     residuals: correlation of label minus prediction, ``[K, K]``.
+    experts: how they are used, by stream, as `experts.summarise`; of models
+      that have some.
   """
 
   metrics: dict[str, dict[str, float]]
@@ -45,6 +52,7 @@ class Result:
   undefined: tuple[str, ...]
   labels: np.ndarray
   residuals: np.ndarray
+  experts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def scalars(self) -> dict[str, float]:
     """Flat names for writers: ``task/metric``, 'overall' and 'selection'."""
@@ -73,6 +81,9 @@ def merge(tasks: Sequence[tasks_lib.Task], a: Any, b: Any) -> Any:
   return {
     'tasks': _union(merge_task, a['tasks'], b['tasks']),
     'relations': _union(merge_relations, a['relations'], b['relations']),
+    'experts': _union(
+      lambda _, x, y: experts.merge(x, y), a['experts'], b['experts']
+    ),
   }
 
 
@@ -110,6 +121,10 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
     undefined=tuple(name for name, x in scores.items() if np.isnan(x)),
     labels=_relations(tasks, state['relations'], 'labels'),
     residuals=_relations(tasks, state['relations'], 'residuals'),
+    experts={
+      stream: experts.summarise(found)
+      for stream, found in state['experts'].items()
+    },
   )
 
 

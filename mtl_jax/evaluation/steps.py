@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.evaluation import relations, states
+from mtl_jax.evaluation import experts, relations, states
 from mtl_jax.models import base as models_base
 
 Array = jax.Array
@@ -35,7 +35,7 @@ def make_eval_step(
   _check_tasks(tasks)
 
   def eval_step(params: Any, model_state: Any, batch: Batch) -> Any:
-    per_task, related = {}, {}
+    per_task, related, shared = {}, {}, {}
     for stream, group in _group_by_stream(tasks, batch).items():
       outputs = _run_model(model, group, params, model_state, batch, stream)
       facts = [_task_state(t, outputs, batch[stream]) for t in group]
@@ -47,7 +47,10 @@ def make_eval_step(
         },
         batch[stream],
       )
-    return {'tasks': per_task, 'relations': related}
+      if model.inspect is not None:
+        notes = model.inspect(params, model_state, batch[stream], stream=stream)
+        shared[stream] = experts.from_batch(notes, _rows(batch[stream]))
+    return {'tasks': per_task, 'relations': related, 'experts': shared}
 
   return eval_step
 
@@ -125,6 +128,13 @@ def _run_model(
     key=None,
   )
   return outputs
+
+
+def _rows(arrays):
+  """Which examples are no padding, ``[B]``."""
+  if tasks_lib.EXAMPLE_MASK in arrays:
+    return arrays[tasks_lib.EXAMPLE_MASK]
+  return jnp.ones(len(next(iter(arrays.values()))))
 
 
 def _seen(task, outputs):

@@ -48,6 +48,7 @@ class MemberOutcome:
     overall: weighted mean of the tasks' normalised scores.
     validation: the best score on the validation split.
     relations: correlations of labels and residuals, as in results.json.
+    experts: how they are used, as in results.json.
     curves: ``{kind: {series: [[step, value], ...]}}``.
   """
 
@@ -62,6 +63,7 @@ class MemberOutcome:
   overall: float
   validation: float | None
   relations: Mapping[str, Any]
+  experts: Mapping[str, Any]
   curves: Mapping[str, Any]
 
 
@@ -327,6 +329,7 @@ def _finish(lot, members, best, progress, test) -> list[MemberOutcome]:
         }
         if known
         else {},
+        experts=result.experts if known else {},
         curves=curve,
       )
     )

@@ -191,6 +191,7 @@ def finish(
         'labels': result.labels,
         'residuals': result.residuals,
       },
+      experts=result.experts,
     )
     page = reporting.write_report(workdir.path)
     print(f'Report: {page}', flush=True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from mtl_jax.evaluation import delta, statistics
 from mtl_jax.experiment import study_claims, study_curves, study_members
-from mtl_jax.reporting import study_record, study_summary
+from mtl_jax.reporting import expert_use, study_record, study_summary
 
 LEVEL = 0.05  # of the count of metrics won and lost
 
@@ -53,8 +54,18 @@ def summarise(
       for pair in study_claims.pairs(study, trade_offs)
     ],
     relations=study_curves.relations(study),
+    experts=_experts(study),
     notes=_notes(members, rows),
   )
+
+
+def _experts(study) -> dict[str, Any]:
+  found = {}
+  for method in study.methods:
+    runs = [r.experts for r in method.runs if r.counts and r.experts]
+    if runs:
+      found[method.name] = expert_use.levels(expert_use.mean(runs))
+  return found
 
 
 def _primary(members) -> str:

@@ -1,4 +1,4 @@
-"""The interface of a multi-task model: four pure functions and a predicate."""
+"""The interface of a multi-task model: pure functions and a predicate."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,6 +25,10 @@ class MultiTaskModel(NamedTuple):
       a term that belongs to no task, such as the entropy of gates; a mean over
       examples, if they matter. Its gradient is added to the direction that a
       method found. None if there is none.
+    inspect: ``(params, model_state, batch, *, stream) -> {'experts': {level:
+      {expert: [B, ..., F]}}, 'weights': {level: {owner: {expert: [B]}}}}``: by
+      what an owner's features (a task's, mostly) multiply what experts put out.
+      None for models without experts.
   """
 
   init: Callable[..., tuple[Any, Any]]
@@ -32,3 +36,4 @@ class MultiTaskModel(NamedTuple):
   outputs: Callable[..., tuple[dict[str, Any], Any]]
   shared: Callable[[str], bool]
   penalty: Callable[..., Any] | None = None
+  inspect: Callable[..., dict[str, Any]] | None = None

@@ -2,7 +2,15 @@
 
 import pathlib
 
-from mtl_jax.reporting import files, pages, plots, progress, record, tables
+from mtl_jax.reporting import (
+  expert_use,
+  files,
+  pages,
+  plots,
+  progress,
+  record,
+  tables,
+)
 
 REPORT = 'report.html'
 STYLE = pages.STYLE
@@ -36,6 +44,7 @@ def page(run: record.Record) -> str:
     ('Result', _result(run)),
     ('Learning curves', _curves(run)),
     ('Task gradients', _gradients(run)),
+    ('Experts', _experts(run)),
     ('Relations between tasks', _relations(run)),
     ('Config', pages.as_json(run.config) if run.config else ''),
     ('Surroundings', _surroundings(run)),
@@ -129,6 +138,28 @@ def _gradients(run: record.Record) -> str:
   if groups:
     text += pages.folded('Groups of parameters', pages.pictures(groups))
   return text
+
+
+def _experts(run: record.Record) -> str:
+  found = expert_use.levels(run.results.get('experts') or {})
+  if not found:
+    return ''
+  figure = expert_use.picture(found)
+  used = [
+    f'{owner}: {number:.1f}'
+    for level in list(found.values())[-1:]
+    for owner, number in level['used'].items()
+  ]
+  return (
+    pages.note(expert_use.NOTE)
+    + pages.pictures([figure] if figure else [])
+    + pages.note(
+      'Experts that are used, as the exponential of the mean entropy of the '
+      f'weights: {", ".join(used)}.'
+    )
+    + pages.note(expert_use.FACTS)
+    + pages.table(expert_use.table({'': found}))
+  )
 
 
 def _relations(run: record.Record) -> str:

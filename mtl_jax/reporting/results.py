@@ -45,7 +45,8 @@ def write_results(
     **more: whatever else is to be kept; `mtl_jax.reporting.report` shows
       ``split``, ``best_step``, ``ended``, ``undefined``, ``tasks``
       (``[{'name', 'score', ...}]``), ``baselines`` (``{name: {task: {metric:
-      value}}}``) and ``relations`` (``{'tasks', 'labels', 'residuals'}``).
+      value}}}``), ``relations`` (``{'tasks', 'labels', 'residuals'}``) and
+      ``experts`` (``{stream: {level: ...}}``, see `expert_use`).
 
   Returns:
     What was written, NaN as None.

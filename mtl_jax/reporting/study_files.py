@@ -95,6 +95,7 @@ def run_of(workdir: files.Path, seed: int) -> study_record.Run:
     overall=found['overall'],
     curves=curves_of(writers.read_rows(workdir / writers.RECORD)),
     relations=found.get('relations') or {},
+    experts=found.get('experts') or {},
   )
 
 

@@ -65,6 +65,7 @@ class Run:
     curves: the record by kind and name, see `study_files.curves_of`.
     parameters: how many were trained.
     relations: as in ``results.json``: ``tasks``, ``labels``, ``residuals``.
+    experts: as in ``results.json``, see `expert_use.levels`.
   """
 
   seed: int
@@ -75,6 +76,7 @@ class Run:
   curves: Curves = dataclasses.field(default_factory=dict)
   parameters: int | None = None
   relations: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  experts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     _check_one('status', self.status, STATUSES)

@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib import figure as mpl_figure
 
 from mtl_jax.reporting import (
+  expert_use,
   files,
   latex,
   pages,
@@ -105,6 +106,9 @@ def make_figures(
     found['relations'] = plots.correlations(
       summary.relations['tasks'], matrices
     )
+  for method, levels in summary.experts.items():
+    title = next(m.title for m in study.methods if m.name == method)
+    found[f'experts_{method}'] = expert_use.picture(levels, title)
   return {name: figure for name, figure in found.items() if figure is not None}
 
 
@@ -143,6 +147,7 @@ def page(
     return pages.pictures(pictures[n] for n in names if n in pictures)
 
   several = [n for n in pictures if n.startswith('cosines_group')]
+  experts = [n for n in pictures if n.startswith('experts_')]
   offs = [n for n in pictures if n.startswith('trade_off')]
   sections = [
     ('Methods', _methods(study, summary)),
@@ -161,6 +166,7 @@ def page(
       ),
     ),
     ('Weights', _with_note(WEIGHTS, shown('weights'))),
+    ('Experts', _experts(study, summary, shown(*experts))),
     ('Relations between tasks', _with_note(RELATIONS, shown('relations'))),
     ('Tuning', _tuning(study)),
     ('Config', pages.as_json(study.config) if study.config else ''),
@@ -246,6 +252,21 @@ def _curves(summary, shown) -> str:
     'that all members have which did not diverge.'
   )
   return _with_note(note, shown)
+
+
+def _experts(study, summary, shown) -> str:
+  if not summary.experts:
+    return ''
+  titles = {m.name: m.title for m in study.methods}
+  table = expert_use.table(
+    {titles[name]: levels for name, levels in summary.experts.items()}, 'method'
+  )
+  note = f'{expert_use.NOTE} Means over the runs of a method.'
+  return (
+    _with_note(note, shown)
+    + pages.note(expert_use.FACTS)
+    + pages.folded('Every expert', pages.table(table))
+  )
 
 
 def _with_note(note, shown) -> str:

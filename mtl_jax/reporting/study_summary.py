@@ -156,6 +156,8 @@ class Summary:
     curves: ``{kind: {series: {method: Band}}}``.
     trade_offs: pairs of metrics.
     relations: ``{'tasks', 'labels', 'residuals'}``, of the control's runs.
+    experts: how the runs of a method use theirs on average, by method that has
+      some, as `expert_use.levels`.
     notes: sentences below the table.
   """
 
@@ -172,4 +174,5 @@ class Summary:
   )
   trade_offs: Sequence[TradeOff] = ()
   relations: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  experts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   notes: Sequence[str] = ()

@@ -193,6 +193,7 @@ def _runs(settings, folder, loaded) -> list[list[study_record.Run]] | None:
       curves=o.curves,
       parameters=parameters,
       relations=o.relations,
+      experts=o.experts,
     )
     for o in outcomes
   ]

@@ -28,6 +28,7 @@ def assemble(
   per_task: bool = True,
   penalty: Callable[..., Any] | None = None,
   task_inputs: bool = False,
+  inspects: bool = False,
 ) -> base.MultiTaskModel:
   """The model of an architecture.
 
@@ -46,6 +47,7 @@ def assemble(
     task_inputs: whether each task has a copy of the encoder besides, whose
       output the trunk finds in the batch as `TASK_INPUTS`. Where streams have
       encoders of their own, tasks of other streams have the shared output.
+    inspects: whether the trunk notes experts and weights, see `inspection`.
   """
   heads = run_lib.place(heads, axis_name)
   inputs = run_lib.place(inputs, axis_name)
@@ -104,6 +106,11 @@ def assemble(
     run = run_lib.Run(params, model_state, key=key, train=train)
     return trunk(run, encode(run, batch, stream), tasks_of(stream)), run.state
 
+  def inspect(params, model_state, batch, *, stream):
+    run = run_lib.Run(params, model_state, notes={})
+    trunk(run, encode(run, batch, stream), tasks_of(stream))
+    return run.notes
+
   def outputs(params, model_state, features, batch, *, tasks, train, key=None):
     run = run_lib.Run(params, model_state, key=key, train=train)
     results = {}
@@ -137,4 +144,5 @@ def assemble(
     outputs,
     is_shared,
     None if penalty is None else total_penalty,
+    inspect if inspects else None,
   )

@@ -14,6 +14,7 @@ from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
   gates,
+  moe,
   run as run_lib,
 )
 
@@ -171,6 +172,7 @@ def dselect_k(
   def features(run, batch, tasks):
     found = run.copies({('experts',): experts}, expert, batch, tables=tables)
     weights = weigh(run, tasks, read(run, batch))[..., :experts]
+    moe.show_all(run, tasks, found, weights)
     return gates.by_task(tasks, gates.mix(weights, found))
 
   def penalty(run, batch, tasks):
@@ -188,4 +190,5 @@ def dselect_k(
     axis_name=axis_name,
     streams=streams,
     penalty=penalty,
+    inspects=True,
   )

@@ -1,6 +1,7 @@
 """A hierarchy of experts: of categories of tasks, then of the tasks."""
 
 from collections.abc import Mapping, Sequence
+import itertools
 
 from flax import linen as nn
 import jax
@@ -11,6 +12,7 @@ from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
   gates,
+  inspection,
   moe,
   run as run_lib,
   scaled,
@@ -138,6 +140,11 @@ def home(
     axis_name,
   )
 
+  for_all = inspection.numbered('shared', shared_experts)
+
+  def of_category(name):
+    return inspection.numbered(f'category {name}', category_experts)
+
   def meta(run, batch):
     """The first level: ``[C, B, ...]`` of categories, ``[B, ...]`` of all."""
     groups: Groups = {('experts_0',): shared_experts}
@@ -146,13 +153,19 @@ def home(
     found = run.copies(groups, first, batch, tables=tables)
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     of_all, own = _parted(found, shared_experts, category_experts)
+    names = [of_category(name) for name in every_category]
     z = _level(run, 'gates_0', 'self_gates_0', every_category, gate_widths, x,
-               of_all, (own,))  # fmt: skip
+               of_all, (own,), 1, [(*for_all, *n) for n in names])  # fmt: skip
     gate = gates.Gate(len(found), gate_widths)
-    z_shared = gates.mix(run.call(('shared_gate',), gate, {'inputs': x}), found)
+    weights = run.call(('shared_gate',), gate, {'inputs': x})
+    z_shared = gates.mix(weights, found)
     gate = SelfGate(shared_experts)
-    weights = run.call(('shared_self_gate',), gate, {'inputs': x})
-    return z, z_shared + gates.mix(weights, of_all)
+    self_weights = run.call(('shared_self_gate',), gate, {'inputs': x})
+    everything = (*for_all, *itertools.chain(*names))
+    inspection.show_experts(run, 1, everything, found)
+    weights = weights.at[:, :shared_experts].add(self_weights)
+    inspection.show_weights(run, 1, 'shared', everything, weights)
+    return z, z_shared + gates.mix(self_weights, of_all)
 
   def features(run, batch, tasks):
     z, z_shared = meta(run, batch)
@@ -179,15 +192,26 @@ def home(
     )
     of_all, rest = found[:shared_experts], found[shared_experts:]
     cut = len(some) * category_experts
-    of_category = rest[:cut].reshape(-1, category_experts, *found.shape[1:])
+    in_category = rest[:cut].reshape(-1, category_experts, *found.shape[1:])
     own = rest[cut:].reshape(-1, task_experts, *found.shape[1:])
+    mine = [inspection.numbered(task, task_experts) for task in tasks]
+    inspection.show_experts(
+      run,
+      2,
+      (*for_all, *itertools.chain(*map(of_category, some), *mine)),
+      found,
+    )
+    names = [
+      (*for_all, *of_category(category[task]), *own_names)
+      for task, own_names in zip(tasks, mine, strict=True)
+    ]
     flat = gates.flat(z_shared)
     x = jnp.concatenate(
       [gates.flat(z_own, 2), jnp.broadcast_to(flat, (len(tasks), *flat.shape))],
       axis=-1,
     )
     z = _level(run, 'gates_1', 'self_gates_1', tasks, gate_widths, x, of_all,
-               (of_category[number], own))  # fmt: skip
+               (in_category[number], own), 2, names)  # fmt: skip
     return gates.by_task(tasks, z)
 
   def shared(path):
@@ -206,6 +230,7 @@ def home(
     inputs=inputs,
     axis_name=axis_name,
     streams=streams,
+    inspects=True,
   )
 
 
@@ -230,7 +255,9 @@ def _parted(found, shared, own):
   return found[:shared], found[shared:].reshape(-1, own, *found.shape[1:])
 
 
-def _level(run, name, self_name, owners, widths, x, of_all, parts):
+def _level(
+  run, name, self_name, owners, widths, x, of_all, parts, level, names
+):
   """What gates and self-gates of the owners make of their experts.
 
   Args:
@@ -242,6 +269,8 @@ def _level(run, name, self_name, owners, widths, x, of_all, parts):
     x: ``[B, D]`` that all read, or ``[K, B, D]``.
     of_all: ``[S, B, ...]``.
     parts: of each ``[K, E, B, ...]``; self-gates weigh the last.
+    level: counted from 1, for `inspection`.
+    names: of all experts of each owner.
   """
   mine = jnp.concatenate(parts, axis=1)
   shared, own = len(of_all), parts[-1].shape[1]
@@ -253,6 +282,9 @@ def _level(run, name, self_name, owners, widths, x, of_all, parts):
   )  # fmt: skip
   groups: Groups = {(self_name, owner): None for owner in owners}
   self_weights = run.copies(groups, SelfGate(own), batch, own=read)
+  both = weights.at[..., -own:].add(self_weights)
+  for owner, each, of_owner in zip(owners, names, both, strict=True):
+    inspection.show_weights(run, level, owner, each, of_owner)
   z = gates.mix(weights[..., :shared], of_all)
   z += gates.mix_own(weights[..., shared:], mine)
   return z + gates.mix_own(self_weights, parts[-1])

@@ -9,6 +9,7 @@ from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
   gates,
+  inspection,
   run as run_lib,
 )
 
@@ -73,6 +74,9 @@ def omoe(
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     gate = gates.Gate(experts, gate_widths)
     weights = run.call(('gate',), gate, {'inputs': x})
+    names = inspection.numbered('shared', experts)
+    inspection.show_experts(run, 1, names, found)
+    inspection.show_weights(run, 1, 'all tasks', names, weights)
     return gates.mix(weights, found)
 
   return assemble.assemble(
@@ -83,6 +87,7 @@ def omoe(
     inputs=inputs,
     axis_name=axis_name,
     per_task=False,
+    inspects=True,
   )
 
 
@@ -150,6 +155,7 @@ def mmoe(
     found = run.copies({('experts',): experts}, expert, batch, tables=tables)
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     weights = task_gates(run, 'gates', tasks, experts, gate_widths, x)
+    show_all(run, tasks, found, weights)
     return gates.by_task(tasks, gates.mix(weights, found))
 
   return assemble.assemble(
@@ -160,7 +166,16 @@ def mmoe(
     inputs=inputs,
     axis_name=axis_name,
     streams=streams,
+    inspects=True,
   )
+
+
+def show_all(run: run_lib.Run, tasks: Sequence[str], found, weights) -> None:
+  """Notes experts ``[E, B, ...]`` of all tasks, weighed ``[K, B, E]``."""
+  names = inspection.numbered('shared', len(found))
+  inspection.show_experts(run, 1, names, found)
+  for task, own in zip(tasks, weights, strict=True):
+    inspection.show_weights(run, 1, task, names, own)
 
 
 def task_gates(

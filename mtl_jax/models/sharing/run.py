@@ -62,6 +62,7 @@ class Run:
     state: ``{collection: ...}`` of what modules keep besides, as it changes.
     train: whether modules are in training mode.
     start: whether variables are made.
+    notes: what `note` kept; None where nobody asked.
   """
 
   def __init__(
@@ -72,9 +73,11 @@ class Run:
     key: Array | None = None,
     train: bool = False,
     start: bool = False,
+    notes: dict[str, Any] | None = None,
   ):
     self.params, self.state = params, state
     self.train, self.start = train, start
+    self.notes = notes
     self._key = key
 
   def key(self, name: str) -> Any:
@@ -96,6 +99,11 @@ class Run:
       self.params = put(self.params, path, made)
     value = get(self.params, path)
     return value if over is None else value.astype(over.dtype)
+
+  def note(self, path: Path, value: Array) -> None:
+    """Keeps an array that is no output, for those who look inside."""
+    if self.notes is not None:
+      self.notes = put(self.notes, path, value)
 
   def call(self, path: Path, module: nn.Module, *args: Any) -> Any:
     """Output of the module whose variables lie at the path."""

@@ -14,6 +14,7 @@ from mtl_jax.models.sharing import (
   concrete,
   experts as experts_lib,
   gates,
+  inspection,
 )
 
 Array = jax.Array
@@ -92,6 +93,8 @@ def snr(
   experts_lib.check_number('snr', _TINY, 1 - _TINY, start=start)
   experts_lib.check_number('snr', 0, math.inf, sparsity=sparsity)
   tables = experts_lib.tables_of('snr', embeddings)
+  names = inspection.numbered('shared', experts)
+  above = inspection.numbered('next level', experts)
   first = experts_lib.make_expert('snr', trunk, expert_norm, axis_name)
 
   def logits_of(run, path, rows):
@@ -101,7 +104,7 @@ def snr(
 
     return run.param((*path, 'logits'), make)
 
-  def connection(run, path, rows, x):
+  def connection(run, path, rows, x, level, owners):
     """z, times W where there is one: ``[*rows, E]`` or ``[*rows, E, F, F]``."""
     logits = logits_of(run, path, rows)
     key = run.key('/'.join(path)) if run.train else None
@@ -111,6 +114,9 @@ def snr(
         key, logits.shape, logits.dtype, _TINY, 1 - _TINY
       )
     z = concrete.hard_concrete(logits, uniform).astype(x.dtype)
+    for owner, own in zip(owners, z.reshape(-1, experts), strict=True):
+      every = jnp.broadcast_to(own, (x.shape[1], experts))
+      inspection.show_weights(run, level, owner, names, every)
     if connections == 'aver':
       return z
     batched = tuple(range(len(rows) + 1))
@@ -126,15 +132,22 @@ def snr(
 
   def features(run, batch, tasks):
     x: Any = run.copies({('experts_0',): experts}, first, batch, tables=tables)
+    inspection.show_experts(run, 1, names, x)
     for level in range(1, levels):
-      weights = connection(run, (f'connections_{level}',), (experts,), x)
+      weights = connection(
+        run, (f'connections_{level}',), (experts,), x, level, above
+      )
       module = gates.Layers(
         tuple(level_widths) or x.shape[-1:], dtype=getattr(trunk, 'dtype', None)
       )
       module = experts_lib.make_expert('snr', module, expert_norm, axis_name)
       own = {'inputs': connected(weights, x)}
       x = run.copies({(f'experts_{level}',): experts}, module, batch, own=own)
-    weights = [connection(run, ('connections', t), (), x) for t in tasks]
+      inspection.show_experts(run, level + 1, names, x)
+    weights = []
+    for task in tasks:
+      own = connection(run, ('connections', task), (), x, levels, [task])
+      weights.append(own)
     return gates.by_task(tasks, connected(jnp.stack(weights), x))
 
   def penalty(run, batch, tasks):
@@ -157,4 +170,5 @@ def snr(
     axis_name=axis_name,
     streams=streams,
     penalty=penalty if sparsity else None,
+    inspects=True,
   )

@@ -1,6 +1,7 @@
 """Embeddings and experts of the tasks' own, which other tasks only read."""
 
 from collections.abc import Mapping, Sequence
+import itertools
 
 from flax import linen as nn
 import jax
@@ -11,6 +12,7 @@ from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
   gates,
+  inspection,
   moe,
   run as run_lib,
 )
@@ -100,6 +102,15 @@ def stem(
     read = gates.selector(run, trunk, batch, name=gate_inputs, tables=_OWN)
     return found, read
 
+  def show(run, tasks, of_tasks, of_all, weights):
+    names = [inspection.numbered(task, task_experts) for task in everyone]
+    names = list(itertools.chain(*names))
+    names += inspection.numbered('shared', shared_experts)
+    found = (*of_tasks.reshape(-1, *of_tasks.shape[2:]), *of_all)
+    inspection.show_experts(run, 1, names, found)
+    for task, own in zip(tasks, weights, strict=True):
+      inspection.show_weights(run, 1, task, names, own)
+
   def features(run, batch, tasks):
     groups: dict[run_lib.Path, int | None] = {('experts',): shared_experts}
     of_all = run.copies(groups, expert, batch, tables=_SHARED)
@@ -121,6 +132,7 @@ def stem(
     weights = moe.task_gates(
       run, 'gates', tasks, number + shared_experts, gate_widths, None, inputs=x
     )
+    show(run, tasks, of_tasks, of_all, weights)
     z = gates.mix(weights[..., number:], of_all)
     by_owner = weights[..., :number].reshape(
       *weights.shape[:2], len(everyone), task_experts
@@ -141,6 +153,7 @@ def stem(
     axis_name=axis_name,
     streams=streams,
     task_inputs=True,
+    inspects=True,
   )
 
 
