@@ -10,7 +10,9 @@ from mtl_jax.evaluation.loops import (
 from mtl_jax.evaluation.metrics import (
   for_binary,
   for_classification,
+  for_exceeds,
   for_multilabel,
+  for_ordinal,
   for_regression,
 )
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
@@ -26,7 +28,9 @@ __all__ = [
   'evaluate',
   'for_binary',
   'for_classification',
+  'for_exceeds',
   'for_multilabel',
+  'for_ordinal',
   'for_regression',
   'gradient_scalars',
   'make_eval_step',

@@ -8,10 +8,15 @@ nothing labelled, an AUC of one class, the correlation with a constant.
 * binary: accuracy, precision, recall, f1, auc, log_loss, ece;
 * multi-label: accuracy, subset_accuracy, {precision, recall, f1}_{macro,
   micro}, auc, auc_micro, log_loss, ece;
-* regression: mae, rmse, r2, pearson.
+* regression: mae, rmse, r2, pearson;
+* thresholds: those of a binary task for one, and for several those of classes
+  and of regression.
 """
 
-from mtl_jax.evaluation import multiclass, multilabel, regression
+from collections.abc import Sequence
+
+from mtl_jax import task_thresholds
+from mtl_jax.evaluation import multiclass, multilabel, ordinal, regression
 from mtl_jax.tasks import Metric
 
 # Lower is better; none of these can be the score of a task.
@@ -73,3 +78,25 @@ def for_regression(
 ) -> dict[str, Metric]:
   """Metrics of a regression task that predicts ``(label - mean) / std``."""
   return {'errors': regression.Errors(label, mean, std)}
+
+
+def for_exceeds(label: str, threshold: float) -> dict[str, Metric]:
+  """Metrics of a task with logits ``[B, 1]`` of exceeding a threshold."""
+  return {
+    name: ordinal.OfLevels(metric, label, (threshold,))
+    for name, metric in for_binary(label).items()
+  }
+
+
+def for_ordinal(label: str, thresholds: Sequence[float]) -> dict[str, Metric]:
+  """Metrics of log-probabilities ``[B, C]`` of levels between thresholds."""
+  cuts = tuple(thresholds)
+  of_classes: dict[str, Metric] = {
+    name: ordinal.OfLevels(metric, label, cuts)
+    for name, metric in for_classification(len(cuts) + 1, label).items()
+  }
+  numbers = task_thresholds.values(cuts)
+  return of_classes | {
+    name: ordinal.OfMean(metric, numbers)
+    for name, metric in for_regression(label).items()
+  }

@@ -2,7 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from mtl_jax import evaluation, task_chains, tasks as tasks_lib
+from mtl_jax import (
+  evaluation,
+  task_chains,
+  task_thresholds,
+  tasks as tasks_lib,
+)
 from mtl_jax.data import DataInfo
 
 
@@ -123,6 +128,62 @@ def regression(
   )
 
 
+def exceeds(
+  name: str,
+  info: DataInfo,
+  *,
+  threshold: float,
+  label: str = '',
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """As binary: is the number more than the threshold?
+
+  Several tasks may have one label, as one of each threshold of a rating.
+  """
+  del info
+  label = label or name
+  return task_thresholds.exceeds(
+    name,
+    threshold,
+    label=label,
+    metrics=evaluation.for_exceeds(label, threshold),
+    stream=stream,
+    weight=weight,
+    score=score or 'auc',
+  )
+
+
+def ordinal(
+  name: str,
+  info: DataInfo,
+  *,
+  thresholds: Sequence[float],
+  label: str = '',
+  stream: str = 'main',
+  weight: float = 1.0,
+  score: str = '',
+) -> tasks_lib.Task:
+  """Levels between thresholds of a number, by the odds of each next one.
+
+  Predicted are probabilities of the levels; besides metrics of classes there
+  are those of the mean number, with a midpoint for each level.
+  """
+  del info
+  label = label or name
+  return task_thresholds.ordinal(
+    name,
+    thresholds,
+    label=label,
+    metrics=evaluation.for_ordinal(label, thresholds),
+    labels=tuple(f'{x:g}' for x in task_thresholds.values(thresholds)),
+    stream=stream,
+    weight=weight,
+    score=score or 'r2',
+  )
+
+
 def entire_space(
   name: str,
   info: DataInfo,
@@ -190,12 +251,19 @@ def _names(names):
 
 
 # What the labels of a kind are, where they have no name of their own.
-LABELS = {'entire_space': 'binary', 'order_calibrated': 'binary'}
+LABELS = {
+  'entire_space': 'binary',
+  'exceeds': 'regression',
+  'order_calibrated': 'binary',
+  'ordinal': 'regression',
+}
 TASK_KINDS: dict[str, Callable[..., tasks_lib.Task]] = {
   'binary': binary,
   'classification': classification,
   'entire_space': entire_space,
+  'exceeds': exceeds,
   'multilabel': multilabel,
   'order_calibrated': order_calibrated,
+  'ordinal': ordinal,
   'regression': regression,
 }

@@ -158,7 +158,7 @@ def _experts(run: record.Record) -> str:
       f'weights: {", ".join(used)}.'
     )
     + pages.note(expert_use.FACTS)
-    + pages.table(expert_use.table({'': found}))
+    + pages.folded('Every expert', pages.table(expert_use.table({'': found})))
   )
 
 

@@ -1,0 +1,180 @@
+"""Tasks that ask how far a number reaches, as whether a rating exceeds 3.
+
+`exceeds` asks about one threshold: several of them make several tasks of one
+rating, each with a head and a gradient of its own. `ordinal` asks about all in
+turn with one head.
+"""
+
+from collections.abc import Sequence
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mtl_jax import tasks
+
+Array = jax.Array
+
+
+def levels(numbers: Array, thresholds: Sequence[float]) -> Array:
+  """How many of the thresholds each number exceeds, int32; 0 for NaN.
+
+  Example:
+    >>> levels(jnp.array([1.0, 4.0, 5.0]), [1.5, 2.5, 3.5, 4.5])
+    Array([0, 3, 4], dtype=int32)
+  """
+  numbers = numbers.astype(jnp.promote_types(numbers.dtype, jnp.float32))
+  exceeded = numbers[..., None] > jnp.asarray(thresholds, numbers.dtype)
+  return exceeded.sum(-1, dtype=jnp.int32)
+
+
+def log_probabilities(logits: Array) -> Array:
+  r"""Log-probabilities of C levels, from the C - 1 logits of going on.
+
+  .. math::
+
+    p_c = (1 - \sigma(z_c)) \prod_{j < c} \sigma(z_j), \quad
+    p_{C-1} = \prod_j \sigma(z_j)
+
+  Args:
+    logits: ``[..., C - 1]``: of exceeding threshold j, given that those before
+      it are exceeded.
+
+  Returns:
+    ``[..., C]``, in float32 or better; never more probable to exceed a higher
+    threshold than a lower one.
+
+  Example:
+    >>> jnp.exp(log_probabilities(jnp.zeros(2)))
+    Array([0.5 , 0.25, 0.25], dtype=float32)
+  """
+  z = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  reached = jnp.cumsum(jax.nn.log_sigmoid(z), -1)
+  before = jnp.concatenate([jnp.zeros_like(z[..., :1]), reached], -1)
+  stopped = jnp.concatenate(
+    [jax.nn.log_sigmoid(-z), jnp.zeros_like(z[..., :1])], -1
+  )
+  return before + stopped
+
+
+def exceeds(
+  name: str, threshold: float, *, label: str | None = None, **kwargs
+) -> tasks.Task:
+  """Binary task: is the number more than a threshold? NaN is missing.
+
+  Args:
+    name: the task's name.
+    threshold: such as 3.5 for a rating of 4 or more.
+    label: key of the numbers ``[B]`` in the batch; by default the name.
+    **kwargs: further fields of `Task`.
+
+  Returns:
+    A task of size 1 whose predictions are probabilities.
+
+  Example:
+    >>> liked = exceeds('liked', 3.5, label='rating')
+    >>> liked.loss(jnp.zeros((1, 1)), {'rating': jnp.array([5.0])})
+    Array([0.6931472], dtype=float32)
+  """
+  key = label or name
+
+  def truth(batch):
+    return levels(batch[key], [threshold]).astype(jnp.float32)
+
+  def loss(outputs, batch):
+    logits = outputs[..., 0]
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return optax.losses.sigmoid_binary_cross_entropy(
+      logits, truth(batch).astype(logits.dtype)
+    )
+
+  return tasks.Task(
+    name=name,
+    size=1,
+    loss=loss,
+    mask=lambda batch: ~jnp.isnan(batch[key].astype(jnp.float32)),
+    predict=jax.nn.sigmoid,
+    target=lambda batch: truth(batch)[..., None],
+    **kwargs,
+  )
+
+
+def ordinal(
+  name: str,
+  thresholds: Sequence[float],
+  *,
+  label: str | None = None,
+  **kwargs,
+) -> tasks.Task:
+  r"""Ordinal task: in which of C levels between thresholds is the number?
+
+  The head says with logits z how probable it is that the number exceeds each
+  threshold, given that it exceeds those before (`log_probabilities`), and the
+  loss is minus the log-probability of the true level: the sum of binary losses
+  of the thresholds that the number reaches.
+
+  Args:
+    name: the task's name.
+    thresholds: C - 1 numbers that rise.
+    label: key of the numbers ``[B]`` in the batch, NaN missing; by default the
+      name.
+    **kwargs: further fields of `Task`.
+
+  Returns:
+    A task of size C - 1 whose predictions, and what its metrics see, are
+    (log-)probabilities ``[B, C]``.
+
+  Raises:
+    ValueError: if there is no threshold, or they do not rise.
+
+  Example:
+    >>> rating = ordinal('rating', [1.5, 2.5, 3.5, 4.5])
+    >>> jnp.exp(-rating.loss(jnp.zeros((1, 4)), {'rating': jnp.array([2.0])}))
+    Array([0.25], dtype=float32)
+
+  References:
+    Fienberg, The analysis of cross-classified categorical data, 1980
+    (continuation ratios). Shi, Cao and Raschka, Deep neural networks for
+    rank-consistent ordinal regression based on conditional probabilities, 2021
+    (CORN: the same loss, there as a mean a threshold).
+  """
+  key, cuts = label or name, tuple(float(t) for t in thresholds)
+  if not cuts or any(not a < b for a, b in itertools.pairwise(cuts)):
+    raise ValueError(
+      f'Task {name!r}: expected thresholds that rise, found {list(cuts)}; list '
+      'one or more, the lowest first.'
+    )
+
+  def loss(outputs, batch):
+    level = levels(batch[key], cuts)
+    found = log_probabilities(outputs)
+    return -jnp.take_along_axis(found, level[..., None], -1)[..., 0]
+
+  return tasks.Task(
+    name=name,
+    size=len(cuts),
+    loss=loss,
+    mask=lambda batch: ~jnp.isnan(batch[key].astype(jnp.float32)),
+    output=lambda outputs: log_probabilities(outputs[name]),
+    predict=jnp.exp,
+    target=lambda batch: jax.nn.one_hot(
+      levels(batch[key], cuts), len(cuts) + 1
+    ),
+    **kwargs,
+  )
+
+
+def values(thresholds: Sequence[float]) -> tuple[float, ...]:
+  """What stands for each level: midpoints, and as far beyond the ends.
+
+  Example:
+    >>> values([1.5, 2.5, 3.5, 4.5])
+    (1.0, 2.0, 3.0, 4.0, 5.0)
+  """
+  cuts = np.asarray(thresholds, np.float64)
+  steps = np.diff(cuts) if len(cuts) > 1 else np.ones(1)
+  ends = cuts[0] - steps[0] / 2, cuts[-1] + steps[-1] / 2
+  inner = (cuts[1:] + cuts[:-1]) / 2
+  return tuple(float(x) for x in (ends[0], *inner, ends[1]))
