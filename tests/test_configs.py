@@ -14,6 +14,7 @@ CONFIGS = sorted(
   p.stem
   for p in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
 )
+ARGUMENTS = ['movielens_lstm:ordinal', 'movielens_lstm:thresholds']
 SMALL = {
   'census_income': ['config.data.batch_size=32'],
   'synthetic_sequences': ['config.data.settings.count=400'],
@@ -30,8 +31,9 @@ PER_TRUNK = [
 
 
 def load(name, *changes):
+  name, colon, argument = name.partition(':')
   file = pathlib.Path(__file__).parent.parent / 'configs' / f'{name}.py'
-  config = overrides.load_config(str(file))
+  config = overrides.load_config(f'{file}{colon}{argument}')
   overrides.apply_overrides(
     config,
     [
@@ -48,7 +50,7 @@ def load(name, *changes):
   return config
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [*CONFIGS, *ARGUMENTS])
 def test_trains_saves_restores_and_evaluates(name, tmp_path, capsys):
   settings = settings_lib.from_config(load(name))
   outcome = run.train(settings, tmp_path)
