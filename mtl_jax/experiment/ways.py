@@ -71,11 +71,11 @@ def _candidates(experiment, feeder, group, devices) -> list[Way]:
     # The last is what a run alone does, with all threads of the machine: a
     # population is not to be slower than its members one after the other.
     alone = 0 if stepping.stretches_pay(experiment) else 1
-    found = [
-      *ways['devices'],
-      way('devices', spread, 1),
-      way('devices', 1, alone),
-    ]
+    one_each = [way('devices', spread, 1), way('devices', 1, alone)]
+    slow = stepping.slow_in_loops(experiment)
+    found = one_each if slow else [*ways['devices'], *one_each]
+  elif stepping.slow_in_loops(experiment):
+    found = [way('vmap', 1, 1)]
   else:
     found = [*ways['vmap'], *ways['map'], way('vmap', 1, 1)]
   return list(dict.fromkeys(found))
