@@ -7,6 +7,7 @@ k-th step only is then skipped in the others, under `jax.vmap` too.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -113,8 +114,8 @@ def make_advance(
   Args:
     make_step: ``hyper -> (state, batch) -> (state, metrics)``; it is called
       inside the program, so that numbers of the settings are arrays there.
-    length: S, the longest run of steps. 1 is a step without a loop around:
-      the CPU backend is slow on what is in a loop, convolutions above all.
+    length: S, the longest run of steps. 1 is a step without a loop or branch
+      around: the CPU backend is slow on what is in one, convolutions above all.
 
   Returns:
     ``((member, feed), (start, number, data)) -> (state, metrics)``: takes
@@ -153,6 +154,12 @@ def make_advance(
         lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes
       )
 
+    if length == 1:
+      # A branch is as slow on the CPU as a loop.
+      kept = state, empty(state)
+      return jax.tree.map(
+        functools.partial(jnp.where, active), run(state), kept
+      )
     return jax.lax.cond(active, run, lambda s: (s, empty(s)), state)
 
   return advance

@@ -1,0 +1,51 @@
+"""The ways of a population that are worth a timing."""
+
+import jax
+import numpy as np
+
+from mtl_jax import data, settings as settings_lib
+from mtl_jax.experiment import feeding, members as members_lib, ways
+
+
+def timed(config, loaded):
+  """Names of the ways that are compiled and timed, on two devices."""
+  settings = settings_lib.from_config(config)
+  sources = {'main': loaded}
+  ((group, experiment),) = members_lib.group(
+    settings, members_lib.list_members(settings), sources
+  )
+  best, taken = ways.choose(
+    experiment, feeding.Feeder(experiment), group, jax.devices()[:2]
+  )
+  assert str(best) == min(taken, key=lambda way: taken[way])
+  return list(taken)
+
+
+def test_several_members_a_device_and_steps_a_program(tiny):
+  config = tiny.config()
+  config.population.seeds = 4
+  found = timed(config, tiny.data())
+  assert 'devices, 4 members and 2 steps at a time' in found
+  assert 'devices, 2 members and a step at a time' in found
+
+
+def test_convolutions_run_a_member_and_a_step_at_a_time(tiny):
+  """In loops and branches, or for several members, CPUs are slow at them."""
+  config = tiny.config()
+  config.population.seeds = 4
+  config.targets = {'label': {'kind': 'classification'}}
+  config.tasks = ''
+  config.model.trunk = {'name': 'lenet'}
+  config.combinator.name = 'weighted_sum'
+  images = {
+    'image': np.zeros((24, 20, 20, 1), np.float32),
+    'label': np.arange(24) % 2,
+  }
+  loaded = data.from_splits(
+    dict.fromkeys(('train', 'validation', 'test'), images),
+    labels={'label': 'classification'},
+  )
+  assert timed(config, loaded) == [
+    'devices, 2 members and a step at a time',
+    'devices, 1 members and a step at a time',
+  ]
