@@ -59,10 +59,28 @@ def log_probabilities(logits: Array) -> Array:
   return before + stopped
 
 
+def check(name: str, thresholds: Sequence[float]) -> tuple[float, ...]:
+  """The thresholds of a task as finite numbers that rise, one or more.
+
+  Raises:
+    ValueError: if they are not.
+  """
+  cuts = tuple(float(t) for t in thresholds)
+  rise = all(a < b for a, b in itertools.pairwise(cuts))
+  if not cuts or not rise or not np.isfinite(cuts).all():
+    raise ValueError(
+      f'Task {name!r}: expected finite thresholds that rise, found '
+      f'{list(cuts)}; list one or more, the lowest first.'
+    )
+  return cuts
+
+
 def exceeds(
   name: str, threshold: float, *, label: str | None = None, **kwargs
 ) -> tasks.Task:
   """Binary task: is the number more than a threshold? NaN is missing.
+
+  Of whole numbers none is missing, not even -1.
 
   Args:
     name: the task's name.
@@ -73,15 +91,18 @@ def exceeds(
   Returns:
     A task of size 1 whose predictions are probabilities.
 
+  Raises:
+    ValueError: if the threshold is not finite.
+
   Example:
     >>> liked = exceeds('liked', 3.5, label='rating')
     >>> liked.loss(jnp.zeros((1, 1)), {'rating': jnp.array([5.0])})
     Array([0.6931472], dtype=float32)
   """
-  key = label or name
+  key, cuts = label or name, check(name, [threshold])
 
   def truth(batch):
-    return levels(batch[key], [threshold]).astype(jnp.float32)
+    return levels(batch[key], cuts).astype(jnp.float32)
 
   def loss(outputs, batch):
     logits = outputs[..., 0]
@@ -118,8 +139,8 @@ def ordinal(
   Args:
     name: the task's name.
     thresholds: C - 1 numbers that rise.
-    label: key of the numbers ``[B]`` in the batch, NaN missing; by default the
-      name.
+    label: key of the numbers ``[B]`` in the batch, NaN missing (of whole
+      numbers none is); by default the name.
     **kwargs: further fields of `Task`.
 
   Returns:
@@ -127,7 +148,8 @@ def ordinal(
     (log-)probabilities ``[B, C]``.
 
   Raises:
-    ValueError: if there is no threshold, or they do not rise.
+    ValueError: if there is no threshold, one is not finite, or they do not
+      rise.
 
   Example:
     >>> rating = ordinal('rating', [1.5, 2.5, 3.5, 4.5])
@@ -140,12 +162,7 @@ def ordinal(
     rank-consistent ordinal regression based on conditional probabilities, 2021
     (CORN: the same loss, there as a mean a threshold).
   """
-  key, cuts = label or name, tuple(float(t) for t in thresholds)
-  if not cuts or any(not a < b for a, b in itertools.pairwise(cuts)):
-    raise ValueError(
-      f'Task {name!r}: expected thresholds that rise, found {list(cuts)}; list '
-      'one or more, the lowest first.'
-    )
+  key, cuts = label or name, check(name, thresholds)
 
   def loss(outputs, batch):
     level = levels(batch[key], cuts)

@@ -18,7 +18,7 @@ FLOORS = (
   ('experiment',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
-  ('task_chains',),
+  ('task_chains', 'task_thresholds'),
   ('tasks', 'names'),
 )
 # What stands beside the stairs: names and numbers only, no array in them.
@@ -102,6 +102,7 @@ def test_imports_run_downward(room):
     ('problems', {'jax', 'optax', 'numpy'}),
     ('tasks', {'jax', 'optax', 'numpy'}),
     ('task_chains', {'jax', 'numpy'}),
+    ('task_thresholds', {'jax', 'optax', 'numpy'}),
     ('models', {'jax', 'flax', 'numpy'}),
   ],
 )

@@ -1,5 +1,7 @@
 """Thresholds of a number: against a loop, and against scikit-learn."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import sklearn.metrics
 
 from mtl_jax import evaluation, models, task_thresholds, tasks
+from mtl_jax.experiment import build
 
 CUTS = (1.5, 2.5, 3.5, 4.5)
 RNG = np.random.default_rng(0)
@@ -98,10 +101,22 @@ def test_no_product_of_thresholds_is_unsorted():
   assert (np.diff(exceeded, axis=-1) <= 1e-6).all()
 
 
-@pytest.mark.parametrize('cuts', [[], [2.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])
-def test_thresholds_must_rise(cuts):
-  with pytest.raises(ValueError, match='expected thresholds that rise'):
+@pytest.mark.parametrize(
+  'cuts', [(), (2.0, 1.0), (1.0, 1.0), (np.nan,), (1.0, np.inf)]
+)
+def test_thresholds_must_be_finite_and_rise(cuts):
+  info = types.SimpleNamespace(shapes={'rating': ()})
+  spec = {'kind': 'ordinal', 'thresholds': cuts}
+  source = {'main': types.SimpleNamespace(info=info)}
+  with pytest.raises(ValueError, match='expected finite thresholds that rise'):
+    build.make_task('rating', spec, source)
+  with pytest.raises(ValueError, match='expected finite thresholds that rise'):
     task_thresholds.ordinal('rating', cuts)
+
+
+def test_a_threshold_is_a_number():
+  with pytest.raises(ValueError, match=r'that rise, found \[nan\]; list'):
+    task_thresholds.exceeds('liked', np.nan)
 
 
 def evaluated(task, number):

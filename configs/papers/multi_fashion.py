@@ -10,9 +10,9 @@ through TFDS. The argument `paper` trains for 100 epochs on all images, as the
 papers do.
 
 Seen in the runs: seven of the nine claims hold; those of uncertainty weighting
-and Nash-MTL are undecided. Uncertainty weighting is better than equal weights
-by a paired test (0.5 points of the mean accuracy), random weights are worse,
-and everything stays behind the single-task models, by 2.8 to 4.2%.
+and Nash-MTL are undecided (0.5 and 0.4 points). Uncertainty weighting is better
+than equal weights by a paired test of delta-m, random weights are worse, and
+everything stays behind the single-task models, by 2.8 to 4.2%.
 
 36 minutes on 2 CPU cores that did other work too; `paper`, not run here, about
 a day.

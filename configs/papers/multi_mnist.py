@@ -15,8 +15,8 @@ images validates, as in all of these. Published accuracies belong beside that
 one, not beside ten epochs of a third of the images.
 
 Seen in the runs: eight of the nine claims hold; that of uncertainty weighting
-is undecided. It alone is better than equal weights by a paired test (0.6 points
-of the mean accuracy), and everything stays behind the single-task models, by
+is undecided (0.6 points). It alone is better than equal weights by a paired
+test of delta-m, and everything stays behind the single-task models, by
 0.5 to 1.4%.
 
 35 minutes on 2 CPU cores that did other work too. `digits` was not run in full,

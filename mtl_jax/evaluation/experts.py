@@ -45,7 +45,7 @@ def _weights(found, rows):
   entropy: Any = 0.0
   for w in kept.values():
     share = jnp.abs(w) / jnp.maximum(size, 1e-30)
-    entropy -= jnp.where(share > 0, share * jnp.log(share + (share == 0)), 0)
+    entropy -= share * jnp.log(share + (share == 0))  # NaN stays NaN
   return {
     'count': rows.sum().astype(jnp.float32),
     'entropy': jnp.where(rows, entropy, 0).sum(),
@@ -124,7 +124,7 @@ def summarise(state: Any) -> dict[str, Any]:
 def _level(state, level):
   weights, used = {}, {}
   for owner, found in state['weights'].get(level, {}).items():
-    count = max(float(found['count']), 1.0)
+    count = float(found['count']) or float('nan')
     weights[owner] = {
       name: float(found['sums'][name]) / count
       for name in sorted(found['sums'], key=_natural)
@@ -141,9 +141,9 @@ def _level(state, level):
 
 
 def _facts(found):
-  count = max(float(found['count']), 1.0)
+  count = float(found['count']) or float('nan')
   return {
-    'dead': float(np.mean(found['low'] >= found['high'])),
+    'dead': float(np.mean(found['low'] >= found['high'])) + 0 * count,
     'zeros': float(np.mean(found['zeros']) / count),
     'spread': float(np.sqrt(np.mean(found['squares']) / count)),
   }

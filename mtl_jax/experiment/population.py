@@ -63,7 +63,7 @@ class MemberOutcome:
   overall: float
   validation: float | None
   relations: Mapping[str, Any]
-  experts: Mapping[str, Any]
+  experts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   curves: Mapping[str, Any]
 
 

@@ -144,6 +144,7 @@ def exceeds(
   """
   del info
   label = label or name
+  (threshold,) = task_thresholds.check(name, [threshold])
   return task_thresholds.exceeds(
     name,
     threshold,
@@ -172,12 +173,13 @@ def ordinal(
   """
   del info
   label = label or name
+  thresholds = task_thresholds.check(name, thresholds)
   return task_thresholds.ordinal(
     name,
     thresholds,
     label=label,
     metrics=evaluation.for_ordinal(label, thresholds),
-    labels=tuple(f'{x:g}' for x in task_thresholds.values(thresholds)),
+    labels=tuple(f'{x:.12g}' for x in task_thresholds.values(thresholds)),
     stream=stream,
     weight=weight,
     score=score or 'r2',

@@ -18,6 +18,10 @@ NOTE = (
   'Mean over the examples of what a task (or what stands between levels) '
   'multiplies each expert by. Grey: out of its reach.'
 )
+USED = (
+  'Experts used: the exponential of the mean entropy of the weights, from 1 '
+  'for one alone to their number.'
+)
 FACTS = (
   'Dead: units that are the same for every example. Zeros: outputs that are 0. '
   'Spread: standard deviation over examples, root mean square over units.'
@@ -62,6 +66,8 @@ def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
   widest = max(map(len, columns.values()))
   longest = max(len(c) for names in columns.values() for c in names)
   owners = max(len(o) for level in shown.values() for o in level['weights'])
+  weights = [w for level in shown.values() for w in level['weights'].values()]
+  top = max([1.0, *(x for w in weights for x in w.values() if x)])
   cell = float(np.clip(5.6 / widest, 0.2, 0.62))
   below = 0.085 * longest + 0.4
   size = (
@@ -74,13 +80,25 @@ def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
       len(shown), 1, squeeze=False, height_ratios=[s + 1 for s in sizes]
     )[:, 0]
     for axes, (name, level) in zip(panels, shown.items(), strict=True):
-      image = _map(axes, level['weights'], columns[name])
+      image = _map(axes, level['weights'], columns[name], top)
       axes.set_title(name)
     bar = figure.colorbar(image, ax=list(panels), fraction=0.04, pad=0.02)
     bar.set_label('mean weight')
     if title:
       figure.suptitle(title, fontsize=10)
     return figure
+
+
+def used(found: Mapping[str, Levels], first: str = '') -> tables.Table:
+  """How many experts are used, a row an owner; arguments as of `table`."""
+  head = [*([first] if first else []), 'level', 'who']
+  rows = [
+    [*([title] if first else []), name, owner, tables.number(number)]
+    for title, of in found.items()
+    for name, level in of.items()
+    for owner, number in level['used'].items()
+  ]
+  return tables.Table('', [*head, 'experts used'], rows, left=len(head))
 
 
 def _columns(level) -> list[str]:
@@ -90,14 +108,14 @@ def _columns(level) -> list[str]:
   return order + sorted(reached - set(order))
 
 
-def _map(axes, weights, columns):
+def _map(axes, weights, columns, top):
   values = np.array(
     [[found.get(c, np.nan) for c in columns] for found in weights.values()],
     np.float64,
   )
   axes.set_facecolor(plots.UNDEFINED)
   image = axes.imshow(
-    np.ma.masked_invalid(values), cmap=SHADES, vmin=0, vmax=1, aspect='auto'
+    np.ma.masked_invalid(values), cmap=SHADES, vmin=0, vmax=top, aspect='auto'
   )
   axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
   axes.set_yticks(range(len(weights)), list(weights), fontsize=8)
@@ -106,7 +124,7 @@ def _map(axes, weights, columns):
   if len(columns) <= MOST_NUMBERS:
     for (i, j), value in np.ndenumerate(values):
       if not np.isnan(value):
-        color = 'white' if value > 0.7 else 'black'
+        color = 'white' if value > 0.7 * top else 'black'
         axes.text(j, i, f'{value:.2f}', ha='center', va='center', color=color,
                   fontsize=7)  # fmt: skip
   return image

@@ -145,18 +145,11 @@ def _experts(run: record.Record) -> str:
   if not found:
     return ''
   figure = expert_use.picture(found)
-  used = [
-    f'{owner}: {number:.1f}'
-    for level in list(found.values())[-1:]
-    for owner, number in level['used'].items()
-  ]
   return (
     pages.note(expert_use.NOTE)
     + pages.pictures([figure] if figure else [])
-    + pages.note(
-      'Experts that are used, as the exponential of the mean entropy of the '
-      f'weights: {", ".join(used)}.'
-    )
+    + pages.note(expert_use.USED)
+    + pages.table(expert_use.used({'': found}))
     + pages.note(expert_use.FACTS)
     + pages.folded('Every expert', pages.table(expert_use.table({'': found})))
   )

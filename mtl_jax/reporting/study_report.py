@@ -258,12 +258,14 @@ def _experts(study, summary, shown) -> str:
   if not summary.experts:
     return ''
   titles = {m.name: m.title for m in study.methods}
-  table = expert_use.table(
-    {titles[name]: levels for name, levels in summary.experts.items()}, 'method'
-  )
+  found = {titles[name]: levels for name, levels in summary.experts.items()}
+  table = expert_use.table(found, 'method')
+  used = expert_use.used(found, 'method')
   note = f'{expert_use.NOTE} Means over the runs of a method.'
   return (
     _with_note(note, shown)
+    + pages.note(expert_use.USED)
+    + pages.folded('Experts used', pages.table(used))
     + pages.note(expert_use.FACTS)
     + pages.folded('Every expert', pages.table(table))
   )

@@ -80,3 +80,21 @@ def test_streams_show_their_own_tasks():
   params, state = model.init(jax.random.key(0), {'left': batch, 'right': batch})
   found = model.inspect(params, state, batch, stream='right')
   assert list(found['weights']['level 1']) == ['b']
+
+
+@pytest.mark.parametrize('name', ['mmoe', 'cgc', 'ple', 'stem', 'home', 'snr'])
+def test_training_does_not_trace_what_is_shown(name):
+  """It has as many equations with ten experts as with three."""
+
+  def lines(number):
+    option = {
+      'mmoe': 'experts', 'snr': 'experts', 'cgc': 'task_experts',
+      'ple': 'task_experts', 'stem': 'task_experts', 'home': 'task_experts',
+    }[name]  # fmt: skip
+    model, params, state, batch = make(name, **{option: number})
+    traced = jax.make_jaxpr(
+      lambda p: model.features(p, state, batch, stream='main', train=False)[0]
+    )(params)
+    return str(traced).count(' = ')  # equations
+
+  assert lines(10) == lines(3)

@@ -76,6 +76,7 @@ def mnist(folder: str | os.PathLike | None = None) -> Images:
 
   Raises:
     FileNotFoundError: if the folder has neither.
+    ValueError: as `npz`.
   """
   if folder is None:
     return _from_tfds('mnist')
@@ -138,7 +139,8 @@ def npz(path: str | os.PathLike) -> Images:
 
   Args:
     path: an ``.npz`` file with ``train_images``, ``train_labels``,
-      ``test_images`` and ``test_labels``: uint8, ``[N, 28, 28]`` and ``[N]``.
+      ``test_images`` and ``test_labels``, or with ``x_train``, ``y_train``,
+      ``x_test`` and ``y_test``: uint8 ``[N, 28, 28]``, and ``[N]``.
 
   Raises:
     ValueError: if an array is missing, or has another shape.
@@ -147,12 +149,19 @@ def npz(path: str | os.PathLike) -> Images:
     arrays = {name: archive[name] for name in archive.files}
   pairs = []
   for name in ('train', 'test'):
-    images = arrays.get(f'{name}_images', np.zeros(0))
-    labels = arrays.get(f'{name}_labels', np.zeros(0))
-    if images.shape[1:] != (28, 28) or len(images) != len(labels):
+    short = f'x_{name}' in arrays
+    keys = (
+      [f'x_{name}', f'y_{name}']
+      if short
+      else [f'{name}_images', f'{name}_labels']
+    )
+    images, labels = (arrays.get(key, np.zeros(0)) for key in keys)
+    fits = images.shape[1:] == (28, 28) and labels.shape == images.shape[:1]
+    if not fits or images.dtype != np.uint8:
       raise ValueError(
-        f'Expected {name}_images [N, 28, 28] and {name}_labels [N] in {path}, '
-        f'found shapes {images.shape} and {labels.shape}; save them so.'
+        f'Expected {keys[0]} [N, 28, 28] of uint8 and {keys[1]} [N] in {path}, '
+        f'found shapes {images.shape} and {labels.shape}, {images.dtype}, '
+        f'among {", ".join(arrays)}; save them so.'
       )
-    pairs.append((images.astype(np.uint8), labels.astype(np.int64)))
+    pairs.append((images, labels.astype(np.int64)))
   return Images(*pairs)

@@ -140,7 +140,7 @@ def home(
     axis_name,
   )
 
-  for_all = inspection.numbered('shared', shared_experts)
+  for_all = inspection.numbered(inspection.SHARED, shared_experts)
 
   def of_category(name):
     return inspection.numbered(f'category {name}', category_experts)
@@ -162,9 +162,10 @@ def home(
     gate = SelfGate(shared_experts)
     self_weights = run.call(('shared_self_gate',), gate, {'inputs': x})
     everything = (*for_all, *itertools.chain(*names))
-    inspection.show_experts(run, 1, everything, found)
-    weights = weights.at[:, :shared_experts].add(self_weights)
-    inspection.show_weights(run, 1, 'shared', everything, weights)
+    if run.notes is not None:
+      inspection.show_experts(run, 1, everything, found)
+      weights = weights.at[:, :shared_experts].add(self_weights)
+      inspection.show_weights(run, 1, inspection.SHARED, everything, weights)
     return z, z_shared + gates.mix(self_weights, of_all)
 
   def features(run, batch, tasks):
@@ -282,9 +283,10 @@ def _level(
   )  # fmt: skip
   groups: Groups = {(self_name, owner): None for owner in owners}
   self_weights = run.copies(groups, SelfGate(own), batch, own=read)
-  both = weights.at[..., -own:].add(self_weights)
-  for owner, each, of_owner in zip(owners, names, both, strict=True):
-    inspection.show_weights(run, level, owner, each, of_owner)
+  if run.notes is not None:
+    both = weights.at[..., -own:].add(self_weights)
+    for owner, each, of_owner in zip(owners, names, both, strict=True):
+      inspection.show_weights(run, level, owner, each, of_owner)
   z = gates.mix(weights[..., :shared], of_all)
   z += gates.mix_own(weights[..., shared:], mine)
   return z + gates.mix_own(self_weights, parts[-1])

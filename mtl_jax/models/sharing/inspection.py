@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from mtl_jax.models.sharing import run as run_lib
 
 Array = jax.Array
+SHARED = '(shared)'  # an owner; tasks have other names
 
 
 def numbered(name: str, number: int) -> tuple[str, ...]:
   """Names of experts of one kind.
 
   Example:
-    >>> numbered('shared', 2)
-    ('shared 1', 'shared 2')
+    >>> numbered(SHARED, 2)
+    ('(shared) 1', '(shared) 2')
   """
   return tuple(f'{name} {e}' for e in range(1, number + 1))
 
@@ -32,7 +33,7 @@ def show_experts(
     found: ``[E, B, ..., F]``.
   """
   if run.notes is None:
-    return  # Not even a slice is traced.
+    return  # Training traces none of it: there may be many experts.
   for name, x in zip(names, found, strict=True):
     run.note(('experts', f'level {level}', name), x)
 
@@ -49,7 +50,7 @@ def show_weights(
   Args:
     run: of the model.
     level: counted from 1.
-    owner: a task, a category, or 'shared'.
+    owner: a task, a category, or `SHARED`.
     names: of E experts.
     weights: ``[B, E]``.
   """

@@ -74,7 +74,7 @@ def omoe(
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     gate = gates.Gate(experts, gate_widths)
     weights = run.call(('gate',), gate, {'inputs': x})
-    names = inspection.numbered('shared', experts)
+    names = inspection.numbered(inspection.SHARED, experts)
     inspection.show_experts(run, 1, names, found)
     inspection.show_weights(run, 1, 'all tasks', names, weights)
     return gates.mix(weights, found)
@@ -172,7 +172,9 @@ def mmoe(
 
 def show_all(run: run_lib.Run, tasks: Sequence[str], found, weights) -> None:
   """Notes experts ``[E, B, ...]`` of all tasks, weighed ``[K, B, E]``."""
-  names = inspection.numbered('shared', len(found))
+  if run.notes is None:
+    return
+  names = inspection.numbered(inspection.SHARED, len(found))
   inspection.show_experts(run, 1, names, found)
   for task, own in zip(tasks, weights, strict=True):
     inspection.show_weights(run, 1, task, names, own)

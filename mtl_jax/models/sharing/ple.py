@@ -236,18 +236,18 @@ def _layered(
     )  # fmt: skip
     z = gates.mix_own(weights[..., :task_experts], of_tasks)
     z += gates.mix(weights[..., task_experts:], of_shared)
-    for_all = inspection.numbered('shared', shared_experts)
+    for_all = inspection.numbered(inspection.SHARED, shared_experts)
     mine = [inspection.numbered(task, task_experts) for task in tasks]
     everything = (*for_all, *itertools.chain(*mine))
     inspection.show_experts(run, j + 1, everything, found)
-    for k, task in enumerate(tasks):
+    for k, task in enumerate(tasks) if run.notes is not None else ():
       names = (*mine[k], *for_all)
       inspection.show_weights(run, j + 1, task, names, weights[k])
     if j == levels - 1:
       return z, None
     gate = gates.Gate(len(found), gate_widths)
     of_all = run.call((f'shared_gate_{j}',), gate, {'inputs': x_shared})
-    inspection.show_weights(run, j + 1, 'shared', everything, of_all)
+    inspection.show_weights(run, j + 1, inspection.SHARED, everything, of_all)
     return z, gates.mix(of_all, found)
 
   def features(run, batch, tasks):

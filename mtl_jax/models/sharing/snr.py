@@ -93,7 +93,7 @@ def snr(
   experts_lib.check_number('snr', _TINY, 1 - _TINY, start=start)
   experts_lib.check_number('snr', 0, math.inf, sparsity=sparsity)
   tables = experts_lib.tables_of('snr', embeddings)
-  names = inspection.numbered('shared', experts)
+  names = inspection.numbered(inspection.SHARED, experts)
   above = inspection.numbered('next level', experts)
   first = experts_lib.make_expert('snr', trunk, expert_norm, axis_name)
 
@@ -114,7 +114,8 @@ def snr(
         key, logits.shape, logits.dtype, _TINY, 1 - _TINY
       )
     z = concrete.hard_concrete(logits, uniform).astype(x.dtype)
-    for owner, own in zip(owners, z.reshape(-1, experts), strict=True):
+    rows_of = z.reshape(-1, experts) if run.notes is not None else ()
+    for owner, own in zip(owners, rows_of, strict=False):
       every = jnp.broadcast_to(own, (x.shape[1], experts))
       inspection.show_weights(run, level, owner, names, every)
     if connections == 'aver':

@@ -103,9 +103,11 @@ def stem(
     return found, read
 
   def show(run, tasks, of_tasks, of_all, weights):
+    if run.notes is None:
+      return
     names = [inspection.numbered(task, task_experts) for task in everyone]
     names = list(itertools.chain(*names))
-    names += inspection.numbered('shared', shared_experts)
+    names += inspection.numbered(inspection.SHARED, shared_experts)
     found = (*of_tasks.reshape(-1, *of_tasks.shape[2:]), *of_all)
     inspection.show_experts(run, 1, names, found)
     for task, own in zip(tasks, weights, strict=True):

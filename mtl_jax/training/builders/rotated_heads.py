@@ -113,12 +113,18 @@ def rotated_heads(
     inner = {k: v for k, v in params.items() if k != NAME}
     return model.penalty(inner, *args, **kwargs)
 
+  def inspect(params, *args, **kwargs):
+    assert model.inspect is not None
+    inner = {k: v for k, v in params.items() if k != NAME}
+    return model.inspect(inner, *args, **kwargs)
+
   return models_base.MultiTaskModel(
     init,
     features,
     outputs,
     shared,
     None if model.penalty is None else penalty,
+    None if model.inspect is None else inspect,
   )
 
 
