@@ -5,7 +5,7 @@ import importlib
 import io
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -96,7 +96,7 @@ def _from_tfds(name) -> Images:
   builder.download_and_prepare()
   parts = []
   for split in ('train', 'test'):
-    records = list(builder.as_data_source(split))
+    records: list[Any] = list(builder.as_data_source(split=split))
     images = np.stack([record['image'][..., 0] for record in records])
     parts.append((images, np.array([record['label'] for record in records])))
   return Images(*parts)

@@ -109,7 +109,7 @@ def assemble(
   def inspect(params, model_state, batch, *, stream):
     run = run_lib.Run(params, model_state, notes={})
     trunk(run, encode(run, batch, stream), tasks_of(stream))
-    return run.notes
+    return run.notes or {}
 
   def outputs(params, model_state, features, batch, *, tasks, train, key=None):
     run = run_lib.Run(params, model_state, key=key, train=train)

@@ -1,6 +1,6 @@
 """What an architecture shows of its experts, and of how tasks weigh them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def numbered(name: str, number: int) -> tuple[str, ...]:
 
 
 def show_experts(
-  run: run_lib.Run, level: int, names: Sequence[str], found: Array
+  run: run_lib.Run, level: int, names: Sequence[str], found: Iterable[Array]
 ) -> None:
   """Keeps what experts put out, where it is asked for.
 
@@ -30,7 +30,7 @@ def show_experts(
     run: of the model.
     level: counted from 1.
     names: of the E experts.
-    found: ``[E, B, ..., F]``.
+    found: ``[E, B, ..., F]``, or E arrays.
   """
   if run.notes is None:
     return  # Training traces none of it: there may be many experts.
