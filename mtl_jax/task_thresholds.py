@@ -6,12 +6,13 @@ turn with one head.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mtl_jax import tasks
 
@@ -65,12 +66,15 @@ def check(name: str, thresholds: Sequence[float]) -> tuple[float, ...]:
   Raises:
     ValueError: if they are not.
   """
-  cuts = tuple(float(t) for t in thresholds)
+  try:
+    cuts = tuple(float(t) for t in thresholds)
+  except (TypeError, ValueError):
+    cuts = ()
   rise = all(a < b for a, b in itertools.pairwise(cuts))
   if not cuts or not rise or not np.isfinite(cuts).all():
     raise ValueError(
       f'Task {name!r}: expected finite thresholds that rise, found '
-      f'{list(cuts)}; list one or more, the lowest first.'
+      f'{thresholds!r}; list one or more, the lowest first.'
     )
   return cuts
 
@@ -100,25 +104,16 @@ def exceeds(
     Array([0.6931472], dtype=float32)
   """
   key, cuts = label or name, check(name, [threshold])
+  base: Any = tasks.binary(name, label=key, **kwargs)
 
-  def truth(batch):
-    return levels(batch[key], cuts).astype(jnp.float32)
+  def of_levels(batch):
+    return {**batch, key: levels(batch[key], cuts)}
 
-  def loss(outputs, batch):
-    logits = outputs[..., 0]
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return optax.losses.sigmoid_binary_cross_entropy(
-      logits, truth(batch).astype(logits.dtype)
-    )
-
-  return tasks.Task(
-    name=name,
-    size=1,
-    loss=loss,
-    mask=lambda batch: ~jnp.isnan(batch[key].astype(jnp.float32)),
-    predict=jax.nn.sigmoid,
-    target=lambda batch: truth(batch)[..., None],
-    **kwargs,
+  return dataclasses.replace(
+    base,
+    loss=lambda outputs, batch: base.loss(outputs, of_levels(batch)),
+    mask=lambda batch: _known(batch[key]),
+    target=lambda batch: base.target(of_levels(batch)),
   )
 
 
@@ -173,7 +168,7 @@ def ordinal(
     name=name,
     size=len(cuts),
     loss=loss,
-    mask=lambda batch: ~jnp.isnan(batch[key].astype(jnp.float32)),
+    mask=lambda batch: _known(batch[key]),
     output=lambda outputs: log_probabilities(outputs[name]),
     predict=jnp.exp,
     target=lambda batch: jax.nn.one_hot(
@@ -181,6 +176,10 @@ def ordinal(
     ),
     **kwargs,
   )
+
+
+def _known(numbers):
+  return ~jnp.isnan(numbers.astype(jnp.float32))
 
 
 def values(thresholds: Sequence[float]) -> tuple[float, ...]:

@@ -102,7 +102,7 @@ def test_imports_run_downward(room):
     ('problems', {'jax', 'optax', 'numpy'}),
     ('tasks', {'jax', 'optax', 'numpy'}),
     ('task_chains', {'jax', 'numpy'}),
-    ('task_thresholds', {'jax', 'optax', 'numpy'}),
+    ('task_thresholds', {'jax', 'numpy'}),
     ('models', {'jax', 'flax', 'numpy'}),
   ],
 )

@@ -102,7 +102,8 @@ def test_no_product_of_thresholds_is_unsorted():
 
 
 @pytest.mark.parametrize(
-  'cuts', [(), (2.0, 1.0), (1.0, 1.0), (np.nan,), (1.0, np.inf)]
+  'cuts',
+  [(), (2.0, 1.0), (1.0, 1.0), (np.nan,), (1.0, np.inf), 'abc', 3.5, None],
 )
 def test_thresholds_must_be_finite_and_rise(cuts):
   info = types.SimpleNamespace(shapes={'rating': ()})
@@ -114,9 +115,16 @@ def test_thresholds_must_be_finite_and_rise(cuts):
     task_thresholds.ordinal('rating', cuts)
 
 
-def test_a_threshold_is_a_number():
-  with pytest.raises(ValueError, match=r'that rise, found \[nan\]; list'):
-    task_thresholds.exceeds('liked', np.nan)
+def test_predictions_of_coarse_logits_are_fine():
+  """As for a binary task, probabilities have at least float32."""
+  liked = task_thresholds.exceeds('liked', 3.5)
+  assert liked.predict(jnp.ones((1, 1), jnp.bfloat16)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize('threshold', [np.nan, 'high'])
+def test_a_threshold_is_a_number(threshold):
+  with pytest.raises(ValueError, match=f'rise, found .*{threshold}.*; list'):
+    task_thresholds.exceeds('liked', threshold)
 
 
 def evaluated(task, number):

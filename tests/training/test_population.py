@@ -137,17 +137,20 @@ def test_a_member_equals_the_run_alone(toy, alone, way, length, on_device):
     )
 
 
+def make_sum(hyper):
+  """A step that adds the sum of the batch, times a number of the member."""
+
+  def train(current, batch):
+    value = current.params + hyper['by'] * batch['main']['x'].sum()
+    return current._replace(step=current.step + 1, params=value), {
+      'losses': value
+    }
+
+  return train
+
+
 @pytest.mark.parametrize('length', [4, 1])
 def test_who_is_not_active_keeps_its_state(length):
-  def make_step(hyper):
-    def train(current, batch):
-      value = current.params + hyper['by'] * batch['main']['x'].sum()
-      return current._replace(step=current.step + 1, params=value), {
-        'losses': value
-      }
-
-    return train
-
   members = population.Members(
     state.TrainState(None, jnp.zeros(3), {}, (), jnp.zeros(3)),
     {'by': jnp.array([1.0, 2.0, 3.0])},
@@ -157,7 +160,7 @@ def test_who_is_not_active_keeps_its_state(length):
     {'main': jnp.zeros((3, length, 2), int)}, {'main': jnp.ones((3, length))}
   )
   data = {'main': {'x': jnp.ones(5)}}
-  advance = population.make_advance(make_step, length)
+  advance = population.make_advance(make_sum, length)
   steps = min(3, length)
   for way in ('vmap', 'map'):
     new, metrics = population.spread(advance, way)(
@@ -195,15 +198,6 @@ def test_every_kth_step_only_is_not_computed_in_the_others(toy):
 def test_a_single_step_stands_in_no_loop_and_no_branch():
   """Convolutions in one take seventeen times as long on the CPU."""
 
-  def make_step(hyper):
-    def train(current, batch):
-      value = current.params + hyper['by'] * batch['main']['x'].sum()
-      return current._replace(step=current.step + 1, params=value), {
-        'losses': value
-      }
-
-    return train
-
   def lowered(length):
     member = population.Members(
       state.TrainState(None, jnp.zeros(()), {}, (), jnp.zeros(())),
@@ -214,7 +208,7 @@ def test_a_single_step_stands_in_no_loop_and_no_branch():
       {'main': jnp.zeros((length, 2), int)}, {'main': jnp.ones(length)}
     )
     data = {'main': {'x': jnp.ones(5)}}
-    advance = population.make_advance(make_step, length)
+    advance = population.make_advance(make_sum, length)
     text = jax.jit(advance).lower((member, feed), (0, 1, data)).as_text()
     return [f'stablehlo.{name}' in text for name in ('while', 'case')]
 
