@@ -117,6 +117,20 @@ def test_without_a_folder_the_copy_of_tfds_is_read(monkeypatch, source):
       assert set(labels) <= set(range(10))
 
 
+@pytest.mark.parametrize('source', [images.fashion, images.mnist])
+def test_without_a_network_a_folder_is_asked_for(monkeypatch, source):
+  def fail(self, **kwargs):
+    del self, kwargs
+    raise ConnectionError('no route')
+
+  monkeypatch.setattr(images, 'FASHION_FOLDER', '/nowhere')
+  monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', fail)
+  with pytest.raises(
+    FileNotFoundError, match=r'mnist from TFDS, .* \(ConnectionError\); .* path'
+  ):
+    source()
+
+
 def test_a_folder_with_mnist_npz_is_read(tmp_path):
   parts = {}
   for name, n in (('train', 5), ('test', 3)):

@@ -55,7 +55,8 @@ def fashion(folder: str | os.PathLike | None = None) -> Images:
       installed.
 
   Raises:
-    FileNotFoundError: if one of the files is missing.
+    FileNotFoundError: if one of the files is missing, or TFDS cannot
+      download.
   """
   if folder is None and not os.path.isdir(FASHION_FOLDER):
     return _from_tfds('fashion_mnist')
@@ -75,7 +76,7 @@ def mnist(folder: str | os.PathLike | None = None) -> Images:
       default TFDS's copy.
 
   Raises:
-    FileNotFoundError: if the folder has neither.
+    FileNotFoundError: if the folder has neither, or TFDS cannot download.
     ValueError: as `npz`.
   """
   if folder is None:
@@ -93,7 +94,14 @@ def _from_tfds(name) -> Images:
   # Late, for it is slow; TFDS does not know the name before.
   importlib.import_module('tensorflow_datasets.image_classification')
   builder = tfds.builder(name, file_format='array_record')
-  builder.download_and_prepare()
+  try:
+    builder.download_and_prepare()
+  except (OSError, tfds.download.DownloadError) as error:
+    raise FileNotFoundError(
+      f'Expected {name} from TFDS, found no way to download it '
+      f'({type(error).__name__}); connect to a network once, or name a folder '
+      'of the images as path.'
+    ) from error
   parts = []
   for split in ('train', 'test'):
     records: list[Any] = list(builder.as_data_source(split=split))
