@@ -12,6 +12,7 @@ B, T = 6, 5
 ARCHITECTURES = {
   'aitm': ('aitm', {'order': ('c', 'a', 'b')}, None),
   'aitm stopped': ('aitm', {'stop_gradient': True}, ('mlp', 'cnn_text')),
+  'branching': ('branching', {'experts': 3, 'draws': 'soft'}, None),
   'hard': ('hard', {}, None),
   'omoe': ('omoe', {'experts': 3}, None),
   'mmoe': ('mmoe', {'experts': 3}, None),
@@ -71,7 +72,11 @@ ARCHITECTURES = {
   'soft': ('soft', {}, None),
 }
 # With these, training draws nothing that tells.
-WITHOUT_NOISE = {'snr': {'start': 0.999999}, 'snr aver': {'start': 0.999999}}
+WITHOUT_NOISE = {
+  'branching': {'experts': 1},
+  'snr': {'start': 0.999999},
+  'snr aver': {'start': 0.999999},
+}
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
   'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),
@@ -96,6 +101,7 @@ IMAGES = {
 # every day.
 LONG = {
   'aitm': 'cnn_text',
+  'branching': 'lstm',
   'film': 'lstm',
   'home': None,
   'lora': 'lstm',

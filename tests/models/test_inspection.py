@@ -9,6 +9,7 @@ from mtl_jax import models
 
 HEADS = {'a': models.LinearHead(1), 'b': models.LinearHead(2)}
 MIXED = {
+  'branching': {},
   'omoe': {},
   'mmoe': {},
   'cgc': {},
@@ -18,7 +19,7 @@ MIXED = {
   'home': {'categories': {'one': ['a'], 'two': ['b']}},
   'snr': {'connections': 'aver'},
 }
-LAST = {'ple': 'level 2', 'home': 'level 2', 'snr': 'level 2'}
+LAST = dict.fromkeys(['branching', 'ple', 'home', 'snr'], 'level 2')
 
 
 def make(name, **options):

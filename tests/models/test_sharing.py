@@ -177,12 +177,23 @@ def test_members_of_a_population_are_runs(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home', 'snr']
+  'name',
+  [
+    'omoe',
+    'mmoe',
+    'cgc',
+    'ple',
+    'dselect_k',
+    'stem',
+    'home',
+    'snr',
+    'branching',
+  ],  # fmt: skip
 )
 @pytest.mark.parametrize('trunk', cases.TRUNKS)
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
   batch = {'main': cases.make_batch(trunk)}
-  plain = name in ('omoe', 'mmoe', 'dselect_k', 'snr')
+  plain = name in ('omoe', 'mmoe', 'dselect_k', 'snr', 'branching')
   option = 'experts' if plain else 'shared_experts'
 
   def lines(number):

@@ -6,6 +6,7 @@ around any trunk; its other arguments are its options.
 
 from mtl_jax.models.sharing.adapters import lora
 from mtl_jax.models.sharing.attention import mtan
+from mtl_jax.models.sharing.branching import branching
 from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.film import film
 from mtl_jax.models.sharing.groups import task_groups
@@ -23,6 +24,7 @@ from mtl_jax.models.sharing.transfer import aitm
 
 SHARING = {
   'aitm': aitm,
+  'branching': branching,
   'cgc': cgc,
   'cross_stitch': cross_stitch,
   'dselect_k': dselect_k,
@@ -46,6 +48,7 @@ SHARING = {
 __all__ = [
   'SHARING',
   'aitm',
+  'branching',
   'cgc',
   'cross_stitch',
   'dselect_k',

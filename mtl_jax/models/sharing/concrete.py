@@ -1,4 +1,4 @@
-"""The hard concrete distribution: gates that can be exactly closed."""
+"""Draws with a gradient: gates that can close, and a choice of one."""
 
 import math
 
@@ -47,3 +47,34 @@ def open_probability(logits: Array) -> Array:
     0.8318
   """
   return nn.sigmoid(logits - BETA * math.log(-GAMMA / ZETA))
+
+
+def one_of(
+  scores: Array, temperature: float = 1.0, *, soft: bool = False
+) -> Array:
+  r"""The largest of E scores, with the gradient of a softmax.
+
+  With Gumbel noise on logits, it is a draw with probability
+  :math:`\mathrm{softmax}` of them.
+
+  Args:
+    scores: ``[..., E]``.
+    temperature: :math:`\tau` of the softmax, > 0.
+    soft: whether to return :math:`\mathrm{softmax}(s / \tau)` itself.
+
+  Returns:
+    ``[..., E]``: 0, and 1 at the largest, the first of several.
+
+  Example:
+    >>> one_of(jnp.array([0.1, 3.0, 0.2]))
+    Array([0., 1., 0.], dtype=float32)
+
+  References:
+    Jang et al., Categorical reparameterization with Gumbel-softmax, ICLR 2017.
+  """
+  weights = nn.softmax(scores / temperature)
+  if soft:
+    return weights
+  chosen = nn.one_hot(scores.argmax(-1), scores.shape[-1], dtype=scores.dtype)
+  # In this order the value is exactly 0 or 1.
+  return chosen + (weights - jax.lax.stop_gradient(weights))

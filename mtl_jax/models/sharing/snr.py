@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 import math
-from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
   concrete,
   experts as experts_lib,
-  gates,
-  inspection,
+  levels as levels_lib,
 )
 
-Array = jax.Array
 CONNECTIONS = ('trans', 'aver')
 _TINY = 1e-6  # away from the ends of (0, 1)
 
@@ -88,85 +84,50 @@ def snr(
     multi-task learning, AAAI 2019. The distribution of z and its start are
     those of Louizos et al., ICLR 2018; the weight of the penalty is ours.
   """
-  experts_lib.check_whole('snr', levels=levels, experts=experts)
   experts_lib.check_option('snr', 'connections', connections, CONNECTIONS)
   experts_lib.check_number('snr', _TINY, 1 - _TINY, start=start)
   experts_lib.check_number('snr', 0, math.inf, sparsity=sparsity)
-  tables = experts_lib.tables_of('snr', embeddings)
-  names = inspection.numbered(inspection.SHARED, experts)
-  above = inspection.numbered('next level', experts)
-  first = experts_lib.make_expert('snr', trunk, expert_norm, axis_name)
 
-  def logits_of(run, path, rows):
-    def make(key):
-      noise = 0.01 * jax.random.normal(key, (*rows, experts))
-      return math.log(start) - math.log1p(-start) + noise
+  def opening(logits, key):
+    if key is None:
+      return concrete.hard_concrete(logits)
+    uniform = jax.random.uniform(
+      key, logits.shape, logits.dtype, _TINY, 1 - _TINY
+    )
+    return concrete.hard_concrete(logits, uniform)
 
-    return run.param((*path, 'logits'), make)
-
-  def connection(run, path, rows, x, level, owners):
-    """z, times W where there is one: ``[*rows, E]`` or ``[*rows, E, F, F]``."""
-    logits = logits_of(run, path, rows)
-    key = run.key('/'.join(path)) if run.train else None
-    uniform = None
-    if key is not None:
-      uniform = jax.random.uniform(
-        key, logits.shape, logits.dtype, _TINY, 1 - _TINY
-      )
-    z = concrete.hard_concrete(logits, uniform).astype(x.dtype)
-    rows_of = z.reshape(-1, experts) if run.notes is not None else ()
-    for owner, own in zip(owners, rows_of, strict=False):
-      every = jnp.broadcast_to(own, (x.shape[1], experts))
-      inspection.show_weights(run, level, owner, names, every)
-    if connections == 'aver':
-      return z
-    batched = tuple(range(len(rows) + 1))
-    init = nn.initializers.lecun_normal(batch_axis=batched)
-    shape = (*rows, experts, x.shape[-1], x.shape[-1])
-    w = run.param((*path, 'kernel'), lambda key: init(key, shape), over=x)
-    return z[..., None, None] * w
-
-  def connected(weights, x):
-    if connections == 'aver':
-      return jnp.einsum('je,e...->j...', weights, x)
-    return jnp.einsum('jefg,e...f->j...g', weights, x)
-
-  def features(run, batch, tasks):
-    x: Any = run.copies({('experts_0',): experts}, first, batch, tables=tables)
-    inspection.show_experts(run, 1, names, x)
-    for level in range(1, levels):
-      weights = connection(
-        run, (f'connections_{level}',), (experts,), x, level, above
-      )
-      module = gates.Layers(
-        tuple(level_widths) or x.shape[-1:], dtype=getattr(trunk, 'dtype', None)
-      )
-      module = experts_lib.make_expert('snr', module, expert_norm, axis_name)
-      own = {'inputs': connected(weights, x)}
-      x = run.copies({(f'experts_{level}',): experts}, module, batch, own=own)
-      inspection.show_experts(run, level + 1, names, x)
-    weights = []
-    for task in tasks:
-      own = connection(run, ('connections', task), (), x, levels, [task])
-      weights.append(own)
-    return gates.by_task(tasks, connected(jnp.stack(weights), x))
+  connected = levels_lib.ConnectedLevels(
+    'snr',
+    trunk,
+    opening=opening,
+    start=math.log(start) - math.log1p(-start),
+    matrices=connections == 'trans',
+    levels=levels,
+    level_widths=level_widths,
+    experts=experts,
+    embeddings=embeddings,
+    expert_norm=expert_norm,
+    axis_name=axis_name,
+  )
 
   def penalty(run, batch, tasks):
     del batch
-    of_tasks = [logits_of(run, ('connections', task), ()) for task in tasks]
+    of_tasks = [
+      connected.logits(run, ('connections', task), ()) for task in tasks
+    ]
     total = sum(concrete.open_probability(a).sum() for a in of_tasks)
     # A task's part of what all share, for the sum over tasks.
     part = len(tasks) / len(heads)
     for level in range(1, levels):
-      a = logits_of(run, (f'connections_{level}',), (experts,))
+      a = connected.logits(run, (f'connections_{level}',), (experts,))
       total += part * concrete.open_probability(a).sum()
     return sparsity * total
 
   return assemble.assemble(
     'snr',
-    features,
+    connected.features,
     heads,
-    shared=lambda path: path.split('/')[0] != 'connections',
+    shared=levels_lib.is_shared,
     inputs=inputs,
     axis_name=axis_name,
     streams=streams,
