@@ -1,5 +1,6 @@
 """Shared test setup: four CPU devices, so that every mode can be tested."""
 
+import importlib.metadata
 import os
 import pathlib
 import tempfile
@@ -7,11 +8,16 @@ import tempfile
 import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# Before jax is imported: the number of devices is fixed when it starts.
-os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
-)
-# Compiling takes most of the time of the tests, and many compile the same.
+# Before jax is imported: what it starts with is fixed then.
+_FLAGS = ['--xla_force_host_platform_device_count=4']
+# Compiling takes most of the time of the tests, and their programs are small:
+# they need not be fast. XLA refuses to start with a flag that it does not know,
+# and the second is one of the releases that it was tried with.
+_FLAGS.append('--xla_backend_optimization_level=0')
+if importlib.metadata.version('jaxlib').startswith('0.10.'):
+  _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
+# Many compile the same.
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'mtl_jax_tests_{os.getuid()}'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')

@@ -20,7 +20,7 @@ published rows and gradient boosting.
 As configs, not run for the results that are shown:
 
   configs/suites/census.py:group2       college and never married
-  configs/suites/census.py:full         all architectures, 20 seeds
+  configs/suites/census.py:full         all 19 architectures, 20 seeds
   configs/suites/census.py:full_group2  both
 """
 
@@ -53,8 +53,19 @@ SIZES = {
 }
 # Of the full grid besides.
 MORE = {
+  'aitm': ('AITM', {}, 52),  # 41,106
+  'branching': ('Learned branching', {'experts': 4}, 33),  # 40,546
   'cgc': ('CGC', {'shared_experts': 4, 'task_experts': 2}, 18),  # 41,206
+  'film': ('FiLM', {}, 126),  # 40,954
+  'home': ('HoME', {'shared_experts': 2, 'task_experts': 2}, 21),  # 40,414
+  'lora': ('LoRA', {'rank': 4}, 119),  # 41,202
+  'mtan': ('MTAN', {}, 68),  # 40,930
+  'pepnet': ('PEPNet', {'hidden': 16}, 23),  # 40,959
+  'routing': ('Task routing', {}, 128),  # 41,090
   'sluice': ('Sluice', {}, 72),  # 41,618
+  'snr': ('SNR', {}, 23),  # 40,082
+  'soft': ('Soft sharing', {}, 71),  # 41,026
+  'stem': ('STEM', {}, 38),  # 41,436
 }
 # Units of the trunk of each of two twins: 18,497, and embeddings of its own.
 TWIN = 64

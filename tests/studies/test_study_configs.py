@@ -200,7 +200,7 @@ def parameters(experiment) -> int:
 @pytest.mark.parametrize(
   'config, method, size, number, tolerance',
   [
-    ('suites/census.py:full', '{}_equal', 45_170, 8, 0.025),
+    ('suites/census.py:full', '{}_equal', 45_170, 19, 0.025),
     ('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
     ('suites/storms.py', '{}', 6_129, 4, 0.01),
   ],
