@@ -7,6 +7,7 @@ around any trunk; its other arguments are its options.
 from mtl_jax.models.sharing.adapters import lora
 from mtl_jax.models.sharing.attention import mtan
 from mtl_jax.models.sharing.branching import branching
+from mtl_jax.models.sharing.cross_stitch import cross_stitch
 from mtl_jax.models.sharing.dselect import dselect_k
 from mtl_jax.models.sharing.film import film
 from mtl_jax.models.sharing.groups import task_groups
@@ -16,10 +17,10 @@ from mtl_jax.models.sharing.moe import mmoe, omoe
 from mtl_jax.models.sharing.pepnet import pepnet
 from mtl_jax.models.sharing.ple import cgc, ple
 from mtl_jax.models.sharing.routing import task_routing
+from mtl_jax.models.sharing.sluice import sluice
 from mtl_jax.models.sharing.snr import snr
 from mtl_jax.models.sharing.soft import soft_sharing
 from mtl_jax.models.sharing.stem import stem
-from mtl_jax.models.sharing.stitches import cross_stitch, sluice
 from mtl_jax.models.sharing.transfer import aitm
 
 SHARING = {

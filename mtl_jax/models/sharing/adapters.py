@@ -15,6 +15,7 @@ from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
   run as run_lib,
+  variants,
 )
 
 Array = jax.Array
@@ -95,7 +96,9 @@ def lora(
     if not tasks:
       return {}
     states = [('statistics', task) for task in tasks]
-    run.make(('trunk',), trunk, batch, states if rank else [('trunk',)])
+    variants.make_variants(
+      run, ('trunk',), trunk, batch, states if rank else [('trunk',)]
+    )
     if not rank:
       if frozen:
         run.params = {
@@ -118,7 +121,9 @@ def lora(
         f'{", ".join("/".join(path) for path in params) or "none"}, found none '
         f'by {adapted!r}; change adapted.'
       )
-    found = run.variants('trunk', trunk, batch, params, own, states)
+    found = variants.run_variants(
+      run, 'trunk', trunk, batch, params, own, states
+    )
     return {task: found[k] for k, task in enumerate(tasks)}
 
   return assemble.assemble(

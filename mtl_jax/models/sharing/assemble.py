@@ -7,7 +7,10 @@ from flax import linen as nn
 import jax.numpy as jnp
 
 from mtl_jax.models import base
-from mtl_jax.models.sharing import run as run_lib
+from mtl_jax.models.sharing import (
+  copies,
+  run as run_lib,
+)
 
 # ``(run, batch, tasks) -> features``, ``[B, ...]`` or ``{task: [B, ...]}``.
 Trunk = Callable[[run_lib.Run, Mapping[str, Any], tuple[str, ...]], Any]
@@ -79,8 +82,10 @@ def assemble(
     encoded = {**arrays, 'inputs': x}
     if task_inputs:
       own = tasks_of(stream) if isinstance(inputs, Mapping) else tuple(heads)
-      groups = {(TASK_INPUTS, *path[1:], task): None for task in own}
-      xs = run.copies(groups, module, arrays) if own else ()
+      groups: copies.Groups = {
+        (TASK_INPUTS, *path[1:], task): None for task in own
+      }
+      xs = copies.run_copies(run, groups, module, arrays) if own else ()
       encoded[TASK_INPUTS] = jnp.stack(
         [xs[own.index(task)] if task in own else x for task in heads]
       )

@@ -12,6 +12,7 @@ import numpy as np
 from mtl_jax.models import base, convolution, layers, normalization
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   run as run_lib,
 )
@@ -199,7 +200,8 @@ def mtan(
         ).reshape(len(tasks), *p.shape)
         both = [jnp.broadcast_to(p, passed.shape), passed]
         read = {'inputs': jnp.concatenate(both, -1)}
-      attended = p * run.copies(
+      attended = p * copies.run_copies(
+        run,
         {(f'masks_{j}', task): None for task in tasks},
         Mask(p.shape[-1], norm, axis_name),
         {**batch, 'inputs': p},

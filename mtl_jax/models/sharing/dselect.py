@@ -12,10 +12,10 @@ import numpy as np
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   gates,
   moe,
-  run as run_lib,
 )
 
 Array = jax.Array
@@ -166,11 +166,13 @@ def dselect_k(
     return gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
 
   def weigh(run, tasks, x):
-    groups: dict[run_lib.Path, int | None] = {('gates', t): None for t in tasks}
-    return run.copies(groups, gate, {'inputs': x})  # [K, B, E + 1]
+    groups: copies.Groups = {('gates', t): None for t in tasks}
+    return copies.run_copies(run, groups, gate, {'inputs': x})  # [K, B, E + 1]
 
   def features(run, batch, tasks):
-    found = run.copies({('experts',): experts}, expert, batch, tables=tables)
+    found = copies.run_copies(
+      run, {('experts',): experts}, expert, batch, tables=tables
+    )
     weights = weigh(run, tasks, read(run, batch))[..., :experts]
     moe.show_all(run, tasks, found, weights)
     return gates.by_task(tasks, gates.mix(weights, found))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base
-from mtl_jax.models.sharing import assemble, gates, run as run_lib, stitches
+from mtl_jax.models.sharing import assemble, gates, linked, run as run_lib
 
 Array = jax.Array
 
@@ -66,7 +66,7 @@ def film(
     front of a layer's activation; here the task is the condition, so that they
     are parameters, and stand behind the layer.
   """
-  parts = stitches.layers_of('film', run_lib.place(trunk, axis_name), per_layer)
+  parts = linked.layers_of('film', run_lib.place(trunk, axis_name), per_layer)
 
   def modulated(run, i, tasks, y):
     """``[K, B, ..., F]`` of ``[K or 1, B, ..., F]``."""

@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from flax import linen as nn
 
 from mtl_jax.models import base
-from mtl_jax.models.sharing import assemble, run as run_lib
+from mtl_jax.models.sharing import (
+  assemble,
+  copies,
+  run as run_lib,
+)
 
 
 def task_groups(
@@ -71,10 +75,8 @@ def task_groups(
     used = sorted({place[task] for task in tasks})
     if not used:
       return {}
-    copies: dict[run_lib.Path, int | None] = {
-      ('trunks', f'group_{i}'): None for i in used
-    }
-    of_groups = run.copies(copies, trunk, batch)
+    trunks: copies.Groups = {('trunks', f'group_{i}'): None for i in used}
+    of_groups = copies.run_copies(run, trunks, trunk, batch)
     return {task: of_groups[used.index(place[task])] for task in tasks}
 
   def shared(path):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   gates,
   inspection,
@@ -19,7 +20,7 @@ from mtl_jax.models.sharing import (
 )
 
 Array = jax.Array
-Groups = dict[run_lib.Path, int | None]
+Groups = copies.Groups
 
 
 class SelfGate(nn.Module):
@@ -150,7 +151,7 @@ def home(
     groups: Groups = {('experts_0',): shared_experts}
     for name in every_category:
       groups['category_experts_0', name] = category_experts
-    found = run.copies(groups, first, batch, tables=tables)
+    found = copies.run_copies(run, groups, first, batch, tables=tables)
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     of_all, own = _parted(found, shared_experts, category_experts)
     names = [of_category(name) for name in every_category]
@@ -188,8 +189,8 @@ def home(
       jnp.repeat(z_some, category_experts, axis=0),
       jnp.repeat(z_own, task_experts, axis=0),
     ]
-    found = run.copies(
-      groups, module, batch, own={'inputs': jnp.concatenate(read)}
+    found = copies.run_copies(
+      run, groups, module, batch, own={'inputs': jnp.concatenate(read)}
     )
     of_all, rest = found[:shared_experts], found[shared_experts:]
     cut = len(some) * category_experts
@@ -282,7 +283,7 @@ def _level(
     **read,
   )  # fmt: skip
   groups: Groups = {(self_name, owner): None for owner in owners}
-  self_weights = run.copies(groups, SelfGate(own), batch, own=read)
+  self_weights = copies.run_copies(run, groups, SelfGate(own), batch, own=read)
   if run.notes is not None:
     both = weights.at[..., -own:].add(self_weights)
     for owner, each, of_owner in zip(owners, names, both, strict=True):

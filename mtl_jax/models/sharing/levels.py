@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.models.sharing import (
+  copies,
   experts as experts_lib,
   gates,
   inspection,
@@ -71,7 +72,8 @@ class ConnectedLevels:
     """Features ``{task: [B, ...]}``, as `assemble.assemble` asks for them."""
     names = inspection.numbered(inspection.SHARED, self.experts)
     above = inspection.numbered('next level', self.experts)
-    x: Any = run.copies(
+    x: Any = copies.run_copies(
+      run,
       {('experts_0',): self.experts},
       self._expert(self.trunk),
       batch,
@@ -86,7 +88,8 @@ class ConnectedLevels:
         tuple(self.level_widths) or x.shape[-1:],
         dtype=getattr(self.trunk, 'dtype', None),
       )
-      x = run.copies(
+      x = copies.run_copies(
+        run,
         {(f'experts_{level}',): self.experts},
         self._expert(module),
         batch,
@@ -98,7 +101,7 @@ class ConnectedLevels:
       return {}
     opened = jnp.stack([self._opened(run, path, ()) for path in paths])
     self._show(run, self.levels, tasks, opened, x)
-    found = [self._matrices(run, path, (), x) for path in paths]
+    found: Any = [self._matrices(run, path, (), x) for path in paths]
     matrices = jnp.stack(found) if self.matrices else None
     return gates.by_task(tasks, _read(opened, matrices, x))
 

@@ -7,6 +7,7 @@ from flax import linen as nn
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   gates,
   inspection,
@@ -70,7 +71,9 @@ def omoe(
 
   def features(run, batch, tasks):
     del tasks
-    found = run.copies({('experts',): experts}, expert, batch, tables=tables)
+    found = copies.run_copies(
+      run, {('experts',): experts}, expert, batch, tables=tables
+    )
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     gate = gates.Gate(experts, gate_widths)
     weights = run.call(('gate',), gate, {'inputs': x})
@@ -152,7 +155,9 @@ def mmoe(
   expert = experts_lib.make_expert('mmoe', trunk, expert_norm, axis_name)
 
   def features(run, batch, tasks):
-    found = run.copies({('experts',): experts}, expert, batch, tables=tables)
+    found = copies.run_copies(
+      run, {('experts',): experts}, expert, batch, tables=tables
+    )
     x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
     weights = task_gates(run, 'gates', tasks, experts, gate_widths, x)
     show_all(run, tasks, found, weights)
@@ -194,7 +199,8 @@ def task_gates(
     x: ``[B, D]`` that all read, or None.
     **own: ``inputs=[K, B, D]`` that each reads, in place of x.
   """
-  return run.copies(
+  return copies.run_copies(
+    run,
     {(name, task): None for task in tasks},
     gates.Gate(size, widths),
     {} if x is None else {'inputs': x},

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mtl_jax.models import base, inputs as inputs_lib
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   gates,
   run as run_lib,
@@ -97,11 +98,9 @@ def pepnet(
 
   def scale(run, level, tasks, z, known):
     """``[K, B, ..., F]`` times the gates of a level, of ``[K or 1, ...]``."""
-    groups: dict[run_lib.Path, int | None] = {
-      (f'scales_{level}', task): None for task in tasks
-    }
+    groups: copies.Groups = {(f'scales_{level}', task): None for task in tasks}
     gate = scaled.Scale(z.shape[-1], hidden)
-    g = run.copies(groups, gate, {'inputs': known}).astype(z.dtype)
+    g = copies.run_copies(run, groups, gate, {'inputs': known}).astype(z.dtype)
     return z * g.reshape(*g.shape[:2], *(1,) * (z.ndim - 3), g.shape[-1])
 
   def features(run, batch, tasks):
@@ -115,11 +114,11 @@ def pepnet(
       known = jnp.concatenate([p, known], -1)
     z = scale(run, 0, tasks, z[None], known)
     for level, width in enumerate(tower_widths, start=1):
-      groups: dict[run_lib.Path, int | None] = {
+      groups: copies.Groups = {
         (f'towers_{level}', task): None for task in tasks
       }
       layer = gates.Layers((width,), dtype=getattr(trunk, 'dtype', None))
-      z = run.copies(groups, layer, {}, own={'inputs': z})
+      z = copies.run_copies(run, groups, layer, {}, own={'inputs': z})
       z = scale(run, level, tasks, z, known)
     return gates.by_task(tasks, z)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   gates,
   inspection,
@@ -206,7 +207,7 @@ def _layered(
       for task in tasks:
         groups[f'task_experts_{j}', task] = task_experts
     if j == 0:
-      found = run.copies(groups, first, batch, tables=tables)
+      found = copies.run_copies(run, groups, first, batch, tables=tables)
       x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
       own, x_shared = {}, x
     else:
@@ -218,8 +219,8 @@ def _layered(
       read = [jnp.broadcast_to(z_shared, (shared_experts, *z_shared.shape))]
       if task_experts:
         read.append(jnp.repeat(z, task_experts, axis=0))
-      found = run.copies(
-        groups, module, batch, own={'inputs': jnp.concatenate(read)}
+      found = copies.run_copies(
+        run, groups, module, batch, own={'inputs': jnp.concatenate(read)}
       )
       x, own, x_shared = (
         None,

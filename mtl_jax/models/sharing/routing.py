@@ -1,6 +1,7 @@
 """Routes of tasks through one trunk: units that a task does not use."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 import zlib
 
 import flax
@@ -13,6 +14,7 @@ from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
   run as run_lib,
+  variants,
 )
 
 
@@ -112,11 +114,13 @@ def task_routing(
       return layers.at_levels(lambda j, x: x * masks(str(j), x)[task])
 
     states = [('statistics', task) for task in tasks]
-    run.make(('trunk',), trunk, batch, states)
-    params = flax.traverse_util.flatten_dict(
+    variants.make_variants(run, ('trunk',), trunk, batch, states)
+    params: Any = flax.traverse_util.flatten_dict(
       run_lib.get(run.params, ('trunk',))
     )
-    x = run.variants('trunk', trunk, batch, params, {}, states, around)
+    x = variants.run_variants(
+      run, 'trunk', trunk, batch, params, {}, states, around
+    )
     last = masks('features', x)
     return {task: x[k] * last[k] for k, task in enumerate(tasks)}
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   run as run_lib,
 )
@@ -83,12 +84,10 @@ def soft_sharing(
   everyone = tuple(heads)
 
   def features(run, batch, tasks):
-    groups: dict[run_lib.Path, int | None] = {
-      ('trunks', t): None for t in tasks
-    }
+    groups: copies.Groups = {('trunks', t): None for t in tasks}
     if not groups:
       return {}
-    found = run.copies(groups, trunk, batch, tables=tables)
+    found = copies.run_copies(run, groups, trunk, batch, tables=tables)
     if run.start:
       _check(coupled, run_lib.get(run.params, ('trunks', everyone[0])))
       if same_start:

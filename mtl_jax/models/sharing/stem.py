@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
+  each_task,
   experts as experts_lib,
   gates,
   inspection,
   moe,
-  run as run_lib,
 )
 
 Array = jax.Array
@@ -97,8 +98,8 @@ def stem(
   def own(run, batch, x: Array | None = None):
     """Of one task: its experts ``[m, B, ...]``, and what its gate reads."""
     batch = batch if x is None else {**batch, 'inputs': x}
-    groups: dict[run_lib.Path, int | None] = {('task_experts',): task_experts}
-    found = run.copies(groups, expert, batch, tables=_OWN)
+    groups: copies.Groups = {('task_experts',): task_experts}
+    found = copies.run_copies(run, groups, expert, batch, tables=_OWN)
     read = gates.selector(run, trunk, batch, name=gate_inputs, tables=_OWN)
     return found, read
 
@@ -114,13 +115,14 @@ def stem(
       inspection.show_weights(run, 1, task, names, own)
 
   def features(run, batch, tasks):
-    groups: dict[run_lib.Path, int | None] = {('experts',): shared_experts}
-    of_all = run.copies(groups, expert, batch, tables=_SHARED)
+    groups: copies.Groups = {('experts',): shared_experts}
+    of_all = copies.run_copies(run, groups, expert, batch, tables=_SHARED)
     x_shared = gates.selector(
       run, trunk, batch, name=gate_inputs, tables=_SHARED
     )
     encoded = batch.get(assemble.TASK_INPUTS)
-    of_tasks, x = run.each(
+    of_tasks, x = each_task.run_each_task(
+      run,
       everyone,
       ('task_experts', *_OWN),
       lambda run, *xs: own(run, batch, *xs),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
+  copies,
   experts as experts_lib,
   run as run_lib,
 )
@@ -124,8 +125,12 @@ def aitm(
     if not tasks:
       return {}
     some = chain[: 1 + max(chain.index(task) for task in tasks)]
-    q = run.copies(
-      {('towers', task): None for task in some}, trunk, batch, tables=tables
+    q = copies.run_copies(
+      run,
+      {('towers', task): None for task in some},
+      trunk,
+      batch,
+      tables=tables,
     )
     found = {some[0]: q[0]}
     for k, task in enumerate(some[1:], 1):

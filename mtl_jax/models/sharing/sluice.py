@@ -1,6 +1,6 @@
-"""Trunks of tasks that read each other: cross-stitch units and sluices."""
+"""Sluices: halves of the trunks of tasks are mixed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from flax import linen as nn
@@ -11,160 +11,11 @@ from mtl_jax.models import base
 from mtl_jax.models.sharing import (
   assemble,
   experts as experts_lib,
+  linked,
   run as run_lib,
 )
-from mtl_jax.models.trunks import mlp
 
 Array = jax.Array
-
-
-def layers_of(owner: str, trunk: nn.Module, per_layer: bool) -> list[nn.Module]:
-  """The trunk in parts between which tasks meet.
-
-  Raises:
-    ValueError: if it has to be taken apart, and is no MLP.
-  """
-  if not per_layer:
-    return [trunk]
-  if not isinstance(trunk, mlp.MLP) or not trunk.widths:
-    raise ValueError(
-      f'{owner}: expected an MLP with layers to meet after each of them, found '
-      f'{type(trunk).__name__}; set per_layer to False.'
-    )
-  first, *rest = trunk.widths
-  return [
-    trunk.clone(widths=(first,)),
-    *(trunk.clone(widths=(width,), inputs='inputs') for width in rest),
-  ]
-
-
-def run_layer(
-  run: run_lib.Run,
-  module: nn.Module,
-  tasks: Sequence[str],
-  index: int,
-  batch: Mapping[str, Array],
-  x: Array | None,
-) -> Array:
-  """Layer ``index`` of every task's trunk, as one: ``[K, B, ...]``."""
-  groups: dict[run_lib.Path, int | None] = {
-    (f'trunks_{index}', task): None for task in tasks
-  }
-  own = {} if x is None else {'inputs': x}
-  return run.copies(groups, module, batch, own=own)
-
-
-def stitched(
-  run: run_lib.Run,
-  name: str,
-  tasks: Sequence[str],
-  rows: Sequence[str],
-  x: Array,
-  make: Callable[[int], Array],
-) -> Array:
-  """``sum_j a_kj x_j`` for the tasks of some rows.
-
-  Args:
-    run: of the model; row k lies at ``<name>/<task>``.
-    name: of the unit.
-    tasks: J of them, of x.
-    rows: those wanted, R.
-    x: ``[J, B, ..., F]``.
-    make: number of a task -> its first row, ``[J]`` or ``[J, F]``.
-
-  Returns:
-    ``[R, B, ..., F]``.
-  """
-  a = jnp.stack(
-    [
-      run.param((name, t), lambda key, t=t: make(tasks.index(t)), over=x)
-      for t in rows
-    ]
-  )
-  if a.ndim == 2:
-    return jnp.einsum('rj,j...->r...', a, x)
-  return jnp.einsum('rjf,j...f->r...f', a, x)
-
-
-def cross_stitch(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
-  *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
-  per_layer: bool = False,
-  per_unit: bool = False,
-  own: float = 0.9,
-) -> base.MultiTaskModel:
-  r"""A trunk for each task, and units that mix what they found.
-
-  .. math:: \tilde x_k = \sum_j a_{kj} x_j
-
-  after the trunk, or after each layer of it. The diagonal of a is ``own`` at
-  first, all else ``(1 - own) / (K - 1)``.
-
-  Every trunk reaches every task, so all of them are shared, and so are the
-  units below the last one. A row of the last unit is its task's own.
-
-  Args:
-    trunk: of one task.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' rows are then not run.
-    per_layer: a unit after each layer, for an `MLP`.
-    per_unit: a matrix a for each unit of the features instead of one.
-    own: of the diagonal at first, in [0, 1]; with 1 the tasks' networks start
-      apart.
-
-  Returns:
-    The model; its features are ``{task: [B, ...]}``.
-
-  Raises:
-    ValueError: for an option out of range.
-
-  Example:
-    >>> from mtl_jax import models
-    >>> heads = {'a': models.LinearHead(1), 'b': models.LinearHead(1)}
-    >>> model = cross_stitch(models.MLP(widths=(8, 8)), heads, per_layer=True)
-    >>> [model.shared(f'stitch_{i}/a') for i in (0, 1)]
-    [True, False]
-
-  References:
-    Misra et al., Cross-stitch networks for multi-task learning, CVPR 2016. The
-    first values of a are those that it found to work best; there the trunks
-    are first trained alone.
-  """
-  experts_lib.check_number('cross_stitch', 0, 1, own=own)
-  parts = layers_of('cross_stitch', run_lib.place(trunk, axis_name), per_layer)
-  everyone = tuple(heads)
-  last = len(parts) - 1
-
-  def features(run, batch, tasks):
-    x: Any = None
-    for i, module in enumerate(parts):
-      x = run_layer(run, module, everyone, i, batch, x)
-
-      def row(k, units=x.shape[-1]):
-        number = len(everyone)
-        other = (1 - own) / max(number - 1, 1)
-        first = jnp.full(number, other).at[k].set(own if number > 1 else 1.0)
-        return jnp.repeat(first[:, None], units, 1) if per_unit else first
-
-      rows = tasks if i == last else everyone
-      x = stitched(run, f'stitch_{i}', everyone, rows, x, row)
-    return {task: x[k] for k, task in enumerate(tasks)}
-
-  return assemble.assemble(
-    'cross_stitch',
-    features,
-    heads,
-    shared=lambda path: path.split('/')[0] != f'stitch_{last}',
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-  )
 
 
 def sluice(
@@ -220,7 +71,7 @@ def sluice(
   """
   experts_lib.check_number('sluice', 0, 1, own=own)
   experts_lib.check_number('sluice', 0, jnp.inf, orthogonality=orthogonality)
-  parts = layers_of('sluice', run_lib.place(trunk, axis_name), per_layer)
+  parts = linked.layers_of('sluice', run_lib.place(trunk, axis_name), per_layer)
   everyone = tuple(heads)
   last = len(parts) - 1
 
@@ -253,7 +104,7 @@ def sluice(
     x: Any = None
     seen = []
     for i, module in enumerate(parts):
-      x = run_layer(run, module, everyone, i, batch, x)
+      x = linked.run_layer(run, module, everyone, i, batch, x)
       x = mixed(run, i, tasks if i == last else everyone, x)
       some = jnp.array([everyone.index(t) for t in tasks])
       seen.append(x if i == last else x[some])
