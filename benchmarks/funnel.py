@@ -41,9 +41,15 @@ MODELS = {
     'joint',
   ),
   'calibrated': (
-    'the same, with the order calibrator (AITM)',
+    'the same, with the order calibrator of AITM',
     {'kind': 'order_calibrated', 'after': 'click'},
     {'name': 'hard'},
+    'joint',
+  ),
+  'aitm': (
+    'AITM: transfer and order calibrator',
+    {'kind': 'order_calibrated', 'after': 'click'},
+    {'name': 'aitm', 'order': ('click', 'conversion')},
     'joint',
   ),
   'entire_space': (
@@ -74,7 +80,7 @@ def make_config(name: str, correlation: float, seed: int, epochs: int):
   config.data.evaluation_batch_size = 2000
   config.targets.click = CLICK
   config.targets.conversion = target
-  units = 64 if sharing['name'] == 'hard' else 16
+  units = 16 if sharing['name'] == 'mmoe' else 64
   config.model.trunk = {'name': 'mlp', 'widths': (units, units)}
   with config.model.unlocked():
     config.model.sharing = sharing
@@ -121,7 +127,7 @@ def measures(click, conversion, kind: str, truth) -> dict[str, float]:
 
 def run(workdir: pathlib.Path, name: str, correlation: float, seed, epochs):
   """The measures of one run, on its test split."""
-  path = workdir / f'{name}_{correlation:g}_{seed}'
+  path = workdir / f'{name}_{correlation:g}_{epochs}_{seed}'
   kept = path / 'funnel.json'
   if kept.exists():
     return json.loads(kept.read_text())

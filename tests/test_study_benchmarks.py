@@ -48,8 +48,7 @@ def test_published_rows_are_those_of_the_tasks(census):
   first = census['published'](['income', 'never_married'])
   assert '| MMoE | 0.9359 | 0.9927 |' in first and 'AITM' in first
   second = census['published'](['college', 'never_married'])
-  assert '| MMoE | 0.8826 | 0.9927 |' in second
-  assert '| AITM | - | 0.9951 |' in second
+  assert '| MMoE | 0.8826 | - |' in second and 'AITM' not in second
 
 
 @pytest.mark.parametrize('kind', ['conditional', 'joint'])

@@ -20,7 +20,7 @@ published rows and gradient boosting.
 As configs, not run for the results that are shown:
 
   configs/suites/census.py:group2       college and never married
-  configs/suites/census.py:full         all 19 architectures, 20 seeds
+  configs/suites/census.py:full         all architectures but groups, 20 seeds
   configs/suites/census.py:full_group2  both
 """
 
@@ -38,7 +38,7 @@ METHODS = {
   'famo': ('FAMO', {'name': 'famo'}),
 }
 # Label, options, and units of the trunk, an expert or one of the trunks. The
-# parameters without the embeddings, of which all have 4,080:
+# parameters without 4,080 of embeddings:
 SIZES = {
   'hard': ('Shared-bottom', {}, 128),  # 41,090
   'omoe': ('OMoE', {'experts': 8}, 18),  # 40,186

@@ -19,6 +19,7 @@ from mtl_jax import names as names_lib
 # All resamples are enumerated up to this many: six values have 46,656.
 MOST_RESAMPLES = 50_000
 DRAWN_RESAMPLES = 9_999
+FEWEST_OF_SPREAD = 8
 TOLERANCE = 1e-12  # relative; differences of equal float64 metrics
 
 
@@ -175,6 +176,52 @@ def _sign_sums(doubled: Any) -> np.ndarray:
   return chances
 
 
+def spread_interval(
+  values: Any, control: Any, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+  """Log ratio of two standard deviations, by a bootstrap of the pairs.
+
+  0 is equal spread, log 2 twice the control's. 9,999 resamples of the seeds,
+  each with its value and its control's; the interval is theirs by percentiles,
+  which at few seeds covers less than it says.
+
+  Args:
+    values: ``[n]``, one a seed.
+    control: ``[n]``, of the same seeds in the same order.
+    confidence: in (0, 1).
+    seed: of the draws.
+
+  Returns:
+    The interval; unbounded below 8 pairs, of which a resample may have no
+    spread; NaN if either has none.
+
+  Raises:
+    ValueError: if the lengths differ.
+
+  Example:
+    >>> x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    >>> found = spread_interval([2 * v for v in x], x)
+    >>> [round(math.exp(v), 3) for v in (found.mean, found.low, found.high)]
+    [2.0, 2.0, 2.0]
+  """
+  pairs = np.stack(_pairs(values, control))
+  n = pairs.shape[1]
+  if n < 2 or not np.ptp(pairs, 1).all() or not np.isfinite(pairs).all():
+    return Interval(math.nan, math.nan, math.nan, n, confidence)
+
+  def ratio(rows):
+    deviation = rows.std(-1, ddof=1)
+    return np.log(deviation[0] / deviation[1])
+
+  found = float(ratio(pairs))
+  if n < FEWEST_OF_SPREAD:
+    return Interval(found, -math.inf, math.inf, n, confidence)
+  index = np.random.default_rng(seed).integers(0, n, (DRAWN_RESAMPLES, n))
+  tail = (1 - confidence) / 2
+  low, high = np.quantile(ratio(pairs[:, index]), [tail, 1 - tail])
+  return Interval(found, float(low), float(high), n, confidence)
+
+
 INTERVALS: dict[str, Callable[..., Interval]] = {
   't': t_interval,
   'wilcoxon': walsh_interval,
@@ -224,12 +271,7 @@ def paired_test(
   References:
     Wilcoxon, "Individual Comparisons by Ranking Methods", Biometrics 1945.
   """
-  x, y = _vector(values), _vector(control)
-  if x.size != y.size:
-    raise ValueError(
-      f'Expected a value of the control for each of {x.size} values, found '
-      f'{y.size}; give those of the seeds that both have.'
-    )
+  x, y = _pairs(values, control)
   scale = np.maximum(np.abs(x), np.abs(y))
   difference = np.where(np.abs(x - y) <= TOLERANCE * scale, 0, x - y)
   found = interval(difference, test, confidence)
@@ -371,6 +413,16 @@ def verdict(found: Interval, relation: str, threshold: float) -> str:
 
 def _t_quantile(confidence: float, freedom: float) -> float:
   return float(special.stdtrit(freedom, (1 + confidence) / 2))
+
+
+def _pairs(values, control):
+  x, y = _vector(values), _vector(control)
+  if x.size != y.size:
+    raise ValueError(
+      f'Expected a value of the control for each of {x.size} values, found '
+      f'{y.size}; give those of the seeds that both have.'
+    )
+  return x, y
 
 
 def _vector(values):

@@ -39,12 +39,13 @@ def hold(
     ]
     x = np.array([sum(costs)])
   else:
-    by_seed = [
-      (members.by_seed(m, claim.statistic), sign) for m, sign in signed
-    ]
-    seeds = [s for s in by_seed[0][0] if all(s in own for own, _ in by_seed)]
-    x = np.array([sum(sign * own[s] for own, sign in by_seed) for s in seeds])
-  if claim.test == 'value':
+    by_seed = [members.by_seed(m, claim.statistic) for m, _ in signed]
+    seeds = [s for s in by_seed[0] if all(s in own for own in by_seed)]
+    values = np.array([[own[s] for s in seeds] for own in by_seed])
+    x = np.array([sign for _, sign in signed]) @ values
+  if claim.test == 'spread':
+    found = statistics.spread_interval(*values, claim.confidence)
+  elif claim.test == 'value':
     mean = float(x.mean()) if x.size else math.nan
     found = statistics.Interval(mean, mean, mean, x.size)
   elif claim.statistic == 'delta_m' and against is None and claim.test == 't':

@@ -8,7 +8,7 @@ from mtl_jax import names as names_lib
 
 STATUSES = ('finished', 'stopped early', 'diverged')
 SIZES = ('equal', 'full')
-TESTS = ('t', 'wilcoxon', 'bootstrap', 'value')
+TESTS = ('t', 'wilcoxon', 'bootstrap', 'spread', 'value')
 RELATIONS = ('>', '<', 'within')
 
 # Kind of row ('train', 'validation', 'gradients') -> name -> [[step, value]].
@@ -194,8 +194,10 @@ class Claim:
       besides: the claim is that one gap is larger than another.
     relation: '>' or '<' the threshold, or 'within' +- the threshold.
     threshold: in the statistic's units.
-    test: 't', 'wilcoxon' or 'bootstrap' make the interval; 'value' compares
-      the mean alone, for what has no spread.
+    test: 't', 'wilcoxon' or 'bootstrap' make the interval; 'spread' is of
+      another number, the log of how often the standard deviation over seeds
+      is that of `against`; 'value' compares the mean alone, for what has no
+      spread.
     confidence: of the interval.
     source: where the claim is from.
     published: the number printed there.
@@ -220,6 +222,14 @@ class Claim:
       raise ValueError(
         'Expected two methods beside a method and what it is against, found '
         f'{list(self.beside)} and {self.against!r}; name two gaps.'
+      )
+    if self.test == 'spread' and (
+      self.beside or not self.against or self.statistic.startswith('cost/')
+    ):
+      raise ValueError(
+        'Expected a method against another, and a statistic of runs, for the '
+        f"test 'spread', found {self.statistic!r} against {self.against!r} "
+        f'beside {list(self.beside)}; name one pair.'
       )
 
 

@@ -237,6 +237,11 @@ def statement(claim: study_record.Claim) -> str:
     ...   against='equal', relation='<', threshold=0.0))
     'delta_m of famo - equal < 0'
   """
+  if claim.test == 'spread':
+    return (
+      f'log sd ratio of {claim.statistic}, {claim.method} / {claim.against} '
+      f'{SIGNS[claim.relation]}{claim.threshold:g}'
+    )
   minus = f' - {claim.against}' if claim.against else ''
   if claim.beside:
     minus += f' - ({" - ".join(claim.beside)})'

@@ -57,6 +57,31 @@ def test_bootstrap_of_many_agrees_with_scipy():
   np.testing.assert_allclose((found.low, found.high), expected, atol=0.02)
 
 
+def test_spread_agrees_with_scipy():
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(2, 40)) * [[3.0], [1.0]]
+  found = statistics.spread_interval(x, y)
+  assert found.mean == pytest.approx(math.log(np.std(x) / np.std(y)))
+  expected = scipy.stats.bootstrap(
+    (x, y),
+    lambda a, b, axis: np.log(np.std(a, axis) / np.std(b, axis)),
+    paired=True,
+    method='percentile',
+    n_resamples=20_000,
+    rng=1,
+  ).confidence_interval
+  np.testing.assert_allclose((found.low, found.high), expected, atol=0.02)
+
+
+def test_spread_of_few_or_of_none():
+  few = statistics.spread_interval([1, 2, 4], [1, 2, 3])
+  assert (few.low, few.high) == (-math.inf, math.inf) and few.mean > 0
+  assert math.isnan(statistics.spread_interval([1, 2, 3], [5, 5, 5]).mean)
+  assert math.isnan(statistics.spread_interval([1], [2]).low)
+  with pytest.raises(ValueError, match='control for each of 2 values, found 1'):
+    statistics.spread_interval([1, 2], [1])
+
+
 @pytest.mark.slow
 def test_coverage_is_as_documented():
   rng = np.random.default_rng(0)

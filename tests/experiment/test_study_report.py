@@ -232,6 +232,34 @@ def test_a_gap_beside_another_gap():
   assert cell.n == 2 and found.verdict == 'undecided'
 
 
+def test_a_claim_of_spread():
+  """Of the seeds that both have."""
+  rng = np.random.default_rng(0)
+  wide, narrow = rng.normal(size=(2, 20, 2)) * [[[1.0]], [[0.1]]]
+  made = [
+    claim('a/accuracy', 'wide', 'narrow', test='spread', threshold=math.log(3)),
+    claim('a/accuracy', 'narrow', 'wide', test='spread'),
+  ]
+  methods = [method('wide', wide), method('narrow', narrow[:-1])]
+  record = dataclasses.replace(
+    study(twins=False, claims=made), methods=methods, control=''
+  )
+  found = study_summary.summarise(record).verdicts
+  assert [x.verdict for x in found] == ['holds', 'fails']
+  expected = np.log(np.std(wide[:-1, 0]) / np.std(narrow[:-1, 0]))
+  assert found[0].found.mean == pytest.approx(expected)
+  assert found[0].found.n == 19
+
+
+@pytest.mark.parametrize(
+  'more', [{}, {'against': 'b', 'beside': ('c', 'd')}, {'against': 'b'}]
+)
+def test_a_claim_of_spread_needs_a_pair(more):
+  statistic = 'a/accuracy' if more.get('beside') or not more else 'cost/step_ms'
+  with pytest.raises(ValueError, match="for the test 'spread', found"):
+    claim(statistic, 'a', test='spread', **more)
+
+
 def test_what_was_not_run_is_undecided():
   claims = [claim('delta_m'), claim('overall', against='pcgrad')]
   found = study_summary.summarise(study(twins=False, claims=claims)).verdicts

@@ -41,9 +41,9 @@ def branching(
   :math:`o_i` are the outputs of a level's experts, :math:`u_j` what expert j of
   the next level reads, or the head of task j above the last one. The parent of
   each is drawn with probability :math:`\mathrm{softmax}(a_j)`, by Gumbel
-  noise g: once a batch in training (on each device of the manual modes, and
-  where there is a key). Evaluation takes the likeliest, so that it sees one
-  tree, whose leaves are the tasks. The report shows it.
+  noise g, in training, where there is a key: once a microbatch of each stream,
+  on each device of the manual modes. Evaluation takes the likeliest, so that it
+  sees one tree, whose leaves are the tasks. The report shows it.
 
   All is shared but the connections that end in a task's head, which are its
   own.
@@ -60,7 +60,7 @@ def branching(
     experts: of each level.
     draws: 'hard', as above, so that each batch trains a tree; 'soft': d is
       the softmax in training.
-    temperature: :math:`\tau`, > 0.
+    temperature: :math:`\tau`, at least 1e-6.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
@@ -87,14 +87,11 @@ def branching(
     reparameterization with Gumbel-softmax, ICLR 2017.
   """
   experts_lib.check_option('branching', 'draws', draws, DRAWS)
-  smallest = math.ulp(0.0)
-  experts_lib.check_number(
-    'branching', smallest, math.inf, temperature=temperature
-  )
+  experts_lib.check_number('branching', 1e-6, math.inf, temperature=temperature)
 
   def opening(logits, key):
     if key is None:
-      return concrete.one_of(logits)
+      return concrete.one_of(logits, temperature)
     noise = jax.random.gumbel(key, logits.shape, logits.dtype)
     return concrete.one_of(logits + noise, temperature, soft=draws == 'soft')
 

@@ -23,7 +23,7 @@ class NormalizedExpert(nn.Module):
 
   References:
     Wang et al., HoME: Hierarchy of multi-gate experts for multi-task learning
-    at Kuaishou, arXiv 2024. There the norm stands before the expert's only
+    at Kuaishou, KDD 2025. There the norm stands before the expert's only
     nonlinearity; here behind the trunk's own.
   """
 

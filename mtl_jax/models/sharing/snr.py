@@ -41,10 +41,10 @@ def snr(
 
   :math:`o_i` are the outputs of a level's experts, :math:`u_j` what expert j
   of the next level reads, or the head of task j above the last one. z are
-  `concrete.hard_concrete`: drawn once a batch in training (on each device of
-  the manual modes, and where there is a key), and fixed in evaluation. The
-  penalty is ``sparsity`` times the expected number of open connections, the sum
-  of `concrete.open_probability`.
+  `concrete.hard_concrete`: drawn in training, where there is a key, once a
+  microbatch of each stream (on each device of the manual modes), and fixed in
+  evaluation. The penalty is ``sparsity`` times the expected number of open
+  connections, the sum of `concrete.open_probability`.
 
   All is shared but the connections that end in a task's head, which are its
   own.
