@@ -71,12 +71,6 @@ ARCHITECTURES = {
   'sluice layers': ('sluice', {'per_layer': True}, ('mlp',)),
   'soft': ('soft', {}, None),
 }
-# With these, training draws nothing that tells.
-WITHOUT_NOISE = {
-  'branching': {'experts': 1},
-  'snr': {'start': 0.999999},
-  'snr aver': {'start': 0.999999},
-}
 TRUNKS = {
   'mlp': lambda: models.MLP(widths=(6, 6), activation='gelu'),
   'cnn_text': lambda: models.CNNText(vocab_size=11, embed_dim=4, filters=6),
@@ -170,6 +164,13 @@ def drawn(model, batch, seed=0):
 
   each = jax.tree_util.tree_map_with_path
   return each(draw, params), each(at_start, state)
+
+
+def certain(params):
+  """Where connections are drawn, with logits against which noise is nothing."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: 1e3 * x if path[-1].key == 'logits' else x, params
+  )
 
 
 def make_tasks():

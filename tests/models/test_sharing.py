@@ -119,12 +119,14 @@ def test_a_step_is_finite_and_moves_every_parameter(case):
       assert np.abs(leaf - by_path(params)[path]).max() > 0, path
 
 
-@pytest.mark.parametrize('name', cases.ARCHITECTURES)
-@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
-def test_modes_agree(name, mode):
-  # Devices draw from keys of their own.
-  changes = cases.WITHOUT_NOISE.get(name, {})
+HARD = pytest.param('branching', {'draws': 'hard'}, id='branching hard')
 
+
+@pytest.mark.parametrize(
+  'name, changes', [*((name, {}) for name in cases.ARCHITECTURES), HARD]
+)
+@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
+def test_modes_agree(name, changes, mode):
   def run(mode, devices):
     tasks = cases.make_tasks()
     tx = chain(combinators.pcgrad())
@@ -143,9 +145,9 @@ def test_modes_agree(name, mode):
     model = cases.make_model(name, 'mlp', **changes)
 
     def start(key):
-      if changes:  # its own start has no noise
-        return state.init_state(model, tx, key, {'main': arrays})
-      return start_of(tx, *cases.drawn(model, arrays), key)
+      params, model_state = cases.drawn(model, arrays)
+      # Devices draw from keys of their own.
+      return start_of(tx, cases.certain(params), model_state, key)
 
     init = parallel.replicate(start, mesh)
     new, metrics = train(
@@ -156,9 +158,12 @@ def test_modes_agree(name, mode):
   jax.tree.map(close, run(mode, 2), run('jit', 1))
 
 
-@pytest.mark.parametrize('name', cases.ARCHITECTURES)
-def test_members_of_a_population_are_runs(name):
-  model, tasks = cases.make_model(name, 'mlp'), cases.make_tasks()
+@pytest.mark.parametrize(
+  'name, changes', [*((name, {}) for name in cases.ARCHITECTURES), HARD]
+)
+def test_members_of_a_population_are_runs(name, changes):
+  model = cases.make_model(name, 'mlp', **changes)
+  tasks = cases.make_tasks()
   tx, batch = chain(combinators.pcgrad()), cases.make_batch('mlp')
   train = step.make_train_step(model, tasks, tx)
 

@@ -55,6 +55,22 @@ def test_evaluation_reads_the_likeliest_tree():
     close(found[task], expert_of(p['experts_1'], leaf)(below))
 
 
+def test_connections_have_a_gradient_where_nothing_is_drawn():
+  """That of the softmax, at its temperature."""
+  model, params, state, batch = started(
+    'branching', models.MLP(widths=(4,)), levels=1, experts=3, temperature=0.7
+  )
+  p, x = doubles(params), np.asarray(batch['inputs'], np.float64)
+  outputs = np.stack([expert_of(p['experts_0'], e)(x) for e in range(3)])
+  found = jax.grad(lambda q: features_of(model, q, state, batch)['a'].sum())(
+    params
+  )
+  weights = scipy.special.softmax(p['connections']['a']['logits'] / 0.7)
+  sums = outputs.sum((1, 2))
+  expected = weights * (sums - weights @ sums) / 0.7
+  close(found['connections']['a']['logits'], expected)
+
+
 @pytest.mark.parametrize('trunk', ['mlp', 'transformer'])
 def test_one_expert_is_hard_sharing(trunk):
   batch, module = cases.make_batch(trunk), cases.TRUNKS[trunk]()
@@ -85,14 +101,16 @@ def test_a_task_trains_its_own_branch_only():
 
     return jax.device_get(jax.grad(loss)(params))
 
-  # At these logits no draw of Gumbel noise takes another parent: the next
-  # test says how it is drawn, and this one that it was.
+  # At these logits this draw takes the likeliest parents.
   for task, leaf, root in (('a', 0, 2), ('b', 1, 0), ('c', 2, 2)):
     found = gradient(task)
     for level, expert in ((0, root), (1, leaf)):
       for kernel in jax.tree.leaves(found[f'experts_{level}']):
         moved = [bool(np.abs(own).max() > 0) for own in kernel]
         assert moved == [e == expert for e in range(3)]
+    rows = found['connections_1']['logits']
+    moved = [bool(np.abs(row).max() > 0) for row in rows]
+    assert moved == [e == leaf for e in range(3)]
     for other in TASKS:
       own = found['connections'][other]['logits']
       assert bool(np.abs(own).max() > 0) == (other == task)
