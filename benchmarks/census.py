@@ -9,7 +9,7 @@ inputs and sizes: compare inside a table only.
   python benchmarks/census.py --workdir=runs/census
 
 The work directory is that of the study; what boosting comes to is kept there.
-About 3 minutes on 2 CPU cores; needs scikit-learn (`pip install -e '.[dev]'`).
+About 1 minute on 2 CPU cores; needs scikit-learn (`pip install -e '.[dev]'`).
 """
 
 import argparse

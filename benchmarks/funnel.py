@@ -11,7 +11,7 @@ nothing to compare with. For each model, mean and 95% interval over seeds of
 
   python benchmarks/funnel.py --workdir=runs/funnel
 
-About 6 minutes on 2 CPU cores. It resumes: finished runs are only read.
+About 5 minutes on 2 CPU cores. It resumes: finished runs are only read.
 """
 
 import argparse

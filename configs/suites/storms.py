@@ -11,7 +11,7 @@ anything else was run:
 `OTHER` parts what belongs together, as a control. All models have 6,129
 parameters within 1%, of which 36 embed the status and are one table for all
 groups; `groups_full` has trunks as large as all-in-one, as the single-task
-twins have. Nothing is tuned. Five seeds; about 10 minutes on 2 CPU cores, after
+twins have. Nothing is tuned. Five seeds; about 4 minutes on 2 CPU cores, after
 the file (dplyr's table storms, as CSV) is at hand:
 
   python launch.py --config=configs/suites/storms.py:storms.csv
