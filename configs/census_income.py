@@ -15,7 +15,7 @@ Seed 0, test split, best checkpoint by validation: AUC 0.9409 of income and
 never married. One run each. About 30 seconds on 2 CPU cores, and as much once
 to prepare the data (9 MB), which are fetched with pip.
 
-  python launch.py --config=configs/census_income.py --workdir=runs/census_income
+  python launch.py --config=configs/census_income.py --workdir=runs/income
 
 Ma et al., Modeling task relationships in multi-task learning with multi-gate
 mixture-of-experts, KDD 2018, section 5.
