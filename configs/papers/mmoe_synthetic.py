@@ -31,14 +31,14 @@ Nothing is downloaded. 38 minutes on 2 CPU cores that did other work too.
 `configs/papers/mmoe_synthetic.py:architectures` has OMoE, MMoE, cross-stitch,
 CGC, PLE and DSelect-k beside shared-bottom, with as many parameters within 1.1%
 (`SIZES`). Gates are counted, which the paper's 13,056 for eight experts of 16
-units does not do. 21 programs of 200 runs. The paper's findings, declared
-before anything was run: every model gets better as the correlation rises; OMoE
-and MMoE are ahead of shared-bottom at every correlation, MMoE more so at 0.5
-than at 1, and about the same at both; OMoE loses more than MMoE as the
-correlation falls, and is its equal at 1; the final losses of shared-bottom are
-spread more widely than those of MMoE. That the best runs of all three are alike
-is not judged. The
-other architectures are not in the paper; the rate is shared-bottom's for all.
+units does not do. 21 programs of 200 runs; docs/results.md has 16 runs each.
+The paper's findings, declared before anything was run: every model gets better
+as the correlation rises; OMoE and MMoE are ahead of shared-bottom at every
+correlation, MMoE more so at 0.5 than at 1, and about the same at both; OMoE
+loses more than MMoE as the correlation falls, and is its equal at 1; the final
+losses of shared-bottom are spread more widely than those of MMoE. That the best
+runs of all three are alike is not judged. The other architectures are not in
+the paper; the rate is shared-bottom's for all.
 
   python launch.py --config=configs/papers/mmoe_synthetic.py
   python launch.py --config=configs/papers/mmoe_synthetic.py
