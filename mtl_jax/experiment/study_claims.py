@@ -37,14 +37,14 @@ def hold(
     costs = [
       sign * study_members.number(getattr(m.cost, name)) for m, sign in signed
     ]
-    x = np.array([sum(costs)])
+    x = values = np.array([sum(costs)])
   else:
     by_seed = [members.by_seed(m, claim.statistic) for m, _ in signed]
     seeds = [s for s in by_seed[0] if all(s in own for own in by_seed)]
     values = np.array([[own[s] for s in seeds] for own in by_seed])
     x = np.array([sign for _, sign in signed]) @ values
   if claim.test == 'spread':
-    found = statistics.spread_interval(*values, claim.confidence)
+    found = statistics.spread_interval(*values, confidence=claim.confidence)
   elif claim.test == 'value':
     mean = float(x.mean()) if x.size else math.nan
     found = statistics.Interval(mean, mean, mean, x.size)
