@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals, paired tests, Holm, ranks, verdicts.
+"""Statistics over seeds: intervals, paired tests, Holm, verdicts.
 
 All functions take plain arrays. What belongs together by seed is paired by
 position, so that the caller decides which runs count; a NaN is never left out
@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special
 
 from mtl_jax import names as names_lib
+from mtl_jax.evaluation import ranks as ranks_lib
 
 # All resamples are enumerated up to this many: six values have 46,656.
 MOST_RESAMPLES = 50_000
@@ -291,7 +292,8 @@ def _t_p(x):
 
 def _wilcoxon_p(x):
   x = x[x != 0]
-  doubled = np.rint(2 * ranks(np.abs(x), higher_is_better=False)).astype(int)
+  doubled = 2 * ranks_lib.ranks(np.abs(x), higher_is_better=False)
+  doubled = np.rint(doubled).astype(int)
   chances = _sign_sums(doubled)
   positive = doubled[x > 0].sum()
   smaller = min(positive, doubled.sum() - positive)
@@ -330,46 +332,6 @@ def holm(p_values: Any) -> np.ndarray:
   steps = np.arange(order.size, 0, -1) * p[order]
   adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
   return adjusted
-
-
-def ranks(values: Any, higher_is_better: bool) -> np.ndarray:
-  """Ranks from 1, the best; ties share their mean, NaN has none.
-
-  Args:
-    values: ``[m]``, one a method.
-    higher_is_better: which end is the best.
-
-  Example:
-    >>> ranks([0.7, 0.9, 0.7, float('nan')], higher_is_better=True)
-    array([2.5, 1. , 2.5, nan])
-  """
-  x = _vector(values) * (-1 if higher_is_better else 1)
-  known = x[~np.isnan(x)]
-  found = (known < x[:, None]).sum(1) + ((known == x[:, None]).sum(1) + 1) / 2
-  return np.where(np.isnan(x), np.nan, found)
-
-
-def mean_rank(values: Any, higher_is_better: Any) -> np.ndarray:
-  """The mean over metrics of each method's rank.
-
-  Args:
-    values: ``[methods, metrics]``.
-    higher_is_better: ``[metrics]``.
-
-  Returns:
-    ``[methods]`` in [1, methods]; NaN for a method without one of the metrics,
-    which is not ranked there.
-
-  Example:
-    >>> mean_rank([[0.9, 2.0], [0.8, 1.0]], [True, False])
-    array([1.5, 1.5])
-  """
-  x = np.asarray(values, np.float64)
-  columns = [
-    ranks(column, bool(higher))
-    for column, higher in zip(x.T, higher_is_better, strict=True)
-  ]
-  return np.mean(columns, 0)
 
 
 def verdict(found: Interval, relation: str, threshold: float) -> str:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mtl_jax.evaluation import delta, statistics
+from mtl_jax.evaluation import delta, ranks, statistics
 from mtl_jax.reporting import study_record, study_summary
 
 
@@ -92,7 +92,7 @@ class Members:
     found = {}
     for seed in sorted(set.intersection(*seeds)):
       values = [[column[seed] for column in table] for table in tables]
-      found[seed] = float(statistics.mean_rank(values, self.higher)[row])
+      found[seed] = float(ranks.mean_rank(values, self.higher)[row])
     return found
 
 

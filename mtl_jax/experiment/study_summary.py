@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.evaluation import delta, statistics
+from mtl_jax.evaluation import delta, ranks, statistics
 from mtl_jax.experiment import study_claims, study_curves, study_members
 from mtl_jax.reporting import expert_use, study_record, study_summary
 
@@ -199,7 +199,7 @@ def _with_ranks(members, rows):
   if not rows or not members.names:
     return rows
   means = [[row.cells[n].mean for n in members.names] for row in rows]
-  found = statistics.mean_rank(means, members.higher)
+  found = ranks.mean_rank(means, members.higher)
   return [
     dataclasses.replace(row, mean_rank=float(x))
     for row, x in zip(rows, found, strict=True)
