@@ -127,7 +127,7 @@ def published(tasks: list[str]) -> str:
   """The rows that papers print of this pair of tasks."""
   rows = [
     [source, model, *('-' if x is None else f'{x:.4f}' for x in values)]
-    for source, model, *values in PUBLISHED[*tasks]
+    for source, model, *values in PUBLISHED.get(tuple(tasks), ())
   ]
   return table(['published in', 'model', *tasks], rows)
 
