@@ -18,8 +18,8 @@ and report.html.
   --profile                        also traces ten steps
 
 Every setting of a config can be set with --config.SECTION.KEY=VALUE; they are
-listed with their meaning in mtl_jax/settings.py. An error is one sentence;
-MTL_JAX_TRACEBACK=1 in the environment shows where it comes from.
+listed with their meaning in mtl_jax/config/sections.py. An error is one
+sentence; MTL_JAX_TRACEBACK=1 in the environment shows where it comes from.
 """
 
 import argparse
@@ -93,7 +93,10 @@ def _run(flags, overrides) -> int:
   # Late: --help and a misspelt flag should not wait for JAX.
   from absl import logging as absl_logging
 
-  from mtl_jax import overrides as overrides_lib, settings as settings_lib
+  from mtl_jax.config import (
+    overrides as overrides_lib,
+    settings as settings_lib,
+  )
   from mtl_jax.experiment import dry_run, predict, problem_run, run
   from mtl_jax.studies import devices, report, run as study_run
 

@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 
-from mtl_jax import overrides, settings as settings_lib
+from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.studies import grouping
 
 

@@ -27,7 +27,8 @@ import jax
 import numpy as np
 
 import mtl_jax
-from mtl_jax import data, settings as settings_lib
+from mtl_jax import data
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   feeding,
   members as members_lib,

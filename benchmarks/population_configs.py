@@ -18,7 +18,7 @@ import jax
 import population
 
 import mtl_jax
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import members as members_lib
 from mtl_jax.studies import devices, plan
 

@@ -23,7 +23,8 @@ import numpy as np
 from scipy import stats
 
 import mtl_jax
-from mtl_jax import evaluation, overrides
+from mtl_jax import evaluation
+from mtl_jax.config import overrides
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = ROOT / 'configs' / 'synthetic_sequences.py'

@@ -39,7 +39,7 @@ CATEGORIES = {
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.tasks = 'income,never_married'
   config.targets.income = {'kind': 'binary'}

@@ -30,7 +30,7 @@ BETWEEN = (1.5, 2.5, 3.5, 4.5)  # of the stars
 
 
 def get_config(rating='number'):
-  """The config; every key is explained in mtl_jax/settings.py.
+  """The config; every key is explained in mtl_jax/config/sections.py.
 
   Args:
     rating: 'number', 'ordinal' or 'thresholds', see above.

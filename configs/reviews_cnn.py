@@ -17,7 +17,7 @@ import mtl_jax
 
 
 def get_config(label='department'):
-  """The config; every key is explained in mtl_jax/settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.tasks = f'{label},recommended'
   config.targets.department = {'kind': 'classification'}

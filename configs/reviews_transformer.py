@@ -21,7 +21,7 @@ BASE = pathlib.Path(__file__).parent / 'reviews_cnn.py'
 
 
 def get_config(label='department'):
-  """The config; every key is explained in mtl_jax/settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.load_config(f'{BASE}:{label}')
   config.model.trunk = {
     'name': 'transformer',

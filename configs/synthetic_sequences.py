@@ -15,7 +15,7 @@ import mtl_jax
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
 
   config.data.name = 'synthetic_sequences'

@@ -8,8 +8,8 @@
 >>> outcome = mtl_jax.run(config, 'runs/mine')  # doctest: +SKIP
 """
 
-from mtl_jax.overrides import apply_overrides, load_config
-from mtl_jax.settings import data_config, default_config
+from mtl_jax.config.overrides import apply_overrides, load_config
+from mtl_jax.config.settings import data_config, default_config
 
 __version__ = '0.1.0'
 __all__ = [

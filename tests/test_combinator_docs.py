@@ -238,9 +238,7 @@ def test_plain_loops_run_without_the_rest(tmp_path):
     'assert abs(plain_monitor.measures.weights.sum() - 1) < 1e-5\n'
     'ours = {x for x in sys.modules if x.startswith("mtl_jax.")}\n'
     'rooms = {x.split(".")[1] for x in ours}\n'
-    'assert rooms <= {"combinators", "overrides", "settings", "names",\n'
-    '                 "lookup", "problem_settings",\n'
-    '                 "study_settings"}, rooms\n'
+    'assert rooms <= {"combinators", "config", "names"}, rooms\n'
   )
   done = subprocess.run(
     [sys.executable, 'all.py'],

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import data, overrides, settings as settings_lib
+from mtl_jax import data
+from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build, run, start
 from mtl_jax.training import parallel
 

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import pytest
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -153,7 +153,7 @@ def test_tables_are_up_to_date(capsys):
 def test_the_readme_lists_exactly_what_exists():
   from mtl_jax import combinators, models
   from mtl_jax.data import catalogue
-  from mtl_jax.experiment import task_kinds
+  from mtl_jax.tasks import kinds as task_kinds
   from mtl_jax.training import parallel
   from mtl_jax.training.builders import table as builders_table
 

@@ -18,22 +18,13 @@ FLOORS = (
   ('experiment',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
-  ('task_chains', 'task_thresholds'),
   ('tasks', 'names'),
 )
 # What stands beside the stairs: names and numbers only, no array in them.
 # They read nothing of the house but what is named here.
-BESIDE = {
-  'settings': {'names', 'problem_settings', 'study_settings'},
-  'problem_settings': set(),
-  'study_settings': set(),
-  'sweeps': set(),
-  'lookup': {'names'},
-  'overrides': {'names', 'settings'},
-}
+BESIDE = {'config': {'names'}}
 # Who may read them: what builds an experiment, and the two ways in.
 READERS = {'launch', '__init__', 'studies', 'experiment', *BESIDE}
-LONGEST = 400  # lines
 
 SOURCES = sorted(
   path
@@ -101,8 +92,6 @@ def test_imports_run_downward(room):
     ('combinators', {'jax', 'optax', 'numpy'}),
     ('problems', {'jax', 'optax', 'numpy'}),
     ('tasks', {'jax', 'optax', 'numpy'}),
-    ('task_chains', {'jax', 'numpy'}),
-    ('task_thresholds', {'jax', 'numpy'}),
     ('models', {'jax', 'flax', 'numpy'}),
   ],
 )
@@ -122,15 +111,6 @@ def test_only_experiment_reads_settings_below_the_ways_in():
     if room_of(path) not in READERS:
       assert 'ml_collections' not in {n.split('.')[0] for n in imports(path)}
       assert not rooms_read(path) & set(BESIDE), path
-
-
-def test_files_are_short():
-  lines = {
-    str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-    for path in SOURCES
-  }
-  long = {name: count for name, count in lines.items() if count > LONGEST}
-  assert not long, f'split what has more than {LONGEST} lines'
 
 
 def test_files_say_what_they_are():

@@ -9,13 +9,8 @@ import optax
 import pytest
 from scipy import special
 
-from mtl_jax import (
-  combinators,
-  evaluation,
-  models,
-  task_chains,
-  tasks as tasks_lib,
-)
+from mtl_jax import combinators, evaluation, models, tasks as tasks_lib
+from mtl_jax.tasks import chains as task_chains
 from mtl_jax.training import parallel, state, step
 
 N = 24

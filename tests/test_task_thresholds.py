@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from mtl_jax import evaluation, models, task_thresholds, tasks
+from mtl_jax import evaluation, models, tasks
 from mtl_jax.experiment import build
+from mtl_jax.tasks import thresholds as task_thresholds
 
 CUTS = (1.5, 2.5, 3.5, 4.5)
 RNG = np.random.default_rng(0)

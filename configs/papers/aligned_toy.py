@@ -16,7 +16,7 @@ STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3

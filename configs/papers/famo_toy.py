@@ -22,7 +22,7 @@ STARTS = {
 
 
 def get_config(starts='code'):
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3

@@ -25,7 +25,7 @@ SOURCE = 'Chen et al., ICML 2018, section 4'
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3

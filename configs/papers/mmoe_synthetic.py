@@ -69,7 +69,7 @@ EQUAL = 0.02  # of mean R2: OMoE and MMoE at p = 1, MMoE at 0.5 and 1
 
 
 def get_config(draw='7'):
-  """The config; every key is explained in mtl_jax/settings.py.
+  """The config; every key is explained in mtl_jax/config/sections.py.
 
   Args:
     draw: seed of the data: directions, phases and inputs; 'architectures' is

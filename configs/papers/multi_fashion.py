@@ -29,7 +29,7 @@ BASE = pathlib.Path(__file__).parent / 'multi_mnist.py'
 
 
 def get_config(protocol='short'):
-  """The config; every key is explained in mtl_jax/settings.py.
+  """The config; every key is explained in mtl_jax/config/sections.py.
 
   Args:
     protocol: 'short' or 'paper', see above.

@@ -48,7 +48,7 @@ METHODS = {
 
 
 def get_config(protocol='short'):
-  """The config; every key is explained in mtl_jax/settings.py.
+  """The config; every key is explained in mtl_jax/config/sections.py.
 
   Args:
     protocol: 'short', 'digits' or 'paper', see above.

@@ -15,7 +15,7 @@ SOURCE = 'Yu et al., NeurIPS 2020, figure 1 and section 2.2'
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3

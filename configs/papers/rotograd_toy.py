@@ -21,7 +21,7 @@ SOURCE = 'Javaloy and Valera, ICLR 2022, from memory'
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'sgd'
   config.optimizer.learning_rate = 1e-3

@@ -14,7 +14,7 @@ SOURCE = 'known of these scalarizations; see Lin et al., ICML 2024, from memory'
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-2

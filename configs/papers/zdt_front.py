@@ -36,7 +36,7 @@ def covers(text, method, threshold=0.9, against=''):
 
 
 def get_config(number='1'):
-  """The config; every key is explained in mtl_jax/problem_settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-2

@@ -91,7 +91,7 @@ CLOSE = 0.005
 
 
 def get_config(grid='group1'):
-  """The config; every key is explained in mtl_jax/settings.py.
+  """The config; every key is explained in mtl_jax/config/sections.py.
 
   Args:
     grid: 'group1', 'group2', 'full' or 'full_group2'.

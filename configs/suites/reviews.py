@@ -30,7 +30,7 @@ METHODS = {
 
 
 def get_config():
-  """The config; every key is explained in mtl_jax/settings.py."""
+  """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.load_config(str(BASE))
   config.population.seeds = 5
   config.study.methods = {

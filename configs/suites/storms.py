@@ -40,7 +40,7 @@ COST = 0.02
 
 
 def get_config(path='storms.csv'):
-  """The config; every key is explained in mtl_jax/settings.py.
+  """The config; every key is explained in mtl_jax/config/sections.py.
 
   Args:
     path: of the file, see the builder `storms`.

@@ -1,13 +1,15 @@
 """Metrics, relations between tasks, evaluation of a split, baselines."""
 
-from mtl_jax.evaluation.given import Given
 from mtl_jax.evaluation.loops import (
   check,
   evaluate,
   evaluate_members,
   predict,
 )
-from mtl_jax.evaluation.metrics import (
+from mtl_jax.evaluation.relations import cosines, gradient_scalars
+from mtl_jax.evaluation.results import Result, score_name
+from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
+from mtl_jax.tasks.metrics import (
   for_binary,
   for_classification,
   for_exceeds,
@@ -15,9 +17,7 @@ from mtl_jax.evaluation.metrics import (
   for_ordinal,
   for_regression,
 )
-from mtl_jax.evaluation.relations import cosines, gradient_scalars
-from mtl_jax.evaluation.results import Result, score_name
-from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
+from mtl_jax.tasks.metrics.given import Given
 
 __all__ = [
   'Given',

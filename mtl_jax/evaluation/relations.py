@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.evaluation import states
+from mtl_jax.tasks.metrics import states
 
 Array = jax.Array
 

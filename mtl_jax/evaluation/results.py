@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.evaluation import (
-  experts,
-  metrics as metrics_lib,
-  relations,
-  states,
-)
+from mtl_jax.evaluation import experts, relations
+from mtl_jax.tasks import metrics as metrics_lib
+from mtl_jax.tasks.metrics import states
 
 # The score of a task that names none: the second, where the first is among
 # its metrics. Only binary tasks have a plain f1.

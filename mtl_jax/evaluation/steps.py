@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.evaluation import experts, relations, states
+from mtl_jax.evaluation import experts, relations
 from mtl_jax.models import base as models_base
+from mtl_jax.tasks.metrics import states
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]

@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 from typing import Any
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import problem_run, run as run_lib, trained
 
 

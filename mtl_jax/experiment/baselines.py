@@ -6,7 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import lookup, tasks as tasks_lib
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.config import lookup
 from mtl_jax.evaluation import baselines as simple
 
 Baseline = Callable[..., np.ndarray | None]

@@ -9,14 +9,8 @@ import jax
 import numpy as np
 import optax
 
-from mtl_jax import (
-  data,
-  lookup,
-  models,
-  names,
-  settings as settings_lib,
-  tasks as tasks_lib,
-)
+from mtl_jax import data, models, names, tasks as tasks_lib
+from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.experiment import (
   baselines,
   chains,
@@ -25,8 +19,8 @@ from mtl_jax.experiment import (
   models as models_lib,
   outer as outer_lib,
   sources as sources_lib,
-  task_kinds,
 )
+from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import gramians, loop, optimizers, parallel, step
 from mtl_jax.training.builders import base as builders_base, outer
 

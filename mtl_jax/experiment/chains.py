@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import optax
 
-from mtl_jax import settings as settings_lib, tasks as tasks_lib
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import methods
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base

@@ -7,14 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax import (
-  data,
-  evaluation,
-  models,
-  settings as settings_lib,
-  tasks as tasks_lib,
-)
-from mtl_jax.experiment import task_kinds
+from mtl_jax import data, evaluation, models, tasks as tasks_lib
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import optimizers, parallel
 
 SPLITS = ('train', 'validation', 'test')

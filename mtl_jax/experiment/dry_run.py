@@ -4,7 +4,8 @@ import time
 
 import jax
 
-from mtl_jax import reporting, settings as settings_lib
+from mtl_jax import reporting
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, run, start
 from mtl_jax.training import parallel
 

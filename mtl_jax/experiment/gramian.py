@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from mtl_jax import models, settings as settings_lib, tasks as tasks_lib
+from mtl_jax import models, tasks as tasks_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.training import gramians
 
 

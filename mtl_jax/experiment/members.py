@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, start
 
 # Numbers of these sections can be arrays; all else makes another program.

@@ -6,7 +6,8 @@ from typing import Any
 
 import optax
 
-from mtl_jax import combinators, lookup, settings as settings_lib
+from mtl_jax import combinators
+from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base, table
 

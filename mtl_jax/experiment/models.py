@@ -5,14 +5,8 @@ import functools
 
 import jax.numpy as jnp
 
-from mtl_jax import (
-  data,
-  lookup,
-  models,
-  names,
-  settings as settings_lib,
-  tasks as tasks_lib,
-)
+from mtl_jax import data, models, names, tasks as tasks_lib
+from mtl_jax.config import lookup, settings as settings_lib
 
 # None: that of the parameters.
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from mtl_jax import data, names, settings as settings_lib, tasks as tasks_lib
+from mtl_jax import data, names, tasks as tasks_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import checks, sources as sources_lib
 from mtl_jax.training.builders import base, outer
 

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax import data, reporting, settings as settings_lib
+from mtl_jax import data, reporting
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
   evaluator,

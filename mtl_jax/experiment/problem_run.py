@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import optax
 
-from mtl_jax import lookup, problems, settings as settings_lib
+from mtl_jax import problems
+from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.experiment import (
   methods,
   problem_builders,

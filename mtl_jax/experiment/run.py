@@ -10,12 +10,8 @@ from typing import Any
 
 import jax
 
-from mtl_jax import (
-  data,
-  models,
-  reporting,
-  settings as settings_lib,
-)
+from mtl_jax import data, models, reporting
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   baselines,
   build,

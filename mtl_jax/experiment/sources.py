@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_jax import data, lookup, settings as settings_lib
+from mtl_jax import data
+from mtl_jax.config import lookup, settings as settings_lib
 
 CACHE = {'auto': 'auto', 'always': True, 'never': False}
 

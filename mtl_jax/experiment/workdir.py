@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.reporting import files
 from mtl_jax.training import checkpoints
 

@@ -2,7 +2,7 @@
 
 import jax
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, start
 from mtl_jax.training import gradients, operations
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax import data, evaluation, settings as settings_lib
+from mtl_jax import data, evaluation
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.evaluation import grouping
 from mtl_jax.experiment import build, start
 from mtl_jax.training import lookahead as lookahead_lib

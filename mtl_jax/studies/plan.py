@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from mtl_jax import names, settings as settings_lib, study_settings, sweeps
+from mtl_jax import names
+from mtl_jax.config import sections, settings as settings_lib, sweeps
 
 RESERVED = ('label', 'family', 'draws')
 DRAWS = {
@@ -112,7 +113,7 @@ def _base(settings) -> settings_lib.Settings:
   section = settings.population
   return dataclasses.replace(
     settings,
-    study=study_settings.StudySettings(),
+    study=sections.StudySettings(),
     population=dataclasses.replace(section, seeds=max(section.seeds, 1)),
   )
 

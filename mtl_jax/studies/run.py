@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from mtl_jax import evaluation, names, settings as settings_lib
+from mtl_jax import evaluation, names
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.evaluation import statistics
 from mtl_jax.experiment import (
   build,

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import population
 from mtl_jax.reporting import files, study_record
 from mtl_jax.studies import plan

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mtl_jax import overrides
+from mtl_jax.config import overrides
 from mtl_jax.data import catalogue, loading, tfds_tables
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,8 @@ import scipy.special
 import sklearn.calibration
 import sklearn.metrics
 
-from mtl_jax.evaluation import metrics, multiclass
+from mtl_jax.tasks import metrics
+from mtl_jax.tasks.metrics import multiclass
 
 C = 5
 METRICS = metrics.for_classification(C, 'y')

@@ -8,7 +8,7 @@ import scipy.special
 import sklearn.calibration
 import sklearn.metrics
 
-from mtl_jax.evaluation import metrics
+from mtl_jax.tasks import metrics
 
 L = 4
 MULTILABEL = metrics.for_multilabel(L, 'y')

@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from mtl_jax.evaluation import metrics
+from mtl_jax.tasks import metrics
 
 
 def run(in_batches, outputs, labels, *args, mean=0.0, std=1.0, **kwargs):

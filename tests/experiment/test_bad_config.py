@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from mtl_jax import data, overrides, settings as settings_lib
+from mtl_jax import data
+from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build
 
 CASES = {

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from mtl_jax import combinators, data, settings as settings_lib
+from mtl_jax import combinators, data
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, evaluator, population, start
 
 

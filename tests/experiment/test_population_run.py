@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   members as members_lib,
   population,

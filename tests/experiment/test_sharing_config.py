@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mtl_jax
-from mtl_jax import settings as settings_lib
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, workdir
 from mtl_jax.reporting import files
 

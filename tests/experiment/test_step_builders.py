@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import mtl_jax
-from mtl_jax import data, settings as settings_lib
+from mtl_jax import data
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, dry_run, methods, sources, trained
 from mtl_jax.training import checkpoints
 from mtl_jax.training.builders import auto_lambda, base

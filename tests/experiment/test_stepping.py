@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import data, settings as settings_lib
+from mtl_jax import data
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, stepping, workdir as workdir_lib
 from mtl_jax.training import checkpoints, loop, parallel
 

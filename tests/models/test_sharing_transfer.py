@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import sharing_cases as cases
 
-from mtl_jax import models, task_chains, tasks as tasks_lib
+from mtl_jax import models, tasks as tasks_lib
+from mtl_jax.tasks import chains as task_chains
 from mtl_jax.training import gradients
 
 close = np.testing.assert_allclose

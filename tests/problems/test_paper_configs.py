@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import launch
-from mtl_jax import overrides, settings as settings_lib
+from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import api, problem_claims, problem_run
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import overrides, settings as settings_lib
+from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build, start
 from mtl_jax.reporting import study_record, study_tables
 from mtl_jax.studies import plan, run

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from mtl_jax import overrides, settings as settings_lib
+from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.studies import grouping
 
 ROOT = pathlib.Path(__file__).parents[2]

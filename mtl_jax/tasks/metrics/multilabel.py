@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.evaluation import calibration, ranking, states
-from mtl_jax.evaluation.multiclass import AVERAGES, ratio
+from mtl_jax.tasks.metrics import calibration, ranking, states
+from mtl_jax.tasks.metrics.multiclass import AVERAGES, ratio
 
 Array = jax.Array
 

@@ -15,9 +15,8 @@ nothing labelled, an AUC of one class, the correlation with a constant.
 
 from collections.abc import Sequence
 
-from mtl_jax import task_thresholds
-from mtl_jax.evaluation import multiclass, multilabel, ordinal, regression
-from mtl_jax.tasks import Metric
+from mtl_jax.tasks import Metric, thresholds as thresholds_lib
+from mtl_jax.tasks.metrics import multiclass, multilabel, ordinal, regression
 
 # Lower is better; none of these can be the score of a task.
 LOWER_IS_BETTER = frozenset({'loss', 'log_loss', 'ece', 'mae', 'rmse'})
@@ -95,7 +94,7 @@ def for_ordinal(label: str, thresholds: Sequence[float]) -> dict[str, Metric]:
     name: ordinal.OfLevels(metric, label, cuts)
     for name, metric in for_classification(len(cuts) + 1, label).items()
   }
-  numbers = task_thresholds.values(cuts)
+  numbers = thresholds_lib.values(cuts)
   return of_classes | {
     name: ordinal.OfMean(metric, numbers)
     for name, metric in for_regression(label).items()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.evaluation import calibration, ranking, states
+from mtl_jax.tasks.metrics import calibration, ranking, states
 
 Array = jax.Array
 

@@ -1,19 +1,12 @@
-"""What an experiment may set: one frozen dataclass a section, with defaults.
+"""What an experiment may set: one frozen dataclass per section, with defaults.
 
-A config file fills an `ml_collections.ConfigDict` with names and numbers;
-`from_config` turns it into `Settings` once, and checks every key. Sections of
-type `Spec` are free: ``name`` picks from a table, or is a dotted name of the
-user's own code, and the rest are that function's keyword arguments.
+Sections of type `Spec` are free: ``name`` picks from a table, or is a dotted
+name of the user's own code, and the rest are that function's keyword arguments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
-import types
-from typing import Any, get_type_hints
-
-import ml_collections
-
-from mtl_jax import names, problem_settings, study_settings
+from typing import Any
 
 Spec = Mapping[str, Any]
 
@@ -163,6 +156,103 @@ class DiagnosticsSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PopulationSettings:
+  """Many runs of one config as one program: seeds, and settings that differ.
+
+  Attributes:
+    seeds: runs of each point of the sweep, with the seeds ``seed``, ``seed +
+      1``, ...; 0 is a single run without a population.
+    sweep: points ``{setting: value}``, see `mtl_jax.config.sweeps`; none is one
+      point, the config as it is.
+    way: how members run: 'vmap' (all at once), 'map' (one after the other),
+      'devices' (spread over devices), or 'auto': all that make sense are timed
+      once.
+    members_per_program: at most so many at once; 0 = as many as memory holds.
+  """
+
+  seeds: int = 0
+  sweep: tuple[Spec, ...] = ()
+  way: str = 'auto'
+  members_per_program: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudySettings:
+  """A comparison of methods, each run with all seeds of the population.
+
+  Attributes:
+    methods: name -> what it sets, as sections of a config: ``{'combinator':
+      {'name': 'cagrad', 'c': 0.4}, 'optimizer': {'learning_rate': 1e-3}}``;
+      besides, 'label' and 'family' for the report, and 'draws' as below.
+    control: the method that others are tested against.
+    twins: single-task models to train in the same study: 'full', with the
+      trunk of the config, and 'equal', with what ``equal_twins`` sets.
+    equal_twins: sections of a config, as of a method: a trunk so small that
+      all twins together have as many parameters as the shared model.
+    metrics: 'task/metric' that methods are compared by, with '+' in front
+      where higher is better and '-' where lower is; the tasks' scores if none.
+    trials: points of a random search a method, judged by the validation split,
+      before it is run; 0 = none.
+    draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
+      'choice', ...)`` with two bounds, or a tuple of values.
+    claims: see `mtl_jax.reporting.study_record.Claim`.
+    trade_offs: pairs of ``metrics``, each 'task/metric', that are drawn against
+      each other; the scores of the first two tasks if none.
+    by_task: delta-m as the mean of the tasks' means, not of all metrics.
+    test: of differences to the control: 't', 'wilcoxon' or 'bootstrap'.
+    interval: of metrics over seeds, one of the same.
+  """
+
+  methods: Mapping[str, Spec] = _spec()
+  control: str = ''
+  twins: tuple[str, ...] = ()
+  equal_twins: Spec = _spec()
+  metrics: tuple[str, ...] = ()
+  trials: int = 0
+  draws: tuple[tuple[Any, ...], ...] = ()
+  claims: tuple[Spec, ...] = ()
+  trade_offs: tuple[tuple[str, str], ...] = ()
+  by_task: bool = False
+  test: str = 't'
+  interval: str = 't'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProblemSettings:
+  """An analytic problem, in place of data, targets and model.
+
+  Every method runs from every start, with every seed and every preference, as
+  one program; `optimizer` and `seed` of the config count, `combinator`, `data`
+  and the like do not.
+
+  Attributes:
+    name: from `problems.PROBLEMS`; empty = a model is trained.
+    options: its keyword arguments.
+    methods: what is compared: label -> spec as in ``config.combinator``. Where
+      one has ``preference: 'member'``, each member has its own.
+    absent: label -> why: rows of the paper that cannot be run here.
+    steps: of a run.
+    record_every: steps between records; it divides them.
+    steps_per_epoch: for methods that look at epochs.
+    seeds: runs of each start, where the problem draws at all.
+    preferences: how many preferences of two tasks; 0 = none.
+    claims: name -> a claim, as `experiment.problem_claims` reads it; declared
+      before the first run, which a work directory holds fast.
+  """
+
+  name: str = ''
+  options: Spec = _spec()
+  methods: Mapping[str, Spec] = _spec()
+  absent: Mapping[str, str] = _spec()
+  steps: int = 1000
+  record_every: int = 10
+  steps_per_epoch: int = 1
+  seeds: int = 1
+  preferences: int = 0
+  claims: Mapping[str, Spec] = _spec()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
   """An experiment.
 
@@ -199,166 +289,9 @@ class Settings:
   diagnostics: DiagnosticsSettings = dataclasses.field(
     default_factory=DiagnosticsSettings
   )
-  population: study_settings.PopulationSettings = dataclasses.field(
-    default_factory=study_settings.PopulationSettings
+  population: PopulationSettings = dataclasses.field(
+    default_factory=PopulationSettings
   )
-  study: study_settings.StudySettings = dataclasses.field(
-    default_factory=study_settings.StudySettings
-  )
-  problem: problem_settings.ProblemSettings = dataclasses.field(
-    default_factory=problem_settings.ProblemSettings
-  )
+  study: StudySettings = dataclasses.field(default_factory=StudySettings)
+  problem: ProblemSettings = dataclasses.field(default_factory=ProblemSettings)
   baselines: tuple[str, ...] = ()
-
-
-def default_config() -> ml_collections.ConfigDict:
-  """All settings with their defaults: what a config file starts from.
-
-  Example:
-    >>> config = default_config()
-    >>> config.optimizer.learning_rate
-    0.001
-  """
-  return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
-
-
-def data_config(**fields: Any) -> ml_collections.ConfigDict:
-  """The settings of one more stream, for ``config.streams[name]``."""
-  config = ml_collections.ConfigDict(dataclasses.asdict(DataSettings()))
-  config.update(fields)
-  return config
-
-
-def from_config(
-  config: ml_collections.ConfigDict | Mapping[str, Any],
-) -> Settings:
-  """Checks a config, and freezes it.
-
-  Raises:
-    ValueError: naming an unknown key and the nearest known one, or a value of
-      the wrong type.
-  """
-  if isinstance(config, ml_collections.ConfigDict):
-    config = config.to_dict()
-  return _build(Settings, config, '')
-
-
-def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
-  """The settings with other values, ``{'optimizer.learning_rate': 1e-2}``.
-
-  Arrays are taken as they are: inside a program a number may be traced.
-
-  Raises:
-    ValueError: for an unknown setting, or a value of the wrong type.
-  """
-  for path, value in values.items():
-    settings = _replaced(settings, path.split('.'), value, '')
-  return settings
-
-
-def with_sections(settings: Settings, sections: Mapping[str, Any]) -> Settings:
-  """The settings with some sections changed, ``{'optimizer': {...}}``.
-
-  Free sections, such as ``combinator``, are replaced as a whole.
-
-  Raises:
-    ValueError: for an unknown setting, or a value of the wrong type.
-  """
-  return with_values(settings, dict(_leaves(settings, sections, '')))
-
-
-def _leaves(node, sections, prefix):
-  for key, value in sections.items():
-    inner = getattr(node, key, None)
-    if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-      yield from _leaves(inner, value, f'{prefix}{key}.')
-    else:
-      yield prefix + key, value
-
-
-def _replaced(node: Any, path, value, where) -> Any:
-  key, *rest = path
-  if isinstance(node, Mapping):
-    inner = _replaced(node.get(key, {}), rest, value, '') if rest else value
-    return types.MappingProxyType({**node, key: _freeze(inner)})
-  hints = get_type_hints(type(node))
-  if key not in hints:
-    raise ValueError(
-      f'Expected a known config key, found {where + key!r}; '
-      f'{names.nearest(key, hints)}'
-    )
-  if rest:
-    value = _replaced(getattr(node, key), rest, value, f'{where}{key}.')
-  elif not hasattr(value, 'dtype'):  # an array is taken as it is
-    value = _convert(hints[key], value, where + key)
-  return dataclasses.replace(node, **{key: value})
-
-
-def is_free(section: Sequence[str]) -> bool:
-  """Whether a section, named by its path, may hold keys that we do not list.
-
-  Example:
-    >>> is_free(['model']), is_free(['model', 'trunk'])
-    (False, True)
-  """
-  cls, path = Settings, list(section)
-  while path:
-    hint = get_type_hints(cls)[path.pop(0)]
-    if hint == Mapping[str, DataSettings] and path:
-      hint, path = DataSettings, path[1:]
-    if not dataclasses.is_dataclass(hint):
-      return True
-    cls = hint
-  return False
-
-
-def _build(cls, values: Mapping[str, Any], where: str):
-  hints = get_type_hints(cls)
-  fields = {}
-  for key, value in values.items():
-    if key not in hints:
-      raise ValueError(
-        f'Expected a known config key, found {where + key!r}; '
-        f'{names.nearest(key, hints)}'
-      )
-    fields[key] = _convert(hints[key], value, where + key)
-  return cls(**fields)
-
-
-def _convert(hint, value, where):
-  if dataclasses.is_dataclass(hint):
-    if not isinstance(value, Mapping):
-      raise ValueError(
-        f'Expected a section of keys for config.{where}, found {value!r}; set '
-        f'one of its keys, such as config.{where}.'
-        f'{dataclasses.fields(hint)[0].name}.'
-      )
-    return _build(hint, value, where + '.')
-  if hint == Mapping[str, DataSettings]:
-    return {
-      name: _build(DataSettings, section, f'{where}.{name}.')
-      for name, section in value.items()
-    }
-  expected = getattr(hint, '__origin__', hint)
-  if expected is tuple and isinstance(value, (list, tuple)):
-    return _freeze(value)
-  if expected is float and isinstance(value, int) and value is not True:
-    return float(value)
-  if not isinstance(value, expected) or (
-    expected is int and isinstance(value, bool)
-  ):
-    name = getattr(expected, '__name__', str(expected)).lower()
-    raise ValueError(
-      f'Expected a value of type {name} for config.{where}, found {value!r}; '
-      'give it one of that type.'
-    )
-  return _freeze(value)
-
-
-def _freeze(value):
-  """Read-only dictionaries and tuples all the way down, as JSON has none."""
-  if isinstance(value, Mapping):
-    return types.MappingProxyType({k: _freeze(v) for k, v in value.items()})
-  if isinstance(value, (list, tuple)):
-    return tuple(_freeze(item) for item in value)
-  return value

@@ -8,7 +8,8 @@ import pathlib
 
 import ml_collections
 
-from mtl_jax import names, settings
+from mtl_jax import names
+from mtl_jax.config import settings
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:

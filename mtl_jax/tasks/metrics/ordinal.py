@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import task_thresholds, tasks
+from mtl_jax import tasks
+from mtl_jax.tasks import thresholds as task_thresholds
 
 
 @dataclasses.dataclass(frozen=True)

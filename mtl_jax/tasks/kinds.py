@@ -1,14 +1,33 @@
-"""Tasks by kind: what a config says of a target, and what the data know."""
+"""Kinds of task: what a config says of a target, and what the data know."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from mtl_jax import (
-  evaluation,
-  task_chains,
-  task_thresholds,
-  tasks as tasks_lib,
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.tasks import (
+  chains,
+  metrics as metrics_lib,
+  thresholds as thresholds_lib,
 )
-from mtl_jax.data import DataInfo
+from mtl_jax.tasks.metrics import given as given_lib
+
+
+class DataInfo(Protocol):
+  """What a kind of task may ask of its data: `mtl_jax.data.DataInfo` has it.
+
+  Attributes:
+    shapes: key -> shape of one example.
+    cardinalities: key -> number of classes.
+    classes: key -> their names.
+    means: key -> mean of a number over the training split.
+    stds: key -> its standard deviation.
+  """
+
+  shapes: Mapping[str, Any]
+  cardinalities: Mapping[str, int]
+  classes: Mapping[str, Any]
+  means: Mapping[str, float]
+  stds: Mapping[str, float]
 
 
 def classification(
@@ -36,7 +55,7 @@ def classification(
     name,
     num_classes,
     label=label,
-    metrics=evaluation.for_classification(num_classes, label),
+    metrics=metrics_lib.for_classification(num_classes, label),
     labels=info.classes.get(label, ()),
     stream=stream,
     weight=weight,
@@ -62,7 +81,7 @@ def binary(
   return tasks_lib.binary(
     name,
     label=label,
-    metrics=evaluation.for_binary(label),
+    metrics=metrics_lib.for_binary(label),
     stream=stream,
     weight=weight,
     score=score or 'auc',
@@ -85,7 +104,7 @@ def multilabel(
     name,
     num_labels,
     label=label,
-    metrics=evaluation.for_multilabel(num_labels, label),
+    metrics=metrics_lib.for_multilabel(num_labels, label),
     labels=info.classes.get(label, ()),
     stream=stream,
     weight=weight,
@@ -121,7 +140,7 @@ def regression(
     delta=delta,
     mean=mean,
     std=std,
-    metrics=evaluation.for_regression(label, mean, std),
+    metrics=metrics_lib.for_regression(label, mean, std),
     stream=stream,
     weight=weight,
     score=score or 'r2',
@@ -144,12 +163,12 @@ def exceeds(
   """
   del info
   label = label or name
-  (threshold,) = task_thresholds.check(name, [threshold])
-  return task_thresholds.exceeds(
+  (threshold,) = thresholds_lib.check(name, [threshold])
+  return thresholds_lib.exceeds(
     name,
     threshold,
     label=label,
-    metrics=evaluation.for_exceeds(label, threshold),
+    metrics=metrics_lib.for_exceeds(label, threshold),
     stream=stream,
     weight=weight,
     score=score or 'auc',
@@ -173,13 +192,13 @@ def ordinal(
   """
   del info
   label = label or name
-  thresholds = task_thresholds.check(name, thresholds)
-  return task_thresholds.ordinal(
+  thresholds = thresholds_lib.check(name, thresholds)
+  return thresholds_lib.ordinal(
     name,
     thresholds,
     label=label,
-    metrics=evaluation.for_ordinal(label, thresholds),
-    labels=tuple(f'{x:.12g}' for x in task_thresholds.values(thresholds)),
+    metrics=metrics_lib.for_ordinal(label, thresholds),
+    labels=tuple(f'{x:.12g}' for x in thresholds_lib.values(thresholds)),
     stream=stream,
     weight=weight,
     score=score or 'r2',
@@ -206,11 +225,11 @@ def entire_space(
   """
   del info
   label, after = label or name, _names(after)
-  metrics = evaluation.for_binary(label)
+  metrics = metrics_lib.for_binary(label)
   if of == 'conditional':
     labels = _names(given) or after
-    metrics = {k: evaluation.Given(m, labels) for k, m in metrics.items()}
-  return task_chains.entire_space(
+    metrics = {k: given_lib.Given(m, labels) for k, m in metrics.items()}
+  return chains.entire_space(
     name,
     after,
     label=label,
@@ -236,12 +255,12 @@ def order_calibrated(
   """As binary, and a penalty where it is more probable than ``after``."""
   del info
   label = label or name
-  return task_chains.order_calibrated(
+  return chains.order_calibrated(
     name,
     after,
     alpha=alpha,
     label=label,
-    metrics=evaluation.for_binary(label),
+    metrics=metrics_lib.for_binary(label),
     stream=stream,
     weight=weight,
     score=score or 'auc',

@@ -1,0 +1,186 @@
+"""From a config to frozen `Settings`, checked key by key.
+
+A config file fills an `ml_collections.ConfigDict` with names and numbers;
+`from_config` turns it into `Settings` once, and checks every key.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import types
+from typing import Any, get_type_hints
+
+import ml_collections
+
+from mtl_jax import names
+from mtl_jax.config.sections import (
+  DataSettings,
+  Settings,
+  Spec,
+  TrainingSettings,
+)
+
+__all__ = [
+  'DataSettings',
+  'Settings',
+  'Spec',
+  'TrainingSettings',
+  'data_config',
+  'default_config',
+  'from_config',
+  'is_free',
+  'with_sections',
+  'with_values',
+]
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """All settings with their defaults: what a config file starts from.
+
+  Example:
+    >>> config = default_config()
+    >>> config.optimizer.learning_rate
+    0.001
+  """
+  return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
+
+
+def data_config(**fields: Any) -> ml_collections.ConfigDict:
+  """The settings of one more stream, for ``config.streams[name]``."""
+  config = ml_collections.ConfigDict(dataclasses.asdict(DataSettings()))
+  config.update(fields)
+  return config
+
+
+def from_config(
+  config: ml_collections.ConfigDict | Mapping[str, Any],
+) -> Settings:
+  """Checks a config, and freezes it.
+
+  Raises:
+    ValueError: naming an unknown key and the nearest known one, or a value of
+      the wrong type.
+  """
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  return _build(Settings, config, '')
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+  """The settings with other values, ``{'optimizer.learning_rate': 1e-2}``.
+
+  Arrays are taken as they are: inside a program a number may be traced.
+
+  Raises:
+    ValueError: for an unknown setting, or a value of the wrong type.
+  """
+  for path, value in values.items():
+    settings = _replaced(settings, path.split('.'), value, '')
+  return settings
+
+
+def with_sections(settings: Settings, sections: Mapping[str, Any]) -> Settings:
+  """The settings with some sections changed, ``{'optimizer': {...}}``.
+
+  Free sections, such as ``combinator``, are replaced as a whole.
+
+  Raises:
+    ValueError: for an unknown setting, or a value of the wrong type.
+  """
+  return with_values(settings, dict(_leaves(settings, sections, '')))
+
+
+def _leaves(node, sections, prefix):
+  for key, value in sections.items():
+    inner = getattr(node, key, None)
+    if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+      yield from _leaves(inner, value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, value
+
+
+def _replaced(node: Any, path, value, where) -> Any:
+  key, *rest = path
+  if isinstance(node, Mapping):
+    inner = _replaced(node.get(key, {}), rest, value, '') if rest else value
+    return types.MappingProxyType({**node, key: _freeze(inner)})
+  hints = get_type_hints(type(node))
+  if key not in hints:
+    raise ValueError(
+      f'Expected a known config key, found {where + key!r}; '
+      f'{names.nearest(key, hints)}'
+    )
+  if rest:
+    value = _replaced(getattr(node, key), rest, value, f'{where}{key}.')
+  elif not hasattr(value, 'dtype'):  # an array is taken as it is
+    value = _convert(hints[key], value, where + key)
+  return dataclasses.replace(node, **{key: value})
+
+
+def is_free(section: Sequence[str]) -> bool:
+  """Whether a section, named by its path, may hold keys that we do not list.
+
+  Example:
+    >>> is_free(['model']), is_free(['model', 'trunk'])
+    (False, True)
+  """
+  cls, path = Settings, list(section)
+  while path:
+    hint = get_type_hints(cls)[path.pop(0)]
+    if hint == Mapping[str, DataSettings] and path:
+      hint, path = DataSettings, path[1:]
+    if not dataclasses.is_dataclass(hint):
+      return True
+    cls = hint
+  return False
+
+
+def _build(cls, values: Mapping[str, Any], where: str):
+  hints = get_type_hints(cls)
+  fields = {}
+  for key, value in values.items():
+    if key not in hints:
+      raise ValueError(
+        f'Expected a known config key, found {where + key!r}; '
+        f'{names.nearest(key, hints)}'
+      )
+    fields[key] = _convert(hints[key], value, where + key)
+  return cls(**fields)
+
+
+def _convert(hint, value, where):
+  if dataclasses.is_dataclass(hint):
+    if not isinstance(value, Mapping):
+      raise ValueError(
+        f'Expected a section of keys for config.{where}, found {value!r}; set '
+        f'one of its keys, such as config.{where}.'
+        f'{dataclasses.fields(hint)[0].name}.'
+      )
+    return _build(hint, value, where + '.')
+  if hint == Mapping[str, DataSettings]:
+    return {
+      name: _build(DataSettings, section, f'{where}.{name}.')
+      for name, section in value.items()
+    }
+  expected = getattr(hint, '__origin__', hint)
+  if expected is tuple and isinstance(value, (list, tuple)):
+    return _freeze(value)
+  if expected is float and isinstance(value, int) and value is not True:
+    return float(value)
+  if not isinstance(value, expected) or (
+    expected is int and isinstance(value, bool)
+  ):
+    name = getattr(expected, '__name__', str(expected)).lower()
+    raise ValueError(
+      f'Expected a value of type {name} for config.{where}, found {value!r}; '
+      'give it one of that type.'
+    )
+  return _freeze(value)
+
+
+def _freeze(value):
+  """Read-only dictionaries and tuples all the way down, as JSON has none."""
+  if isinstance(value, Mapping):
+    return types.MappingProxyType({k: _freeze(v) for k, v in value.items()})
+  if isinstance(value, (list, tuple)):
+    return tuple(_freeze(item) for item in value)
+  return value

@@ -1,0 +1,27 @@
+"""Tasks: what is predicted, by which loss, and how it is scored."""
+
+from mtl_jax.tasks.task import (
+  EXAMPLE_MASK,
+  Array,
+  Arrays,
+  Metric,
+  Task,
+  binary,
+  classification,
+  mask_of,
+  multilabel,
+  regression,
+)
+
+__all__ = [
+  'EXAMPLE_MASK',
+  'Array',
+  'Arrays',
+  'Metric',
+  'Task',
+  'binary',
+  'classification',
+  'mask_of',
+  'multilabel',
+  'regression',
+]
