@@ -7,7 +7,7 @@ from mtl_jax.evaluation.loops import (
   predict,
 )
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
-from mtl_jax.evaluation.results import Result, score_name
+from mtl_jax.evaluation.results import Result, score_name, selection
 from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
 from mtl_jax.tasks.metrics import (
   for_binary,
@@ -37,4 +37,5 @@ __all__ = [
   'make_predict_step',
   'predict',
   'score_name',
+  'selection',
 ]

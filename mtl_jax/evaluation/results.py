@@ -61,6 +61,23 @@ class Result:
     return flat | {'overall': self.overall, 'selection': self.selection}
 
 
+def selection(result: Result, criterion: str) -> float:
+  """The number that best parameters are chosen by; more is better.
+
+  Args:
+    result: on the validation split.
+    criterion: 'overall', 'TASK/METRIC' or 'TASK/loss'.
+
+  Returns:
+    NaN where the criterion is not defined.
+  """
+  if criterion == 'overall':
+    return result.selection
+  task, _, metric = criterion.partition('/')
+  value = result.metrics[task][metric]
+  return -value if metric in metrics_lib.LOWER_IS_BETTER else value
+
+
 def merge(tasks: Sequence[tasks_lib.Task], a: Any, b: Any) -> Any:
   """State of two sets of batches; what only one of them has is kept."""
   by_name = {task.name: task for task in tasks}
