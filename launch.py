@@ -97,8 +97,8 @@ def _run(flags, overrides) -> int:
     overrides as overrides_lib,
     settings as settings_lib,
   )
-  from mtl_jax.experiment import dry_run, predict, problem_run, run
-  from mtl_jax.studies import devices, report, run as study_run
+  from mtl_jax.experiment import dry_run, predict, run
+  from mtl_jax.studies import devices, problem_run, report, run as study_run
 
   # Orbax logs whole tracebacks of what we say in a sentence.
   absl_logging.set_verbosity(absl_logging.FATAL)

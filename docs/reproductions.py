@@ -19,11 +19,11 @@ import sys
 from typing import Any, NamedTuple
 
 import mtl_jax
-from mtl_jax.reporting import (
-  problem_report,
-  study_record,
+from mtl_jax.reporting import tables
+from mtl_jax.studies import (
+  problem_study as problem_report,
+  record as study_record,
   study_tables,
-  tables,
 )
 
 ROOT = pathlib.Path(__file__).parents[1]

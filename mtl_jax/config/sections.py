@@ -195,7 +195,7 @@ class StudySettings:
       before it is run; 0 = none.
     draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
       'choice', ...)`` with two bounds, or a tuple of values.
-    claims: see `mtl_jax.reporting.study_record.Claim`.
+    claims: see `mtl_jax.studies.record.Claim`.
     trade_offs: pairs of ``metrics``, each 'task/metric', that are drawn against
       each other; the scores of the first two tasks if none.
     by_task: delta-m as the mean of the tasks' means, not of all metrics.

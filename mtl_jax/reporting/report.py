@@ -8,7 +8,7 @@ from mtl_jax.reporting import (
   pages,
   plots,
   progress,
-  record,
+  run_record,
   tables,
 )
 
@@ -32,13 +32,13 @@ def write_report(workdir: files.Path) -> pathlib.Path:
     ValueError: if there is no record of a run, or it is damaged.
     OSError: if there is no space left.
   """
-  run = record.read(workdir)
+  run = run_record.read(workdir)
   path = run.workdir / REPORT
   files.write_atomically(path, page(run))
   return path
 
 
-def page(run: record.Record) -> str:
+def page(run: run_record.Record) -> str:
   """The whole page."""
   sections = [
     ('Result', _result(run)),
@@ -52,7 +52,7 @@ def page(run: record.Record) -> str:
   return pages.frame(run.workdir.resolve().name, _summary(run), sections)
 
 
-def _summary(run: record.Record) -> str:
+def _summary(run: run_record.Record) -> str:
   """One line: where it stands, and on what it ran."""
   found = run.results
   if not found:
@@ -74,7 +74,7 @@ def _summary(run: record.Record) -> str:
   return pages.note(' · '.join(parts))
 
 
-def _result(run: record.Record) -> str:
+def _result(run: run_record.Record) -> str:
   metrics = run.results.get('metrics')
   if not metrics:
     return ''
@@ -95,7 +95,7 @@ def _result(run: record.Record) -> str:
   return text + pages.folded('All metrics', pages.table(every))
 
 
-def _curves(run: record.Record) -> str:
+def _curves(run: run_record.Record) -> str:
   pictures = []
   for task in run.tasks:
     losses = {
@@ -109,7 +109,7 @@ def _curves(run: record.Record) -> str:
   return pages.pictures(pictures)
 
 
-def _gradients(run: record.Record) -> str:
+def _gradients(run: run_record.Record) -> str:
   cosines = run.cosines()
   made = []
   if cosines:
@@ -140,7 +140,7 @@ def _gradients(run: record.Record) -> str:
   return text
 
 
-def _experts(run: record.Record) -> str:
+def _experts(run: run_record.Record) -> str:
   found = expert_use.levels(run.results.get('experts') or {})
   if not found:
     return ''
@@ -155,7 +155,7 @@ def _experts(run: record.Record) -> str:
   )
 
 
-def _relations(run: record.Record) -> str:
+def _relations(run: run_record.Record) -> str:
   titles = {'labels': 'Labels', 'residuals': 'Residuals'}
   found = {name: run.matrix(kind) for kind, name in titles.items()}
   matrices = {name: x for name, x in found.items() if x is not None}
@@ -169,7 +169,7 @@ def _relations(run: record.Record) -> str:
   ) + pages.pictures([plots.correlations(tasks, matrices)])
 
 
-def _surroundings(run: record.Record) -> str:
+def _surroundings(run: run_record.Record) -> str:
   names = ('commit', 'devices', 'platform', 'versions', 'timing')
   found = {name: run.results[name] for name in names if name in run.results}
   return pages.as_json(found) if found else ''

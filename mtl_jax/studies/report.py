@@ -3,8 +3,7 @@
 import pathlib
 
 from mtl_jax import reporting
-from mtl_jax.experiment import study_report
-from mtl_jax.reporting import study_files
+from mtl_jax.studies import study_files, study_report
 
 
 def write(path: pathlib.Path | str) -> pathlib.Path:

@@ -9,17 +9,23 @@ import jax
 
 from mtl_jax import evaluation, names
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.evaluation import statistics
 from mtl_jax.experiment import (
   build,
   checks,
   population,
   start,
-  study_report,
   workdir as workdir_lib,
 )
-from mtl_jax.reporting import results, study_files, study_record
-from mtl_jax.studies import cost as cost_lib, plan, tuning
+from mtl_jax.reporting import results
+from mtl_jax.studies import (
+  cost as cost_lib,
+  plan,
+  record as study_record,
+  statistics,
+  study_files,
+  study_report,
+  tuning,
+)
 
 
 def run(

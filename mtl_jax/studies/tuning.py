@@ -7,8 +7,8 @@ from typing import Any
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import population
-from mtl_jax.reporting import files, study_record
-from mtl_jax.studies import plan
+from mtl_jax.reporting import files
+from mtl_jax.studies import plan, record as study_record
 
 
 def tune(

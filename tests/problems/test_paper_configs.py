@@ -8,7 +8,7 @@ import pytest
 
 import launch
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import api, problem_claims, problem_run
+from mtl_jax.studies import api, problem_claims, problem_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / 'configs' / 'papers'

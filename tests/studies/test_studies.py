@@ -10,8 +10,7 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import population
-from mtl_jax.reporting import study_files
-from mtl_jax.studies import plan, report, run
+from mtl_jax.studies import plan, report, run, study_files
 
 
 def make_data():

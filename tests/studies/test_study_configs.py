@@ -12,8 +12,7 @@ import pytest
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build, start
-from mtl_jax.reporting import study_record, study_tables
-from mtl_jax.studies import plan, run
+from mtl_jax.studies import plan, record as study_record, run, study_tables
 
 ROOT = pathlib.Path(__file__).parents[2]
 

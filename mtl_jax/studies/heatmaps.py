@@ -8,7 +8,12 @@ import matplotlib
 from matplotlib import colors as mpl_colors, figure as mpl_figure, ticker
 import numpy as np
 
-from mtl_jax.reporting import plots, study_plots, study_record, study_summary
+from mtl_jax.reporting import plots
+from mtl_jax.studies import (
+  pictures as study_plots,
+  record as study_record,
+  study_summary,
+)
 
 COLUMNS = 3
 MOST_PAIRS = 45  # rows of a panel; above, a row a task

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from mtl_jax.reporting import study_record as records
+from mtl_jax.studies import record as records
 
 NAMES = (
   ('equal', 'Equal weights'),

@@ -4,8 +4,13 @@ import math
 
 import numpy as np
 
-from mtl_jax.evaluation import delta, ranks, statistics
-from mtl_jax.reporting import study_record, study_summary
+from mtl_jax.studies import (
+  delta,
+  ranks,
+  record as study_record,
+  statistics,
+  study_summary,
+)
 
 
 class Members:

@@ -13,7 +13,8 @@ from matplotlib import (
 )
 import numpy as np
 
-from mtl_jax.reporting import plots, study_record, study_summary, tables
+from mtl_jax.reporting import plots, tables
+from mtl_jax.studies import record as study_record, study_summary
 
 MARKERS = 'osD^v<>PXp*h'
 INCH = 0.085  # width of a character at 8 points, about

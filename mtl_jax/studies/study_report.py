@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 import pathlib
 
-from mtl_jax.experiment import study_summary
-from mtl_jax.reporting import files, study_files, study_report
+from mtl_jax.reporting import files
+from mtl_jax.studies import (
+  page as study_report,
+  study_files,
+  summary as study_summary,
+)
 
 
 def write(

@@ -6,7 +6,8 @@ import html
 import json
 import math
 
-from mtl_jax.reporting import study_record, study_summary, tables
+from mtl_jax.reporting import tables
+from mtl_jax.studies import record as study_record, study_summary
 
 COSTS = {
   'step_ms': 'ms a step ↓',

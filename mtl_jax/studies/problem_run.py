@@ -14,13 +14,12 @@ import optax
 
 from mtl_jax import problems
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.experiment import (
-  methods,
-  problem_builders,
+from mtl_jax.experiment import methods, problem_builders, workdir as workdir_lib
+from mtl_jax.studies import (
   problem_claims,
-  workdir as workdir_lib,
+  problem_pictures as problem_plots,
+  problem_study as problem_report,
 )
-from mtl_jax.reporting import problem_plots, problem_report
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.evaluation import statistics
-from mtl_jax.reporting import study_record, study_summary
+from mtl_jax.studies import record as study_record, statistics, study_summary
 
 Curves = dict[str, dict[str, dict[str, study_summary.Band]]]
 

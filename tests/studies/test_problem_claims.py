@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import problems
-from mtl_jax.experiment import problem_claims
+from mtl_jax.studies import problem_claims
 
 PROBLEM = problems.linear_regressions(tasks=2)
 CLAIM = {

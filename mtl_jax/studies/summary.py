@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.evaluation import delta, ranks, statistics
-from mtl_jax.experiment import study_claims, study_curves, study_members
-from mtl_jax.reporting import expert_use, study_record, study_summary
+from mtl_jax.reporting import expert_use
+from mtl_jax.studies import (
+  claims as study_claims,
+  curves as study_curves,
+  delta,
+  paired as study_members,
+  ranks,
+  record as study_record,
+  statistics,
+  study_summary,
+)
 
 LEVEL = 0.05  # of the count of metrics won and lost
 

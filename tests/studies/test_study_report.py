@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mtl_jax.experiment import (
-  study_claims,
-  study_members,
+from mtl_jax.studies import (
+  claims as study_claims,
+  paired as study_members,
+  record as records,
+  study_files,
   study_report,
-  study_summary,
+  summary as study_summary,
 )
-from mtl_jax.reporting import study_files, study_record as records
 
 METRICS = (
   records.Metric(task='a', metric='accuracy', higher_is_better=True),

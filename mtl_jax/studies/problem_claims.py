@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import names as names_lib, problems
-from mtl_jax.evaluation import pareto, statistics
+from mtl_jax.studies import pareto, statistics
 
 KEYS = (
   'text',

@@ -15,12 +15,14 @@ from mtl_jax.reporting import (
   pages,
   plots,
   report,
-  study_heatmaps,
-  study_plots,
-  study_record,
+  tables,
+)
+from mtl_jax.studies import (
+  heatmaps as study_heatmaps,
+  pictures as study_plots,
+  record as study_record,
   study_summary,
   study_tables,
-  tables,
 )
 
 SUMMARY = 'summary.json'

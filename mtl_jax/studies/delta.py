@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from mtl_jax.evaluation import statistics
+from mtl_jax.studies import statistics
 
 
 def changes(values: Any, baseline: Any, higher_is_better: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.reporting import study_record
+from mtl_jax.studies import record as study_record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

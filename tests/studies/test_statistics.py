@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mtl_jax.evaluation import ranks, statistics
+from mtl_jax.studies import ranks, statistics
 
 VALUES = st.lists(
   st.integers(-40, 40).map(lambda i: i / 8), min_size=2, max_size=9

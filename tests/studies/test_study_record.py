@@ -4,12 +4,8 @@ import math
 
 import pytest
 
-from mtl_jax.reporting import (
-  results,
-  study_files,
-  study_record as records,
-  writers,
-)
+from mtl_jax.reporting import results, writers
+from mtl_jax.studies import record as records, study_files
 
 
 def study(**more):

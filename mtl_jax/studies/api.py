@@ -6,7 +6,8 @@ import tempfile
 from typing import Any
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import problem_run, run as run_lib, trained
+from mtl_jax.experiment import run as run_lib, trained
+from mtl_jax.studies import problem_run
 
 
 def load(

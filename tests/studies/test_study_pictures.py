@@ -5,17 +5,16 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from readable import assert_readable
 import study_cases
-from test_plots import assert_readable
 
-from mtl_jax.experiment import study_summary
-from mtl_jax.reporting import (
-  latex,
-  plots,
-  study_heatmaps,
-  study_plots,
-  study_report,
+from mtl_jax.reporting import latex, plots
+from mtl_jax.studies import (
+  heatmaps as study_heatmaps,
+  page as study_report,
+  pictures as study_plots,
   study_tables,
+  summary as study_summary,
 )
 
 

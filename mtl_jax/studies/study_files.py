@@ -5,7 +5,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from mtl_jax.reporting import files, results, study_record, writers
+from mtl_jax.reporting import files, results, writers
+from mtl_jax.studies import record as study_record
 
 STUDY = 'study.json'
 PARTS = {

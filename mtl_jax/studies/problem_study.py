@@ -15,12 +15,12 @@ from mtl_jax.reporting import (
   files,
   pages,
   plots,
-  problem_plots,
   progress,
   report,
   results,
   tables,
 )
+from mtl_jax.studies import problem_pictures as problem_plots
 
 DPI = 130
 MOST_COLUMNS = 5

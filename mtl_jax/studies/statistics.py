@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from mtl_jax import names as names_lib
-from mtl_jax.evaluation import ranks as ranks_lib
+from mtl_jax.studies import ranks as ranks_lib
 
 # All resamples are enumerated up to this many: six values have 46,656.
 MOST_RESAMPLES = 50_000

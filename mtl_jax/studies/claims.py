@@ -5,9 +5,14 @@ import math
 
 import numpy as np
 
-from mtl_jax.evaluation import delta, pareto, statistics
-from mtl_jax.experiment import study_members
-from mtl_jax.reporting import study_record, study_summary
+from mtl_jax.studies import (
+  delta,
+  paired as study_members,
+  pareto,
+  record as study_record,
+  statistics,
+  study_summary,
+)
 
 
 def hold(
