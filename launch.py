@@ -98,7 +98,7 @@ def _run(flags, overrides) -> int:
     settings as settings_lib,
   )
   from mtl_jax.experiment import dry_run, predict, run
-  from mtl_jax.studies import devices, problem_run, report, run as study_run
+  from mtl_jax.studies import devices, page, problem_run, run as study_run
 
   # Orbax logs whole tracebacks of what we say in a sentence.
   absl_logging.set_verbosity(absl_logging.FATAL)
@@ -113,7 +113,7 @@ def _run(flags, overrides) -> int:
     predict.predict_file(workdir, flags.input, flags.output)
     return 0
   if flags.mode == 'report':
-    report.write(workdir)
+    page.write_any(workdir)
     return 0
   settings = settings_lib.from_config(config)
   if settings.problem.name:

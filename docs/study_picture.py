@@ -140,7 +140,7 @@ def main(argv: list[str]) -> None:
       )
       for text, statistic, method, relation, threshold in CLAIMS
     ],
-    surroundings=results.surroundings(),
+    environment=results.environment(),
   )
   study_files.write_study(root, study)
   print(study_report.write(root))

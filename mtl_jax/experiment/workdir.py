@@ -19,6 +19,7 @@ MAY_CHANGE = {
   'data.on_device',
   'diagnostics.every',
   'study.by_task',
+  'study.columns',
   'study.interval',
   'study.test',
   'study.trade_offs',

@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import run as run_lib, trained
-from mtl_jax.studies import problem_run
+from mtl_jax.studies import problem_run, summary as summary_lib
 
 
 def load(
@@ -31,7 +31,7 @@ def run(
   *,
   data: Mapping[str, Any] | None = None,
   profile: bool = False,
-) -> run_lib.Outcome | problem_run.ProblemOutcome | None:
+) -> run_lib.Outcome | summary_lib.Summary | None:
   """Trains, evaluates and reports: what ``launch.py`` does.
 
   A work directory with an unfinished run of the same config is resumed.

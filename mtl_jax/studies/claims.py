@@ -1,155 +1,208 @@
-"""Claims held against the runs of a study, and metrics against each other."""
+"""Claims: checked before the runs, held against them after, and described."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
 import math
 
 import numpy as np
 
-from mtl_jax.studies import (
-  delta,
-  paired as study_members,
-  pareto,
-  record as study_record,
-  statistics,
-  study_summary,
-)
+from mtl_jax import names
+from mtl_jax.config import sections
+from mtl_jax.studies import delta, paired, record, statistics
+
+SIGNS = {'>': '> ', '<': '< ', 'within': 'within ±', '=': '= '}
+COSTS = tuple(f'cost/{f.name}' for f in dataclasses.fields(record.Cost))
+# Of the members of a seed, [R]. What is not a number has not come below
+# anything.
+REDUCTIONS: dict[str, Callable[..., float]] = {
+  'mean': lambda x, level: x.mean(),
+  'min': lambda x, level: x.min(),
+  'max': lambda x, level: x.max(),
+  'median': lambda x, level: np.median(x),
+  'above': lambda x, level: (~(x <= level)).sum(),
+  'below': lambda x, level: (x < level).sum(),
+}
 
 
-def hold(
-  members: study_members.Members, claim: study_record.Claim
-) -> study_summary.Verdict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+  """A claim held against the runs.
+
+  Attributes:
+    claim: what was claimed.
+    found: our number.
+    verdict: 'holds', 'fails', 'undecided' or 'not run'.
+    note: what the reader must know, such as members that were left out.
+  """
+
+  claim: sections.Claim
+  found: statistics.Interval
+  verdict: str
+  note: str = ''
+
+
+def check(
+  claims: Sequence[sections.Claim],
+  methods: Iterable[str],
+  numbers: Iterable[str],
+) -> None:
+  """Raises unless every claim is about a method and a number of the study.
+
+  Args:
+    claims: of the config.
+    methods: names of those that are run, and of the absent ones.
+    numbers: that a claim may be about, but for costs.
+
+  Raises:
+    ValueError: in one sentence, with the nearest names.
+  """
+  methods, numbers = list(methods), [*numbers, *COSTS]
+  for i, claim in enumerate(claims):
+    where = f'study.claims[{i}]'
+    for name in claim.methods:
+      if name not in methods:
+        raise ValueError(
+          f'Expected a method of the study in {where}, found {name!r}; '
+          f'{names.nearest(name, methods)} (Or say in study.absent why it is '
+          'not run.)'
+        )
+    if claim.statistic not in numbers:
+      raise ValueError(
+        f'Expected a statistic of the study in {where}, found '
+        f'{claim.statistic!r}; {names.nearest(claim.statistic, numbers)}'
+      )
+
+
+def judge(runs: paired.PairedRuns, claim: sections.Claim) -> Verdict:
   """What the runs say of a claim.
 
-  What was not run leaves a claim undecided.
+  What was not run leaves a claim undecided, or 'not run' where the study says
+  why. Of networks, members that diverged are left out; on a problem they
+  count, and one that has left the numbers makes the claim fail.
 
   Raises:
     ValueError: if its statistic is none of the study's.
   """
-  missing = _missing(members, claim)
-  if missing:
-    none = study_summary.Cell(mean=math.nan)
-    return study_summary.Verdict(
-      claim=claim, found=none, verdict='undecided', note=missing
-    )
-  study = members.study
-  signed = _signed(study, claim)
-  method = signed[0][0]
-  against = study.method(claim.against) if claim.against else None
-  out = sum(not r.counts for m, _ in signed for r in m.runs)
-  note = f'{out} diverged, left out' if out else ''
-  if claim.statistic.startswith('cost/'):
-    name = claim.statistic.removeprefix('cost/')
-    costs = [
-      sign * study_members.number(getattr(m.cost, name)) for m, sign in signed
-    ]
-    x = values = np.array([sum(costs)])
-  else:
-    by_seed = [members.by_seed(m, claim.statistic) for m, _ in signed]
-    seeds = [s for s in by_seed[0] if all(s in own for own in by_seed)]
-    values = np.array([[own[s] for s in seeds] for own in by_seed])
-    x = np.array([sign for _, sign in signed]) @ values
+  study = runs.study
+  nothing = statistics.Interval(*[math.nan] * 3, n=0)
+  known = [method.name for method in study.methods]
+  for name in claim.methods:
+    if name in study.absent:
+      return Verdict(
+        claim=claim,
+        found=nothing,
+        verdict='not run',
+        note=study.absent[name],
+      )
+    if name not in known:
+      note = f'{name} was not run'
+      return Verdict(claim=claim, found=nothing, verdict='undecided', note=note)
+  if claim.statistic == 'delta_m' and not runs.twins:
+    note = 'no single-task runs'
+    return Verdict(claim=claim, found=nothing, verdict='undecided', note=note)
+  methods = [study.method(name) for name in claim.methods]
+  values = _values(runs, claim, methods)  # [methods, n]
+  x = np.array([1, -1, -1, 1][: len(methods)]) @ values
+  interval = _interval(runs, claim, methods[0], values, x)
+  if study.problem and not np.isfinite(x).all():
+    note = 'a run left the numbers'
+    return Verdict(claim=claim, found=interval, verdict='fails', note=note)
+  out = sum(not run.counts for method in methods for run in method.runs)
+  return Verdict(
+    claim=claim,
+    found=interval,
+    verdict=statistics.verdict(interval, claim.relation, claim.threshold),
+    note=f'{out} diverged, left out' if out and not study.problem else '',
+  )
+
+
+def _values(runs, claim, methods) -> np.ndarray:
+  """The statistic of each method in the seeds that all of them have."""
+  kind, _, name = claim.statistic.partition('/')
+  if kind == 'cost':
+    costs = [paired.number(getattr(method.cost, name)) for method in methods]
+    return np.array(costs)[:, None]
+
+  def reduce(members):
+    chosen = members[list(claim.at)] if claim.at else members
+    return REDUCTIONS[claim.over](chosen, claim.level)
+
+  everyone = bool(runs.study.problem)
+  by_seed = [
+    runs.by_seed(m, claim.statistic, reduce=reduce, everyone=everyone)
+    for m in methods
+  ]
+  seeds = [seed for seed in by_seed[0] if all(seed in x for x in by_seed)]
+  return np.array([[x[seed] for seed in seeds] for x in by_seed])
+
+
+def _interval(runs, claim, method, values, x) -> statistics.Interval:
   if claim.test == 'spread':
-    found = statistics.spread_interval(*values, confidence=claim.confidence)
-  elif claim.test == 'value':
+    return statistics.spread_interval(*values, confidence=claim.confidence)
+  if claim.test == 'value':
     mean = float(x.mean()) if x.size else math.nan
-    found = statistics.Interval(mean, mean, mean, x.size)
-  elif claim.statistic == 'delta_m' and against is None and claim.test == 't':
+    return statistics.Interval(mean, mean, mean, x.size, claim.confidence)
+  if (claim.statistic, claim.against, claim.test) == ('delta_m', '', 't'):
     # The single-task runs vary too, and do not cancel.
-    found = delta.delta_m_interval(
-      members.values(method),
-      members.twins,
-      members.higher,
-      members.tasks,
-      members.by_task,
+    return delta.delta_m_interval(
+      runs.values(method),
+      runs.twins,
+      runs.higher,
+      runs.tasks,
+      runs.by_task,
       claim.confidence,
     )
-  else:
-    found = statistics.interval(x, claim.test, claim.confidence)
-  verdict = statistics.verdict(found, claim.relation, claim.threshold)
-  return study_summary.Verdict(
-    claim=claim, found=study_members.cell(found), verdict=verdict, note=note
-  )
+  return statistics.interval(x, claim.test, claim.confidence)
 
 
-def _signed(study, claim):
-  """The methods of a claim, each with the sign that it counts with."""
-  names = [claim.method, claim.against, *claim.beside]
-  signs = (1, -1, -1, 1)
-  return [
-    (study.method(name), sign)
-    for name, sign in zip(names, signs, strict=False)
-    if name
-  ]
+def describe(claim: sections.Claim) -> str:
+  """What is measured, where the line is, and the test, in one phrase.
 
-
-def _missing(members, claim) -> str:
-  """What a claim needs and the study does not have; '' if nothing."""
-  names = [method.name for method in members.study.methods]
-  for name in filter(None, (claim.method, claim.against, *claim.beside)):
-    if name not in names:
-      return f'{name} was not run'
-  if claim.statistic == 'delta_m' and not members.twins:
-    return 'no single-task runs'
-  return ''
-
-
-def pairs(
-  study: study_record.Study, chosen: Sequence[tuple[str, str]] | None
-) -> list[tuple[str, str]]:
-  """The chosen pairs, or the scores of the first two tasks."""
-  if chosen is not None:
-    return list(chosen)
-  names = []
-  for task in study.tasks:
-    own = [m for m in study.metrics if m.task == task.name]
-    scores = [m.name for m in own if m.metric == task.score]
-    names += (scores or [m.name for m in own])[:1]
-  return [(names[0], names[1])] if len(names) > 1 else []
-
-
-def trade_off(
-  members: study_members.Members, pair: tuple[str, str]
-) -> study_summary.TradeOff:
-  """Runs, means, front and hypervolumes of two metrics.
-
-  Args:
-    members: of the study.
-    pair: two ``task/metric``.
-
-  Raises:
-    ValueError: if a metric is not declared in the study.
+  Example:
+    >>> describe(sections.Claim(
+    ...   text='FAMO is better', statistic='delta_m', method='famo',
+    ...   against='equal', relation='<'))
+    'delta_m of famo - equal < 0 (95% t)'
+    >>> describe(sections.Claim(
+    ...   text='CAGrad arrives', statistic='distance', method='cagrad',
+    ...   over='max', relation='<', threshold=0.5, test='value'))
+    'max distance of cagrad < 0.5'
   """
-  missing = [name for name in pair if name not in members.names]
-  if missing:
-    raise ValueError(
-      f'Expected two of the metrics {members.names}, found {missing[0]!r}; '
-      'choose the axes among these.'
-    )
-  where = [members.names.index(name) for name in pair]
-  higher = [members.higher[i] for i in where]
-  methods = [m for m in members.study.methods if any(r.counts for r in m.runs)]
-  runs = {m.name: members.values(m)[:, where] for m in methods}
-  means = {name: points.mean(0) for name, points in runs.items()}
-  every = np.concatenate([np.zeros((0, 2)), *runs.values()])
-  if every.size:
-    worst = np.where(higher, np.nanmin(every, 0), np.nanmax(every, 0))
+  line = f'{SIGNS[claim.relation]}{claim.threshold:g}'
+  what = claim.statistic
+  if claim.over in ('above', 'below'):
+    what = f'count of {what} {claim.over} {claim.level:g}'
+  elif claim.over != 'mean':
+    what = f'{claim.over} {what}'
+  if claim.at:
+    what += f' at {", ".join(str(i + 1) for i in claim.at)}'
+  if claim.test == 'spread':
+    what = f'log sd ratio of {what}, {claim.method} / {claim.against}'
   else:
-    worst = np.full(2, np.nan)
-  points = np.array(list(means.values())).reshape(-1, 2)
-  on_front = pareto.non_dominated(points, higher)
-  families: dict[str, list[np.ndarray]] = {}
-  for m in methods:
-    families.setdefault(m.family or m.name, []).append(means[m.name])
-  return study_summary.TradeOff(
-    x=members.study.metrics[where[0]],
-    y=members.study.metrics[where[1]],
-    runs=runs,
-    means=means,
-    front=[name for name, on in zip(means, on_front, strict=True) if on],
-    volumes={
-      family: pareto.hypervolume(np.array(own), worst, higher)
-      for family, own in families.items()
-    },
-    volume=pareto.hypervolume(points, worst, higher),
-    reference=worst,
+    what += f' of {" - ".join(filter(None, (claim.method, claim.against)))}'
+  if claim.beside:
+    what += f' - ({" - ".join(claim.beside)})'
+  test = {'value': '', 'spread': 'bootstrap'}.get(claim.test, claim.test)
+  return f'{what} {line}' + (
+    f' ({claim.confidence:.0%} {test})' if test else ''
   )
+
+
+def ours(verdict: Verdict) -> str:
+  """Our number, with its interval where it has one; '-' if there is none.
+
+  Example:
+    >>> claim = sections.Claim(text='', statistic='overall', method='a')
+    >>> interval = statistics.Interval(-1.5, -2.0, -1.0, 5)
+    >>> ours(Verdict(claim=claim, found=interval, verdict='fails'))
+    '-1.5 [-2, -1]'
+  """
+  found = verdict.found
+  if math.isnan(found.mean):
+    return '-'
+  if verdict.claim.test == 'value':
+    return f'{found.mean:.4g}'
+  ends = [
+    f'{x:.4g}' if math.isfinite(x) else '?' for x in (found.low, found.high)
+  ]
+  return f'{found.mean:.4g} [{", ".join(ends)}]'

@@ -1,4 +1,4 @@
-"""What a method costs: counted from shapes, and as measured while it ran."""
+"""Operations of a method, counted from shapes."""
 
 import jax
 
@@ -6,16 +6,16 @@ from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, start
 from mtl_jax.training import gradients, operations
 
-# Fields of `study_record.Cost` that a population measures while it runs.
+# Fields of `record.Cost` that a population measures while it runs.
 MEASURED = ('step_ms', 'compile_s', 'peak_mb')
 
 
-def backward_passes(experiment: build.Experiment) -> float:
-  """Operations of a step beyond its forward pass, in plain backward passes.
+def relative_flops(experiment: build.Experiment) -> float:
+  """FLOPs of a step beyond its forward pass, over the same of equal weights.
 
-  1 for methods that choose weights from losses, about K through the trunk for
-  those that need all task gradients. Counted from shapes: products and
-  convolutions only.
+  What equal weights do beyond the forward pass is one backward pass of the
+  whole model. Counted from shapes: products and convolutions only, but all of
+  them, so that second forward passes and the Gramian of small models count.
   """
   plain = experiment.with_settings(
     settings_lib.with_values(

@@ -1,27 +1,22 @@
 """The runs of a study as arrays, paired by seed."""
 
+from collections.abc import Callable
 import math
 
 import numpy as np
 
-from mtl_jax.studies import (
-  delta,
-  ranks,
-  record as study_record,
-  statistics,
-  study_summary,
-)
+from mtl_jax.studies import delta, record, statistics
 
 
-class Members:
-  """The runs of a study as arrays; who diverged enters none.
+class PairedRuns:
+  """The runs of a study as arrays; those that diverged enter none.
 
   Args:
     study: the record.
     by_task: how delta-m takes its mean, see `delta.metric_weights`.
   """
 
-  def __init__(self, study: study_record.Study, by_task: bool = False):
+  def __init__(self, study: record.Study, by_task: bool = False):
     self.study = study
     self.by_task = by_task
     self.names = [metric.name for metric in study.metrics]
@@ -39,73 +34,79 @@ class Members:
         if twin.size == size
       }
       if self.names and all(runs.get(task) for task in self.tasks):
-        found = [
+        values = [
           np.array([number(run.metrics.get(name)) for run in runs[task]])
           for name, task in zip(self.names, self.tasks, strict=True)
         ]
-        return found, size
+        return values, size
     return [], ''
 
-  def values(self, method: study_record.Method) -> np.ndarray:
-    """Metrics of the runs that count, ``[n, M]``; NaN where undefined."""
-    runs = [run for run in method.runs if run.counts]
-    found = np.empty((len(runs), len(self.names)))
-    for row, run in zip(found, runs, strict=True):
-      row[:] = [number(run.metrics.get(name)) for name in self.names]
-    return found
+  def values(self, method: record.Method) -> np.ndarray:
+    """Metrics of the seeds that count, ``[n, M]``; NaN where undefined."""
+    columns = [list(self.by_seed(method, x).values()) for x in self.names]
+    seeds = {run.seed for run in method.runs if run.counts}
+    return np.array(columns, np.float64).reshape(len(columns), len(seeds)).T
 
   def by_seed(
-    self, method: study_record.Method, statistic: str
+    self,
+    method: record.Method,
+    statistic: str,
+    *,
+    reduce: Callable[[np.ndarray], float] = np.mean,
+    everyone: bool = False,
   ) -> dict[int, float]:
-    """A number of each run that counts, by its seed.
+    """A number of each seed.
 
     Args:
       method: whose.
-      statistic: 'delta_m', 'overall', 'mean_rank', a ``task/metric``.
+      statistic: 'delta_m', 'overall', 'mean_rank', or a metric's name.
+      reduce: ``[R] -> number``, of a seed's members: on a problem there are
+        several, by start and preference.
+      everyone: also of members that diverged.
 
     Raises:
       ValueError: if there is no such number in the study.
     """
-    runs = [run for run in method.runs if run.counts]
-    if statistic == 'overall':
-      return {run.seed: number(run.overall) for run in runs}
-    if statistic in self.names:
-      return {run.seed: number(run.metrics.get(statistic)) for run in runs}
     if statistic == 'mean_rank':
       return self._ranks_by_seed(method)
+    runs = [run for run in method.runs if everyone or run.counts]
     if statistic == 'delta_m' and self.twins:
       alone = [twin.mean() for twin in self.twins]
-      found = delta.delta_m(
-        self.values(method), alone, self.higher, self.weights
+      rows = self.values(method)
+      values = delta.delta_m(rows, alone, self.higher, self.weights)
+      return dict(zip((run.seed for run in runs), values.tolist(), strict=True))
+    self._check_statistic(statistic)
+    members: dict[int, list[float]] = {}
+    for run in runs:
+      value = run.metrics.get(statistic)
+      if statistic == 'overall':
+        value = run.overall
+      elif self.study.problem and statistic not in run.metrics:
+        continue  # one number for all preferences stands with the first
+      members.setdefault(run.seed, []).append(number(value))
+    return {seed: float(reduce(np.array(x))) for seed, x in members.items()}
+
+  def _check_statistic(self, statistic):
+    runs = [run for method in self.study.methods for run in method.runs]
+    known = {'overall', *self.names}.union(*(run.metrics for run in runs))
+    if statistic not in known:
+      raise ValueError(
+        'Expected a statistic of the study (delta_m where there are '
+        f'single-task runs, mean_rank or one of {", ".join(sorted(known))}), '
+        f'found {statistic!r}; write one of these in the claim.'
       )
-      return dict(zip((run.seed for run in runs), found.tolist(), strict=True))
-    raise ValueError(
-      'Expected a statistic of the study (delta_m where there are single-task '
-      f'runs, overall, mean_rank or one of {self.names}), found {statistic!r}; '
-      'write one of these in the claim.'
-    )
 
   def _ranks_by_seed(self, method):
     """Ranks within the seeds for which no method diverged."""
     methods = self.study.methods
     seeds = [{run.seed for run in m.runs if run.counts} for m in methods]
-    tables = []
-    for m in methods:
-      by_metric = [self.by_seed(m, name) for name in self.names]
-      tables.append(by_metric)
+    tables = [[self.by_seed(m, name) for name in self.names] for m in methods]
     row = [m.name for m in methods].index(method.name)
-    found = {}
+    ranks = {}
     for seed in sorted(set.intersection(*seeds)):
       values = [[column[seed] for column in table] for table in tables]
-      found[seed] = float(ranks.mean_rank(values, self.higher)[row])
-    return found
-
-
-def cell(found: statistics.Interval) -> study_summary.Cell:
-  """An interval as the report has it."""
-  return study_summary.Cell(
-    mean=found.mean, low=found.low, high=found.high, n=found.n
-  )
+      ranks[seed] = float(statistics.mean_rank(values, self.higher)[row])
+    return ranks
 
 
 def number(value: float | None) -> float:

@@ -1,303 +1,259 @@
-"""What is written and printed of an experiment on an analytic problem."""
+"""A study on an analytic problem: the same record, from the paths of its runs.
 
-import base64
-from collections.abc import Mapping, Sequence
-import dataclasses
-import html
+A run of a method is a member of the record, with its seed, start and
+preference; the measures of a problem are its metrics.
+"""
+
+from collections.abc import Mapping
 import pathlib
 from typing import Any
 
-import matplotlib
-from matplotlib import figure as mpl_figure
+import jax
 import numpy as np
 
-from mtl_jax.reporting import (
-  files,
-  pages,
-  plots,
-  progress,
-  report,
-  results,
-  tables,
+from mtl_jax import problems, reporting
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import workdir as workdir_lib
+from mtl_jax.reporting import results
+from mtl_jax.studies import (
+  page,
+  pareto,
+  plan,
+  problem_pictures,
+  record,
+  study_tables,
+  summary as summary_lib,
 )
-from mtl_jax.studies import problem_pictures as problem_plots
 
-DPI = 130
-MOST_COLUMNS = 5
-CAPTIONS = {
-  'landscape': 'Paths over the mean loss, from dark to light',
-  'losses': 'Paths in the plane of the losses, from dark to light',
-  'fronts': 'Where all preferences end',
-  'curves': 'Over the steps',
-}
+GRID = 240  # points a side of a drawn surface
+# Measures without a direction: tilt says which of two tasks was served.
+HIGHER_IS_BETTER = {'hypervolume_ratio': True, 'tilt': None}
+NEED_FRONT = ('distance', 'imbalance', 'optimum_gap', 'tilt')
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-  """Everything that the report is made of.
-
-  Attributes:
-    facts: of the problem.
-    paths: method -> what was recorded: ``losses [P, T + 1, K]`` and
-      ``params``.
-    shape: seeds, starts and preferences: their product is P.
-    last: method -> ``[N, S, R, K]`` losses at the end.
-    measures: method -> statistic -> ``[N, S, R or 1]``.
-    claims: judged, by name.
-    absent: methods that were not run, and why.
-    steps: of a run.
-    record_every: steps between records.
-    seconds: method -> ``{'compile', 'run'}``.
-    wall: seconds of all.
-    config: the whole.
-  """
-
-  facts: problem_plots.Facts
-  paths: Mapping[str, Any]
-  shape: tuple[int, int, int]
-  last: Mapping[str, np.ndarray]
-  measures: Mapping[str, Mapping[str, np.ndarray]]
-  claims: Mapping[str, Mapping[str, Any]]
-  absent: Mapping[str, str]
-  steps: int
-  record_every: int
-  seconds: Mapping[str, Mapping[str, float]]
-  wall: float
-  config: Mapping[str, Any]
+def measures_of(problem: problems.Problem) -> list[str]:
+  """All measures that claims on a problem may be about."""
+  names = [
+    name
+    for name in problems.MEASURES
+    if problem.pareto_set is not None or name not in NEED_FRONT
+  ]
+  if problem.reference is not None and problem.num_tasks == 2:
+    names.append('hypervolume_ratio')
+  return names
 
 
-def write(workdir: files.Path, found: Found) -> pathlib.Path:
-  """Prints the tables; writes results.json, figures and report.html.
+def statistics_of(problem: problems.Problem) -> list[str]:
+  """All numbers that claims on a problem may be about, see `claims.check`."""
+  of_task = ('relative/{}', '{}/loss', '{}/first_loss')
+  return measures_of(problem) + [
+    name.format(task) for task in problem.tasks for name in of_task
+  ]
+
+
+def hypervolume_ratio(
+  problem: problems.Problem, end: problems.End
+) -> np.ndarray:
+  """Hypervolume of the ends of all preferences over that of the front.
 
   Returns:
-    The path of the report.
+    ``[N, S, 1]``: one number for all preferences of a seed and a start.
   """
-  workdir = pathlib.Path(workdir)
-  shown = all_tables(found)
-  for table in shown:
-    tables.show(table)
-  content = {
-    'problem': found.config['problem']['name'],
-    'claims': found.claims,
-    'absent': found.absent,
-    'methods': {
-      label: {
-        'losses': found.last[label],
-        'measures': found.measures[label],
-        'seconds': found.seconds[label],
-      }
-      for label in found.last
-    },
-    'axes': ['seeds', 'starts', 'preferences', 'tasks'],
-    'tasks': found.facts.tasks,
-    'starts': found.facts.starts,
-    'steps': found.steps,
-    'timing': {'seconds': found.wall},
-    **results.surroundings(),
-    'config': found.config,
-  }
-  files.write_json(workdir / results.RESULTS, content)
-  pictures = figures(found)
-  folder = workdir / 'figures'
-  folder.mkdir(exist_ok=True)
-  with matplotlib.rc_context(plots.STYLE):
-    for name, figure in pictures.items():
-      for kind in ('png', 'pdf'):
-        with files.writing(folder):
-          figure.savefig(folder / f'{name}.{kind}', dpi=DPI)
-  path = workdir / report.REPORT
-  drawn = {name: folder / f'{name}.png' for name in pictures}
-  files.write_atomically(
-    path, page(workdir.resolve().name, found, shown, drawn)
+
+  def volume(points):
+    return pareto.hypervolume(points, problem.reference, [False, False])
+
+  whole = volume(problems.front_of(problem))
+  shape = end.last.shape
+  volumes = [volume(points) for points in end.last.reshape(-1, *shape[2:])]
+  return np.reshape(volumes, (*shape[:2], 1)) / whole
+
+
+def finish(
+  path: pathlib.Path,
+  settings: settings_lib.Settings,
+  problem: problems.Problem,
+  members: problems.Members,
+  paths: Mapping[str, problems.Path],
+  *,
+  shape: tuple[int, int, int],
+  cost: Mapping[str, record.Cost] | None = None,
+  seconds: float | None = None,
+) -> summary_lib.Summary:
+  """Writes record and page of a study on a problem, and prints its tables.
+
+  Args:
+    path: the work directory.
+    settings: with a problem.
+    problem: that the methods ran on.
+    members: P of each method.
+    paths: method -> ``losses [P, T + 1, K]`` and ``params``.
+    shape: seeds, starts and preferences; their product is P.
+    cost: by method.
+    seconds: that all of it took.
+  """
+  study = make_study(
+    settings,
+    problem,
+    members,
+    paths,
+    shape=shape,
+    cost=cost,
+    seconds=seconds,
+    name=path.resolve().name,
   )
-  print(f'Report: {path}', flush=True)
-  return path
+  record.write(path, study)
+  make_paths(settings, problem, paths, shape).write(path)
+  # As it will be read again: what is not a number is none.
+  summary = page.summarise(record.read(path))
+  for table in study_tables.screen(summary):
+    reporting.show(table)
+  written = page.write_page(path, summary, settings.study.columns)
+  print(f'Report: {written}', flush=True)
+  return summary
 
 
-def all_tables(found: Found) -> list[tables.Table]:
-  """Ends by start, statistics by method, claims."""
-  made = []
-  seeds, starts, preferences = found.shape
-  few = len(found.facts.tasks) <= 3
-  if preferences == 1 and few and 1 < starts <= MOST_COLUMNS:
-    made.append(_ends_table(found))
-  made.append(_measures_table(found))
-  if found.claims:
-    made.append(claims_table(found.claims))
-  return made
-
-
-def _ends_table(found: Found) -> tables.Table:
-  """Final losses and distances, method x start, means over seeds."""
-
-  def cell(label, start):
-    losses = found.last[label].mean((0, 2))[start]
-    text = ' '.join(f'{x:.2f}' for x in losses)
-    gaps = found.measures[label].get('distance')
-    if gaps is None:
-      return text
-    return f'{text} | {gaps.mean((0, 2))[start]:.3f}'
-
-  rows = [
-    [label, *(cell(label, i) for i in range(found.shape[1]))]
-    for label in found.last
-  ]
-  rows += [[name, 'not run'] + [''] * (found.shape[1] - 1)
-           for name in found.absent]  # fmt: skip
-  beside = any('distance' in m for m in found.measures.values())
-  return tables.Table(
-    f'Losses of {", ".join(found.facts.tasks)}'
-    + (' | distance to the Pareto set' if beside else '')
-    + f', after {found.steps:,} steps, by start',
-    ['method', *found.facts.starts],
-    rows,
-  )
-
-
-def _measures_table(found: Found) -> tables.Table:
-  """Statistics, means over members, and their spread over seeds."""
-  names = list(next(iter(found.measures.values()), {}))
-  rows = []
-  for label, values in found.measures.items():
-    cells = []
-    for name in names:
-      by_seed = values[name].mean((1, 2))
-      cells.append(tables.number(float(by_seed.mean())))
-      if by_seed.size > 1:
-        cells[-1] += f' ({by_seed.std(ddof=1):.2g})'
-    seconds = found.seconds[label]
-    rows.append(
-      [label, *cells, f'{seconds["compile"]:.1f}', f'{seconds["run"]:.1f}']
-    )
-  rows += [[name, *['-'] * (len(names) + 2)] for name in found.absent]
-  seeds, starts, preferences = found.shape
-  count = f'{seeds} seeds x {starts} starts x {preferences} preferences'
-  return tables.Table(
-    f'Means over {count}, (standard deviation over seeds)'
-    if seeds > 1
-    else f'Means over {count}',
-    [
-      'method',
-      *(name.replace('_', ' ') for name in names),
-      'compile s',
-      'run s',
+def make_study(
+  settings: settings_lib.Settings,
+  problem: problems.Problem,
+  members: problems.Members,
+  paths: Mapping[str, problems.Path],
+  *,
+  shape: tuple[int, int, int],
+  cost: Mapping[str, record.Cost] | None = None,
+  seconds: float | None = None,
+  name: str = '',
+) -> record.Study:
+  """The record; arguments as of `finish`."""
+  entries = {entry.name: entry for entry in plan.list_methods(settings)}
+  return record.Study(
+    name=name,
+    config=workdir_lib.to_dict(settings),
+    tasks=[record.TaskRecord(name=task) for task in problem.tasks],
+    metrics=[
+      record.MetricRecord(
+        task='',
+        metric=measure,
+        higher_is_better=HIGHER_IS_BETTER.get(measure, False),
+      )
+      for measure in _shown(problem, paths, shape)
     ],
-    rows,
+    control=settings.study.control,
+    methods=[
+      record.Method(
+        name=label,
+        label=entries[label].label,
+        family=entries[label].family,
+        runs=_members(settings, problem, members, path, shape),
+        cost=(cost or {}).get(label, record.Cost()),
+        options={
+          'combinator': workdir_lib.plain(entries[label].settings.combinator)
+        },
+      )
+      for label, path in paths.items()
+    ],
+    absent=dict(settings.study.absent),
+    claims=settings.study.claims,
+    problem={
+      'name': settings.problem.name,
+      'starts': list(problem.starts),
+      'steps': settings.training.steps,
+      'shape': list(shape),
+    },
+    seconds=seconds,
+    environment=results.environment(),
   )
 
 
-def claims_table(claims: Mapping[str, Mapping[str, Any]]) -> tables.Table:
-  """Claim, what is measured, ours, verdict."""
-  rows = [
-    [claim['text'], claim['statement'], ours(claim), claim['verdict']]
-    for claim in claims.values()
-  ]
-  return tables.Table(
-    'Claims, declared before the runs',
-    ['claim', 'statistic and line', 'ours', 'verdict'],
-    rows,
-    left=4,
-  )
+def end_of(path: problems.Path, shape: tuple[int, int, int]) -> problems.End:
+  """The first and last records, with axes for seeds, starts, preferences."""
+  losses = np.asarray(path.losses)
+  losses = losses.reshape(*shape, *losses.shape[1:])
+  params = None
+  if isinstance(path.params, np.ndarray) and path.params.ndim == 3:
+    params = path.params[:, -1].reshape(*shape, -1)
+  return problems.End(losses[..., 0, :], losses[..., -1, :], params)
 
 
-def ours(claim: Mapping[str, Any]) -> str:
-  """Our number, with its interval where it has one.
-
-  Example:
-    >>> ours({'ours': 2.0}), ours({'ours': -1.5, 'low': -2.0, 'high': -1.0})
-    ('2', '-1.5 [-2, -1]')
-  """
-  if claim.get('ours') is None:
-    return '-'
-  text = f'{claim["ours"]:.4g}'
-  if 'low' in claim:
-    ends = [claim['low'], claim['high']]
-    shown = ['?' if x is None else f'{x:.4g}' for x in ends]
-    text += f' [{shown[0]}, {shown[1]}]'
-  return text
+def _shown(problem, paths, shape) -> list[str]:
+  """The measures of the table of methods."""
+  names = problems.applicable(problem)
+  ends = [end_of(path, shape) for path in paths.values()]
+  if not all((e.first > 0).all() and (e.last > 0).all() for e in ends):
+    # A ratio of losses means nothing where they change their sign.
+    names = [name for name in names if 'relative' not in name]
+  if 'hypervolume_ratio' in measures_of(problem) and shape[2] > 1:
+    names.append('hypervolume_ratio')
+  return names
 
 
-def figures(found: Found) -> dict[str, mpl_figure.Figure]:
-  """The pictures that the problem allows, by name."""
-  made = {}
-  seeds, starts, preferences = found.shape
-  if found.facts.surface is not None:
-    made['landscape'] = problem_plots.landscapes(
-      found.facts, {k: v.params for k, v in found.paths.items()}
+def _members(settings, problem, members, path, shape):
+  """The records of a method's runs, in the order of `problems.Members`."""
+  end = end_of(path, shape)
+  values = {}
+  with np.errstate(divide='ignore', invalid='ignore'):
+    for name in measures_of(problem):
+      if name == 'distance' and end.params is None:
+        continue
+      measure = problems.MEASURES.get(name, hypervolume_ratio)
+      values[name] = measure(problem, end)  # [N, S, R or 1]
+    for task in problem.tasks:
+      values[f'relative/{task}'] = problems.task_loss(task)(problem, end)
+  for k, task in enumerate(problem.tasks):
+    values[f'{task}/loss'] = end.last[..., k]
+    values[f'{task}/first_loss'] = end.first[..., k]
+  finite = np.isfinite(path.losses).all(-1)  # [P, T + 1]
+  runs = []
+  for p, place in enumerate(np.ndindex(*shape)):
+    point: dict[str, Any] = {'start': problem.starts[int(members.start[p])]}
+    if members.preference is not None:
+      point['preference'] = float(members.preference[p, 0])
+    lost = not finite[p, -1]
+    first = int(np.argmin(finite[p])) * settings.problem.record_every
+    runs.append(
+      record.MemberRecord(
+        seed=int(members.seed[p]),
+        point=point,
+        status='diverged' if lost else 'finished',
+        diverged_at=first if lost else None,
+        metrics={
+          name: float(x[place[:2]][place[2] if x.shape[2] > 1 else 0])
+          for name, x in values.items()
+          # One number for all preferences stands with the first.
+          if x.shape[2] > 1 or place[2] == 0
+        },
+      )
     )
-  two = found.facts.front is not None and len(found.facts.tasks) == 2
-  if two and preferences > 1:
-    made['fronts'] = problem_plots.fronts(
-      found.facts, {k: v.reshape(-1, 2) for k, v in found.last.items()}
-    )
-  elif two:
-    made['losses'] = problem_plots.loss_space(
-      found.facts, {k: v.losses for k, v in found.paths.items()}
-    )
-  if preferences == 1:
-    made['curves'] = _curves(found)
-  return made
+  return runs
 
 
-def _curves(found: Found) -> mpl_figure.Figure:
-  relative = found.facts.front is None
-  steps = np.arange(found.steps // found.record_every + 1) * found.record_every
-  series: dict[str, dict[str, np.ndarray]] = {s: {} for s in found.facts.starts}
-  for label, path in found.paths.items():
-    losses = path.losses.reshape(*found.shape[:2], *path.losses.shape[1:])
-    values = losses.mean(-1)
-    if relative:
-      values = (losses / losses[:, :, :1]).mean(-1)
-    for i, start in enumerate(found.facts.starts):
-      series[start][label] = values[:, i]
-  positive = all(
-    (v > 0).all() for lines in series.values() for v in lines.values()
+def make_paths(
+  settings: settings_lib.Settings,
+  problem: problems.Problem,
+  paths: Mapping[str, problems.Path],
+  shape: tuple[int, int, int],
+) -> problem_pictures.Paths:
+  """What the pictures are made of; arguments as of `finish`."""
+  surface = None
+  if problem.window is not None:
+    (low1, high1), (low2, high2) = problem.window
+    x = np.linspace(low1, high1, GRID, dtype=np.float32)
+    y = np.linspace(low2, high2, GRID, dtype=np.float32)
+    points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    values = jax.jit(jax.vmap(lambda p: problem.losses(p, None)))(points)
+    surface = (x, y, np.asarray(values).mean(-1).reshape(GRID, GRID))
+  times = len(next(iter(paths.values())).losses[0])
+  return problem_pictures.Paths(
+    tasks=tuple(problem.tasks),
+    starts=tuple(problem.starts),
+    shape=shape,
+    steps=np.arange(times) * settings.problem.record_every,
+    losses={label: np.asarray(x.losses) for label, x in paths.items()},
+    params={}
+    if surface is None
+    else {label: np.asarray(x.params) for label, x in paths.items()},
+    labels=problem.labels,
+    pareto_set=problem.pareto_set,
+    front=problem.pareto_front(),
+    surface=surface,
   )
-  return problem_plots.curves(
-    steps,
-    series,
-    'mean of losses / first losses' if relative else 'mean of the losses',
-    logarithmic=relative and positive,
-  )
-
-
-def page(
-  title: str,
-  found: Found,
-  shown: Sequence[tables.Table],
-  pictures: Mapping[str, pathlib.Path],
-) -> str:
-  """The report, which needs no other file: pictures are put into it."""
-  seeds, starts, preferences = found.shape
-  summary = pages.note(
-    f'{found.steps:,} steps · {len(found.last)} methods · {seeds} seeds x '
-    f'{starts} starts x {preferences} preferences · all in '
-    f'{progress.duration(found.wall)}'
-  )
-  for name, reason in found.absent.items():
-    summary += pages.note(f'{name} was not run: {reason}.')
-  # Claims first: the rest is their ground.
-  sections = [
-    (html.escape(table.title), pages.table(table)) for table in reversed(shown)
-  ]
-  for name, file in pictures.items():
-    picture = (
-      f'<img alt="{CAPTIONS[name]}" style="max-width: 100%" '
-      f'src="{_data_uri(file)}">'
-    )
-    sections.append((CAPTIONS[name], picture))
-  sources = [
-    [claim['text'], claim.get('source', '')] for claim in found.claims.values()
-  ]
-  if sources:
-    table = tables.Table('', ['claim', 'source'], sources, left=2)
-    sections.append(('Sources of the claims', pages.table(table)))
-  config = {key: found.config[key] for key in ('seed', 'problem', 'optimizer')}
-  sections.append(('Config', pages.as_json(files.plain(config))))
-  sections.append(('Surroundings', pages.as_json(results.surroundings())))
-  return pages.frame(title, summary, sections)
-
-
-def _data_uri(file: pathlib.Path) -> str:
-  text = base64.b64encode(file.read_bytes()).decode()
-  return f'data:image/png;base64,{text}'

@@ -1,22 +1,29 @@
-"""The record of a study: what several methods with several seeds have found."""
+"""The record of a study, ``study.json``: methods, their runs, and claims.
 
-from collections.abc import Mapping, Sequence
+Of networks and of analytic problems alike.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import pathlib
 from typing import Any
 
 from mtl_jax import names as names_lib
+from mtl_jax.config import sections
+from mtl_jax.reporting import files, results, writers
 
+STUDY = 'study.json'
 STATUSES = ('finished', 'stopped early', 'diverged')
 SIZES = ('equal', 'full')
-TESTS = ('t', 'wilcoxon', 'bootstrap', 'spread', 'value')
-RELATIONS = ('>', '<', 'within')
+
+Claim = sections.Claim
 
 # Kind of row ('train', 'validation', 'gradients') -> name -> [[step, value]].
 Curves = Mapping[str, Mapping[str, Sequence[Sequence[float | None]]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
+class TaskRecord:
   """A task of the study.
 
   Attributes:
@@ -29,46 +36,51 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Metric:
+class MetricRecord:
   """A number that methods are compared by.
 
   Attributes:
-    task: whose.
+    task: whose; '' for a measure of all tasks of a problem.
     metric: its name in the task.
-    higher_is_better: declared, never guessed.
+    higher_is_better: declared, never guessed; None if neither end is better.
     unit: shown beside the name, such as 'degrees'.
     label: shown in place of the name.
   """
 
   task: str
   metric: str
-  higher_is_better: bool
+  higher_is_better: bool | None
   unit: str = ''
   label: str = ''
 
   @property
   def name(self) -> str:
-    """``task/metric``, the key in `Run.metrics`."""
-    return f'{self.task}/{self.metric}'
+    """``task/metric``, the key in `MemberRecord.metrics`."""
+    return f'{self.task}/{self.metric}' if self.task else self.metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-  """One member: a method with a seed.
+class MemberRecord:
+  """One run: a method with a seed.
 
   Attributes:
     seed: pairs runs of different methods.
+    point: its values of the sweep; of a problem ``{'start': name}``, and
+      ``{'preference': weight of the first task}`` where there are some.
     status: of `STATUSES`; the metrics of a diverged run enter no statistic.
     diverged_at: the step.
-    metrics: on the test split, by ``task/metric``; None where undefined.
+    metrics: on the test split, by ``task/metric``; None where undefined. Of a
+      problem the measures, and ``TASK/loss``, ``TASK/first_loss`` and
+      ``relative/TASK``; what does not apply is not there.
     overall: mean of the tasks' scores.
-    curves: the record by kind and name, see `study_files.curves_of`.
+    curves: the record by kind and name, see `curves_of`.
     parameters: how many were trained.
     relations: as in ``results.json``: ``tasks``, ``labels``, ``residuals``.
     experts: as in ``results.json``, see `expert_use.levels`.
   """
 
   seed: int
+  point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   status: str = 'finished'
   diverged_at: int | None = None
   metrics: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
@@ -95,13 +107,17 @@ class Cost:
     step_ms: milliseconds a step, of one member.
     compile_s: seconds until the first step.
     peak_mb: megabytes of the device's memory, at most.
-    backward_passes: through the trunk, a step.
+    run_s: seconds of all steps of all members, of a problem.
+    relative_flops: operations of a step beyond its forward pass, over the same
+      of equal weights, which is one backward pass: products and convolutions,
+      counted from shapes.
   """
 
   step_ms: float | None = None
   compile_s: float | None = None
   peak_mb: float | None = None
-  backward_passes: float | None = None
+  run_s: float | None = None
+  relative_flops: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +127,7 @@ class Method:
   Attributes:
     name: unique in the study.
     label: for people; the name if empty.
-    runs: one a seed.
+    runs: one per seed and point.
     cost: of a step.
     options: what it was run with, after tuning.
     family: methods of one family, such as one method at several preferences,
@@ -121,17 +137,19 @@ class Method:
   name: str
   label: str = ''
   family: str = ''
-  runs: Sequence[Run] = ()
+  runs: Sequence[MemberRecord] = ()
   cost: Cost = Cost()
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    seeds = [run.seed for run in self.runs]
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    members = [(run.seed, *sorted(run.point.items())) for run in self.runs]
+    twice = [m for i, m in enumerate(members) if m in members[:i]]
     if twice:
+      seed, *point = twice[0]
+      where = f' at {dict(point)}' if point else ''
       raise ValueError(
-        f'Method {self.name!r}: expected one run a seed, found seed {twice[0]} '
-        'twice; runs are paired by their seeds.'
+        f'Method {self.name!r}: expected one run per seed and point, found '
+        f'seed {seed}{where} twice; runs are paired by their seeds.'
       )
 
   @property
@@ -148,12 +166,12 @@ class Twin:
     task: which.
     size: 'full' for the same trunk, 'equal' for a model whose parameters are
       its share of the shared model's, so that K twins cost what it costs.
-    runs: one a seed, paired with the methods' seeds.
+    runs: one per seed, paired with the methods' seeds.
   """
 
   task: str
   size: str = 'full'
-  runs: Sequence[Run] = ()
+  runs: Sequence[MemberRecord] = ()
 
   def __post_init__(self):
     _check_one('size of a twin', self.size, SIZES)
@@ -179,61 +197,6 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
-  """A sentence with a number, to be held against the runs.
-
-  The number is the statistic of `method`, or its difference to `against` of
-  the same seed; the claim is that it lies on one side of the threshold.
-
-  Attributes:
-    text: the claim in words.
-    statistic: 'delta_m', 'overall', ``task/metric`` or ``cost/step_ms``.
-    method: whose.
-    against: another method, subtracted seed by seed; '' for none.
-    beside: two methods, whose own difference of the same seed is subtracted
-      besides: the claim is that one gap is larger than another.
-    relation: '>' or '<' the threshold, or 'within' +- the threshold.
-    threshold: in the statistic's units.
-    test: 't', 'wilcoxon' or 'bootstrap' make the interval; 'spread' is of
-      another number, the log of how often the standard deviation over seeds
-      is that of `against`; 'value' compares the mean alone, for what has no
-      spread.
-    confidence: of the interval.
-    source: where the claim is from.
-    published: the number printed there.
-  """
-
-  text: str
-  statistic: str
-  method: str
-  against: str = ''
-  beside: Sequence[str] = ()
-  relation: str = '>'
-  threshold: float = 0.0
-  test: str = 't'
-  confidence: float = 0.95
-  source: str = ''
-  published: float | None = None
-
-  def __post_init__(self):
-    _check_one('relation of a claim', self.relation, RELATIONS)
-    _check_one('test of a claim', self.test, TESTS)
-    if self.beside and (len(self.beside) != 2 or not self.against):
-      raise ValueError(
-        'Expected two methods beside a method and what it is against, found '
-        f'{list(self.beside)} and {self.against!r}; name two gaps.'
-      )
-    if self.test == 'spread' and (
-      self.beside or not self.against or self.statistic.startswith('cost/')
-    ):
-      raise ValueError(
-        'Expected a method against another, and a statistic of runs, for the '
-        f"test 'spread', found {self.statistic!r} against {self.against!r} "
-        f'beside {list(self.beside)}; name one pair.'
-      )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
   """Everything the report of a study is made from; parts may be missing.
 
@@ -244,22 +207,29 @@ class Study:
     metrics: what methods are compared by, in order.
     control: name of the tuned equal-weights method; '' for none.
     methods: in order.
+    absent: methods that were not run, and why.
     twins: single-task runs; without them there is no delta-m.
     trials: of tuning.
     claims: to be held against the runs.
-    surroundings: commit, versions, devices.
+    problem: of a study on an analytic problem its ``name``, ``starts``,
+      ``steps`` and ``shape`` (seeds, starts, preferences); empty for networks.
+    seconds: that all of it took, if that is known.
+    environment: commit, versions, devices.
   """
 
   name: str
   config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  tasks: Sequence[Task] = ()
-  metrics: Sequence[Metric] = ()
+  tasks: Sequence[TaskRecord] = ()
+  metrics: Sequence[MetricRecord] = ()
   control: str = ''
   methods: Sequence[Method] = ()
+  absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
   twins: Sequence[Twin] = ()
   trials: Sequence[Trial] = ()
   claims: Sequence[Claim] = ()
-  surroundings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  problem: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  seconds: float | None = None
+  environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     names = [method.name for method in self.methods]
@@ -296,3 +266,113 @@ def _check_one(what, value, known):
       f'Expected the {what} to be one of {list(known)}, found {value!r}; '
       'write it as one of these.'
     )
+
+
+PARTS = {
+  'tasks': TaskRecord,
+  'metrics': MetricRecord,
+  'methods': Method,
+  'runs': MemberRecord,
+  'twins': Twin,
+  'trials': Trial,
+  'claims': Claim,
+  'cost': Cost,
+}
+
+
+def from_dict(content: Mapping[str, Any]) -> Study:
+  """The study from plain dicts and lists, as ``dataclasses.asdict`` has them.
+
+  Raises:
+    ValueError: for a part with an unknown or a missing field.
+  """
+  return _make(Study, content)
+
+
+def _make(cls, content):
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  needed = {
+    name
+    for name, field in fields.items()
+    if field.default is dataclasses.MISSING
+    and field.default_factory is dataclasses.MISSING
+  }
+  if content.keys() - fields.keys() or needed - content.keys():
+    raise ValueError(
+      f'Expected a {cls.__name__.lower()} of a study with the fields '
+      f'{sorted(fields)} ({sorted(needed)} must be there), found '
+      f'{sorted(content)}; run the study again with this version.'
+    )
+  made = dict(content)
+  for name, value in made.items():
+    if name == 'cost':
+      made[name] = _make(Cost, value)
+    # A run's metrics are numbers, a study's are parts.
+    elif name in PARTS and not isinstance(value, Mapping):
+      made[name] = tuple(_make(PARTS[name], item) for item in value)
+    elif name in ('at', 'beside'):
+      made[name] = tuple(value)
+  return cls(**made)
+
+
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+  """`MemberRecord.curves` from the rows of a ``metrics.jsonl``.
+
+  Args:
+    rows: with ``step``, ``kind`` and scalars; what is no number is left out.
+
+  Example:
+    >>> curves_of([{'step': 5, 'kind': 'train', 'loss/a': 0.5}])
+    {'train': {'loss/a': [[5, 0.5]]}}
+  """
+  curves: dict[str, Any] = {}
+  for row in rows:
+    series = curves.setdefault(row['kind'], {})
+    for name, value in row.items():
+      if name not in ('step', 'kind') and not isinstance(value, (str, list)):
+        series.setdefault(name, []).append([row['step'], value])
+  return curves
+
+
+def member_of(workdir: files.Path, seed: int) -> MemberRecord:
+  """A member from the work directory of its run.
+
+  Args:
+    workdir: of a run that has ended.
+    seed: pairs it with the runs of other methods.
+
+  Raises:
+    ValueError: if it has no results, or a file is damaged.
+  """
+  workdir = pathlib.Path(workdir)
+  found = files.read_json(workdir / results.RESULTS)
+  return MemberRecord(
+    seed=seed,
+    status=found.get('ended', 'finished'),
+    metrics={
+      f'{task}/{name}': value
+      for task, values in found['metrics'].items()
+      for name, value in values.items()
+    },
+    overall=found['overall'],
+    curves=curves_of(writers.read_rows(workdir / writers.RECORD)),
+    relations=found.get('relations') or {},
+    experts=found.get('experts') or {},
+  )
+
+
+def write(workdir: files.Path, study: Study) -> pathlib.Path:
+  """Writes ``study.json``, atomically, and returns its path."""
+  path = pathlib.Path(workdir) / STUDY
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, dataclasses.asdict(study))
+  return path
+
+
+def read(workdir: files.Path) -> Study:
+  """Reads ``study.json``.
+
+  Raises:
+    ValueError: if it is missing or damaged.
+  """
+  return from_dict(files.read_json(pathlib.Path(workdir) / STUDY))

@@ -1,13 +1,12 @@
 """Runs a study: tunes, trains all methods and twins, and writes the report."""
 
 from collections.abc import Mapping
-import dataclasses
 import pathlib
 from typing import Any
 
 import jax
 
-from mtl_jax import evaluation, names
+from mtl_jax import evaluation, reporting
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
@@ -18,12 +17,12 @@ from mtl_jax.experiment import (
 )
 from mtl_jax.reporting import results
 from mtl_jax.studies import (
+  claims as claims_lib,
   cost as cost_lib,
+  page,
   plan,
-  record as study_record,
-  statistics,
-  study_files,
-  study_report,
+  record,
+  study_tables,
   tuning,
 )
 
@@ -34,7 +33,7 @@ def run(
   *,
   loaded: Mapping[str, Any] | None = None,
   tune_only: bool = False,
-) -> study_record.Study | None:
+) -> record.Study | None:
   """Runs all of a study that is not done yet, and writes its report.
 
   Args:
@@ -52,20 +51,29 @@ def run(
   """
   entries = plan.list_methods(settings)
   twins = plan.list_twins(settings)
-  claims = [_make_claim(spec) for spec in settings.study.claims]
   if tune_only and not settings.study.trials:
     raise ValueError(
       'Expected study.trials > 0 to tune, found 0; set it, and study.draws.'
     )
+  # Names before data, which may take long to prepare.
+  for entry in (*entries, *(twin for _, _, twin in twins)):
+    plan.check_names(entry.settings)
+  metrics = plan.list_metrics(settings)
+  plan.check_report(settings.study, [metric.name for metric in metrics])
   experiment = build.build(entries[0].settings, loaded=loaded)
-  metrics = _named_metrics(settings, checks.metric_names(experiment))
-  _check_report(settings.study, [metric.name for metric in metrics])
+  known = checks.metric_names(experiment)
+  plan.check_metrics(metrics, known)
+  claims_lib.check(
+    settings.study.claims,
+    [*(x for e in entries for x in _names(e)), *settings.study.absent],
+    [*known, 'overall', 'mean_rank', *(['delta_m'] if twins else [])],
+  )
   workdir = workdir_lib.claim(path, settings).path
   tuned = _tune(settings, [*entries, *(t[2] for t in twins)], workdir, loaded)
   if tuned is None or tune_only:
     return None
   chosen, trials = tuned
-  methods: list[study_record.Method] = []
+  methods: list[record.Method] = []
   for i, entry in enumerate(entries):
     print(f'\n{i + 1} of {len(entries)} methods: {entry.name}', flush=True)
     made = _method(entry, chosen[entry.name], workdir, loaded)
@@ -78,25 +86,31 @@ def run(
     runs = _runs(chosen[entry.name], workdir / 'twins' / entry.name, loaded)
     if runs is None:
       return None
-    twin_records.append(study_record.Twin(task=task, size=size, runs=runs[0]))
-  study = study_record.Study(
+    twin_records.append(record.Twin(task=task, size=size, runs=runs[0]))
+  study = record.Study(
     name=pathlib.Path(workdir).name,
     config=workdir_lib.to_dict(settings),
     tasks=[
-      study_record.Task(name=task.name, score=task.score)
+      record.TaskRecord(name=task.name, score=task.score)
       for task in experiment.tasks
     ],
     metrics=metrics or _scores(experiment.tasks, methods),
     control=settings.study.control,
     methods=methods,
+    absent=dict(settings.study.absent),
     twins=twin_records,
     trials=trials,
-    claims=claims,
-    surroundings=results.surroundings(),
+    claims=settings.study.claims,
+    environment=results.environment(),
   )
-  study_files.write_study(workdir, study)
-  page = study_report.write(workdir)
-  print(f'\nReport: {page}', flush=True)
+  record.write(workdir, study)
+  # As it will be read again: what is not a number is none.
+  summary = page.summarise(record.read(workdir))
+  print()
+  for table in study_tables.screen(summary):
+    reporting.show(table)
+  written = page.write_page(workdir, summary, settings.study.columns)
+  print(f'Report: {written}', flush=True)
   return study
 
 
@@ -104,17 +118,6 @@ def is_study(settings: settings_lib.Settings) -> bool:
   """Whether the settings ask for more than one run."""
   section = settings.population
   return bool(section.seeds or section.sweep or settings.study.methods)
-
-
-def _make_claim(spec) -> study_record.Claim:
-  known = {field.name for field in dataclasses.fields(study_record.Claim)}
-  for key in spec:
-    if key not in known:
-      raise ValueError(
-        f'Expected a claim with fields among {", ".join(sorted(known))}, found '
-        f'{key!r}; rename it in study.claims.'
-      )
-  return study_record.Claim(**spec)
 
 
 def _tune(settings, entries, workdir, loaded):
@@ -143,13 +146,13 @@ def _method(entry, settings, workdir, loaded):
     return None
   measured = population.cost(folder)
   experiment = build.build(settings, loaded=loaded)
-  cost = study_record.Cost(
-    backward_passes=cost_lib.backward_passes(experiment),
+  cost = record.Cost(
+    relative_flops=cost_lib.relative_flops(experiment),
     **{key: measured.get(key) for key in cost_lib.MEASURED},
   )
   points = settings.population.sweep or ({},)
   return [
-    study_record.Method(
+    record.Method(
       name=_point_name(entry.name, point),
       label=_point_name(entry.label, point) if entry.label else '',
       family=entry.family or (entry.name if len(points) > 1 else ''),
@@ -163,6 +166,12 @@ def _method(entry, settings, workdir, loaded):
     )
     for point, runs in zip(points, by_point, strict=True)
   ]
+
+
+def _names(entry) -> list[str]:
+  """The methods that an entry becomes: one per point of its sweep."""
+  points = entry.settings.population.sweep or ({},)
+  return [_point_name(entry.name, point) for point in points]
 
 
 def _point_name(name, point) -> str:
@@ -179,7 +188,7 @@ def _short(value) -> str:
   return str(value)
 
 
-def _runs(settings, folder, loaded) -> list[list[study_record.Run]] | None:
+def _runs(settings, folder, loaded) -> list[list[record.MemberRecord]] | None:
   """The runs of each point, by seed; trains what is missing."""
   seeds = settings.population.seeds
   outcomes = population.train(settings, folder, loaded=loaded)
@@ -187,8 +196,9 @@ def _runs(settings, folder, loaded) -> list[list[study_record.Run]] | None:
     return None
   parameters = _parameters(settings, loaded)
   runs = [
-    study_record.Run(
+    record.MemberRecord(
       seed=o.seed,
+      point=o.point,
       status=o.status,
       diverged_at=o.diverged_at,
       metrics={
@@ -213,53 +223,10 @@ def _parameters(settings, loaded) -> int:
   return sum(x.size for x in jax.tree.leaves(shapes))
 
 
-def _named_metrics(settings, known) -> list[study_record.Metric]:
-  """What the study names, checked before anything is trained."""
-  metrics = []
-  for text in settings.study.metrics:
-    sign, name = text[:1], text[1:]
-    if sign not in ('+', '-') or name not in known:
-      raise ValueError(
-        'Expected +task/metric where higher is better or -task/metric where '
-        f'lower is in study.metrics, found {text!r}; metrics are '
-        f'{", ".join(sorted(known))}.'
-      )
-    task, _, metric = name.partition('/')
-    metrics.append(
-      study_record.Metric(
-        task=task, metric=metric, higher_is_better=sign == '+'
-      )
-    )
-  return metrics
-
-
-def _check_report(section, declared) -> None:
-  """Raises for pictures and tests that the report could not make."""
-  for pair in section.trade_offs:
-    if len(pair) != 2 or isinstance(pair, str):
-      raise ValueError(
-        'Expected pairs of task/metric in study.trade_offs, found '
-        f'{pair!r}; write (("a/accuracy", "b/rmse"),).'
-      )
-    for name in pair:
-      if name not in declared:
-        raise ValueError(
-          'Expected study.trade_offs among study.metrics, whose directions '
-          f'are declared, found {name!r}; {names.nearest(name, declared)}'
-        )
-  for key in ('test', 'interval'):
-    value, known = getattr(section, key), statistics.INTERVALS
-    if value not in known:
-      raise ValueError(
-        f'Expected config.study.{key} among {", ".join(known)}, found '
-        f'{value!r}; {names.nearest(value, known)}'
-      )
-
-
-def _scores(tasks, methods) -> list[study_record.Metric]:
+def _scores(tasks, methods) -> list[record.MetricRecord]:
   """The score of each task, of which more is better."""
   return [
-    study_record.Metric(
+    record.MetricRecord(
       task=task.name, metric=_score(task, methods), higher_is_better=True
     )
     for task in tasks

@@ -1,125 +1,173 @@
 """The tables of a study: methods x metrics, claims, tuning."""
 
 from collections.abc import Sequence
-import dataclasses
-import html
 import json
 import math
+from typing import NamedTuple
 
+from mtl_jax import names as names_lib
 from mtl_jax.reporting import tables
-from mtl_jax.studies import record as study_record, study_summary
+from mtl_jax.studies import claims as claims_lib, record, summary as summary_lib
 
+Summary = summary_lib.Summary
 COSTS = {
-  'step_ms': 'ms a step ↓',
-  'compile_s': 'compiling, s ↓',
-  'peak_mb': 'peak, MB ↓',
-  'backward_passes': 'backward passes ↓',
+  'step_ms': 'ms per\nstep ↓',
+  'compile_s': 'compile,\ns ↓',
+  'run_s': 'run,\ns ↓',
+  'peak_mb': 'peak,\nMB ↓',
+  'relative_flops': 'relative\nFLOPs ↓',
   'parameters': 'parameters',
 }
-SIGNS = {'>': '> ', '<': '< ', 'within': 'within ±'}
-# A click on a head sorts the rows by that column, and the other way round by
-# the second click; cells without a number go last.
-SORT = """
-document.querySelectorAll('table.sortable').forEach(table => {
-  const body = table.tBodies[0];
-  table.querySelectorAll('th').forEach((head, column) => {
-    head.tabIndex = 0;
-    const sort = () => {
-      const up = head.getAttribute('aria-sort') !== 'ascending';
-      table.querySelectorAll('th').forEach(
-        other => other.removeAttribute('aria-sort'));
-      head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-      const key = row => {
-        const value = row.cells[column].dataset.value;
-        return column ? (value === '' ? NaN : Number(value)) : value;
-      };
-      const order = (a, b) => {
-        const x = key(a), y = key(b);
-        if (column && (isNaN(x) || isNaN(y))) return isNaN(x) - isNaN(y);
-        return (x < y ? -1 : x > y ? 1 : 0) * (up ? 1 : -1);
-      };
-      [...body.rows].sort(order).forEach(row => body.append(row));
-    };
-    head.addEventListener('click', sort);
-    head.addEventListener('keydown', e => { if (e.key === 'Enter') sort(); });
-  });
-});
-"""
+# Columns of the table of methods besides metrics.
+COLUMNS = (
+  'delta_m',
+  'overall',
+  'mean_rank',
+  'p',
+  'versus',
+  *(f'cost/{name}' for name in COSTS),
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
+class MethodColumn(NamedTuple):
   """A column of the table of methods.
 
   Attributes:
-    head: lines of its header.
+    name: by which it is chosen.
+    head: of one or two lines.
     cells: text and number of each row; the number is what it is sorted by.
     bold: rows to be printed bold.
   """
 
-  head: Sequence[str]
+  name: str
+  head: str
   cells: Sequence[tuple[str, float]]
   bold: frozenset[int] = frozenset()
 
 
-def columns(
-  study: study_record.Study, summary: study_summary.Summary
-) -> tuple[list[study_summary.Row], list[Column]]:
-  """Rows and columns of the table of methods; empty columns are left out."""
+def check_columns(chosen: Sequence[str], metrics: Sequence[str]) -> None:
+  """Raises for a column that the table of methods does not have.
+
+  Args:
+    chosen: ``study.columns``.
+    metrics: names of those that are compared.
+
+  Raises:
+    ValueError: with the nearest name.
+  """
+  known = [*COLUMNS, *metrics]
+  for name in chosen:
+    if name not in known:
+      raise ValueError(
+        f'Expected study.columns among those of the table, found {name!r}; '
+        f'{names_lib.nearest(name, known)}'
+      )
+
+
+def methods_table(
+  summary: Summary, chosen: Sequence[str] = (), title: str = ''
+) -> tables.Table:
+  """Methods x metrics; empty columns are left out.
+
+  Args:
+    summary: the numbers.
+    chosen: columns in their order, see `check_columns`; all by default.
+    title: above it; the name of the study by default.
+  """
   rows = [*([summary.single] if summary.single else []), *summary.rows]
-  made = []
-  if any(row.delta_m for row in rows):
-    made.append(_column(['Δm, %', '↓'], [_delta(r, summary) for r in rows]))
-  if any(row.overall for row in rows):
-    made.append(_column(['overall', '↑'], [_cell(r.overall) for r in rows]))
-  made.append(
-    _column(
-      ['mean rank', '↓'],
+  columns = [
+    column
+    for column in _columns(rows, summary)
+    if not all(math.isnan(x) for _, x in column.cells)
+  ]
+  if chosen:
+    by_name = {column.name: column for column in columns}
+    columns = [by_name[name] for name in chosen if name in by_name]
+  titles = [
+    f' {row.marked_title}' if row is summary.single else row.marked_title
+    for row in rows
+  ]
+  return tables.Table(
+    title or summary.study.name,
+    ['method', *(column.head for column in columns)],
+    [
+      [title, *(column.cells[i][0] for column in columns)]
+      for i, title in enumerate(titles)
+    ],
+    note='\n'.join(notes(summary)),
+    bold=frozenset(
+      (i, j) for j, column in enumerate(columns, 1) for i in column.bold
+    ),
+    keys=[
+      [title, *(_key(column.cells[i][1]) for column in columns)]
+      for i, title in enumerate(titles)
+    ],
+  )
+
+
+def _key(value) -> float | str:
+  return '' if math.isnan(value) else float(value)
+
+
+def _columns(rows, summary) -> list[MethodColumn]:
+  head = {'delta_m': 'Δm', 'overall': 'overall'}.get(summary.primary, '')
+  versus = [row.versus for row in rows]
+  return [
+    MethodColumn('delta_m', 'Δm, %\n↓', [_delta(r, summary) for r in rows]),
+    MethodColumn('overall', 'overall\n↑', [_cell(r.overall) for r in rows]),
+    MethodColumn(
+      'mean_rank',
+      'mean rank\n↓',
       [(_plain(r.mean_rank, 2), r.mean_rank) for r in rows],
-    )
-  )
-  primary = [getattr(row, summary.primary or 'overall') for row in rows]
-  if any(cell and cell.p is not None for cell in primary):
-    head = {'delta_m': 'Δm', 'overall': 'overall'}[summary.primary]
-    made.append(_column([f'p of {head}', '(Holm)'], [_p(c) for c in primary]))
-  made.append(
-    _column(
-      ['better / same /', 'worse'],
+    ),
+    MethodColumn(
+      'p',
+      f'p of {head}\n(Holm)',
+      [_p(row.p.get(summary.primary)) for row in rows],
+    ),
+    MethodColumn(
+      'versus',
+      'better / same /\nworse',
       [
-        (' / '.join(map(str, r.versus)), r.versus[0] - r.versus[2])
-        if r.versus
-        else ('', math.nan)
-        for r in rows
+        (' / '.join(map(str, x)), x[0] - x[2]) if x else ('', math.nan)
+        for x in versus
       ],
-    )
-  )
-  made += [_metric_column(metric, rows) for metric in study.metrics]
-  for name, title in COSTS.items():
-    values = [row.cost.get(name, math.nan) for row in rows]
-    cells = [(_count(x), x) for x in values]
-    made.append(_column(title.rsplit(' ', 1), cells))
-  known = [c for c in made if not all(math.isnan(x) for _, x in c.cells)]
-  return rows, known
+    ),
+    *(_metric_column(metric, rows) for metric in summary.study.metrics),
+    *(
+      MethodColumn(
+        f'cost/{name}',
+        title,
+        [
+          (_count(x), x) for x in (row.cost.get(name, math.nan) for row in rows)
+        ],
+      )
+      for name, title in COSTS.items()
+    ),
+  ]
 
 
 def _metric_column(metric, rows):
-  arrow = '↑' if metric.higher_is_better else '↓'
-  name = metric.label or tables.HEADERS.get(metric.metric, metric.metric)
-  unit = f', {metric.unit}' if metric.unit else ''
   cells = [row.cells.get(metric.name) for row in rows]
-  bold = {i for i, cell in enumerate(cells) if cell and cell.best}
-  head = [metric.task, f'{name}{unit} {arrow}']
-  return Column(head, [_cell(cell) for cell in cells], frozenset(bold))
+  bold = {i for i, row in enumerate(rows) if metric.name in row.best}
+  head = f'{metric.task}\n{_metric_name(metric)}'.strip()
+  return MethodColumn(
+    metric.name, head, [_cell(cell) for cell in cells], frozenset(bold)
+  )
 
 
-def _column(head, cells):
-  return Column(head, cells)
+def _metric_name(metric: record.MetricRecord) -> str:
+  arrow = {True: ' ↑', False: ' ↓', None: ''}[metric.higher_is_better]
+  name = metric.label or tables.HEADERS.get(metric.metric, metric.metric)
+  if not metric.task:
+    name = name.replace('_', ' ')
+  return name + (f', {metric.unit}' if metric.unit else '') + arrow
 
 
-def _cell(cell):
-  if cell is None:
+def _cell(interval):
+  if interval is None:
     return '', math.nan
-  return tables.number(cell.value), cell.mean
+  return tables.number((interval.mean, interval.half)), interval.mean
 
 
 def _delta(row, summary):
@@ -127,19 +175,19 @@ def _delta(row, summary):
     return '0', 0.0
   if row.delta_m is None:
     return '', math.nan
-  mean, half = row.delta_m.value
+  mean, half = row.delta_m.mean, row.delta_m.half
   if not math.isfinite(mean):
     return '-', math.nan
   text = f'{mean:+.2f}'
   return (text + (f' ± {half:.2f}' if math.isfinite(half) else '')), mean
 
 
-def _p(cell):
-  if cell is None or cell.p is None:
+def _p(value):
+  if value is None:
     return '', math.nan
-  if math.isnan(cell.p):
+  if math.isnan(value):
     return '-', math.nan
-  return ('< 0.001' if cell.p < 0.001 else f'{cell.p:.3f}'), cell.p
+  return ('< 0.001' if value < 0.001 else f'{value:.3f}'), value
 
 
 def _plain(value, digits):
@@ -152,29 +200,9 @@ def _count(value):
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
-def methods_table(
-  study: study_record.Study, summary: study_summary.Summary
-) -> tables.Table:
-  """Methods x metrics as text, for Markdown and LaTeX."""
-  rows, made = columns(study, summary)
-  return tables.Table(
-    study.name,
-    ['method', *(' '.join(column.head) for column in made)],
-    [
-      [row.marked_title, *(column.cells[i][0] for column in made)]
-      for i, row in enumerate(rows)
-    ],
-    note=' '.join(notes(study, summary)),
-    bold=frozenset(
-      (i, j) for j, column in enumerate(made, 1) for i in column.bold
-    ),
-  )
-
-
-def notes(
-  study: study_record.Study, summary: study_summary.Summary
-) -> list[str]:
-  """What the reader of the table must know."""
+def notes(summary: Summary) -> list[str]:
+  """What the reader of the table of methods must know."""
+  study = summary.study
   test = {
     't': "Student's t test",
     'wilcoxon': "Wilcoxon's signed-rank test",
@@ -182,111 +210,65 @@ def notes(
   }[summary.test]
   exact = summary.interval == 'wilcoxon'
   what = 'Hodges-Lehmann estimate' if exact else 'Mean'
-  found = [
+  sentences = [
     f'{what} ± half of the {summary.confidence:.0%} interval over seeds '
     f'({summary.interval}).'
   ]
+  if study.problem:
+    seeds, starts, preferences = study.problem['shape']
+    sentences[0] += (
+      f' {seeds} seeds x {starts} starts x {preferences} preferences; of a '
+      'seed the mean over its starts and preferences.'
+    )
   if study.control:
     title = study.method(study.control).title
-    found.append(
+    sentences.append(
       f'p: against {title}, paired by seed, by {test}, adjusted for the number '
       'of methods by Holm; better, same and worse count metrics at 5%.'
     )
   if summary.primary == 'delta_m':
     over = 'tasks, of the mean' if summary.by_task else 'metrics, of the'
-    found.append(
+    sentences.append(
       f'Δm: mean over {over} change for the worse against single-task models, '
       'below 0 is better; its interval has the spread of the single-task runs '
       'too.'
     )
-  return [*found, *summary.notes]
-
-
-def sortable(study: study_record.Study, summary: study_summary.Summary) -> str:
-  """The table of methods as HTML, to be sorted by `SORT`."""
-  rows, made = columns(study, summary)
-  heads = [['method'], *(column.head for column in made)]
-  head = ''.join(
-    f'<th class="{"" if i else "left"}" title="sort">'
-    f'{"<br>".join(map(html.escape, lines))}</th>'
-    for i, lines in enumerate(heads)
-  )
-  body = []
-  for i, row in enumerate(rows):
-    title = html.escape(row.marked_title)
-    cells = [f'<td class="left" data-value="{title}">{title}</td>']
-    for column in made:
-      text, value = column.cells[i]
-      key = '' if math.isnan(value) else repr(float(value))
-      mark = ' class="best"' if i in column.bold else ''
-      cells.append(f'<td{mark} data-value="{key}">{html.escape(text)}</td>')
-    kind = ' class="beside"' if row is summary.single else ''
-    body.append(f'<tr{kind}>{"".join(cells)}</tr>')
-  lines = '\n'.join(body)
-  return (
-    '<div class="wide"><table class="sortable">\n'
-    f'<thead><tr>{head}</tr></thead>\n<tbody>{lines}</tbody>\n</table></div>\n'
-  )
-
-
-def statement(claim: study_record.Claim) -> str:
-  """What is tested, in one line.
-
-  Example:
-    >>> statement(study_record.Claim(
-    ...   text='FAMO is better', statistic='delta_m', method='famo',
-    ...   against='equal', relation='<', threshold=0.0))
-    'delta_m of famo - equal < 0'
-  """
-  if claim.test == 'spread':
-    return (
-      f'log sd ratio of {claim.statistic}, {claim.method} / {claim.against} '
-      f'{SIGNS[claim.relation]}{claim.threshold:g}'
+  if any('relative_flops' in row.cost for row in summary.rows):
+    sentences.append(
+      'Relative FLOPs: those of a step beyond its forward pass, over the same '
+      'of equal weights (one backward pass); products and convolutions, '
+      'counted from shapes.'
     )
-  minus = f' - {claim.against}' if claim.against else ''
-  if claim.beside:
-    minus += f' - ({" - ".join(claim.beside)})'
-  return (
-    f'{claim.statistic} of {claim.method}{minus} '
-    f'{SIGNS[claim.relation]}{claim.threshold:g}'
-  )
+  return [*sentences, *summary.notes]
 
 
-def claims_table(summary: study_summary.Summary) -> tables.Table:
-  """Claim, verdict, statistic, what was published, ours."""
+def claims_table(summary: Summary) -> tables.Table:
+  """Claim, verdict, what is tested, what was published, ours."""
   rows = []
-  for found in summary.verdicts:
-    claim, ours = found.claim, found.found
-    test = 'mean only' if claim.test == 'value' else claim.test
-    verdict = found.verdict + (f' ({found.note})' if found.note else '')
+  for verdict in summary.verdicts:
+    claim = verdict.claim
     rows.append(
       [
         claim.text + (f' [{claim.source}]' if claim.source else ''),
-        verdict,
-        statement(claim),
+        verdict.verdict + (f' ({verdict.note})' if verdict.note else ''),
+        claims_lib.describe(claim),
         '' if claim.published is None else f'{claim.published:g}',
-        tables.number(ours.mean),
-        _ends(ours) if claim.test != 'value' and ours.n else '',
-        f'{test}, n = {ours.n}',
+        claims_lib.ours(verdict),
+        str(verdict.found.n),
       ]
     )
   return tables.Table(
-    'Claims',
-    ['claim', 'verdict', 'as tested', 'published', 'ours', 'interval', 'test'],
+    'Claims, declared before the runs',
+    ['claim', 'verdict', 'as tested', 'published', 'ours', 'n'],
     rows,
     left=3,
     note='A claim holds or fails if all of the interval is on one side of the '
     'threshold; else it is undecided at this number of seeds.',
+    wrap=True,
   )
 
 
-def _ends(cell):
-  if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
-    return 'unbounded'
-  return f'{cell.low:.3g} to {cell.high:.3g}'
-
-
-def tuning_table(study: study_record.Study) -> tables.Table:
+def tuning_table(study: record.Study) -> tables.Table:
   """Trials of each method, and the options that were chosen."""
   rows = []
   for method in study.methods:
@@ -308,3 +290,67 @@ def tuning_table(study: study_record.Study) -> tables.Table:
   return tables.Table(
     'Tuning', names, rows, left=2, note='Scores on the validation split.'
   )
+
+
+def ends_table(study: record.Study) -> tables.Table:
+  """Final losses on a problem, and distances, method x start, over seeds.
+
+  Without rows where there are preferences, or too many numbers to be read.
+  """
+  starts = list(study.problem.get('starts', ()))
+  columns = ['method', *starts]
+  preferences = study.problem['shape'][2] if study.problem else 0
+  if preferences != 1 or len(study.tasks) > 3 or not 1 < len(starts) < 6:
+    return tables.Table('', columns, [])
+
+  def mean(method, start, name):
+    values = [r.metrics[name] for r in method.runs if r.point['start'] == start]
+    return math.nan if None in values else sum(values) / len(values)
+
+  def cell(method, start):
+    losses = [mean(method, start, f'{task.name}/loss') for task in study.tasks]
+    text = ' '.join(f'{x:.2f}' for x in losses)
+    if all('distance' in run.metrics for run in method.runs):
+      text += f' | {mean(method, start, "distance"):.3f}'
+    return text
+
+  rows = [[m.title, *(cell(m, x) for x in starts)] for m in study.methods]
+  rows += [[x, 'not run', *[''] * (len(starts) - 1)] for x in study.absent]
+  near = any('distance' in r.metrics for m in study.methods for r in m.runs)
+  return tables.Table(
+    f'Losses of {", ".join(task.name for task in study.tasks)}'
+    + (' | distance to the Pareto set' if near else '')
+    + f', after {study.problem["steps"]:,} steps, by start',
+    columns,
+    rows,
+  )
+
+
+def screen(summary: Summary) -> list[tables.Table]:
+  """What is printed at the end of a study: methods, claims, ends by start."""
+  study = summary.study
+  metrics = [metric.name for metric in study.metrics]
+  costs = ['cost/compile_s', 'cost/run_s'] if study.problem else []
+  methods = methods_table(summary, ['delta_m', 'overall', *metrics, *costs])
+  made = [ends_table(study), methods, claims_table(summary)]
+  return [table for table in made if table.rows]
+
+
+def table(
+  summary: Summary,
+) -> dict[str, dict[str, tuple[float, float, float, int]]]:
+  """Mean, ends of the interval and number of seeds, by method and metric.
+
+  'overall' and 'delta_m' stand among the metrics where they are known.
+  """
+
+  def entries(row):
+    more = {'overall': row.overall, 'delta_m': row.delta_m}
+    return {**row.cells, **{k: x for k, x in more.items() if x is not None}}
+
+  return {
+    row.method: {
+      name: (x.mean, x.low, x.high, x.n) for name, x in entries(row).items()
+    }
+    for row in summary.rows
+  }

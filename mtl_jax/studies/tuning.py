@@ -8,7 +8,7 @@ from typing import Any
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import population
 from mtl_jax.reporting import files
-from mtl_jax.studies import plan, record as study_record
+from mtl_jax.studies import plan, record
 
 
 def tune(
@@ -16,7 +16,7 @@ def tune(
   number: int,
   workdir: pathlib.Path,
   loaded: Mapping[str, Any] | None = None,
-) -> tuple[settings_lib.Settings, list[study_record.Trial]] | None:
+) -> tuple[settings_lib.Settings, list[record.Trial]] | None:
   """Tries some points, and takes the best by the validation split.
 
   The points of an entry are one population. The test split is not touched.
@@ -53,7 +53,7 @@ def tune(
     )
   best = max(scored, key=_validation)
   trials = [
-    study_record.Trial(
+    record.Trial(
       method=entry.name,
       options=dict(o.point),
       validation=o.validation,

@@ -77,7 +77,7 @@ def test_the_page_shows_the_run(workdir):
     'Task gradients',
     'Relations between tasks',
     'Config',
-    'Surroundings',
+    'Environment',
   ]
   assert len(pictures(page)) == 3 + 3 + 1
 
@@ -96,7 +96,7 @@ def test_the_page_needs_nothing_else(workdir):
 def test_names_and_config_are_escaped(workdir):
   finish(workdir)
   page = page_of(workdir)
-  assert '&lt;odd&gt; &amp; &quot;name&quot;' in page
+  assert '&lt;odd&gt; &amp; &#34;name&#34;' in page
   assert '<odd>' not in page and '<script>' not in page
   assert '<title>run &lt;1&gt;</title>' in page
   for picture in pictures(page):
