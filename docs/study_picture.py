@@ -16,8 +16,8 @@ from sklearn import datasets
 
 import mtl_jax
 from mtl_jax import data as data_lib
-from mtl_jax.experiment import study_report
-from mtl_jax.reporting import results, study_files, study_record
+from mtl_jax.reporting import results
+from mtl_jax.studies import record as study_record, study_files, study_report
 
 SEEDS = range(4)
 MONITOR = ({'name': 'monitor', 'labels': 'trunk/.*(kernel|bias)'},)
@@ -140,7 +140,7 @@ def main(argv: list[str]) -> None:
       )
       for text, statistic, method, relation, threshold in CLAIMS
     ],
-    surroundings=results.surroundings(),
+    environment=results.environment(),
   )
   study_files.write_study(root, study)
   print(study_report.write(root))

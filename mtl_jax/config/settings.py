@@ -15,6 +15,7 @@ import ml_collections
 from mtl_jax import names
 from mtl_jax.config import lookup
 from mtl_jax.config.sections import (
+  Claim,
   DataSettings,
   Settings,
   Spec,
@@ -26,6 +27,7 @@ __all__ = [
   'Settings',
   'Spec',
   'TrainingSettings',
+  'claim',
   'data_config',
   'default_config',
   'flatten',
@@ -56,6 +58,30 @@ def data_config(**fields: Any) -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict(dataclasses.asdict(DataSettings()))
   config.update(fields)
   return config
+
+
+def claim(
+  text: str,
+  statistic: str,
+  method: str,
+  relation: str = '>',
+  threshold: float = 0.0,
+  **more: Any,
+) -> dict[str, Any]:
+  """One of ``config.study.claims``; `sections.Claim` has all its fields.
+
+  Example:
+    >>> claim('Far.', 'distance', 'adam', '>', 0.5, over='max')['over']
+    'max'
+  """
+  return {
+    'text': text,
+    'statistic': statistic,
+    'method': method,
+    'relation': relation,
+    'threshold': threshold,
+    **more,
+  }
 
 
 def from_config(
@@ -149,6 +175,14 @@ def _build(cls, values: Mapping[str, Any], where: str):
         f'{names.nearest(key, hints)}'
       )
     fields[key] = _convert(hints[key], value, where + key)
+  for field in dataclasses.fields(cls):
+    if field.name not in fields and (
+      field.default is field.default_factory is dataclasses.MISSING
+    ):
+      raise ValueError(
+        f'Expected {field.name!r} in config.{where.rstrip(".")}, found '
+        f'{", ".join(fields) or "nothing"}; set it.'
+      )
   return cls(**fields)
 
 
@@ -166,6 +200,17 @@ def _convert(hint, value, where):
       name: _build(DataSettings, section, f'{where}.{name}.')
       for name, section in value.items()
     }
+  if hint == tuple[Claim, ...] and isinstance(value, (list, tuple)):
+    return tuple(
+      item
+      if isinstance(item, Claim)
+      else _convert(Claim, item, f'{where}[{i}]')
+      for i, item in enumerate(value)
+    )
+  if isinstance(hint, types.UnionType):  # a value, or None
+    if value is None:
+      return None
+    hint = hint.__args__[0]
   expected = getattr(hint, '__origin__', hint)
   if expected is str and isinstance(value, os.PathLike):
     value = os.fspath(value)

@@ -10,8 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtl_jax import combinators, data, evaluation, models, names
-from mtl_jax import tasks as tasks_lib
+from mtl_jax import (
+  combinators,
+  data,
+  evaluation,
+  models,
+  names,
+  tasks as tasks_lib,
+)
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.evaluation import baselines
 from mtl_jax.experiment import (
@@ -22,8 +28,14 @@ from mtl_jax.experiment import (
   sources as sources_lib,
 )
 from mtl_jax.tasks import kinds as task_kinds
-from mtl_jax.training import gramians, loop, optimizers, parallel, step
-from mtl_jax.training import state as state_lib
+from mtl_jax.training import (
+  gramians,
+  loop,
+  optimizers,
+  parallel,
+  state as state_lib,
+  step,
+)
 from mtl_jax.training.builders import base as builders_base, outer
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
@@ -187,8 +199,10 @@ class Experiment:
       return True
     params, _ = self.params_shapes
     shared = jax.tree_util.tree_map_with_path(
-      lambda path, _: self.model.shared(combinators.path_name(path))
-      and not self.frozen(combinators.path_name(path)),
+      lambda path, _: (
+        self.model.shared(combinators.path_name(path))
+        and not self.frozen(combinators.path_name(path))
+      ),
       params,
     )
     asked = []
@@ -235,9 +249,7 @@ class Experiment:
       self.plan.steps,
       self.frozen,
     )
-    return dataclasses.replace(
-      self, settings=settings, make_chain=make_chain
-    )
+    return dataclasses.replace(self, settings=settings, make_chain=make_chain)
 
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
     """One example of each stream that a task reads, for shapes."""

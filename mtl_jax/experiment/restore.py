@@ -71,7 +71,9 @@ def begin(
     ]
   active = np.array([not member.finished for member in progress])
   return (
-    training_members.Members(state, stepper.place(hyper), stepper.place(active)),
+    training_members.Members(
+      state, stepper.place(hyper), stepper.place(active)
+    ),
     {name: kept[str(i)] for i, name in enumerate(criteria)},
     progress,
     None if restored is None else restored.step,

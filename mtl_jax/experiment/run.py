@@ -1,6 +1,6 @@
 """One run of P >= 1 members: build, restore, train, evaluate, report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -45,6 +45,7 @@ def train(
   sources: build.Sources | None = None,
   test: bool = True,
   profile: bool = False,
+  title: str = '',
 ) -> outcome_lib.Outcome:
   """Trains all members, or goes on where a killed run of them stopped.
 
@@ -58,6 +59,7 @@ def train(
     sources: where data are read, or are at hand already.
     test: whether to evaluate the best parameters on the test split.
     profile: write a trace of ten steps of a run alone to ``profile``.
+    title: printed when there is something left to train.
 
   Returns:
     The outcome on the test split.
@@ -70,9 +72,13 @@ def train(
   alone = build.is_alone(settings)
   _check(settings, alone)
   workdir_lib.check(path, settings)
-  stored = None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
+  stored = (
+    None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
+  )
   if stored is not None:
     return stored
+  if title:
+    print(title, flush=True)
   sources = sources or build.Sources()
   everyone = members_lib.list_members(settings)
   groups = members_lib.group(
@@ -277,7 +283,9 @@ def train_groups(
   outcomes: list[outcome_lib.MemberOutcome] = []
   places: list[workdir_lib.Place] = []
   for number, group in enumerate(groups):
-    home = workdir.path if len(groups) == 1 else workdir.path / f'group_{number}'
+    home = (
+      workdir.path if len(groups) == 1 else workdir.path / f'group_{number}'
+    )
     stepper = make_stepper(group, home)
     size = stepper.way.members
     chunks = [

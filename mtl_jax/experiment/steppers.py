@@ -3,7 +3,7 @@
 Both implement `loop.Stepper`, and decide where state and batches lie.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import time

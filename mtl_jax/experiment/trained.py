@@ -114,9 +114,7 @@ def load(
   sources: build.Sources | None = None,
 ) -> Trained:
   """A member of a work directory: see `restore.open_member`."""
-  opened = restore.open_member(
-    path, method, member, best=best, sources=sources
-  )
+  opened = restore.open_member(path, method, member, best=best, sources=sources)
   return Trained(
     opened.experiment,
     jax.tree.map(jnp.asarray, opened.params),

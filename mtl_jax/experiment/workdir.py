@@ -31,6 +31,7 @@ MAY_CHANGE = {
   'data.on_device',
   'diagnostics.every',
   'study.by_task',
+  'study.columns',
   'study.interval',
   'study.test',
   'study.trade_offs',

@@ -138,7 +138,7 @@ def shares(title: str, rates: Mapping[str, Series]) -> mpl_figure.Figure:
     figure, axes = panel()
     draw_lines(axes, rates)
     legend_outside(axes)
-    axes.set(title=title, xlabel='step')
+    axes.set(title=title, xlabel='step', ylabel='share')
     axes.set(ylim=(-0.03, 1.03), yticks=np.linspace(0, 1, 5))
     return figure
 

@@ -16,7 +16,7 @@ from mtl_jax.experiment import (
   run as run_lib,
   trained,
 )
-from mtl_jax.studies import devices
+from mtl_jax.studies import devices, page, problem_run, run as study_run
 
 
 def run(
@@ -65,22 +65,20 @@ def run(
       settings, {'combinator': _spec(combinator)}
     )
   if trunk is not None:
-    settings = settings_lib.with_values(
-      settings, {'model.trunk': _spec(trunk)}
-    )
+    settings = settings_lib.with_values(settings, {'model.trunk': _spec(trunk)})
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
   sources = build.Sources(data)
-  several = bool(settings.population.seeds or settings.population.sweep or settings.study.methods)
+  several = study_run.is_study(settings)
   devices.prepare(several)
+  if settings.problem.name:
+    return problem_run.run(settings, path, dry_run=dry_run)
   if tune and not several:
     raise ValueError(
       'Expected a study to tune, found a run alone; set study.trials and '
       'study.draws, or leave the tuning out.'
     )
-  if settings.problem.name:
-    return problem_run.run(settings, path, dry_run=dry_run)
   if dry_run:
     for entry in study_run.entries(settings):
       dry_run_lib.dry_run(build.build(entry, sources=sources))

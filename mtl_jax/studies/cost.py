@@ -1,21 +1,22 @@
-"""What a method costs: counted from shapes, and as measured while it ran."""
+"""Operations of a method, counted from shapes."""
 
 import jax
+import jax.numpy as jnp
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, start
+from mtl_jax.experiment import build
 from mtl_jax.training import gradients, operations
 
-# Fields of `study_record.Cost` that a population measures while it runs.
+# Fields of `record.Cost` that a population measures while it runs.
 MEASURED = ('step_ms', 'compile_s', 'peak_mb')
 
 
-def backward_passes(experiment: build.Experiment) -> float:
-  """Operations of a step beyond its forward pass, in plain backward passes.
+def relative_flops(experiment: build.Experiment) -> float:
+  """FLOPs of a step beyond its forward pass, over the same of equal weights.
 
-  1 for methods that choose weights from losses, about K through the trunk for
-  those that need all task gradients. Counted from shapes: products and
-  convolutions only.
+  What equal weights do beyond the forward pass is one backward pass of the
+  whole model. Counted from shapes: products and convolutions only, but all of
+  them, so that second forward passes and the Gramian of small models count.
   """
   plain = experiment.with_settings(
     settings_lib.with_values(
@@ -23,7 +24,7 @@ def backward_passes(experiment: build.Experiment) -> float:
     )
   )
   batch = experiment.batch_shapes()
-  state = jax.eval_shape(start.make_init(plain))
+  state = _state(plain)
   forward = operations.count(_losses(plain), state, batch).flops
   once = _flops(plain, batch) - forward
   return (_flops(experiment, batch) - forward) / once
@@ -45,5 +46,12 @@ def _losses(experiment):
 
 
 def _flops(experiment, batch) -> float:
-  state = jax.eval_shape(start.make_init(experiment))
-  return operations.count(experiment.make_step(), state, batch).flops
+  step = experiment.make_step()
+  return operations.count(step, _state(experiment), batch).flops
+
+
+def _state(experiment):
+  def make():
+    return experiment.make_state(0)._replace(step=jnp.zeros((), jnp.int32))
+
+  return jax.eval_shape(make)

@@ -355,9 +355,7 @@ class _Losses:
         continue
       self._judge(member, losses[i], norms[i])
       # One step after the other: the same sums wherever a run was cut.
-      for loss, count, norm in zip(
-        losses[i], counts[i], norms[i], strict=True
-      ):
+      for loss, count, norm in zip(losses[i], counts[i], norms[i], strict=True):
         self._sums[i] += loss * count
         self._counts[i] += count
         self._norms[i] += norm

@@ -147,9 +147,7 @@ def make_advance(
 
     def one(i, state: Any):
       now = jax.tree.map(lambda x: x[i], feed)
-      state, metrics = step(
-        state._replace(step=start + i), fetch(data, now)
-      )
+      state, metrics = step(state._replace(step=start + i), fetch(data, now))
       return state._replace(step=None), metrics
 
     def kept(i, state):

@@ -76,7 +76,9 @@ def test_message(tiny, override):
   with pytest.raises(ValueError, match=CASES[override]) as error:
     texts = override.replace(' config.', '\n--config.').split('\n')
     overrides.apply_overrides(config, ['--' + texts[0], *texts[1:]])
-    experiment = build.build(settings_lib.from_config(config), sources=build.Sources(loaded))
+    experiment = build.build(
+      settings_lib.from_config(config), sources=build.Sources(loaded)
+    )
     experiment.make_model(None)
     data.train_iterator(experiment.training_streams(), seed=0)
   assert len(re.findall(r'[.?] [A-Z]', str(error.value))) <= 1
@@ -125,7 +127,9 @@ def test_a_validation_split_without_labels_is_named(tiny):
   features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
   loaded = {'main': data.from_tables(tables, features, text={})}
   with pytest.raises(ValueError, match="labels 'rating' in the validation"):
-    build.build(settings_lib.from_config(tiny.config()), sources=build.Sources(loaded))
+    build.build(
+      settings_lib.from_config(tiny.config()), sources=build.Sources(loaded)
+    )
 
 
 def test_another_name_begins_with_its_own_defaults(tiny):

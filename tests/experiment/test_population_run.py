@@ -78,9 +78,7 @@ def test_a_member_ends_as_the_run_alone(tiny, outcomes, tmp_path):
     config.seed = member.seed
     config.update_from_flattened_dict(dict(member.point))
     settings = settings_lib.from_config(config)
-    alone = run.train(
-      settings, tmp_path / str(index), sources=sources_of(tiny)
-    )
+    alone = run.train(settings, tmp_path / str(index), sources=sources_of(tiny))
     assert member.status == alone.ended
     stopped += member.status == 'stopped early'
     assert member.best_step == alone.best_step

@@ -98,7 +98,8 @@ def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
   config.tasks = 'genre'
   tiny.run(config, tmp_path)
   experiment = build.build(
-    settings_lib.from_config(config), sources=build.Sources({'main': tiny.data()})
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data()}),
   )
   model = experiment.model
   state = experiment.make_state(0)
@@ -204,7 +205,8 @@ def test_init_from_takes_batch_statistics(tiny, tmp_path):
   config.training.init_from = str(tmp_path / 'one')
   config.training.steps = 1
   experiment = build.build(
-    settings_lib.from_config(config), sources=build.Sources({'main': tiny.data()})
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data()}),
   )
   members, *_ = restore.begin(
     members_lib.Group(experiment, (members_lib.Member(0, 0),)),

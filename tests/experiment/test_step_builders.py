@@ -71,9 +71,7 @@ def mine():
 def rows_of(tiny, path, config):
   tiny.run(config, path)
   store = checkpoints.Checkpoints(path / 'checkpoints')
-  state = jax.tree.map(
-    lambda x: x[0], dict(store.restore_any().trees['state'])
-  )
+  state = jax.tree.map(lambda x: x[0], dict(store.restore_any().trees['state']))
   return {**state, 'key': jax.random.key_data(state['key'])}
 
 

@@ -164,9 +164,7 @@ def test_streams_that_are_drawn(tiny, tmp_path):
       section.on_device = on_device
     experiment = build.build(
       settings_lib.from_config(config),
-      sources=build.Sources(
-        {'main': tiny.data(), 'other': tiny.data(seed=1)}
-      ),
+      sources=build.Sources({'main': tiny.data(), 'other': tiny.data(seed=1)}),
     )
     stepper = steppers.for_one(experiment, parallel.make_mesh())
     assert stepper.longest == (4 if on_device == 'always' else 1)

@@ -231,9 +231,7 @@ def test_of_many_parameters_the_last_are_kept():
 @pytest.mark.parametrize('steps, every', [(0, 1), (10, 3), (10, 0)])
 def test_bad_numbers_of_steps_are_told(steps, every):
   with pytest.raises(ValueError, match='steps that record_every divides'):
-    make_run(
-      problems.two_valleys(), balanced, steps=steps, record_every=every
-    )
+    make_run(problems.two_valleys(), balanced, steps=steps, record_every=every)
 
 
 def end(last, params=None, first=None):

@@ -9,7 +9,8 @@ import pytest
 SCRIPT = """
 import os
 import launch
-from mtl_jax.experiment import dry_run, predict, problem_run, run
+from mtl_jax.experiment import dry_run, predict, run
+from mtl_jax.studies import problem_run
 from mtl_jax.studies import devices, report, run as study_run
 devices.use_all_cores()
 import jax

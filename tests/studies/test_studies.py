@@ -10,8 +10,9 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import population
-from mtl_jax.reporting import study_files
-from mtl_jax.studies import plan, report, run
+from mtl_jax.studies import page, plan, record, run
+
+CLAIM = mtl_jax.claim('PCGrad is better', 'overall', 'pcgrad', against='equal')
 
 
 def make_data():
@@ -57,20 +58,12 @@ def go(config, path, **options):
 @pytest.fixture(scope='module')
 def done(tmp_path_factory):
   path = tmp_path_factory.mktemp('study')
-  claims = (
-    {
-      'text': 'PCGrad beats equal weights',
-      'statistic': 'overall',
-      'method': 'pcgrad',
-      'against': 'equal',
-    },
-  )
   config = make_config(
     twins=('full', 'equal'),
     equal_twins={'model': {'trunk': {'name': 'mlp', 'widths': (4,)}}},
     trials=2,
     draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
-    claims=claims,
+    claims=(CLAIM,),
     metrics=('+genre/accuracy', '-rating/rmse', '-rating/mae'),
     trade_offs=(('rating/mae', 'genre/accuracy'),),
     by_task=True,
@@ -86,7 +79,7 @@ def test_every_method_has_every_seed(done):
   for method in study.methods:
     assert [r.seed for r in method.runs] == [0, 1, 2]
     assert method.cost.step_ms > 0 and method.cost.compile_s > 0
-  passes = {m.name: m.cost.backward_passes for m in study.methods}
+  passes = {m.name: m.cost.relative_flops for m in study.methods}
   assert passes['equal'] == pytest.approx(1)
   assert passes['pcgrad'] > 1
 
@@ -158,10 +151,9 @@ def test_the_same_command_again_trains_nothing(done, monkeypatch):
 def test_the_report_is_made_from_the_directory_alone(done):
   path, _, study = done
   (path / 'report.html').unlink()
-  page = report.write(path)
-  text = page.read_text()
+  text = page.write_any(path).read_text()
   assert 'Equal weights' in text
-  assert study_files.read_study(path).control == study.control
+  assert record.read(path).control == study.control
   # As the config has it, without being told again.
   assert 'mean over tasks, of the mean change' in text
   summary = json.loads((path / 'summary.json').read_text())
@@ -182,7 +174,7 @@ def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   summary = json.loads((path / 'summary.json').read_text())
   assert not summary['by_task']
   assert summary['trade_offs'][0]['y']['metric'] == 'rmse'
-  report.study_report.write(path, by_task=True)
+  page.write(path, by_task=True)
   assert json.loads((path / 'summary.json').read_text())['by_task']
 
 
@@ -226,9 +218,20 @@ def test_a_population_alone_is_a_study_of_its_points(tmp_path):
       {'trials': 3, 'draws': (('optimizer.learning_rate', 'normal', 0, 1),)},
       'one of uniform, log_uniform, choice',
     ),
-    ({'metrics': ('+genre/acuracy',)}, "found '.genre/acuracy'"),
+    (
+      {'metrics': ('+genre/acuracy',)},
+      "found 'genre/acuracy'; did you mean 'genre/accuracy'",
+    ),
+    ({'metrics': ('+gender/accuracy',)}, "found '.gender/accuracy'; did you"),
     ({'metrics': ('genre/accuracy',)}, 'where higher is better'),
-    ({'claims': ({'txt': 'a'},)}, "found 'txt'"),
+    ({'claims': ({'txt': 'a'},)}, r"claims\[0\].txt'; did you mean 'text'"),
+    ({'claims': (CLAIM | {'method': 'pcgrat'},)}, "did you mean 'pcgrad'"),
+    (
+      {'claims': (CLAIM | {'statistic': 'genre/acc'},)},
+      "found 'genre/acc'; did you mean 'genre/auc'",
+    ),
+    ({'claims': (CLAIM | {'statistic': 'delta_m'},)}, "found 'delta_m'"),
+    ({'columns': ('mean_ran',)}, "did you mean 'mean_rank'"),
     ({'trade_offs': (('a/b', 'a/c'),)}, "study.metrics, .* found 'a/b'"),
     ({'trade_offs': ('a/b',)}, 'Expected pairs of task/metric'),
     ({'test': 'u'}, "study.test among t, wilcoxon, bootstrap, found 'u'"),

@@ -248,9 +248,12 @@ def test_records_of_every_third_step_are_those_of_every_step():
     advance = members_lib.make_advance(
       make_sum,
       12,
-      lambda hyper: lambda state, metrics: {
-        'params': state.params, 'losses': metrics['losses'] * hyper['by']
-      },
+      lambda hyper: (
+        lambda state, metrics: {
+          'params': state.params,
+          'losses': metrics['losses'] * hyper['by'],
+        }
+      ),
       every,
     )
     spread = jax.jit(members_lib.spread(advance, 'vmap'))

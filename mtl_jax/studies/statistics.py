@@ -1,4 +1,4 @@
-"""Statistics over seeds: intervals, paired tests, Holm, verdicts.
+"""Statistics over seeds: intervals, paired tests, Holm, verdicts, ranks.
 
 All functions take plain arrays. What belongs together by seed is paired by
 position, so that the caller decides which runs count; a NaN is never left out
@@ -12,10 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import stats
 
 from mtl_jax import names as names_lib
-from mtl_jax.evaluation import ranks as ranks_lib
 
 # All resamples are enumerated up to this many: six values have 46,656.
 MOST_RESAMPLES = 50_000
@@ -92,7 +91,7 @@ def t_interval(values: Any, confidence: float = 0.95) -> Interval:
     unbounded = math.nan if math.isnan(mean) else math.inf
     return Interval(mean, -unbounded, unbounded, 1, confidence)
   error = float(x.std(ddof=1)) / math.sqrt(x.size)
-  half = _t_quantile(confidence, x.size - 1) * error
+  half = float(stats.t.ppf((1 + confidence) / 2, x.size - 1)) * error
   return Interval(mean, mean - half, mean + half, x.size, confidence)
 
 
@@ -287,13 +286,13 @@ def _t_p(x):
   # Equal differences differ in their last digits.
   if error <= TOLERANCE * abs(x.mean()):
     return 0.0
-  return 2 * special.stdtr(x.size - 1, -abs(x.mean()) / error)
+  return stats.ttest_1samp(x, 0).pvalue
 
 
 def _wilcoxon_p(x):
   x = x[x != 0]
-  doubled = 2 * ranks_lib.ranks(np.abs(x), higher_is_better=False)
-  doubled = np.rint(doubled).astype(int)
+  # SciPy's exact distribution has no ties, and its permutations end at 13.
+  doubled = np.rint(2 * stats.rankdata(np.abs(x))).astype(int)
   chances = _sign_sums(doubled)
   positive = doubled[x > 0].sum()
   smaller = min(positive, doubled.sum() - positive)
@@ -339,11 +338,12 @@ def verdict(found: Interval, relation: str, threshold: float) -> str:
 
   It holds if all of the interval is on the claimed side, fails if all of it
   is on the other, and is undecided if the threshold lies inside: more seeds
-  may tell. 'within' claims ``|x| <= threshold``.
+  may tell. 'within' claims ``|x| <= threshold``, and '=' that the interval is
+  the threshold and nothing else, as of a count that all seeds have.
 
   Args:
     found: the interval of the statistic.
-    relation: '>', '<' or 'within'.
+    relation: '>', '<', 'within' or '='.
     threshold: in the statistic's units.
 
   Example:
@@ -354,14 +354,16 @@ def verdict(found: Interval, relation: str, threshold: float) -> str:
     >>> verdict(Interval(1.0, 0.5, 1.5, 5), 'within', 0.25)
     'fails'
   """
-  if relation not in ('>', '<', 'within'):
+  if relation not in ('>', '<', 'within', '='):
     raise ValueError(
-      f"Expected the relation '>', '<' or 'within', found {relation!r}; "
+      f"Expected the relation '>', '<', 'within' or '=', found {relation!r}; "
       'write the claim with one of these.'
     )
   low, high = found.low, found.high
   if math.isnan(low) or math.isnan(high):
     return 'undecided'
+  if relation == '=':
+    return 'holds' if low == high == threshold else 'fails'
   if relation == '<':
     low, high, threshold = -high, -low, -threshold
   if relation == 'within':
@@ -373,8 +375,42 @@ def verdict(found: Interval, relation: str, threshold: float) -> str:
   return 'fails' if high <= threshold else 'undecided'
 
 
-def _t_quantile(confidence: float, freedom: float) -> float:
-  return float(special.stdtrit(freedom, (1 + confidence) / 2))
+def ranks(values: Any, higher_is_better: bool) -> np.ndarray:
+  """Ranks from 1, the best; ties share their mean, NaN has none.
+
+  Args:
+    values: ``[m]``, one a method.
+    higher_is_better: which end is the best.
+
+  Example:
+    >>> ranks([0.7, 0.9, 0.7, float('nan')], higher_is_better=True)
+    array([2.5, 1. , 2.5, nan])
+  """
+  x = np.asarray(values, np.float64) * (-1 if higher_is_better else 1)
+  return stats.rankdata(x, nan_policy='omit')
+
+
+def mean_rank(values: Any, higher_is_better: Any) -> np.ndarray:
+  """The mean over metrics of each method's rank.
+
+  Args:
+    values: ``[methods, metrics]``.
+    higher_is_better: ``[metrics]``.
+
+  Returns:
+    ``[methods]`` in [1, methods]; NaN for a method without one of the metrics,
+    which is not ranked there.
+
+  Example:
+    >>> mean_rank([[0.9, 2.0], [0.8, 1.0]], [True, False])
+    array([1.5, 1.5])
+  """
+  x = np.asarray(values, np.float64)
+  columns = [
+    ranks(column, bool(higher))
+    for column, higher in zip(x.T, higher_is_better, strict=True)
+  ]
+  return np.mean(columns, 0)
 
 
 def _pairs(values, control):

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mtl_jax.experiment import (
-  study_claims,
-  study_members,
-  study_report,
-  study_summary,
+from mtl_jax.studies import (
+  page as page_lib,
+  paired,
+  record as records,
+  summary as summary_lib,
 )
-from mtl_jax.reporting import study_files, study_record as records
 
 METRICS = (
-  records.Metric(task='a', metric='accuracy', higher_is_better=True),
-  records.Metric(task='b', metric='mae', higher_is_better=False),
+  records.MetricRecord(task='a', metric='accuracy', higher_is_better=True),
+  records.MetricRecord(task='b', metric='mae', higher_is_better=False),
 )
 NAMES = ('a/accuracy', 'b/mae')
 
@@ -33,7 +32,7 @@ def method(name, rows, lost=(), **more):
     if seed in lost:
       values = dict.fromkeys(NAMES, 1e9)
     runs.append(
-      records.Run(
+      records.MemberRecord(
         seed=seed,
         status='diverged' if seed in lost else 'finished',
         diverged_at=3 if seed in lost else None,
@@ -48,7 +47,7 @@ def twin(task, metric, values):
   return records.Twin(
     task=task,
     runs=[
-      records.Run(seed=i, metrics={f'{task}/{metric}': x})
+      records.MemberRecord(seed=i, metrics={f'{task}/{metric}': x})
       for i, x in enumerate(values)
     ],
   )
@@ -61,7 +60,10 @@ BETTER = [[0.95, 1.0], [0.99, 1.1], [0.85, 1.2]]
 def study(*, claims=(), twins=True, methods=None):
   return records.Study(
     name='by hand',
-    tasks=[records.Task(name='a', score='accuracy'), records.Task(name='b')],
+    tasks=[
+      records.TaskRecord(name='a', score='accuracy'),
+      records.TaskRecord(name='b'),
+    ],
     metrics=METRICS,
     control='equal',
     methods=methods or [method('equal', EQUAL), method('better', BETTER)],
@@ -73,7 +75,7 @@ def study(*, claims=(), twins=True, methods=None):
 
 
 def rows_of(record, **more):
-  summary = study_summary.summarise(record, **more)
+  summary = summary_lib.summarise(record, **more)
   return {row.method: row for row in summary.rows}
 
 
@@ -81,15 +83,16 @@ def test_numbers_of_the_table():
   rows = rows_of(study())
   cell = rows['equal'].cells['b/mae']
   low, high = scipy.stats.ttest_1samp([2, 2.2, 2.1], 0).confidence_interval()
-  assert (cell.mean, cell.n, cell.p) == (pytest.approx(2.1), 3, None)
+  assert (cell.mean, cell.n) == (pytest.approx(2.1), 3)
+  assert not rows['equal'].p and rows['better'].p
   assert (cell.low, cell.high) == (pytest.approx(low), pytest.approx(high))
   # 100 (0.9 - 0.8) / 0.9 and 100 (2.1 - 2.0) / 2.0, halved.
   assert rows['equal'].delta_m.mean == pytest.approx((100 / 9 + 5) / 2)
   assert rows['equal'].gains['a'].mean == pytest.approx(-100 / 9)
   assert rows['equal'].gains['b'].mean == pytest.approx(-5)
   assert (rows['equal'].mean_rank, rows['better'].mean_rank) == (2, 1)
-  assert rows['better'].cells['a/accuracy'].best
-  assert not rows['equal'].cells['a/accuracy'].best
+  assert rows['better'].best == ['a/accuracy', 'b/mae']
+  assert not rows['equal'].best
   assert rows['equal'].overall.mean == pytest.approx(0.8)
 
 
@@ -108,16 +111,16 @@ def test_adjusted_p_and_wins():
     x = np.array({'better': BETTER, 'worse': worse}[name])[:, column]
     return scipy.stats.ttest_rel(x, np.array(EQUAL)[:, column]).pvalue
 
-  accuracy = {n: rows[n].cells['a/accuracy'].p for n in ('better', 'worse')}
+  accuracy = {n: rows[n].p['a/accuracy'] for n in ('better', 'worse')}
   first, second = sorted(accuracy, key=lambda n: p(n, 0))
   assert accuracy[first] == pytest.approx(3 * p(first, 0))
   assert accuracy[second] == pytest.approx(
     max(3 * p(first, 0), 2 * p(second, 0))
   )
-  assert rows['same'].cells['a/accuracy'].p == 1
+  assert rows['same'].p['a/accuracy'] == 1
   assert rows['same'].versus == (0, 2, 0) and rows['equal'].versus is None
   # By the same adjusted p at 5%, a smaller error is a win.
-  assert rows['better'].cells['b/mae'].p < 0.05 < rows['worse'].cells['b/mae'].p
+  assert rows['better'].p['b/mae'] < 0.05 < rows['worse'].p['b/mae']
   assert rows['better'].versus[0] >= 1 and rows['better'].versus[2] == 0
   assert rows['worse'].versus[0] == 0 and rows['worse'].versus[2] >= 1
 
@@ -125,25 +128,25 @@ def test_adjusted_p_and_wins():
 def test_a_diverged_member_is_told_and_enters_nothing():
   methods = [method('equal', EQUAL), method('better', BETTER, lost=[1])]
   record = study(methods=methods, claims=[claim('delta_m', 'better', 'equal')])
-  summary = study_summary.summarise(record)
+  summary = summary_lib.summarise(record)
   row = summary.rows[1]
   assert (row.finished, row.total, row.diverged) == (2, 3, [(1, 3)])
   assert row.marked_title == 'better (2/3)'
   assert row.cells['a/accuracy'].mean == pytest.approx(0.9)
   # It is the better in both metrics, but not whole.
-  assert not row.cells['a/accuracy'].best
-  assert summary.rows[0].cells['a/accuracy'].best
+  assert not row.best
+  assert 'a/accuracy' in summary.rows[0].best
   assert any('1 of 3 diverged (seed 1 at step 3)' in n for n in summary.notes)
   (found,) = summary.verdicts
   assert found.note == '1 diverged, left out' and found.found.n == 2
   # Paired by seed, not by position: seeds 0 and 2.
   expected = scipy.stats.ttest_rel([1.0, 1.2], [2.0, 2.1]).pvalue
-  assert row.cells['b/mae'].p == pytest.approx(expected)
+  assert row.p['b/mae'] == pytest.approx(expected)
 
 
 def test_a_method_of_which_nothing_ended_has_no_numbers():
   methods = [method('equal', EQUAL), method('gone', BETTER, lost=[0, 1, 2])]
-  summary = study_summary.summarise(study(methods=methods))
+  summary = summary_lib.summarise(study(methods=methods))
   row = summary.rows[1]
   assert summary.notes[0].endswith('; it has no numbers.')
   assert row.finished == 0 and row.delta_m is None and row.overall is None
@@ -151,14 +154,14 @@ def test_a_method_of_which_nothing_ended_has_no_numbers():
 
 
 def test_without_twins_the_overall_score_is_tested():
-  summary = study_summary.summarise(study(twins=False))
+  summary = summary_lib.summarise(study(twins=False))
   assert summary.primary == 'overall' and summary.single is None
   assert summary.rows[1].delta_m is None and not summary.rows[1].gains
-  assert 0 < summary.rows[1].overall.p < 1
+  assert 0 < summary.rows[1].p['overall'] < 1
 
 
 def test_intervals_of_another_kind():
-  summary = study_summary.summarise(study(), interval='bootstrap')
+  summary = summary_lib.summarise(study(), interval='bootstrap')
   cell = summary.rows[0].cells['b/mae']
   # With three seeds the percentiles are the extremes.
   assert (cell.low, cell.high) == (2.0, 2.2)
@@ -168,7 +171,7 @@ def test_intervals_of_another_kind():
 def test_one_seed_tells_nothing():
   methods = [method('equal', EQUAL[:1]), method('better', BETTER[:1])]
   row = rows_of(study(methods=methods))['better']
-  assert math.isnan(row.delta_m.p) and row.versus is None
+  assert math.isnan(row.p['delta_m']) and row.versus is None
   assert math.isinf(row.cells['a/accuracy'].high)
 
 
@@ -193,7 +196,7 @@ def claim(statistic, name='better', against='', **more):
   ],
 )
 def test_claims(made, mean, verdict):
-  (found,) = study_summary.summarise(study(claims=[made])).verdicts
+  (found,) = summary_lib.summarise(study(claims=[made])).verdicts
   assert found.found.mean == pytest.approx(mean, abs=0.0051, nan_ok=True)
   assert found.verdict == verdict
 
@@ -205,7 +208,7 @@ def test_costs_are_compared_as_they_are():
   ]
   made = claim('cost/step_ms', against='equal', threshold=3.0, test='value')
   record = study(methods=methods, claims=[made])
-  (found,) = study_summary.summarise(record).verdicts
+  (found,) = summary_lib.summarise(record).verdicts
   assert (found.found.mean, found.verdict) == (4.0, 'holds')
 
 
@@ -222,7 +225,7 @@ def test_a_gap_beside_another_gap():
   record = dataclasses.replace(
     study(twins=False, claims=[made]), methods=methods, control=''
   )
-  (found,) = study_summary.summarise(record).verdicts
+  (found,) = summary_lib.summarise(record).verdicts
   gaps = [(5 - 1) - (3 - 2), (7 - 2) - (2 - 1)]
   low, high = scipy.stats.ttest_1samp(gaps, 0).confidence_interval()
   cell = found.found
@@ -244,7 +247,7 @@ def test_a_claim_of_spread():
   record = dataclasses.replace(
     study(twins=False, claims=made), methods=methods, control=''
   )
-  found = study_summary.summarise(record).verdicts
+  found = summary_lib.summarise(record).verdicts
   assert [x.verdict for x in found] == ['holds', 'fails']
   expected = np.log(np.std(wide[:-1, 0]) / np.std(narrow[:-1, 0]))
   assert found[0].found.mean == pytest.approx(expected)
@@ -262,7 +265,7 @@ def test_a_claim_of_spread_needs_a_pair(more):
 
 def test_what_was_not_run_is_undecided():
   claims = [claim('delta_m'), claim('overall', against='pcgrad')]
-  found = study_summary.summarise(study(twins=False, claims=claims)).verdicts
+  found = summary_lib.summarise(study(twins=False, claims=claims)).verdicts
   assert [x.verdict for x in found] == ['undecided'] * 2
   assert [x.note for x in found] == [
     'no single-task runs',
@@ -272,9 +275,9 @@ def test_what_was_not_run_is_undecided():
 
 def test_an_unknown_statistic_is_named():
   with pytest.raises(ValueError, match="Expected a statistic .* found 'lose'"):
-    study_summary.summarise(study(claims=[claim('lose')]))
+    summary_lib.summarise(study(claims=[claim('lose')]))
   with pytest.raises(ValueError, match="found 'a/auc'"):
-    study_summary.summarise(study(), trade_offs=[('a/auc', 'b/mae')])
+    summary_lib.summarise(study(), trade_offs=[('a/auc', 'b/mae')])
 
 
 def test_trade_off_and_families():
@@ -284,8 +287,8 @@ def test_trade_off_and_families():
     method('bad', [[0.5, 4.0]]),
   ]
   record = dataclasses.replace(study(), methods=methods, control='')
-  members = study_members.Members(record)
-  found = study_claims.trade_off(members, NAMES)
+  members = paired.PairedRuns(record)
+  found = summary_lib.trade_off(members, NAMES)
   assert found.front == ['left', 'right']
   np.testing.assert_array_equal(found.reference, [0.5, 4.0])
   # Only 'left' is better than the worst in both: 0.4 x 1.
@@ -296,14 +299,14 @@ def test_trade_off_and_families():
 def test_bands_are_over_the_same_members():
   def run(seed, steps, status='finished'):
     curve = [[s, float(seed + s)] for s in steps]
-    return records.Run(
+    return records.MemberRecord(
       seed=seed, status=status, curves={'train': {'loss/a': curve}}
     )
 
   runs = [run(0, [1, 2, 3]), run(2, [1, 2], 'stopped early')]
   runs.append(run(50, [1, 2, 3], 'diverged'))
   record = records.Study(name='', methods=[records.Method(name='m', runs=runs)])
-  band = study_summary.summarise(record).curves['train']['loss/a']['m']
+  band = summary_lib.summarise(record).curves['train']['loss/a']['m']
   np.testing.assert_array_equal(band.steps, [1, 2])
   np.testing.assert_array_equal(band.mean, [2, 3])
   low, high = scipy.stats.ttest_1samp([1, 3], 0).confidence_interval()
@@ -314,8 +317,8 @@ def test_bands_are_over_the_same_members():
 
 
 def test_the_report_is_made_of_the_record_alone(tmp_path):
-  study_files.write_study(tmp_path, study(claims=[claim('delta_m')]))
-  page = study_report.write(tmp_path)
+  records.write(tmp_path, study(claims=[claim('delta_m')]))
+  page = page_lib.write(tmp_path)
   text = page.read_text()
   assert page.name == 'report.html' and 'by hand' in text
   numbers = json.loads((tmp_path / 'summary.json').read_text())
@@ -324,7 +327,7 @@ def test_the_report_is_made_of_the_record_alone(tmp_path):
   assert (tmp_path / 'figures/gains.pdf').stat().st_size > 0
   assert '\\toprule' in (tmp_path / 'tables/methods.tex').read_text()
   assert '| better |' in (tmp_path / 'tables/methods.md').read_text()
-  again = study_report.write(tmp_path).read_text()
+  again = page_lib.write(tmp_path).read_text()
   assert again == text
   sections = re.findall('<h2>(.*?)</h2>', text)
   assert sections == ['Methods', 'Claims', 'Trade-offs', 'Gains']
@@ -337,9 +340,8 @@ def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):
   )
   made = {}
   exec(claim, made)
-  study_files.write_study(
-    tmp_path / 'runs/study', study(claims=[made['claim']])
-  )
+  claims = [records.Claim(**made['claim'])]
+  records.write(tmp_path / 'runs/study', study(claims=claims))
   monkeypatch.chdir(tmp_path)
   exec(rebuild, {})
   text = (tmp_path / 'runs/study/report.html').read_text()
@@ -347,5 +349,5 @@ def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):
 
 
 def test_an_empty_study_has_a_page(tmp_path):
-  study_files.write_study(tmp_path, records.Study(name='nothing yet'))
-  assert 'nothing yet' in study_report.write(tmp_path).read_text()
+  records.write(tmp_path, records.Study(name='nothing yet'))
+  assert 'nothing yet' in page_lib.write(tmp_path).read_text()

@@ -18,9 +18,9 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import stats
 
-from mtl_jax.evaluation import statistics
+from mtl_jax.studies import statistics
 
 
 def changes(values: Any, baseline: Any, higher_is_better: Any) -> np.ndarray:
@@ -171,6 +171,6 @@ def _welch(parts, mean, confidence):
   if not total:
     return statistics.Interval(mean, mean, mean, n, confidence)
   freedom = total**2 / (variances**2 / freedoms).sum()
-  quantile = float(special.stdtrit(freedom, (1 + confidence) / 2))
+  quantile = float(stats.t.ppf((1 + confidence) / 2, freedom))
   half = quantile * math.sqrt(total)
   return statistics.Interval(mean, mean - half, mean + half, n, confidence)

@@ -1,24 +1,38 @@
-"""The pictures of a study: curves, gains and trade-offs of its methods."""
+"""The pictures of a study: curves, gains, trade-offs and task gradients."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import itertools
 import math
 from typing import Any
 
 import matplotlib
 from matplotlib import (
   axes as mpl_axes,
+  colors as mpl_colors,
   figure as mpl_figure,
   lines as mpl_lines,
   ticker,
 )
 import numpy as np
 
-from mtl_jax.reporting import plots, study_record, study_summary, tables
+from mtl_jax.reporting import plots, tables
+from mtl_jax.studies import record, summary as summary_lib
+
+Summary = summary_lib.Summary
+Bands = Mapping[str, summary_lib.Band]
 
 MARKERS = 'osD^v<>PXp*h'
 INCH = 0.085  # width of a character at 8 points, about
 GREY = '#777777'
 MOST_TASKS = 12  # of a row of gains; above, a heat map
+COLUMNS = 3
+MOST_PAIRS = 45  # rows of a panel; above, a row a task
+MOST_TIMES = 120  # columns of a panel
+
+# From white (none) to vermillion (all).
+SHARE = mpl_colors.LinearSegmentedColormap.from_list(
+  'share', ['#FFFFFF', '#D55E00']
+)
 
 
 def style(index: int) -> dict[str, Any]:
@@ -30,12 +44,10 @@ def style(index: int) -> dict[str, Any]:
   }
 
 
-def learning_curves(
-  study: study_record.Study, summary: study_summary.Summary
-) -> mpl_figure.Figure | None:
+def learning_curves(summary: Summary) -> mpl_figure.Figure | None:
   """A row a task: training loss, and the score on validation, with bands."""
   rows = []
-  for task in study.tasks:
+  for task in summary.study.tasks:
     row = [
       (f'{task.name}: training loss', 'train', f'loss/{task.name}'),
       (
@@ -50,9 +62,9 @@ def learning_curves(
   rows = [row for row in rows if any(bands for _, bands in row)]
   if not rows:
     return None
-  numbers = {method.name: i for i, method in enumerate(study.methods)}
+  numbers = {method.name: i for i, method in enumerate(summary.study.methods)}
   with matplotlib.rc_context(plots.STYLE):
-    figure, height, legend = _figure(study, len(rows) * 2.2)
+    figure, height, legend = _figure(summary.study, len(rows) * 2.2)
     panels = figure.subplots(len(rows), 2, sharex='col', squeeze=False)
     # Margins of their own, so that the panels of all tasks stand in line.
     figure.subplots_adjust(
@@ -64,7 +76,7 @@ def learning_curves(
         panel.set_title(title)
     for panel in panels[-1]:
       panel.set_xlabel('step')
-    _legend_below(figure, study, numbers)
+    _legend_below(figure, summary.study, numbers)
     return figure
 
 
@@ -98,7 +110,7 @@ def _line(index):
 
 def _bands(
   axes: mpl_axes.Axes,
-  bands: Mapping[str, study_summary.Band],
+  bands: Mapping[str, summary_lib.Band],
   numbers: Mapping[str, int],
 ) -> None:
   for name, band in bands.items():
@@ -113,7 +125,13 @@ def _bands(
       alpha=0.1,
       linewidth=0,
     )
-    axes.plot(x, band.mean[keep], linewidth=1.3, **look)
+    # A single evaluation is no line.
+    marker = style(numbers[name])['marker'] if x.size == 1 else None
+    axes.plot(
+      x, band.mean[keep], linewidth=1.3, marker=marker, markersize=5, **look
+    )
+    if x.size == 1:
+      axes.vlines(x, band.low, band.high, color=look['color'], linewidth=1)
   # Neither the wide intervals of few seeds nor the first steps, from where all
   # methods look the same, may squeeze the curves together.
   late = [b.mean[len(b.mean) // 8 :] for b in bands.values()]
@@ -129,14 +147,14 @@ def _bands(
   axes.yaxis.set_major_formatter('{x:g}')
 
 
-def seesaw(
-  study: study_record.Study, summary: study_summary.Summary
-) -> mpl_figure.Figure | None:
+def seesaw(summary: Summary) -> mpl_figure.Figure | None:
   """A row a method: what each task gains over its single-task model."""
   rows = [row for row in summary.rows if row.gains]
   if not rows:
     return None
-  tasks = [task.name for task in study.tasks if task.name in rows[0].gains]
+  tasks = [
+    task.name for task in summary.study.tasks if task.name in rows[0].gains
+  ]
   if len(tasks) > MOST_TASKS:
     return _gain_map(rows, tasks)
   room = max(0.5, 0.11 * len(tasks) + 0.12)  # inches a row
@@ -216,16 +234,15 @@ def _gains(axes, cells, shift, k, task):
 
 
 def trade_off(
-  study: study_record.Study,
-  summary: study_summary.Summary,
-  found: study_summary.TradeOff,
+  summary: Summary,
+  found: summary_lib.TradeOff,
 ) -> mpl_figure.Figure:
   """Two metrics of each method, better to the upper right, and the front.
 
   Small points are runs, large ones means over seeds; filled are those on the
   front of the means.
   """
-  numbers = {method.name: i for i, method in enumerate(study.methods)}
+  numbers = {method.name: i for i, method in enumerate(summary.study.methods)}
   titles = {row.method: row.marked_title for row in summary.rows}
   rows = len(found.means) + 4
   height = max(4.2, 0.185 * rows + 0.6)
@@ -244,7 +261,7 @@ def trade_off(
       )
     for name, mean in found.means.items():
       look = style(numbers[name])
-      family = study.method(name).family or name
+      family = summary.study.method(name).family or name
       label = f'{titles[name]}  {found.volumes[family]:.3g}'
       axes.plot(
         *mean,
@@ -299,7 +316,7 @@ def _single_lines(axes, summary, found):
   axes.axhline(y, **look)
 
 
-def _axis(metric: study_record.Metric) -> str:
+def _axis(metric: record.MetricRecord) -> str:
   unit = f', {metric.unit}' if metric.unit else ''
   name = metric.label or _label(metric.metric)
   return f'{metric.task}: {name}{unit}'
@@ -307,3 +324,183 @@ def _axis(metric: study_record.Metric) -> str:
 
 def _label(name: str) -> str:
   return tables.HEADERS.get(name, name) or 'score'
+
+
+def groups(summary: Summary) -> list[str]:
+  """The groups of parameters that were measured apart; '' is all of them."""
+  names = summary.curves.get('gradients', {})
+  found = {
+    name.split('/cosine/')[0].removeprefix('group/')
+    for name in names
+    if name.startswith('group/') and '/cosine/' in name
+  }
+  return ['', *sorted(found)]
+
+
+def cosines(summary: Summary, group: str = '') -> mpl_figure.Figure | None:
+  """Cosines of task gradients: a panel a method, a row a pair of tasks.
+
+  Means over the members; with many pairs a row is a task, its mean cosine with
+  the others.
+
+  Args:
+    summary: the numbers.
+    group: of parameters; '' for all that are shared.
+  """
+  prefix = f'group/{group}/cosine/' if group else 'cosine/'
+  rows = _rows(summary, prefix)
+  methods = [
+    m
+    for m in summary.study.methods
+    if any(m.name in bands for _, bands in rows)
+  ]
+  if not methods:
+    return None
+  names = [name for name, _ in rows]
+  cell = 0.16 if len(names) > 3 else 0.25
+  with matplotlib.rc_context(plots.STYLE | {'axes.grid': False}):
+    figure, panels = _grid(methods, 0.75 + cell * len(names))
+    for axes, method in zip(panels.flat, methods, strict=False):
+      mesh = _map(axes, [bands.get(method.name) for _, bands in rows])
+      axes.set_title(method.title)
+    for axes in panels[:, 0]:
+      axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+    bar = figure.colorbar(mesh, ax=list(panels.flat), fraction=0.02, pad=0.01)
+    bar.set_label('cosine')
+    return figure
+
+
+def conflict_rates(summary: Summary) -> mpl_figure.Figure | None:
+  """How much conflict there is, and what is left of it: a row a method."""
+  series = summary.curves.get('gradients', {})
+  titles = {
+    'conflict_rate': 'Share of the pairs of tasks in conflict',
+    'conflict_rate_after': 'Share of the tasks that the direction makes worse',
+  }
+  shown = {name: series[name] for name in titles if series.get(name)}
+  if not shown:
+    return None
+  known = set().union(*shown.values())
+  methods = [m for m in summary.study.methods if m.name in known]
+  height = 0.21 * len(methods) + 0.75
+  with matplotlib.rc_context(plots.STYLE | {'axes.grid': False}):
+    figure = mpl_figure.Figure(
+      figsize=(plots.WIDTH, height), layout='constrained'
+    )
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (name, bands) in zip(panels, shown.items(), strict=True):
+      rows = [bands.get(m.name) for m in methods]
+      mesh = _map(axes, rows, SHARE, low=0)
+      axes.set(title=titles[name], xlabel='step')
+    titles_of = [m.title for m in methods]
+    panels[0].set_yticks(np.arange(len(methods)) + 0.5, titles_of, fontsize=8)
+    figure.colorbar(mesh, ax=list(panels), fraction=0.03, pad=0.01)
+    return figure
+
+
+def _rows(summary, prefix) -> list[tuple[str, Bands]]:
+  """Names and bands of the rows."""
+  series = summary.curves.get('gradients', {})
+  tasks = [task.name for task in summary.study.tasks]
+  pairs = []
+  for a, b in itertools.combinations(tasks, 2):
+    for name in (f'{prefix}{a}/{b}', f'{prefix}{b}/{a}'):
+      if name in series:
+        pairs.append(((a, b), series[name]))
+  if len(pairs) <= MOST_PAIRS:
+    return [(f'{a}, {b}', bands) for (a, b), bands in pairs]
+  rows = []
+  for task in tasks:
+    own = [bands for pair, bands in pairs if task in pair]
+    rows.append((task, _mean(own)))
+  return rows
+
+
+def _mean(several: Sequence[Bands]) -> Bands:
+  """Means of the bands of each method, over the steps that all have."""
+  made = {}
+  for name in several[0]:
+    bands = [bands[name] for bands in several if name in bands]
+    steps = bands[0].steps
+    for band in bands:
+      steps = np.intersect1d(steps, band.steps)
+    mean = np.mean([b.mean[np.searchsorted(b.steps, steps)] for b in bands], 0)
+    made[name] = summary_lib.Band(steps=steps, mean=mean, low=mean, high=mean)
+  return made
+
+
+def _grid(methods, height, sharey=True):
+  columns = min(COLUMNS, len(methods))
+  rows = math.ceil(len(methods) / columns)
+  figure = mpl_figure.Figure(
+    figsize=(plots.WIDTH, height * rows + 0.1), layout='constrained'
+  )
+  panels = figure.subplots(
+    rows, columns, sharex=True, sharey=sharey, squeeze=False
+  )
+  for axes in panels.flat[len(methods) :]:
+    axes.set_visible(False)
+  # What stands above an empty place is the last of its column.
+  for i, axes in enumerate(panels.flat[: len(methods)]):
+    below = i + columns
+    if below >= len(methods):
+      axes.set_xlabel('step')
+      axes.xaxis.set_tick_params(labelbottom=True)
+  return figure, panels
+
+
+def _map(axes, bands, colors=plots.DIVERGING, low=-1):
+  steps = np.unique(
+    np.concatenate([band.steps for band in bands if band is not None])
+  )
+  steps = steps[:: max(math.ceil(steps.size / MOST_TIMES), 1)]
+  grid = np.full((len(bands), steps.size), np.nan)
+  for row, band in zip(grid, bands, strict=True):
+    if band is not None:
+      known = dict(zip(band.steps, band.mean, strict=True))
+      row[:] = [known.get(step, np.nan) for step in steps]
+  axes.set_facecolor(plots.UNDEFINED)
+  last = steps[-1] - steps[-2] if steps.size > 1 else 1
+  mesh = axes.pcolormesh(
+    np.append(steps, steps[-1] + last),  # a look is shown until the next
+    np.arange(len(bands) + 1),
+    np.ma.masked_invalid(grid),
+    cmap=colors,
+    vmin=low,
+    vmax=1,
+    rasterized=True,
+  )
+  axes.set_ylim(len(bands), 0)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+  return mesh
+
+
+def weights(summary: Summary) -> mpl_figure.Figure | None:
+  """Weights of the tasks over training, a panel a method that has any."""
+  series = summary.curves.get('gradients', {})
+  tasks = [t.name for t in summary.study.tasks if f'weight/{t.name}' in series]
+  methods = [
+    m
+    for m in summary.study.methods
+    if any(m.name in series[f'weight/{task}'] for task in tasks)
+  ]
+  if not methods:
+    return None
+  with matplotlib.rc_context(plots.STYLE):
+    # The scales of weights differ by method, and mean little beside others.
+    figure, panels = _grid(methods, 1.75, sharey=False)
+    for axes, method in zip(panels.flat, methods, strict=False):
+      for k, task in enumerate(tasks):
+        band = series[f'weight/{task}'].get(method.name)
+        if band is not None:
+          look = style(k)
+          look.pop('marker')
+          axes.plot(band.steps, band.mean, linewidth=1.3, label=task, **look)
+      axes.set_title(method.title)
+      axes.xaxis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+      axes.yaxis.set_major_formatter('{x:g}')
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    figure.legend(
+      handles, names, loc='outside lower center', ncols=6, fontsize=8
+    )
+    return figure

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from mtl_jax.evaluation import pareto
+from mtl_jax.studies import pareto
 
 
 def points(dimension):

@@ -5,17 +5,16 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from readable import assert_readable
 import study_cases
-from test_plots import assert_readable
 
-from mtl_jax.experiment import study_summary
-from mtl_jax.reporting import (
-  latex,
-  plots,
-  study_heatmaps,
-  study_plots,
-  study_report,
+from mtl_jax.reporting import latex, plots
+from mtl_jax.studies import (
+  page as page_lib,
+  pictures as study_pictures,
+  record,
   study_tables,
+  summary as summary_lib,
 )
 
 
@@ -23,18 +22,18 @@ from mtl_jax.reporting import (
 def large():
   """Twelve methods, five tasks."""
   study = study_cases.make_study(seeds=3, groups=('trunk',))
-  return study, study_summary.summarise(study)
+  return summary_lib.summarise(study)
 
 
 @pytest.fixture(scope='module')
 def pictures(large):
-  return study_report.make_figures(*large)
+  return page_lib.make_figures(large)
 
 
 @pytest.fixture(scope='module')
 def small():
   study = study_cases.make_study(methods=2, tasks=2, seeds=2)
-  return study, study_summary.summarise(study)
+  return summary_lib.summarise(study)
 
 
 def test_nothing_overlaps_with_twelve_methods_and_five_tasks(pictures):
@@ -53,12 +52,12 @@ def test_nothing_overlaps_with_twelve_methods_and_five_tasks(pictures):
 
 
 def test_nothing_overlaps_with_two(small):
-  for figure in study_report.make_figures(*small).values():
+  for figure in page_lib.make_figures(small).values():
     assert_readable(figure)
 
 
 def test_methods_are_told_apart_without_colour():
-  looks = [study_plots.style(i) for i in range(14)]
+  looks = [study_pictures.style(i) for i in range(14)]
   lines = {(x['color'], x['linestyle']) for x in looks}
   points = {(x['color'], x['marker']) for x in looks}
   assert len(lines) == len(points) == 14
@@ -67,8 +66,9 @@ def test_methods_are_told_apart_without_colour():
 
 
 def test_curves_show_the_means_and_intervals(small):
-  study, summary = small
-  figure = study_plots.learning_curves(study, summary)
+  summary = small
+  study = summary.study
+  figure = study_pictures.learning_curves(summary)
   panel = figure.axes[1]
   assert panel.get_title('left') == 'segmentation: accuracy on validation'
   for line, method in zip(panel.lines, study.methods, strict=True):
@@ -83,8 +83,9 @@ def test_curves_show_the_means_and_intervals(small):
 
 
 def test_gains_are_drawn_where_they_are(large):
-  study, summary = large
-  axes = study_plots.seesaw(study, summary).axes[0]
+  summary = large
+  study = summary.study
+  axes = study_pictures.seesaw(summary).axes[0]
   for line, task in zip(axes.lines[1:], study.tasks, strict=True):
     expected = [row.gains[task.name].mean for row in summary.rows]
     np.testing.assert_allclose(line.get_xdata(), expected)
@@ -94,8 +95,8 @@ def test_gains_are_drawn_where_they_are(large):
 
 def test_gains_of_many_tasks_are_a_heat_map():
   study = study_cases.make_study(methods=3, tasks=20, seeds=2)
-  summary = study_summary.summarise(study)
-  figure = study_plots.seesaw(study, summary)
+  summary = summary_lib.summarise(study)
+  figure = study_pictures.seesaw(summary)
   assert_readable(figure)
   shown = figure.axes[0].images[0]
   expected = [[x.mean for x in row.gains.values()] for row in summary.rows]
@@ -105,8 +106,9 @@ def test_gains_of_many_tasks_are_a_heat_map():
 
 
 def test_cosines_are_means_over_members(small):
-  study, summary = small
-  axes = study_heatmaps.cosines(study, summary).axes[0]
+  summary = small
+  study = summary.study
+  axes = study_pictures.cosines(summary).axes[0]
   grid = axes.collections[0].get_array().reshape(1, -1)
   name = 'cosine/segmentation/depth'
   curves = [
@@ -116,10 +118,10 @@ def test_cosines_are_means_over_members(small):
 
 
 def test_many_pairs_become_a_row_a_task(small, monkeypatch):
-  monkeypatch.setattr(study_heatmaps, 'MOST_PAIRS', 2)
+  monkeypatch.setattr(study_pictures, 'MOST_PAIRS', 2)
   study = study_cases.make_study(methods=2, tasks=3, seeds=2)
-  summary = study_summary.summarise(study)
-  axes = study_heatmaps.cosines(study, summary).axes[0]
+  summary = summary_lib.summarise(study)
+  axes = study_pictures.cosines(summary).axes[0]
   labels = [tick.get_text() for tick in axes.get_yticklabels()]
   assert labels == [task.name for task in study.tasks]
   bands = summary.curves['gradients']
@@ -130,10 +132,10 @@ def test_many_pairs_become_a_row_a_task(small, monkeypatch):
 
 
 def test_the_axis_of_an_error_runs_the_other_way(small):
-  study, _ = small
+  study = small.study
   names = ('segmentation/error', 'depth/accuracy')
-  summary = study_summary.summarise(study, trade_offs=[names])
-  figure = study_plots.trade_off(study, summary, summary.trade_offs[0])
+  summary = summary_lib.summarise(study, trade_offs=[names])
+  figure = study_pictures.trade_off(summary, summary.trade_offs[0])
   axes = figure.axes[0]
   assert axes.xaxis_inverted() and not axes.yaxis_inverted()
   assert axes.get_xlabel() == 'segmentation: error, degrees'
@@ -142,11 +144,11 @@ def test_the_axis_of_an_error_runs_the_other_way(small):
 @pytest.mark.parametrize('x', ['accuracy', 'error'])
 @pytest.mark.parametrize('y', ['accuracy', 'error'])
 def test_the_front_is_the_border_of_what_is_dominated(large, x, y):
-  study, _ = large
+  study = large.study
   names = (f'segmentation/{x}', f'key points/{y}')
-  summary = study_summary.summarise(study, trade_offs=[names])
+  summary = summary_lib.summarise(study, trade_offs=[names])
   found = summary.trade_offs[0]
-  axes = study_plots.trade_off(study, summary, found).axes[0]
+  axes = study_pictures.trade_off(summary, found).axes[0]
   (line,) = [x for x in axes.lines if x.get_label() == 'front']
   # The area between the drawn steps and the reference is the hypervolume.
   steps = line.get_drawstyle()
@@ -157,7 +159,7 @@ def test_the_front_is_the_border_of_what_is_dominated(large, x, y):
 
 
 def test_the_page_is_whole(large, pictures):
-  page = study_report.page(*large, pictures)
+  page = page_lib.page(large, pictures)
   assert re.findall('<h2>(.*?)</h2>', page) == [
     'Methods',
     'Claims',
@@ -181,11 +183,13 @@ def test_the_page_is_whole(large, pictures):
 
 
 def test_the_table_can_be_sorted_by_its_numbers(large):
-  study, summary = large
-  text = study_tables.sortable(study, summary)
-  rows = re.findall('<tr.*?</tr>', text)
+  summary = large
+  study = summary.study
+  text = page_lib.page(summary, {})
+  text = text[text.index('class="sortable"') : text.index('</table>')]
+  rows = re.findall('<tr.*?</tr>', text, re.S)
   assert len(rows) == 1 + 1 + len(study.methods)  # head, single task
-  columns = rows[0].count('<th')
+  columns = rows[0].count('<th ')
   assert all(row.count('data-value=') == columns for row in rows[1:])
   values = re.findall(r'data-value="(.*?)"', rows[2])
   assert values[0] == 'Equal weights'
@@ -201,13 +205,14 @@ def test_names_are_escaped():
   study = type(study)(
     name=odd, tasks=study.tasks, metrics=study.metrics, methods=[method]
   )
-  page = study_report.page(study, study_summary.summarise(study), {})
-  assert '<b>' not in page and '&lt;b&gt; &amp; &quot;name&quot;' in page
+  page = page_lib.page(summary_lib.summarise(study), {})
+  assert '<b>' not in page and '&lt;b&gt; &amp; &#34;name&#34;' in page
 
 
 def test_tables_for_papers(small):
-  study, summary = small
-  table = study_tables.methods_table(study, summary)
+  summary = small
+  study = summary.study
+  table = study_tables.methods_table(summary)
   text = latex.tabular(table)
   head, *body = re.findall(r'^(.*?) \\\\$', text, re.MULTILINE)
   assert len(body) == len(study.methods) + 1
@@ -220,9 +225,54 @@ def test_tables_for_papers(small):
 
 
 def test_pictures_are_reproducible(small):
-  study, summary = small
-
   def draw():
-    return plots.to_svg(study_plots.seesaw(study, summary))
+    return plots.to_svg(study_pictures.seesaw(small))
 
   assert draw() == draw()
+
+
+def test_a_table_for_papers_has_the_columns_that_are_chosen(small):
+  chosen = ('depth/error', 'delta_m', 'cost/step_ms')
+  table = study_tables.methods_table(small, chosen)
+  whole = study_tables.methods_table(small)
+  assert table.heads == ['method', 'depth error, degrees ↓', 'Δm, % ↓',
+                         'ms per step ↓']  # fmt: skip
+  where = [whole.heads.index(head) for head in table.heads]
+  assert table.rows == [[row[i] for i in where] for row in whole.rows]
+  bold = {(i, where.index(j)) for i, j in whole.bold if j in where}
+  assert table.bold == bold != set()
+  with pytest.raises(ValueError, match="found 'delta'; did you mean 'delta_m'"):
+    study_tables.check_columns(('delta',), ())
+
+
+def test_the_screen_shows_means_and_who_diverged(large):
+  methods, claims = study_tables.screen(large)
+  assert [row[0] for row in methods.rows][5] == 'MGDA (2/3)'
+  assert 'MGDA: 1 of 3 diverged (seed 2 at step 700)' in methods.note
+  assert not any('FLOPs' in head for head in methods.heads)
+  assert len(claims.rows) == len(large.study.claims)
+
+
+def test_numbers_by_method_and_metric(small):
+  numbers = study_tables.table(small)
+  assert list(numbers) == ['equal', 'tuned']
+  values = [run.metrics['depth/error'] for run in small.study.methods[0].runs]
+  mean, low, high, n = numbers['equal']['depth/error']
+  assert (mean, n) == (pytest.approx(np.mean(values)), 2)
+  assert low < mean < high and {'overall', 'delta_m'} <= set(numbers['tuned'])
+
+
+def test_a_single_evaluation_is_drawn():
+  run = record.MemberRecord(
+    seed=0,
+    curves={'validation': {'a/accuracy': [[7, 0.5]]}},
+    metrics={'a/accuracy': 0.5},
+  )
+  study = record.Study(
+    name='once',
+    tasks=[record.TaskRecord(name='a', score='accuracy')],
+    methods=[record.Method(name='m', runs=[run])],
+  )
+  figure = study_pictures.learning_curves(summary_lib.summarise(study))
+  (line,) = figure.axes[1].lines
+  assert line.get_marker() == 'o' and list(line.get_xdata()) == [7]

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from mtl_jax.reporting import study_record as records
+from mtl_jax.studies import record as records
 
 NAMES = (
   ('equal', 'Equal weights'),
@@ -31,10 +31,10 @@ def make_study(methods=12, tasks=5, seeds=5, groups=(), seed=0, twins=True):
   metrics = []
   for task in names:
     metrics.append(
-      records.Metric(task=task, metric='accuracy', higher_is_better=True)
+      records.MetricRecord(task=task, metric='accuracy', higher_is_better=True)
     )
     metrics.append(
-      records.Metric(
+      records.MetricRecord(
         task=task, metric='error', higher_is_better=False, unit='degrees'
       )
     )
@@ -46,7 +46,7 @@ def make_study(methods=12, tasks=5, seeds=5, groups=(), seed=0, twins=True):
       skill = level + 0.04 * np.sin(i + 10 * quality) + 0.01 * rng.normal()
       values[f'{task}/accuracy'] = float(skill)
       values[f'{task}/error'] = float(30 * (1 - skill))
-    return records.Run(
+    return records.MemberRecord(
       seed=number,
       status=status,
       diverged_at=700 if status == 'diverged' else None,
@@ -68,7 +68,7 @@ def make_study(methods=12, tasks=5, seeds=5, groups=(), seed=0, twins=True):
       step_ms=2.0 + i,
       compile_s=3.5,
       peak_mb=100.0 + 10 * i,
-      backward_passes=float(1 if i < 2 else tasks),
+      relative_flops=float(1 if i < 2 else tasks),
     )
     options = {'learning_rate': 1e-3}
     made.append(
@@ -83,7 +83,7 @@ def make_study(methods=12, tasks=5, seeds=5, groups=(), seed=0, twins=True):
   return records.Study(
     name='A study of random numbers',
     config={'fixture': True, 'steps': STEPS},
-    tasks=[records.Task(name=task, score='accuracy') for task in names],
+    tasks=[records.TaskRecord(name=task, score='accuracy') for task in names],
     metrics=metrics,
     control='equal',
     methods=made,

@@ -4,38 +4,36 @@ import math
 
 import pytest
 
-from mtl_jax.reporting import (
-  results,
-  study_files,
-  study_record as records,
-  writers,
-)
+from mtl_jax.reporting import results, writers
+from mtl_jax.studies import record as records
 
 
 def study(**more):
   return records.Study(
     name='digits',
     config={'steps': 3},
-    tasks=[records.Task(name='left', score='accuracy')],
+    tasks=[records.TaskRecord(name='left', score='accuracy')],
     metrics=[
-      records.Metric(task='left', metric='accuracy', higher_is_better=True)
+      records.MetricRecord(
+        task='left', metric='accuracy', higher_is_better=True
+      )
     ],
     control='equal',
     methods=[
       records.Method(
         name='equal',
         runs=[
-          records.Run(
+          records.MemberRecord(
             seed=0,
             metrics={'left/accuracy': 0.5},
             curves={'train': {'loss/left': [[1, 0.5], [2, math.nan]]}},
           ),
-          records.Run(seed=1, status='diverged', diverged_at=7),
+          records.MemberRecord(seed=1, status='diverged', diverged_at=7),
         ],
         cost=records.Cost(step_ms=1.5),
       )
     ],
-    twins=[records.Twin(task='left', runs=[records.Run(seed=0)])],
+    twins=[records.Twin(task='left', runs=[records.MemberRecord(seed=0)])],
     trials=[records.Trial(method='equal', validation=0.25)],
     claims=[records.Claim(text='x', statistic='overall', method='equal')],
     **more,
@@ -44,37 +42,51 @@ def study(**more):
 
 def test_a_study_is_written_and_read(tmp_path):
   before = study()
-  path = study_files.write_study(tmp_path / 'new', before)
-  after = study_files.read_study(tmp_path / 'new')
+  path = records.write(tmp_path / 'new', before)
+  after = records.read(tmp_path / 'new')
   assert path.name == 'study.json'
   # NaN becomes null: JSON has no other word for it.
   curve = after.methods[0].runs[0].curves['train']['loss/left']
   assert curve == [[1, 0.5], [2, None]]
   content = dataclasses.asdict(before)
   content['methods'][0]['runs'][0]['curves'] = after.methods[0].runs[0].curves
-  assert after == study_files.from_dict(json.loads(json.dumps(content)))
+  assert after == records.from_dict(json.loads(json.dumps(content)))
   assert after.methods[0].cost == records.Cost(step_ms=1.5)
   assert [run.counts for run in after.methods[0].runs] == [True, False]
   assert after.metrics[0].name == 'left/accuracy'
 
 
+def test_a_seed_has_a_run_for_each_point():
+  runs = [records.MemberRecord(seed=0, point={'start': name}) for name in 'ab']
+  method = records.Method(name='m', runs=runs)
+  assert [run.point['start'] for run in method.runs] == ['a', 'b']
+
+
 def test_all_parts_but_the_name_may_be_missing(tmp_path):
-  study_files.write_study(tmp_path, records.Study(name='empty'))
-  assert study_files.read_study(tmp_path) == records.Study(name='empty')
+  records.write(tmp_path, records.Study(name='empty'))
+  assert records.read(tmp_path) == records.Study(name='empty')
 
 
 @pytest.mark.parametrize(
   'make, message',
   [
-    (lambda: records.Run(seed=0, status='lost'), "found 'lost'"),
+    (lambda: records.MemberRecord(seed=0, status='lost'), "found 'lost'"),
     (lambda: records.Twin(task='a', size='half'), "found 'half'"),
     (
       lambda: records.Claim(text='', statistic='', method='', test='z'),
       "found 'z'",
     ),
     (
-      lambda: records.Claim(text='', statistic='', method='', relation='='),
-      "found '='",
+      lambda: records.Claim(text='', statistic='', method='', relation='=='),
+      "found '=='",
+    ),
+    (
+      lambda: records.Claim(text='', statistic='', method='', over='most'),
+      "found 'most'",
+    ),
+    (
+      lambda: records.Claim(text='c', statistic='', method='', over='above'),
+      "level for the claim 'c'",
     ),
     (
       lambda: records.Claim(
@@ -88,13 +100,19 @@ def test_all_parts_but_the_name_may_be_missing(tmp_path):
     ),
     (lambda: records.Study(name='', control='a'), "found 'a'"),
     (
-      lambda: records.Method(name='a', runs=[records.Run(seed=3)] * 2),
+      lambda: records.Method(name='a', runs=[records.MemberRecord(seed=3)] * 2),
       'found seed 3 twice',
     ),
-    (lambda: study().method('equl'), "did you mean 'equal'"),
-    (lambda: study_files.from_dict({'nam': ''}), r'found \[.nam.\]'),
     (
-      lambda: study_files.from_dict({'name': '', 'methods': [{'runs': []}]}),
+      lambda: records.Method(
+        name='a', runs=[records.MemberRecord(seed=3, point={'start': 'x'})] * 2
+      ),
+      "found seed 3 at {'start': 'x'} twice",
+    ),
+    (lambda: study().method('equl'), "did you mean 'equal'"),
+    (lambda: records.from_dict({'nam': ''}), r'found \[.nam.\]'),
+    (
+      lambda: records.from_dict({'name': '', 'methods': [{'runs': []}]}),
       'method of a study',
     ),
   ],
@@ -117,7 +135,7 @@ def test_a_member_from_its_work_directory(tmp_path):
     ended='stopped early',
     relations={'tasks': ['left'], 'labels': [[1.0]]},
   )
-  assert study_files.run_of(tmp_path, 4) == records.Run(
+  assert records.member_of(tmp_path, 4) == records.MemberRecord(
     seed=4,
     status='stopped early',
     metrics={'left/accuracy': 0.75},
@@ -133,7 +151,7 @@ def test_curves_of_rows():
     {'step': 1, 'kind': 'train', 'loss/a': 1.0},
     {'step': 2, 'kind': 'train', 'loss/a': None},
   ]
-  assert study_files.curves_of(rows) == {
+  assert records.curves_of(rows) == {
     'gradients': {'cosine/a/b': [[0, 0.5]]},
     'train': {'loss/a': [[1, 1.0], [2, None]]},
   }

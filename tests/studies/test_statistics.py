@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mtl_jax.evaluation import ranks, statistics
+from mtl_jax.studies import statistics
 
 VALUES = st.lists(
   st.integers(-40, 40).map(lambda i: i / 8), min_size=2, max_size=9
@@ -194,12 +194,12 @@ def test_holm_counts_only_tests_that_were_made():
 @given(VALUES, st.booleans())
 def test_ranks(x, higher):
   expected = scipy.stats.rankdata(-np.array(x) if higher else x)
-  np.testing.assert_array_equal(ranks.ranks(x, higher), expected)
+  np.testing.assert_array_equal(statistics.ranks(x, higher), expected)
 
 
 def test_mean_rank():
   values = [[0.9, 5.0], [0.8, 4.0], [0.7, 4.0], [0.6, math.nan]]
-  found = ranks.mean_rank(values, [True, False])
+  found = statistics.mean_rank(values, [True, False])
   np.testing.assert_array_equal(found, [2, 1.75, 2.25, math.nan])
 
 
@@ -235,8 +235,8 @@ def test_verdicts(low, high, relation, threshold, expected):
     (lambda: statistics.paired_test([1, 2], [1]), 'each of 2 values, found 1'),
     (lambda: statistics.t_interval([[1]]), r'found shape \(1, 1\)'),
     (
-      lambda: statistics.verdict(statistics.Interval(0, 0, 0, 2), '=', 0),
-      "found '='",
+      lambda: statistics.verdict(statistics.Interval(0, 0, 0, 2), '==', 0),
+      "found '=='",
     ),
   ],
 )

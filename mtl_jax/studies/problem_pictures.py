@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import io
 import math
-from typing import Any
+import pathlib
+from typing import Any, Self
+import zipfile
 
 import matplotlib
 from matplotlib import (
@@ -14,7 +17,15 @@ from matplotlib import (
 )
 import numpy as np
 
-from mtl_jax.reporting import plots
+from mtl_jax.reporting import files, plots
+
+PATHS = 'paths.npz'
+CAPTIONS = {
+  'landscape': 'Paths over the mean loss, from dark to light',
+  'losses': 'Paths in the plane of the losses, from dark to light',
+  'fronts': 'Ends of all preferences',
+  'curves': 'Over the steps',
+}
 
 COLUMNS = 4
 PANEL = 2.45  # inches
@@ -26,28 +37,133 @@ SET = '#9A9A9A'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Facts:
-  """What is known of a problem, apart from any run.
+class Paths:
+  """The recorded runs of a problem, and what is known of it.
 
   Attributes:
     tasks: K names.
     starts: S names.
+    shape: seeds, starts and preferences (N, S, R): their product is P.
+    steps: ``[T]``.
+    losses: ``[P, T, K]`` by method.
+    params: ``[P, T, 2]`` by method; empty if they are not drawn.
     labels: of the axes of two parameters.
     pareto_set: ``[N, d]`` or None.
     front: ``[N, K]`` or None.
     surface: x ``[n]``, y ``[m]`` and mean losses ``[m, n]``, or None.
   """
 
-  tasks: Sequence[str]
-  starts: Sequence[str]
+  tasks: tuple[str, ...]
+  starts: tuple[str, ...]
+  shape: tuple[int, int, int]
+  steps: np.ndarray
+  losses: Mapping[str, np.ndarray]
+  params: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   labels: tuple[str, str] = ('x1', 'x2')
   pareto_set: np.ndarray | None = None
   front: np.ndarray | None = None
   surface: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
+  def write(self, workdir: files.Path) -> None:
+    """Writes ``paths.npz``, atomically."""
+    arrays: dict[str, Any] = {
+      name: np.array(getattr(self, name))
+      for name in ('tasks', 'starts', 'shape', 'steps', 'labels')
+    }
+    for name in ('pareto_set', 'front'):
+      if getattr(self, name) is not None:
+        arrays[name] = getattr(self, name)
+    for name, part in zip('xyz', self.surface or (), strict=False):
+      arrays[f'surface/{name}'] = part
+    for kind in ('losses', 'params'):
+      for method, values in getattr(self, kind).items():
+        arrays[f'{kind}/{method}'] = values
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    files.write_atomically(pathlib.Path(workdir) / PATHS, buffer.getvalue())
+
+  @classmethod
+  def read(cls, workdir: files.Path) -> Self:
+    """Reads ``paths.npz``.
+
+    Raises:
+      ValueError: if it is missing or damaged.
+    """
+    path = pathlib.Path(workdir) / PATHS
+    try:
+      with np.load(path) as file:
+        arrays = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+      raise ValueError(
+        f'Expected the paths of a problem in {path}, found {error}; run it '
+        'again.'
+      ) from error
+
+    def under(kind):
+      prefix = f'{kind}/'
+      return {
+        name.removeprefix(prefix): x
+        for name, x in arrays.items()
+        if name.startswith(prefix)
+      }
+
+    surface = under('surface')
+    return cls(
+      tasks=tuple(arrays['tasks'].tolist()),
+      starts=tuple(arrays['starts'].tolist()),
+      shape=tuple(arrays['shape'].tolist()),
+      steps=arrays['steps'],
+      losses=under('losses'),
+      params=under('params'),
+      labels=tuple(arrays['labels'].tolist()),
+      pareto_set=arrays.get('pareto_set'),
+      front=arrays.get('front'),
+      surface=(surface['x'], surface['y'], surface['z']) if surface else None,
+    )
+
+
+def figures(paths: Paths) -> dict[str, mpl_figure.Figure]:
+  """The pictures that the problem allows, by name."""
+  made = {}
+  seeds, starts, preferences = paths.shape
+  if paths.surface is not None:
+    made['landscape'] = landscapes(paths, paths.params)
+  two = paths.front is not None and len(paths.tasks) == 2
+  if two and preferences > 1:
+    made['fronts'] = fronts(
+      paths, {k: v[:, -1] for k, v in paths.losses.items()}
+    )
+  elif two:
+    made['losses'] = loss_space(paths, paths.losses)
+  if preferences == 1:
+    made['curves'] = _mean_losses(paths)
+  return made
+
+
+def _mean_losses(paths: Paths) -> mpl_figure.Figure:
+  """Mean of the losses over the steps, relative where there is no front."""
+  relative = paths.front is None
+  series: dict[str, dict[str, np.ndarray]] = {s: {} for s in paths.starts}
+  for label, losses in paths.losses.items():
+    losses = losses.reshape(*paths.shape[:2], *losses.shape[1:])
+    if relative:
+      losses = losses / losses[:, :, :1]
+    values = losses.mean(-1)
+    for i, start in enumerate(paths.starts):
+      series[start][label] = values[:, i]
+  positive = all(
+    (v > 0).all() for lines in series.values() for v in lines.values()
+  )
+  return curves(
+    paths.steps,
+    series,
+    'mean of losses / first losses' if relative else 'mean of the losses',
+    logarithmic=relative and positive,
+  )
+
 
 def landscapes(
-  facts: Facts, paths: Mapping[str, np.ndarray]
+  facts: Paths, paths: Mapping[str, np.ndarray]
 ) -> mpl_figure.Figure:
   """Paths of parameters over the mean loss, a panel a method.
 
@@ -84,7 +200,7 @@ def landscapes(
 
 
 def loss_space(
-  facts: Facts, paths: Mapping[str, np.ndarray]
+  facts: Paths, paths: Mapping[str, np.ndarray]
 ) -> mpl_figure.Figure:
   """Paths in the plane of two losses, a panel a method.
 
@@ -110,7 +226,7 @@ def loss_space(
   return _panels(paths, draw, _loss_labels(facts), _front_legend())
 
 
-def fronts(facts: Facts, ends: Mapping[str, np.ndarray]) -> mpl_figure.Figure:
+def fronts(facts: Paths, ends: Mapping[str, np.ndarray]) -> mpl_figure.Figure:
   """The ends of all preferences beside the front, a panel a method.
 
   Args:
@@ -269,7 +385,7 @@ def _path(axes: mpl_axes.Axes, line: np.ndarray) -> None:
   )
 
 
-def _front(axes: mpl_axes.Axes, facts: Facts) -> None:
+def _front(axes: mpl_axes.Axes, facts: Paths) -> None:
   # Points, since a front may be broken.
   front = _known(facts.front, 'a front')
   axes.plot(*front.T, '.', color=SET, markersize=4, zorder=1)
@@ -309,5 +425,5 @@ def _ends_legend():
   ]
 
 
-def _loss_labels(facts: Facts) -> tuple[str, str]:
+def _loss_labels(facts: Paths) -> tuple[str, str]:
   return f'loss of {facts.tasks[0]}', f'loss of {facts.tasks[1]}'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mtl_jax.evaluation import delta, statistics
+from mtl_jax.studies import delta, statistics
 
 PUBLISHED = json.loads(
   (pathlib.Path(__file__).parents[1] / 'data/published_nyuv2.json').read_text()
