@@ -9,8 +9,9 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import population
+from mtl_jax.experiment import build, sources as sources_lib
 from mtl_jax.studies import page, plan, record, run
+from mtl_jax.training import loop
 
 CLAIM = mtl_jax.claim('PCGrad is better', 'overall', 'pcgrad', against='equal')
 
@@ -50,9 +51,16 @@ def make_config(**study):
   return config
 
 
-def go(config, path, **options):
+def outcome_of(config, path, **options):
+  sources = build.Sources({'main': make_data()})
   settings = settings_lib.from_config(config)
-  return run.run(settings, path, loaded={'main': make_data()}, **options)
+  return run.run(settings, path, sources=sources, **options)
+
+
+def go(config, path, **options):
+  """The record of a study."""
+  assert outcome_of(config, path, **options).ended == 'finished'
+  return record.read(path)
 
 
 @pytest.fixture(scope='module')
@@ -120,8 +128,9 @@ def test_tuning_has_the_same_budget_and_other_seeds(done):
   }
   assert len(set(drawn.values())) == 1  # what all draw, all try
   # A trial does not look at the test split.
-  lot = path / 'tuning' / 'equal' / 'group_0' / 'lot_0' / 'members.json'
-  assert all(row['metrics'] == {} for row in json.loads(lot.read_text()))
+  file = path / 'tuning' / 'equal' / 'outcomes.json'
+  rows = json.loads(file.read_text())['members']
+  assert len(rows) == 2 and all(row['metrics'] == {} for row in rows)
   assert config.study.trials == 2
 
 
@@ -137,15 +146,87 @@ def test_a_chosen_value_is_what_is_run(done):
   assert all(r.status == 'finished' for r in fast.runs)
 
 
-def test_the_same_command_again_trains_nothing(done, monkeypatch):
+def test_the_same_command_again_trains_nothing(done, monkeypatch, capsys):
   path, config, study = done
+  capsys.readouterr()
   monkeypatch.setattr(
-    population.population_loop, 'fit', lambda *args, **kwargs: 1 / 0
+    loop, 'fit', lambda *args, **kwargs: 1 / 0
   )
   again = go(config, path)
   for a, b in zip(again.methods, study.methods, strict=True):
     assert [r.overall for r in a.runs] == [r.overall for r in b.runs]
     assert a.cost == b.cost
+  printed = capsys.readouterr().out
+  # What is finished is not said again; the tables are.
+  assert 'of 3 methods' not in printed and 'Tuning' not in printed
+  assert 'Equal weights' in printed and 'Report: ' in printed
+
+
+def test_members_of_methods_can_be_opened(done):
+  path, _, study = done
+  data_again = {'main': make_data()}
+  with pytest.raises(ValueError, match=r'\(equal, fast, pcgrad\), found none'):
+    mtl_jax.load(path, data=data_again)
+  with pytest.raises(ValueError, match=r'0 \(seed 0\), 1 \(seed 1\)'):
+    mtl_jax.load(path, method='pcgrad', data=data_again)
+  model = mtl_jax.load(path, method='pcgrad', member=2, data=data_again)
+  test = make_data().splits['test'].take(np.arange(24))
+  predictions = model.predict([{'inputs': x} for x in test['inputs']])
+  (pcgrad,) = (m for m in study.methods if m.name == 'pcgrad')
+  accuracy = np.mean(predictions['genre'].argmax(1) == test['genre'])
+  assert accuracy == pytest.approx(pcgrad.runs[2].metrics['genre/accuracy'])
+
+
+def test_the_outcome_has_methods_table_and_claims(done):
+  path, config, study = done
+  outcome = outcome_of(config, path)
+  assert list(outcome.methods) == ['equal', 'fast', 'pcgrad']
+  for method in study.methods:
+    members = outcome.methods[method.name].members
+    assert [m.overall for m in members] == [r.overall for r in method.runs]
+    values = [r.metrics['rating/mae'] for r in method.runs]
+    mean, low, high, number = outcome.table[method.title]['rating/mae']
+    assert mean == pytest.approx(np.mean(values)) and number == 3
+    assert low <= mean <= high
+  assert set(outcome.claims) == {'PCGrad is better'}
+  assert outcome.tuned['fast'].keys() == {'optimizer.learning_rate'}
+  history = outcome.history
+  assert set(history['method']) == {'equal', 'fast', 'pcgrad'}
+  with pytest.raises(ValueError, match='found a study of equal, fast, pcgrad'):
+    outcome.overall  # noqa: B018
+
+
+def test_data_are_read_once(tmp_path, monkeypatch):
+  """By three methods, tuning and twins, of one section of data."""
+  read = sources_lib.load_data
+  seen = []
+
+  def counting(*args, **kwargs):
+    seen.append(args)
+    return read(*args, **kwargs)
+
+  monkeypatch.setattr(sources_lib, 'load_data', counting)
+  (tmp_path / 'my_arrays.py').write_text(
+    'import numpy as np\n'
+    'def load():\n'
+    '  rng = np.random.default_rng(0)\n'
+    '  def split(n):\n'
+    '    x = rng.normal(size=(n, 5))\n'
+    '    return {"inputs": x, "genre": (x[:, 0] > 0).astype(int),\n'
+    '            "rating": x[:, 1]}\n'
+    '  return {"train": split(48), "validation": split(24), "test": split(24)}'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  config = make_config(
+    twins=('full',),
+    trials=2,
+    draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
+  )
+  config.data.name = 'my_arrays.load'
+  config.population.seeds = 1
+  settings = settings_lib.from_config(config)
+  assert run.run(settings, tmp_path / 'study').ended == 'finished'
+  assert len(seen) == 1
 
 
 def test_the_report_is_made_from_the_directory_alone(done):
@@ -165,7 +246,7 @@ def test_the_report_is_made_from_the_directory_alone(done):
 def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   path, config, _ = done
   monkeypatch.setattr(
-    population.population_loop, 'fit', lambda *args, **kwargs: 1 / 0
+    loop, 'fit', lambda *args, **kwargs: 1 / 0
   )
   changed = config.copy_and_resolve_references()
   changed.study.trade_offs = (('rating/mae', 'rating/rmse'),)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import build, start
+from mtl_jax.experiment import build
 from mtl_jax.studies import claims as claims_lib, plan, record, run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -143,12 +143,14 @@ def test_every_method_is_built_and_has_a_step(spec, images, cache):
   for claim in settings.study.claims:
     assert set(claim.methods) <= names
   twins = [entry for _, _, entry in plan.list_twins(settings)]
-  loaded: list[Any] = []  # data are read once
+  sources = build.Sources()
   for entry in [*one_of_each(methods), *twins]:
-    same = [d for s, d in loaded if s == entry.settings.data]
-    experiment = build.build(entry.settings, loaded=same[0] if same else None)
-    loaded.append((entry.settings.data, experiment.data))
-    state = jax.eval_shape(start.make_init(experiment))
+    experiment = build.build(entry.settings, sources=sources)
+    state = jax.eval_shape(
+      lambda experiment=experiment: experiment.make_state(0)._replace(
+        step=jax.numpy.zeros((), jax.numpy.int32)
+      )
+    )
     batch = experiment.batch_shapes()
     after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -182,8 +184,8 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
     for claim in config.study.claims
     if set(record.Claim(**claim).methods) <= set(names)
   )
-  study = run.run(settings_lib.from_config(config), tmp_path)
-  assert study is not None
+  run.run(settings_lib.from_config(config), tmp_path)
+  study = record.read(tmp_path)
   for method in study.methods:
     assert [r.status for r in method.runs] == ['finished'] * 2
     overall = np.array([r.overall for r in method.runs], float)
@@ -194,8 +196,8 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
 
 
 def parameters(experiment) -> int:
-  state = jax.eval_shape(start.make_init(experiment))
-  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(state.params))
+  params, _ = experiment.params_shapes
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize(
@@ -213,19 +215,18 @@ def test_architectures_are_of_one_size(
   spec = f'{ROOT}/configs/{config}'
   settings = settings_lib.from_config(load(spec, images, cache))
   ending = method.removeprefix('{}')
-  loaded = None
+  sources = build.Sources()
   sizes = {}
   for entry in plan.list_methods(settings):
     if entry.name.endswith(ending) and not entry.name.endswith('full'):
-      experiment = build.build(entry.settings, loaded=loaded)
-      loaded = experiment.data
+      experiment = build.build(entry.settings, sources=sources)
       sizes[entry.name] = parameters(experiment)
   assert len(sizes) == number and size in sizes.values()
   for name, found in sizes.items():
     assert abs(found / size - 1) < tolerance, (name, found)
   twins = [e for which, _, e in plan.list_twins(settings) if which == 'equal']
   if twins:
-    built = [build.build(e.settings, loaded=loaded) for e in twins]
+    built = [build.build(e.settings, sources=sources) for e in twins]
     assert abs(sum(map(parameters, built)) / size - 1) < tolerance
 
 
