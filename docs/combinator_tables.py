@@ -100,7 +100,7 @@ def wrappers_block() -> str:
     for name, make in table.items():
 
       def build(k, name=name, make=make):
-        given = {'inner': combinators.weighted_sum_weights(), 'num_tasks': k}
+        given = {'inner': combinators.weighted_sum(), 'num_tasks': k}
         given |= {'preference': [1.0] * k, **needed.get(name, {})}
         return call(make, given)
 
@@ -115,17 +115,19 @@ def cost(name: str) -> Cost:
   def build(k):
     return make_method(combinators.COMBINATORS[name], name, k)
 
-  asked = trace(build(3))
+  method = build(3)
+  asked = trace(method)
   heads, passes = 'plain', 'K'
-  if name in combinators.WEIGHTINGS:
-    heads = make_method(combinators.WEIGHTINGS[name], name, 3).heads
+  has_weights = combinators.has_weights(method)
+  if has_weights:
+    heads = combinators.weighting_of(method).heads
   if 'split' in asked:
     reads = 'cross-Gramian'
   elif 'jacobian' in asked:
     reads = 'Jacobian'
   elif 'gramian' in asked:
     reads = 'Gramian'
-  elif name in combinators.WEIGHTINGS:
+  elif has_weights:
     reads, passes = 'losses', '1'
   else:
     reads, passes, heads = 'one gradient', '1', 'as the trunk'

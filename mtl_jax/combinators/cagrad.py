@@ -51,46 +51,6 @@ def solve_cagrad(
   return scaling.guarded(weights, gramian, present)
 
 
-def cagrad_weights(
-  c: float | None = None,
-  *,
-  rescale: int | None = None,
-  times_tasks: bool | None = None,
-  max_norm: float | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `cagrad`."""
-  options = presets.resolve(
-    preset,
-    _PRESETS,
-    c=c,
-    rescale=rescale,
-    times_tasks=times_tasks,
-    max_norm=max_norm,
-  )
-  checks.check_between('c', options['c'], 0)
-  if options['rescale'] not in (0, 1, 2):
-    raise ValueError(
-      f'Expected rescale 0, 1 or 2, found {options["rescale"]!r}; choose one '
-      'of these.'
-    )
-
-  def weights(gramian, present):
-    w = solve_cagrad(
-      gramian, present, options['c'], options['rescale'], ridge=ridge
-    )
-    return presets.sized(
-      w,
-      gramian,
-      present,
-      times_tasks=options['times_tasks'],
-      max_norm=options['max_norm'],
-    )
-
-  return base.from_gramian(weights)
-
-
 def cagrad(
   c: float | None = None,
   *,
@@ -141,13 +101,31 @@ def cagrad(
     Liu et al., Conflict-averse gradient descent for multi-task learning,
     NeurIPS 2021.
   """
-  return base.combine_by(
-    cagrad_weights(
-      c,
-      rescale=rescale,
-      times_tasks=times_tasks,
-      max_norm=max_norm,
-      ridge=ridge,
-      preset=preset,
-    )
+  options = presets.resolve(
+    preset,
+    _PRESETS,
+    c=c,
+    rescale=rescale,
+    times_tasks=times_tasks,
+    max_norm=max_norm,
   )
+  checks.check_between('c', options['c'], 0)
+  if options['rescale'] not in (0, 1, 2):
+    raise ValueError(
+      f'Expected rescale 0, 1 or 2, found {options["rescale"]!r}; choose one '
+      'of these.'
+    )
+
+  def weights(gramian, present):
+    w = solve_cagrad(
+      gramian, present, options['c'], options['rescale'], ridge=ridge
+    )
+    return presets.sized(
+      w,
+      gramian,
+      present,
+      times_tasks=options['times_tasks'],
+      max_norm=options['max_norm'],
+    )
+
+  return base.from_gramian(weights)

@@ -28,58 +28,6 @@ class FAMOState(NamedTuple):
   losses_after: jax.Array
 
 
-def famo_weights(
-  num_tasks: int,
-  *,
-  minimum: Sequence[float] | float = 0.0,
-  optimizer: optax.GradientTransformation | None = None,
-) -> base.Weighting:
-  """The weighting of `famo`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  tx = optimizer
-  if tx is None:
-    tx = optax.chain(optax.add_decayed_weights(1e-3), optax.adam(0.025))
-
-  def gap(losses):
-    b = checks.task_scalars('minimum', minimum, losses)
-    return jnp.maximum(losses - b, 0) + 1e-8
-
-  def init(params):
-    del params
-    logits = jnp.zeros(num_tasks)
-    none = jnp.full((num_tasks,), jnp.inf, float)
-    return FAMOState(logits, tx.init(logits), none, none)
-
-  def learn(state):
-    known = jnp.isfinite(state.losses) & jnp.isfinite(state.losses_after)
-    before = gap(jnp.where(known, state.losses, 1))
-    after = gap(jnp.where(known, state.losses_after, 1))
-    fall = jnp.log(before) - jnp.log(after)
-    z = state_lib.masked_softmax(state.logits, known)
-    slope = z * (fall - jnp.sum(z * fall))
-    learned = state_lib.descend(tx, slope, state.optimizer, state.logits)
-    old = (state.logits, state.optimizer)
-    return state_lib.keep_absent(known, learned, old)
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    present = gradients.present
-    logits, opt_state = learn(state)
-    rates = state_lib.masked_softmax(logits, present) / gap(gradients.losses)
-    total = jnp.sum(rates)
-    w = rates / jnp.where(total > 0, total, 1)
-    losses = jnp.where(present, gradients.losses, jnp.inf)
-    return w, FAMOState(
-      logits,
-      opt_state,
-      losses.astype(state.losses.dtype),
-      jnp.full_like(state.losses_after, jnp.inf),
-    )
-
-  return base.Weighting(init, weights, heads='weighted')
-
-
 def famo(
   num_tasks: int,
   *,
@@ -123,6 +71,46 @@ def famo(
   References:
     Liu et al., FAMO: fast adaptive multitask optimization, NeurIPS 2023.
   """
-  return base.combine_by(
-    famo_weights(num_tasks, minimum=minimum, optimizer=optimizer)
-  )
+  checks.check_between('num_tasks', num_tasks, 1)
+  tx = optimizer
+  if tx is None:
+    tx = optax.chain(optax.add_decayed_weights(1e-3), optax.adam(0.025))
+
+  def gap(losses):
+    b = checks.task_scalars('minimum', minimum, losses)
+    return jnp.maximum(losses - b, 0) + 1e-8
+
+  def init(params):
+    del params
+    logits = jnp.zeros(num_tasks)
+    none = jnp.full((num_tasks,), jnp.inf, float)
+    return FAMOState(logits, tx.init(logits), none, none)
+
+  def learn(state):
+    known = jnp.isfinite(state.losses) & jnp.isfinite(state.losses_after)
+    before = gap(jnp.where(known, state.losses, 1))
+    after = gap(jnp.where(known, state.losses_after, 1))
+    fall = jnp.log(before) - jnp.log(after)
+    z = state_lib.masked_softmax(state.logits, known)
+    slope = z * (fall - jnp.sum(z * fall))
+    learned = state_lib.descend(tx, slope, state.optimizer, state.logits)
+    old = (state.logits, state.optimizer)
+    return state_lib.keep_absent(known, learned, old)
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    present = gradients.present
+    logits, opt_state = learn(state)
+    rates = state_lib.masked_softmax(logits, present) / gap(gradients.losses)
+    total = jnp.sum(rates)
+    w = rates / jnp.where(total > 0, total, 1)
+    losses = jnp.where(present, gradients.losses, jnp.inf)
+    return w, FAMOState(
+      logits,
+      opt_state,
+      losses.astype(state.losses.dtype),
+      jnp.full_like(state.losses_after, jnp.inf),
+    )
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

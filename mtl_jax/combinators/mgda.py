@@ -66,48 +66,6 @@ def solve_mgda(
   return scaling.guarded(weights, gramian, present)
 
 
-def mgda_weights(
-  normalisation: str = 'none',
-  *,
-  of_normalised: bool | None = None,
-  times_tasks: bool | None = None,
-  heads: gradients_lib.Heads | None = None,
-  at: str | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `mgda`."""
-  checks.check_choice('normalisation', normalisation, NORMALISATIONS)
-  options = presets.resolve(
-    preset,
-    _PRESETS,
-    of_normalised=of_normalised,
-    times_tasks=times_tasks,
-    heads=heads,
-    at=at,
-  )
-  checks.check_choice('at', options['at'], ('parameters', 'features'))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    features = options['at'] == 'features'
-    gramian = gradients.feature_gramian() if features else gradients.gramian()
-    present = gradients.present
-    s = _divisors(
-      normalisation, gramian, gradients.losses.astype(gramian.dtype)
-    )
-    w = solve_mgda(gramian, present, s, ridge=ridge)
-    if options['of_normalised']:
-      w = w / s
-    return presets.sized(
-      w, gramian, present, times_tasks=options['times_tasks']
-    ), state
-
-  return base.Weighting(
-    lambda params: optax.EmptyState(), weights, options['heads']
-  )
-
-
 def _divisors(normalisation, gramian, losses):
   norms = jnp.sqrt(jnp.diagonal(gramian))
   s = {
@@ -175,16 +133,34 @@ def mgda(
     Sener and Koltun, Multi-task learning as multi-objective optimization,
     NeurIPS 2018.
   """
-  return base.combine_by(
-    mgda_weights(
-      normalisation,
-      of_normalised=of_normalised,
-      times_tasks=times_tasks,
-      heads=heads,
-      at=at,
-      ridge=ridge,
-      preset=preset,
+  checks.check_choice('normalisation', normalisation, NORMALISATIONS)
+  options = presets.resolve(
+    preset,
+    _PRESETS,
+    of_normalised=of_normalised,
+    times_tasks=times_tasks,
+    heads=heads,
+    at=at,
+  )
+  checks.check_choice('at', options['at'], ('parameters', 'features'))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    features = options['at'] == 'features'
+    gramian = gradients.feature_gramian() if features else gradients.gramian()
+    present = gradients.present
+    s = _divisors(
+      normalisation, gramian, gradients.losses.astype(gramian.dtype)
     )
+    w = solve_mgda(gramian, present, s, ridge=ridge)
+    if options['of_normalised']:
+      w = w / s
+    return presets.sized(
+      w, gramian, present, times_tasks=options['times_tasks']
+    ), state
+
+  return base.combine_by(
+    base.Weighting(lambda params: optax.EmptyState(), weights, options['heads'])
   )
 
 
@@ -219,19 +195,6 @@ def solve_capped_mgda(
   return scaling.guarded(weights, gramian, present)
 
 
-def capped_mgda_weights(
-  cap: float = 0.5, *, ridge: float | None = None
-) -> base.Weighting:
-  """The weighting of `capped_mgda`."""
-  checks.check_positive('cap', cap)
-  checks.check_between('cap', cap, 0, 1)
-  return base.from_gramian(
-    lambda gramian, present: solve_capped_mgda(
-      gramian, present, cap, ridge=ridge
-    )
-  )
-
-
 def capped_mgda(
   cap: float = 0.5, *, ridge: float | None = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -260,4 +223,10 @@ def capped_mgda(
     >>> jnp.allclose(direction, jnp.array([0.8, 0.6]), atol=1e-3)
     Array(True, dtype=bool)
   """
-  return base.combine_by(capped_mgda_weights(cap, ridge=ridge))
+  checks.check_positive('cap', cap)
+  checks.check_between('cap', cap, 0, 1)
+  return base.from_gramian(
+    lambda gramian, present: solve_capped_mgda(
+      gramian, present, cap, ridge=ridge
+    )
+  )

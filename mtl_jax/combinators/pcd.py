@@ -65,50 +65,6 @@ def solve_pcd(
   return scaling.guarded(scaling.unscale(scaled, u), gramian, present)
 
 
-def pcd_weights(
-  num_tasks: int,
-  *,
-  tau: float | Sequence[float] = 0.02,
-  primary: int = 0,
-  beta: float = 0.999,
-  eps: float = 1e-8,
-  ridge: float | None = None,
-) -> base.Weighting:
-  """The weighting of `pcd`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  for value in [tau] if isinstance(tau, (int, float)) else list(tau):
-    checks.check_between('tau', value, 0, 1)
-  checks.check_between('beta', beta, 0, 1)
-  if not 0 <= primary < num_tasks:
-    raise ValueError(
-      f'Expected primary in 0..{num_tasks - 1}, found {primary}; give the '
-      'index of a task.'
-    )
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    gramian, present = gradients.gramian(), gradients.present
-    square = jnp.diagonal(gramian)
-    new = PCDState(
-      beta * state.mean_square + (1 - beta) * square, state.count + 1
-    )
-    finite = jnp.all(jnp.isfinite(scaling.masked(gramian, present)))
-    state = state_lib.keep_absent(present & finite, new, state)
-    mean = state.mean_square / state_lib.debias(beta, state.count)
-    taus = checks.task_scalars('tau', tau, square)
-    scales = jax.lax.rsqrt(mean.astype(square.dtype) + eps)
-    w = solve_pcd(gramian, present, scales, taus, primary, ridge=ridge)
-    return w, state
-
-  return base.Weighting(
-    lambda params: PCDState(
-      jnp.zeros((num_tasks,)), jnp.zeros((num_tasks,), jnp.int32)
-    ),
-    weights,
-  )
-
-
 def pcd(
   num_tasks: int,
   *,
@@ -157,8 +113,37 @@ def pcd(
     Not all objectives are born equal: priority-constrained descent for
     hierarchical multi-objective optimization, TMLR 2026, arXiv 2606.29521.
   """
+  checks.check_between('num_tasks', num_tasks, 1)
+  for value in [tau] if isinstance(tau, (int, float)) else list(tau):
+    checks.check_between('tau', value, 0, 1)
+  checks.check_between('beta', beta, 0, 1)
+  if not 0 <= primary < num_tasks:
+    raise ValueError(
+      f'Expected primary in 0..{num_tasks - 1}, found {primary}; give the '
+      'index of a task.'
+    )
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    gramian, present = gradients.gramian(), gradients.present
+    square = jnp.diagonal(gramian)
+    new = PCDState(
+      beta * state.mean_square + (1 - beta) * square, state.count + 1
+    )
+    finite = jnp.all(jnp.isfinite(scaling.masked(gramian, present)))
+    state = state_lib.keep_absent(present & finite, new, state)
+    mean = state.mean_square / state_lib.debias(beta, state.count)
+    taus = checks.task_scalars('tau', tau, square)
+    scales = jax.lax.rsqrt(mean.astype(square.dtype) + eps)
+    w = solve_pcd(gramian, present, scales, taus, primary, ridge=ridge)
+    return w, state
+
   return base.combine_by(
-    pcd_weights(
-      num_tasks, tau=tau, primary=primary, beta=beta, eps=eps, ridge=ridge
+    base.Weighting(
+      lambda params: PCDState(
+        jnp.zeros((num_tasks,)), jnp.zeros((num_tasks,), jnp.int32)
+      ),
+      weights,
     )
   )

@@ -17,47 +17,6 @@ class UncertaintyState(NamedTuple):
   optimizer: optax.OptState
 
 
-def uncertainty_weights(
-  kinds: Sequence[str],
-  *,
-  init: float = 0.0,
-  optimizer: optax.GradientTransformation | None = None,
-) -> base.Weighting:
-  """The weighting of `uncertainty`."""
-  unknown = [k for k in kinds if k not in ('regression', 'classification')]
-  if unknown or not kinds:
-    raise ValueError(
-      "Expected a kind a task, 'regression' or 'classification', found "
-      f'{list(kinds)}; give one a task.'
-    )
-  # d/dL of the joint negative log likelihood: 1/2 e^-s for a Gaussian, e^-s
-  # for a tempered softmax.
-  factor = jnp.array([0.5 if k == 'regression' else 1.0 for k in kinds])
-  tx = optax.adam(0.025) if optimizer is None else optimizer
-
-  def init_fn(params):
-    del params
-    s = jnp.full((len(kinds),), init, float)
-    return UncertaintyState(s, tx.init(s))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    if gradients.num_tasks != len(kinds):
-      raise ValueError(
-        f'Expected {gradients.num_tasks} kinds, one a task, found '
-        f'{len(kinds)}; give one a task.'
-      )
-    s = state.log_variance
-    w = factor.astype(s.dtype) * jnp.exp(-s)
-    # An absent task says nothing about its noise.
-    present = gradients.present
-    slope = jnp.where(present, 0.5 - w * gradients.losses, 0.0)
-    new = UncertaintyState(*state_lib.descend(tx, slope, state.optimizer, s))
-    return w, state_lib.keep_absent(present, new, state)
-
-  return base.Weighting(init_fn, weights, heads='weighted')
-
-
 def uncertainty(
   kinds: Sequence[str],
   *,
@@ -92,6 +51,35 @@ def uncertainty(
     Kendall, Gal and Cipolla, Multi-task learning using uncertainty to weigh
     losses for scene geometry and semantics, CVPR 2018.
   """
-  return base.combine_by(
-    uncertainty_weights(kinds, init=init, optimizer=optimizer)
-  )
+  unknown = [k for k in kinds if k not in ('regression', 'classification')]
+  if unknown or not kinds:
+    raise ValueError(
+      "Expected a kind a task, 'regression' or 'classification', found "
+      f'{list(kinds)}; give one a task.'
+    )
+  # d/dL of the joint negative log likelihood: 1/2 e^-s for a Gaussian, e^-s
+  # for a tempered softmax.
+  factor = jnp.array([0.5 if k == 'regression' else 1.0 for k in kinds])
+  tx = optax.adam(0.025) if optimizer is None else optimizer
+
+  def init_fn(params):
+    del params
+    s = jnp.full((len(kinds),), init, float)
+    return UncertaintyState(s, tx.init(s))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    if gradients.num_tasks != len(kinds):
+      raise ValueError(
+        f'Expected {gradients.num_tasks} kinds, one a task, found '
+        f'{len(kinds)}; give one a task.'
+      )
+    s = state.log_variance
+    w = factor.astype(s.dtype) * jnp.exp(-s)
+    # An absent task says nothing about its noise.
+    present = gradients.present
+    slope = jnp.where(present, 0.5 - w * gradients.losses, 0.0)
+    new = UncertaintyState(*state_lib.descend(tx, slope, state.optimizer, s))
+    return w, state_lib.keep_absent(present, new, state)
+
+  return base.combine_by(base.Weighting(init_fn, weights, heads='weighted'))

@@ -106,28 +106,6 @@ def _weighting(solve, preference, trace_ridge, ridge, preset):
   return base.from_gramian(weights)
 
 
-def upgrad_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  ridge: float | None = None,
-  trace_ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `upgrad`."""
-  return _weighting(solve_upgrad, preference, trace_ridge, ridge, preset)
-
-
-def dualproj_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  ridge: float | None = None,
-  trace_ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `dualproj`."""
-  return _weighting(solve_dualproj, preference, trace_ridge, ridge, preset)
-
-
 def upgrad(
   preference: Sequence[float] | None = None,
   *,
@@ -167,11 +145,7 @@ def upgrad(
     Quinton and Rey, Jacobian descent for multi-objective optimization,
     arXiv 2406.16232, 2024.
   """
-  return base.combine_by(
-    upgrad_weights(
-      preference, ridge=ridge, trace_ridge=trace_ridge, preset=preset
-    )
-  )
+  return _weighting(solve_upgrad, preference, trace_ridge, ridge, preset)
 
 
 def dualproj(
@@ -209,8 +183,4 @@ def dualproj(
     Lopez-Paz and Ranzato, Gradient episodic memory for continual learning,
     NeurIPS 2017.
   """
-  return base.combine_by(
-    dualproj_weights(
-      preference, ridge=ridge, trace_ridge=trace_ridge, preset=preset
-    )
-  )
+  return _weighting(solve_dualproj, preference, trace_ridge, ridge, preset)

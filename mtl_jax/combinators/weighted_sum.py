@@ -8,29 +8,6 @@ import optax
 from mtl_jax.combinators import base
 
 
-def weighted_sum_weights(
-  weights: Sequence[float] | None = None,
-) -> base.Weighting:
-  """The weighting of `weighted_sum`."""
-  if weights is not None and not all(w >= 0 for w in weights):
-    raise ValueError(
-      f'Expected weights >= 0, found {list(weights)}; give one a task.'
-    )
-
-  def fixed(losses, present):
-    del present
-    if weights is None:
-      return jnp.ones_like(losses)
-    if losses.shape != (len(weights),):
-      raise ValueError(
-        f'Expected {losses.shape[0]} weights, one a task, found '
-        f'{len(weights)}; give one a task.'
-      )
-    return jnp.asarray(weights, losses.dtype)
-
-  return base.from_losses(fixed, heads='weighted')
-
-
 def weighted_sum(
   weights: Sequence[float] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -54,4 +31,20 @@ def weighted_sum(
     >>> tx.update(gradients, tx.init(jnp.zeros(2)))[0]
     Array([-0.1 , -0.05], dtype=float32)
   """
-  return base.combine_by(weighted_sum_weights(weights))
+  if weights is not None and not all(w >= 0 for w in weights):
+    raise ValueError(
+      f'Expected weights >= 0, found {list(weights)}; give one a task.'
+    )
+
+  def fixed(losses, present):
+    del present
+    if weights is None:
+      return jnp.ones_like(losses)
+    if losses.shape != (len(weights),):
+      raise ValueError(
+        f'Expected {losses.shape[0]} weights, one a task, found '
+        f'{len(weights)}; give one a task.'
+      )
+    return jnp.asarray(weights, losses.dtype)
+
+  return base.from_losses(fixed, heads='weighted')
