@@ -44,7 +44,8 @@ def solve_cagrad(
   smallest = jnp.min(jnp.where(scaled.alive, scaled.norms, jnp.inf))
   norms = jnp.where(scaled.alive, scaled.norms, 1)
   b = jnp.where(scaled.alive, smallest / norms, 0)
-  x = ball.solve(scaling.with_ridge(scaled, ridge), q, b, radius)
+  exact = scaled.cosines if ridge is None else None
+  x = ball.solve(scaling.with_ridge(scaled, ridge), q, b, radius, exact)
   # x belongs to rows whose longest is 1, as do the shares.
   weights = 1 / scaled.count + jnp.where(scaled.alive, x / norms, 0)
   weights = weights / {0: 1, 1: 1 + c**2, 2: 1 + c}[rescale]

@@ -34,7 +34,8 @@ def solve_fair(
   p = jnp.ones_like(norms) if targets is None else targets.astype(norms.dtype)
   p = jnp.where(scaled.alive, p, 1)
   r = p**s * norms ** (s - 1)
-  u = power.solve(scaling.with_ridge(scaled, ridge), r, s)
+  exact = scaled.cosines if ridge is None else None
+  u = power.solve(scaling.with_ridge(scaled, ridge), r, s, exact)
   # Rows shortened by L: the solution is homogeneous of degree (s-1)/(s+1).
   u = u * scaled.largest ** ((s - 1) / (s + 1))
   return scaling.guarded(scaling.unscale(scaled, u), gramian, present)

@@ -58,7 +58,10 @@ def solve_mgda(
   b = jnp.where(scaled.alive, divisors, 0)
   b = b / jnp.where(scaled.alive, scaled.norms, 1)
   b = b / jnp.maximum(jnp.max(b), jnp.finfo(b.dtype).tiny)
-  v = nonnegative_qp.solve(scaling.with_ridge(scaled, ridge), -b[None])[0]
+  a = scaling.with_ridge(scaled, ridge)
+  v = nonnegative_qp.solve(a, -b[None])[0]
+  if ridge is None:
+    v = nonnegative_qp.without_ridge(scaled.cosines, a, -b, v)
   weights = v * b / jnp.where(b @ v > 0, b @ v, 1)
   zero = present.astype(bool) & ~scaled.alive
   on_zero = zero / jnp.maximum(zero.sum(), 1)

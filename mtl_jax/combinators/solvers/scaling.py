@@ -81,6 +81,21 @@ def guarded(
   return jnp.where(finite, weights, jnp.nan)
 
 
+def without_ridge(
+  solved: jax.Array, x: jax.Array, ridged: jax.Array
+) -> jax.Array:
+  """A solution without the ridge, or the one with it, ``[K]``.
+
+  Args:
+    solved: ``[]`` bool: whether x is a solution.
+    x: ``[K]``, of the problem without the ridge.
+    ridged: ``[K]``, of the problem with it. Where the two are far apart, the
+      problem has many solutions or none but for rounding, and this one counts.
+  """
+  near = jnp.sum(jnp.abs(x - ridged)) <= 0.25 * jnp.sum(jnp.abs(ridged))
+  return jnp.where(solved & near, x, ridged)
+
+
 def default_ridge(dtype) -> float:
   """What is added to the squared norm of every row, relative to it.
 
