@@ -102,14 +102,13 @@ def _exchange(a, q, x):
     tolerance = 4 * eps * (2 + jnp.sum(jnp.abs(x)))
     wrong = jnp.where(free, x < -tolerance, y < -tolerance)
     number = jnp.sum(wrong)
-    # All wrong signs flip at once while that makes progress; else only the
-    # last one, which cannot cycle.
+    # All wrong signs flip at once while that makes progress. Flips of one at
+    # a time could not cycle, but take longer than the interior point method.
     tries = jnp.where(number < fewest, 3, tries - 1)
     fewest = jnp.minimum(number, fewest)
-    last = jnp.arange(num) == num - 1 - jnp.argmax(wrong[::-1])
-    free = free ^ jnp.where(tries > 0, wrong, wrong & last)
     best = better(a, q, best, jnp.maximum(x, 0))
-    return i + 1, free, fewest, tries, best, (number == 0) | solved(a, q, best)
+    done = (number == 0) | (tries == 0) | solved(a, q, best)
+    return i + 1, free ^ wrong, fewest, tries, best, done
 
   start = (0, x > 0, jnp.asarray(num + 1), jnp.asarray(3), x, solved(a, q, x))
   carry = jax.lax.while_loop(
