@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mtl_jax import names as names_lib
-from mtl_jax.combinators.aligned_mtl import (
-  aligned_mtl,
-  solve_aligned_mtl,
-)
+from mtl_jax.combinators.aligned_mtl import aligned_mtl, solve_aligned_mtl
 from mtl_jax.combinators.base import (
   Weighting,
   combine_by,
@@ -22,10 +19,7 @@ from mtl_jax.combinators.base import (
   scale_by,
   weighting_of,
 )
-from mtl_jax.combinators.cagrad import (
-  cagrad,
-  solve_cagrad,
-)
+from mtl_jax.combinators.cagrad import cagrad, solve_cagrad
 from mtl_jax.combinators.chebyshev import (
   LogSTCHState,
   chebyshev,
@@ -41,41 +35,19 @@ from mtl_jax.combinators.equal_projections import (
   solve_imtl_g,
 )
 from mtl_jax.combinators.every_k import EveryKState, every_k
-from mtl_jax.combinators.excess_mtl import (
-  ExcessMTLState,
-  excess_mtl,
-)
+from mtl_jax.combinators.excess_mtl import ExcessMTLState, excess_mtl
 from mtl_jax.combinators.fair_gains import solve_fair
-from mtl_jax.combinators.fairgrad import (
-  fairgrad,
-)
+from mtl_jax.combinators.fairgrad import fairgrad
 from mtl_jax.combinators.famo import FAMOState, famo
-from mtl_jax.combinators.go4align import (
-  GO4AlignState,
-  cluster_means,
-  go4align,
-)
+from mtl_jax.combinators.go4align import GO4AlignState, cluster_means, go4align
 from mtl_jax.combinators.graddrop import graddrop, solve_graddrop
 from mtl_jax.combinators.gradients import TaskGradients, path_name
-from mtl_jax.combinators.gradnorm import (
-  GradNormState,
-  gradnorm,
-)
-from mtl_jax.combinators.gradvac import (
-  GradVacState,
-  gradvac,
-  solve_gradvac,
-)
+from mtl_jax.combinators.gradnorm import GradNormState, gradnorm
+from mtl_jax.combinators.gradvac import GradVacState, gradvac, solve_gradvac
 from mtl_jax.combinators.imtl_l import IMTLLState, imtl_l
-from mtl_jax.combinators.krum import (
-  krum,
-  solve_krum,
-)
+from mtl_jax.combinators.krum import krum, solve_krum
 from mtl_jax.combinators.m_config import MConFIGState, m_config
-from mtl_jax.combinators.metabalance import (
-  MetaBalanceState,
-  metabalance,
-)
+from mtl_jax.combinators.metabalance import MetaBalanceState, metabalance
 from mtl_jax.combinators.mgda import (
   capped_mgda,
   mgda,
@@ -92,21 +64,11 @@ from mtl_jax.combinators.monitor import (
 )
 from mtl_jax.combinators.nash_mtl import nash_mtl
 from mtl_jax.combinators.passes import Features, Passes
-from mtl_jax.combinators.pcd import (
-  PCDState,
-  pcd,
-  solve_pcd,
-)
+from mtl_jax.combinators.pcd import PCDState, pcd, solve_pcd
 from mtl_jax.combinators.pcgrad import pcgrad, solve_pcgrad
 from mtl_jax.combinators.per_group import per_group
-from mtl_jax.combinators.pivrg import (
-  PIVRGState,
-  pivrg,
-)
-from mtl_jax.combinators.preferences import (
-  cosmos,
-  pbi,
-)
+from mtl_jax.combinators.pivrg import PIVRGState, pivrg
+from mtl_jax.combinators.preferences import cosmos, pbi
 from mtl_jax.combinators.rlw import rlw, solve_rlw
 from mtl_jax.combinators.robust import coordinate_median, trimmed_mean
 from mtl_jax.combinators.scalarization import (
@@ -114,20 +76,13 @@ from mtl_jax.combinators.scalarization import (
   geometric_mean,
   scale_invariant,
 )
-from mtl_jax.combinators.sdmgrad import (
-  SDMGradState,
-  sdmgrad,
-  solve_sdmgrad,
-)
+from mtl_jax.combinators.sdmgrad import SDMGradState, sdmgrad, solve_sdmgrad
 from mtl_jax.combinators.skip_nonfinite import (
   SkipNonfiniteState,
   skip_nonfinite,
 )
 from mtl_jax.combinators.smooth import SmoothState, smooth
-from mtl_jax.combinators.sources import (
-  gradients_from_jacobian,
-  task_gradients,
-)
+from mtl_jax.combinators.sources import gradients_from_jacobian, task_gradients
 from mtl_jax.combinators.task_transforms import (
   PerTaskMomentumState,
   clip_per_task,

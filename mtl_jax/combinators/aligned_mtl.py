@@ -76,7 +76,7 @@ def aligned_mtl(
   it sets the length. The result is no more exact than that.
 
   Args:
-    preference: p, one a task; 1 each by default.
+    preference: p, one per task; 1 each by default.
     scale: 'min', 'median' or 'rmse', see `solve_aligned_mtl`.
     mean: divide by K.
     preset: the default of ``mean``. 'paper' and 'libmtl' (no: a sum, as in the

@@ -30,8 +30,9 @@ def solve_cagrad(
     present: ``[K]`` bool.
     c: the radius of the ball, relative to the norm of the mean gradient.
     rescale: divide by 1 (0), ``1 + c^2`` (1) or ``1 + c`` (2).
-    ridge: added to each squared norm, relative to it; by default 1e-5 in
-      float32 and 1e-10 in float64.
+    ridge: added to each squared norm, relative to it. By default 1e-5 in
+      float32 and 1e-10 in float64, which count only where the problem without
+      them has many solutions or none.
 
   Returns:
     ``[K]``: w with :math:`J^T w = d`: 1/K each from the mean, the rest from

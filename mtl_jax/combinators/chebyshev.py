@@ -21,7 +21,7 @@ def chebyshev(
 
   Args:
     preference: ``[K]``, >= 0; 1/K each by default.
-    ideal: z, a lower bound of the losses, one number or one a task.
+    ideal: z, a lower bound of the losses, one number or one per task.
 
   Raises:
     ValueError: if a preference is negative, or their number is not K.
@@ -63,7 +63,7 @@ def stch(
   Args:
     preference: ``[K]``, >= 0; 1/K each by default.
     mu: > 0; the smaller, the closer to `chebyshev`. The paper tries 0.01 to 1.
-    ideal: z, a lower bound of the losses, one number or one a task.
+    ideal: z, a lower bound of the losses, one number or one per task.
 
   Raises:
     ValueError: if mu is not positive, a preference is negative, or their

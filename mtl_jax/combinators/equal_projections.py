@@ -141,10 +141,10 @@ def conflict_free(
   It is computed from the Gramian, exactly, where other codes solve a least
   squares problem over all parameters. The direction is that of IMTL-G, but
   does not blow up when the weights nearly cancel. `m_config` is its form with
-  one backward pass a step.
+  one backward pass per step.
 
   Args:
-    preference: p, one a task; equal by default.
+    preference: p, one per task; equal by default.
 
   Raises:
     ValueError: if the preference is bad.

@@ -1,4 +1,4 @@
-"""Weights that are computed anew every k steps only."""
+"""Weights that are recomputed every k steps only."""
 
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ def every_k(
         # Labels of parameters that are not shared have no weights.
         w = {**state.weights, **w}
       return EveryKState(
-        _like(new, state.inner),
+        state_lib.like(new, state.inner),
         state_lib.keep_absent(gradients.present, w, state.weights),
       )
 
@@ -76,8 +76,3 @@ def every_k(
   return base.combine_by(
     base.Weighting(init, weights, inner.heads, inner.labels)
   )
-
-
-def _like(new, old):
-  # The branches must agree in dtype.
-  return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)

@@ -50,7 +50,7 @@ def famo(
 
   Args:
     num_tasks: K.
-    minimum: b, a lower bound of the losses, one number or one a task.
+    minimum: b, a lower bound of the losses, one number or one per task.
     optimizer: of the logits; by default ``optax.adam(0.025)`` after
       ``optax.add_decayed_weights(1e-3)``: the decay of the authors' scripts
       for NYUv2, QM9 and CelebA (1e-2 for Cityscapes; the class has 1e-5).

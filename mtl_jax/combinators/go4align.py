@@ -1,4 +1,4 @@
-"""GO4Align: tasks in groups, one weight a group."""
+"""GO4Align: tasks in groups, one weight per group."""
 
 from typing import NamedTuple
 

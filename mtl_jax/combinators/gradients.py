@@ -1,4 +1,4 @@
-"""Lazy task gradients: what a combinator sees in place of one gradient.
+"""Lazy task gradients, the input of a combinator in place of one gradient.
 
 A `TaskGradients` stands for the matrix J of K task gradients over the shared
 parameters, without computing it. A method asks for what it uses (losses, the
@@ -165,9 +165,9 @@ class TaskGradients(passes_lib.NoArray):
       ValueError: if these gradients know of no features.
     """
     self.used = True
-    found = self._passes.need('features')()
-    scaled = rows_lib.scale(found.cotangents, self._scales)
-    return found._replace(cotangents=scaled)
+    features = self._passes.need('features')()
+    scaled = rows_lib.scale(features.cotangents, self._scales)
+    return features._replace(cotangents=scaled)
 
   def split(self, number: int) -> list['TaskGradients']:
     """The gradients of disjoint parts of the batch: independent samples of J.

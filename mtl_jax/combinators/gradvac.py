@@ -107,7 +107,7 @@ def gradvac(
   direction is the sum of the results. With averages of 0, as at the start, it
   is PCGrad. Needs ``key=`` in ``update``.
 
-  This is the whole-model form; for one average a layer or a tensor, as the
+  This is the whole-model form; for one average per layer or tensor, as the
   paper recommends, use ``per_group(gradvac(K), labels)``.
 
   Args:

@@ -43,8 +43,9 @@ def solve_mgda(
     gramian: ``[K, K]``.
     present: ``[K]`` bool.
     divisors: ``[K]``, > 0: the rows are :math:`g_i / s_i`; 1 by default.
-    ridge: added to each squared norm, relative to it; by default 1e-5 in
-      float32 and 1e-10 in float64.
+    ridge: added to each squared norm, relative to it. By default 1e-5 in
+      float32 and 1e-10 in float64, which count only where the problem without
+      them has many solutions or none.
 
   Returns:
     ``[K]``: w >= 0 with sum 1, of the divided rows. Where a present gradient
@@ -180,7 +181,8 @@ def solve_capped_mgda(
     gramian: ``[K, K]``.
     present: ``[K]`` bool.
     cap: in (0, 1]; 1 is MGDA.
-    ridge: see `solve_mgda`.
+    ridge: added to each squared norm, relative to it; by default 1e-5 in
+      float32 and 1e-10 in float64.
 
   Returns:
     ``[K]``: w >= 0 with sum 1.
@@ -212,7 +214,7 @@ def capped_mgda(
 
   Args:
     cap: c; where it is below 1 / K, the mean is taken.
-    ridge: see `solve_mgda`.
+    ridge: see `solve_capped_mgda`.
 
   Raises:
     ValueError: if the cap is not in (0, 1].

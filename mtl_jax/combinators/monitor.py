@@ -15,7 +15,7 @@ from mtl_jax.combinators import (
 
 
 class Measures(NamedTuple):
-  """What `monitor` measures in one step, over the shared parameters.
+  """Measures of one step, over the shared parameters.
 
   Entries of absent tasks are 0.
 
@@ -154,7 +154,7 @@ def _monitor_weighting(inner, num_tasks, labels):
       groups[name] = measures_of(by_group[name], present, *part, own)
     new = MonitorState(inner_state, measures, groups)
     w = w if inner.labels is None else {name: w[name] for name in parts}
-    return w, _like(new, state)
+    return w, state_lib.like(new, state)
 
   return base.combine_by(
     base.Weighting(init, weights, inner.heads, inner.labels)
@@ -186,7 +186,9 @@ def _monitor_transform(inner, num_tasks):
     measures = measures_of(
       seen.gramian(), gradients.present, progress, square, None
     )
-    return direction, _like(MonitorState(inner_state, measures, {}), state)
+    return direction, state_lib.like(
+      MonitorState(inner_state, measures, {}), state
+    )
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -264,8 +266,3 @@ def _zero_measures(num_tasks, weights):
   return Measures(
     weights, vector, matrix, matrix, vector, zero, zero, zero, zero
   )
-
-
-def _like(new, old):
-  # The state must keep its dtypes, whatever the gradients have.
-  return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)

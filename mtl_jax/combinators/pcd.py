@@ -90,7 +90,7 @@ def pcd(
   Args:
     num_tasks: K.
     tau: the progress of the other tasks, as a share of what a step along
-      their own gradient would give; one for all, or one a task (that of the
+      their own gradient would give; one for all, or one per task (that of the
       primary task is ignored).
     primary: the index of the primary task.
     beta: decay of the moving average.

@@ -1,4 +1,4 @@
-"""A method run on each group of parameters by itself."""
+"""A method on each group of parameters separately."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def per_group(
 ) -> optax.GradientTransformationExtraArgs:
   """Runs a method on the Gramian of each group of parameters.
 
-  One group a layer, a module or a tensor; all groups come out of the same K
+  One group per layer, module or tensor; all groups come out of the same K
   backward passes, and run side by side in one vmap. Heads get their plain
   gradients.
 

@@ -26,7 +26,7 @@ def pbi(
   Args:
     preference: r, ``[K]``, >= 0; all tasks alike by default.
     theta: >= 0; 5 as in the paper.
-    ideal: z, a lower bound of the losses, one number or one a task.
+    ideal: z, a lower bound of the losses, one number or one per task.
 
   Raises:
     ValueError: if theta or a preference is negative, or their number is not K.

@@ -1,4 +1,4 @@
-"""Where task gradients come from: a Jacobian, or any function of parameters."""
+"""Task gradients of a Jacobian, or of any function of parameters."""
 
 from collections.abc import Callable, Sequence
 import dataclasses

@@ -31,7 +31,7 @@ def uncertainty(
   The weights of a step are those before its update of s.
 
   Args:
-    kinds: one a task: 'regression' or 'classification'.
+    kinds: one per task: 'regression' or 'classification'.
     init: first value of each s.
     optimizer: of s; ``optax.adam(0.025)`` by default, the value of the
       nash-mtl code. LibMTL trains s with the model's own optimizer, and starts

@@ -122,7 +122,7 @@ def upgrad(
   PCGrad / 2. Heads get their plain gradients.
 
   Args:
-    preference: p, >= 0, one a task; 1/K each by default, as in the paper.
+    preference: p, >= 0, one per task; 1/K each by default, as in the paper.
     ridge: relative to each squared norm, see `solve_upgrad`.
     trace_ridge: relative to the sum of squared norms.
     preset: the defaults of the ridges. 'paper' (none but for rounding), or

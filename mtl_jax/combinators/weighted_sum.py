@@ -18,7 +18,7 @@ def weighted_sum(
   sum. It costs one backward pass.
 
   Args:
-    weights: one a task, >= 0; 1 each by default ("equal weighting", "linear
+    weights: one per task, >= 0; 1 each by default ("equal weighting", "linear
       scalarization").
 
   Raises:

@@ -15,7 +15,7 @@ def solve(
   radius: jax.Array,
   exact: jax.Array | None = None,
 ) -> jax.Array:
-  r"""How far to leave the centre, and along which rows.
+  r"""Multipliers of the best worst case in the ball.
 
   Unit rows :math:`\hat g_i` with products ``A``, a centre :math:`g_0` with
   :math:`q_i = \langle \hat g_i, g_0 \rangle`:

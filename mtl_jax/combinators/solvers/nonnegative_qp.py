@@ -81,8 +81,8 @@ def _rest(solver, a, q, x):
   def some(carry):
     x, tried = carry
     rows = jnp.argsort(tried)[:together]  # Those not tried come first.
-    found = jax.vmap(solver, (None, 0, 0))(a, q[rows], x[rows])
-    return x.at[rows].set(found), tried.at[rows].set(True)
+    solutions = jax.vmap(solver, (None, 0, 0))(a, q[rows], x[rows])
+    return x.at[rows].set(solutions), tried.at[rows].set(True)
 
   x, _ = jax.lax.while_loop(
     lambda carry: ~jnp.all(carry[1]), some, (x, solved(a, q, x))
@@ -127,7 +127,7 @@ def _interior(a, q, x):
 def without_ridge(
   exact: jax.Array, a: jax.Array, q: jax.Array, x: jax.Array
 ) -> jax.Array:
-  """The solution for a matrix whose ridge has served its turn.
+  """Refines a solution to that without the ridge.
 
   Args:
     exact: ``[K, K]``: A without the ridge.
@@ -151,10 +151,10 @@ def without_ridge(
 
   # At least once: what a ridge does may be below the tolerance.
   carry = (0, start, jnp.array(False))
-  _, found, done = jax.lax.while_loop(
+  _, other, done = jax.lax.while_loop(
     lambda c: (c[0] < REFINEMENTS) & ~c[-1], step, carry
   )
-  return scaling.without_ridge(done, found * size, x)
+  return scaling.without_ridge(done, other * size, x)
 
 
 def free_solution(
@@ -201,5 +201,5 @@ def refined(inverse, exact: jax.Array, right: jax.Array) -> jax.Array:
 def better(
   a: jax.Array, q: jax.Array, x: jax.Array, other: jax.Array
 ) -> jax.Array:
-  """Whichever of two ``[K]`` has the smaller residual; NaN never wins."""
+  """The one of two ``[K]`` with the smaller residual; NaN never wins."""
   return jnp.where(residual(a, q, other) < residual(a, q, x), other, x)

@@ -1,4 +1,4 @@
-"""Gramians made fit for floating point: unit rows, masks, and loud NaNs."""
+"""Scaling of Gramians to unit rows, masks of absent tasks, loud NaNs."""
 
 from typing import NamedTuple
 
@@ -84,7 +84,7 @@ def guarded(
 def without_ridge(
   solved: jax.Array, x: jax.Array, ridged: jax.Array
 ) -> jax.Array:
-  """A solution without the ridge, or the one with it, ``[K]``.
+  """Chooses between the solutions without and with a ridge, ``[K]``.
 
   Args:
     solved: ``[]`` bool: whether x is a solution.
@@ -97,7 +97,7 @@ def without_ridge(
 
 
 def default_ridge(dtype) -> float:
-  """What is added to the squared norm of every row, relative to it.
+  """Ridge of rounding, relative to the squared norm of every row.
 
   Well above the rounding of a Gramian (so that a singular one factors, and
   duplicate rows share a weight), and far below anything a gradient means.
