@@ -23,15 +23,15 @@ from mtl_jax.training import gramians, state as state_lib, step as step_lib
 
 # The problems as TorchJD poses them.
 SOLVERS = {
-  'aligned_mtl': combinators.aligned_mtl_weights(preset='torchjd'),
-  'cagrad': combinators.cagrad_weights(preset='torchjd'),
-  'dualproj': combinators.dualproj_weights(preset='torchjd'),
-  'fairgrad': combinators.fairgrad_weights(2.0, preset='torchjd'),
-  'imtl_g': combinators.imtl_g_weights(preset='torchjd'),
-  'mgda': combinators.mgda_weights(preset='torchjd'),
-  'nash_mtl': combinators.nash_mtl_weights(preset='torchjd'),
-  'pcgrad': combinators.pcgrad_weights(),
-  'upgrad': combinators.upgrad_weights(preset='torchjd'),
+  'aligned_mtl': combinators.aligned_mtl(preset='torchjd'),
+  'cagrad': combinators.cagrad(preset='torchjd'),
+  'dualproj': combinators.dualproj(preset='torchjd'),
+  'fairgrad': combinators.fairgrad(2.0, preset='torchjd'),
+  'imtl_g': combinators.imtl_g(preset='torchjd'),
+  'mgda': combinators.mgda(preset='torchjd'),
+  'nash_mtl': combinators.nash_mtl(preset='torchjd'),
+  'pcgrad': combinators.pcgrad(),
+  'upgrad': combinators.upgrad(preset='torchjd'),
 }
 STEPS = {
   'plain': combinators.weighted_sum,
@@ -42,8 +42,9 @@ STEPS = {
 }
 
 
-def solver(weighting):
+def solver(method):
   """``(gramian, key) -> weights``, compiled."""
+  weighting = combinators.weighting_of(method)
 
   @jax.jit
   def solve(gramian, key):

@@ -69,6 +69,38 @@ def test_a_residual_is_zero_at_the_solution_only(scripts, gramian, name):
   assert residual(gramian, other) > 1e-3
 
 
+@pytest.mark.parametrize(
+  'num, limit',
+  [
+    (2, 1e-5),
+    (8, 1e-5),
+    pytest.param(32, 1e-4, marks=pytest.mark.slow),
+    pytest.param(128, 1e-4, marks=pytest.mark.slow),
+  ],
+)
+def test_residuals_of_float32(scripts, num, limit):
+  """Of the problems of the benchmark, without a ridge, in float64."""
+  plan = {**scripts['combinators'].PLAN, 'solve_sizes': [num]}
+  gramians = scripts['combinators'].make_problems(plan)[f'gramian_{num}']
+  solvers = scripts['combinators_jax'].SOLVERS
+  key = jax.random.key(0)
+
+  @jax.jit
+  def solve(gramian):
+    assert gramian.dtype == jnp.float32
+    return {
+      name: scripts['combinators_jax'].solver(solvers[name])(gramian, key)
+      for name in scripts['residuals'].RESIDUALS
+    }
+
+  weights = [solve(gramian) for gramian in gramians]
+  for name in scripts['residuals'].RESIDUALS:
+    worst = scripts['combinators'].worst_residual(
+      name, gramians, [np.asarray(w[name]) for w in weights]
+    )
+    assert worst < limit, name
+
+
 def test_every_solver_of_the_plan_is_there(scripts):
   plan, jax_part = scripts['combinators'].PLAN, scripts['combinators_jax']
   assert set(plan['solvers']) == set(jax_part.SOLVERS)

@@ -119,7 +119,9 @@ def test_examples_are_short():
   assert lengths and max(lengths.values()) < 20, lengths
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/usage.md'])
+@pytest.mark.parametrize(
+  'page', ['README.md', 'docs/usage.md', 'docs/recipes.md']
+)
 def test_examples_run(shrunk, page, capsys):
   import launch
 

@@ -84,7 +84,8 @@ class OptimizerSettings:
   """What stands after the combinator in the chain.
 
   Attributes:
-    name: an optimizer of Optax, such as 'adam', 'adamw', 'sgd'.
+    name: an optimizer of Optax, such as 'adam', 'adamw', 'sgd', or the dotted
+      name of a function of the user's, ``(learning_rate, ...) -> transform``.
     options: its further keyword arguments.
     learning_rate: peak of the schedule.
     schedule: 'constant', 'cosine', 'linear' or 'exponential', to the end of

@@ -10,15 +10,11 @@ import pytest
 from mtl_jax import combinators
 
 K, B = 2, 16
-PCGRAD = combinators.pcgrad_weights()
+PCGRAD = combinators.pcgrad()
 METHODS = {
-  'every_k': combinators.combine_by(combinators.every_k(PCGRAD, 2, K)),
-  'smooth and monitor': combinators.combine_by(
-    combinators.monitor(combinators.smooth(PCGRAD, K), K)
-  ),
-  'per_group': combinators.combine_by(
-    combinators.per_group(PCGRAD, lambda path: path)
-  ),
+  'every_k': combinators.every_k(PCGRAD, 2, K),
+  'smooth and monitor': combinators.monitor(combinators.smooth(PCGRAD, K), K),
+  'per_group': combinators.per_group(PCGRAD, lambda path: path),
   'gradnorm': combinators.gradnorm(K),
   'moco': combinators.moco(K),
   'm_config': combinators.m_config(K),

@@ -159,10 +159,8 @@ def test_a_method_without_weights_can_be_watched(tiny, tmp_path):
 
 def test_the_last_of_several_monitors_is_read():
   tx = optax.chain(
-    combinators.scale_by(
-      combinators.monitor(combinators.weighted_sum_weights(), 2)
-    ),
-    combinators.combine_by(combinators.monitor(combinators.mgda_weights(), 2)),
+    combinators.scale_by(combinators.monitor(combinators.weighted_sum(), 2)),
+    combinators.monitor(combinators.mgda(), 2),
   )
   gradients = combinators.gradients_from_jacobian(
     jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.ones(2)
