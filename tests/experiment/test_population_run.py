@@ -149,6 +149,7 @@ def test_sigterm_saves(tiny, tmp_path, monkeypatch):
   )
 
 
+@pytest.mark.slow  # As are members of each way in tests/training.
 def test_ways_agree(tiny, tmp_path):
   found = {}
   for way in ('vmap', 'map', 'devices'):

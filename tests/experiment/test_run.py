@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 import mtl_jax
 from mtl_jax import data, settings as settings_lib
@@ -291,7 +292,7 @@ def trained_params(path):
   return jax.device_get(store.restore_any().state['params'])
 
 
-@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
+@pytest.mark.parametrize('mode', sweeps.some(['shard_map', 'pmap'], 'pmap'))
 def test_whole_runs_agree_over_modes_and_resume(finished, tiny, tmp_path, mode):
   config = tiny.config(mode=mode)
   outcome = tiny.run(config, tmp_path)

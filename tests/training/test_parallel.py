@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators
 from mtl_jax.training import parallel, state, step
@@ -45,7 +46,7 @@ def run(toy, mode, devices, method, accumulate=1, steps=50, x64=True):
     return jax.device_get((current.params, losses))
 
 
-@pytest.fixture(scope='module', params=COMBINATORS)
+@pytest.fixture(scope='module', params=sweeps.some(COMBINATORS, 'pcgrad'))
 def single(request, toy):
   return request.param, run(toy, 'jit', 1, request.param)
 
