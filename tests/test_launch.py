@@ -196,6 +196,7 @@ def test_evaluate_and_predict_from_the_work_directory(
   assert isinstance(found['value'], float)
 
 
+@pytest.mark.smoke
 def test_help_teaches():
   process = subprocess.run(
     [sys.executable, str(ROOT / 'launch.py'), '--help'],

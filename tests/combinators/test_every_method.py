@@ -102,7 +102,7 @@ EVERY_DAY = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize('name', sweeps.some(METHODS, *EVERY_DAY))
+@pytest.mark.parametrize('name', sweeps.some(METHODS, smoke=EVERY_DAY))
 def test_four_devices_are_one_and_a_checkpoint_is_the_state(name, tmp_path):
   import orbax.checkpoint as ocp
 

@@ -35,6 +35,7 @@ def rows(path, kind):
   return [row for row in map(json.loads, lines) if row['kind'] == kind]
 
 
+@pytest.mark.smoke
 def test_the_work_directory_holds_what_is_promised(finished):
   path, outcome = finished
   assert outcome.ended == 'finished' and outcome.workdir == path
@@ -54,6 +55,7 @@ def test_the_work_directory_holds_what_is_promised(finished):
   assert all(-1 <= row['cosine/genre/rating'] <= 1 for row in probes)
 
 
+@pytest.mark.smoke
 def test_a_finished_run_trains_no_further(finished, tiny, capsys):
   path, outcome = finished
   before = (path / 'metrics.jsonl').read_text()
@@ -73,6 +75,7 @@ def test_another_config_is_refused(finished, tiny):
   assert 'instead of 0.5; choose another --workdir' in str(error.value)
 
 
+@pytest.mark.smoke
 def test_best_parameters_are_those_of_the_best_validation_score(finished):
   path, outcome = finished
   scores = {r['step']: r['selection'] for r in rows(path, 'validation')}

@@ -94,12 +94,15 @@ IMAGES = {
 }
 # Every architecture is compiled around the MLP every day, and these around
 # another trunk; all the others, and the variants, when CI runs the slow tests.
+SMOKE = ('mmoe', 'lora')
 BESIDES = {'cgc': 'cnn_text', 'mmoe': 'lstm', 'cross_stitch': 'transformer'}
 
 
 def _case(name, trunk):
   first = name in models.SHARING and trunk == 'mlp'
-  marks = sweeps.slow_unless(first or BESIDES.get(name) == trunk)
+  marks = sweeps.marks(
+    first or BESIDES.get(name) == trunk, first and name in SMOKE
+  )
   return pytest.param((name, trunk), marks=marks, id=f'{name}-{trunk}')
 
 

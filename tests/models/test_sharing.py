@@ -127,9 +127,7 @@ def small(*every_day):
   return pytest.mark.parametrize(
     'name, changes',
     [
-      pytest.param(
-        name, changes, id=i, marks=sweeps.slow_unless(i in every_day)
-      )
+      pytest.param(name, changes, id=i, marks=sweeps.marks(i in every_day))
       for i, name, changes in entries
     ],
   )

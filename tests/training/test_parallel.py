@@ -62,6 +62,7 @@ def test_modes_agree_with_one_device(single, toy, mode):
   )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('mode', parallel.MODES)
 def test_modes_agree_in_float32(toy, mode):
   expected = run(toy, 'jit', 1, 'pcgrad', steps=5, x64=False)
