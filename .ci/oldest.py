@@ -1,6 +1,6 @@
 """Prints the oldest versions that pyproject.toml allows, as pip's constraints.
 
-  python .ci/oldest.py > constraints.txt
+python .ci/oldest.py > constraints.txt
 """
 
 import pathlib

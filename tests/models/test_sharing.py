@@ -285,3 +285,8 @@ def test_the_table_names_every_case():
   assert {name for name, _, _ in cases.ARCHITECTURES.values()} == set(
     models.SHARING
   )
+  every_day = [
+    c.values[0] for c in cases.CASES if c.marks != sweeps.marks(False)
+  ]
+  assert {(name, 'mlp') for name in models.SHARING} <= set(every_day)
+  assert {trunk for _, trunk in every_day} == set(cases.TRUNKS)
