@@ -133,8 +133,8 @@ def small(*every_day):
   )
 
 
-# Experts; statistics of the batch; draws; adapters of kernels.
-@small('ple', 'home batch', 'branching hard', 'lora')
+# Experts, draws, adapters of kernels; tests of norms have those of the batch.
+@small('ple', 'branching hard', 'lora')
 def test_modes_agree(name, changes):
   def run(mode, devices):
     tasks = cases.make_tasks()
@@ -190,19 +190,12 @@ def test_members_of_a_population_are_runs(name, changes):
   jax.tree.map(lambda x, y: close(x[1], y), together, alone)
 
 
+MANY = ('omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home', 'snr')
+MANY += ('branching',)
+
+
 @pytest.mark.parametrize(
-  'name',
-  [
-    'omoe',
-    'mmoe',
-    'cgc',
-    'ple',
-    'dselect_k',
-    'stem',
-    'home',
-    'snr',
-    'branching',
-  ],  # fmt: skip
+  'name', sweeps.some(MANY, 'mmoe', 'ple', 'dselect_k', 'branching')
 )
 @pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'mlp'))
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
