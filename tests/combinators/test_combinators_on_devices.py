@@ -6,6 +6,7 @@ from jax.sharding import AxisType, PartitionSpec as P
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators
 
@@ -54,15 +55,8 @@ def gradients_of(params, x, y, axis):
   )
 
 
-QUICK = ('every_k', 'gradnorm', 'moco')
-
-
 @pytest.mark.parametrize(
-  'name',
-  [
-    n if n in QUICK else pytest.param(n, marks=pytest.mark.slow)
-    for n in METHODS
-  ],
+  'name', sweeps.some(METHODS, 'every_k', 'smooth and monitor', 'per_group')
 )
 def test_four_devices_are_one(name):
   tx = optax.chain(METHODS[name], optax.sgd(0.1))

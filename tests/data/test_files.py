@@ -7,6 +7,8 @@ import pytest
 
 from mtl_jax.data import files
 
+pytestmark = pytest.mark.smoke
+
 COLUMNS = {'text': 'string', 'label': 'class', 'stars': 'float', 'n': 'integer'}
 CSV = (
   'text,label,stars,n,extra\n"a, b",x,1.5,2,e\n,,,,e\n"two\nlines",y,3,4,e\n'

@@ -7,6 +7,8 @@ import pytest
 
 from mtl_jax.data import files, info, loading, pipeline, sources, tables, text
 
+pytestmark = pytest.mark.smoke
+
 OPTIONS = {'tokens': text.TextOptions(max_length=4, min_frequency=1)}
 FEATURES = {'tokens': 'review', 'label': 'kind', 'stars': 'stars', 'user': 'id'}
 

@@ -7,6 +7,8 @@ import pytest
 
 from mtl_jax.data import tables
 
+pytestmark = pytest.mark.smoke
+
 
 def make(n=10):
   return tables.from_arrays(

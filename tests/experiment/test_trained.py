@@ -22,6 +22,7 @@ def load(tiny, path):
   return mtl_jax.load(path, data={'main': tiny.data()})
 
 
+@pytest.mark.smoke
 def test_predictions_equal_the_evaluation(finished, tiny):
   model = load(tiny, finished[0])
   test = tiny.tables()['test'].read(range(30), ('x', 'genre'))
@@ -54,6 +55,7 @@ def test_prediction_without_inputs_is_refused(finished, tiny, tmp_path):
     predict.read_jsonl(tmp_path / 'none.jsonl')
 
 
+@pytest.mark.smoke
 def test_gramian_of_a_checkpoint(finished, tiny):
   model = load(tiny, finished[0])
   batch = model.batch('test', range(16))

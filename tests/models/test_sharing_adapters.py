@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import combinators, models
 from mtl_jax.training import optimizers, state, step
@@ -39,7 +40,9 @@ def merged(params, task, scale):
   return flax.traverse_util.unflatten_dict(found)
 
 
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize(
+  'trunk', sweeps.some(cases.TRUNKS, 'mlp', 'transformer')
+)
 def test_adapters_are_added_to_kernels(trunk):
   model = cases.make_model('lora', trunk, rank=2, alpha=3.0)
   hard, batch = cases.make_model('hard', trunk), cases.make_batch(trunk)

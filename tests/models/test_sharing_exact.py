@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models.sharing import dselect
@@ -41,7 +42,7 @@ def joined(params, number=0, experts='experts'):
   return {**own, **params.get('embeddings', {})}
 
 
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'cnn_text'))
 @pytest.mark.parametrize(
   'name, changes, experts',
   [
@@ -118,7 +119,7 @@ def test_a_one_hot_gate_is_that_expert():
     close(found[task], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'lstm'))
 def test_cross_stitch_at_identity_is_separate_networks(trunk):
   model, params, batch = start('cross_stitch', trunk, own=1.0)
   hard = cases.make_model('hard', trunk)

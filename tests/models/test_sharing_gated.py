@@ -23,6 +23,7 @@ from sharing_by_hand import (
   started,
 )
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models, tasks
 from mtl_jax.models.sharing import concrete as concrete_lib
@@ -45,7 +46,7 @@ def test_film_is_the_equation(per_layer):
     close(found[task], z)
 
 
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'lstm'))
 def test_film_starts_as_hard_sharing(trunk):
   batch = cases.make_batch(trunk)
   module = cases.TRUNKS[trunk]()

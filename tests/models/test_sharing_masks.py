@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models import layers
@@ -118,7 +119,9 @@ def test_mtan_refuses_sequences():
     cases.make_model('mtan', 'mlp', norm='group')
 
 
-@pytest.mark.parametrize('trunk', [*cases.TRUNKS, *cases.IMAGES])
+@pytest.mark.parametrize(
+  'trunk', sweeps.some([*cases.TRUNKS, *cases.IMAGES], 'mlp', 'resnet')
+)
 def test_the_whole_share_is_hard_sharing(trunk):
   model = cases.make_model('routing', trunk, share=1.0)
   params, state, batch = started(model, trunk)

@@ -65,6 +65,7 @@ def pictures(page):
   return re.findall(r'<svg.*?</svg>', page, re.DOTALL)
 
 
+@pytest.mark.smoke
 def test_the_page_shows_the_run(workdir):
   finish(workdir)
   page = page_of(workdir)

@@ -47,6 +47,7 @@ def test_bootstrap_of_three_is_exact():
   assert found.high == pytest.approx(means[24])
 
 
+@pytest.mark.smoke
 def test_bootstrap_of_many_agrees_with_scipy():
   x = np.random.default_rng(0).normal(size=30)
   found = statistics.bootstrap_interval(x)
@@ -57,6 +58,7 @@ def test_bootstrap_of_many_agrees_with_scipy():
   np.testing.assert_allclose((found.low, found.high), expected, atol=0.02)
 
 
+@pytest.mark.smoke
 def test_spread_agrees_with_scipy():
   rng = np.random.default_rng(0)
   x, y = rng.normal(size=(2, 40)) * [[3.0], [1.0]]

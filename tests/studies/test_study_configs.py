@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build
@@ -128,12 +129,16 @@ def one_of_each(entries):
   return found
 
 
+EVERY_DAY = [
+  f'{ROOT}/configs/{name}.py'
+  for name in ('papers/multi_mnist', 'suites/reviews', 'suites/storms')
+]
 FULL = f'{ROOT}/configs/suites/census.py:full_group2'
 
 
 @pytest.mark.parametrize(
   'spec',
-  [*CONFIGS, pytest.param(FULL, marks=pytest.mark.slow)],
+  sweeps.some([*CONFIGS, FULL], *EVERY_DAY),
   ids=lambda s: s.rpartition('/')[2],
 )
 def test_every_method_is_built_and_has_a_step(spec, images, cache):
@@ -203,8 +208,14 @@ def parameters(experiment) -> int:
 @pytest.mark.parametrize(
   'config, method, size, number, tolerance',
   [
-    ('suites/census.py:full', '{}_equal', 45_170, 19, 0.025),
-    ('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
+    pytest.param(
+      *('suites/census.py:full', '{}_equal', 45_170, 19, 0.025),
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      *('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
+      marks=pytest.mark.slow,
+    ),
     ('suites/storms.py', '{}', 6_129, 4, 0.01),
   ],
 )

@@ -152,6 +152,7 @@ def test_results_are_those_of_heads_one_by_one(name, monkeypatch):
     close(together, jax.jit(lambda p, b: run(p, b))(params, batch))
 
 
+@pytest.mark.smoke
 def test_against_jacrev_of_plainly_written_losses():
   tasks = binary(*'abc')
   model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))

@@ -110,9 +110,9 @@ def alone(toy):
 @pytest.mark.parametrize(
   ('way', 'length', 'on_device'),
   [
-    ('vmap', LENGTH, True),
+    pytest.param('vmap', LENGTH, True, marks=pytest.mark.smoke),
     ('map', LENGTH, True),
-    ('devices', LENGTH, True),
+    pytest.param('devices', LENGTH, True, marks=pytest.mark.smoke),
     ('vmap', 1, True),
     ('vmap', LENGTH, False),
   ],

@@ -9,6 +9,8 @@ import pytest
 from mtl_jax import combinators
 from mtl_jax.training import optimizers
 
+pytestmark = pytest.mark.smoke
+
 PARAMS = {'trunk': {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}}
 
 

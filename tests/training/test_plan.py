@@ -147,6 +147,7 @@ def test_dense_layers_with_few_examples_cost_layerwise_less():
   assert spread.operations > few.operations
 
 
+@pytest.mark.smoke
 def test_operations_are_those_of_the_compiler():
   def f(x, w, image, kernel):
     y = jnp.tanh(x @ w)
@@ -165,6 +166,7 @@ def test_operations_are_those_of_the_compiler():
   assert found.largest == 4 * 2 * 10 * 10 * 16
 
 
+@pytest.mark.smoke
 def test_loops_and_calls_are_counted_inside():
   w = np.ones((5, 5), np.float32)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.training import (
@@ -98,7 +99,9 @@ def sparse_leaves(model, params, batch):
   return [leaves[i].path for i in pass_.kinds]
 
 
-@pytest.mark.parametrize('name', [*READS, *DENSE])
+@pytest.mark.parametrize(
+  'name', sweeps.smoke([*READS, *DENSE], 'take', 'in a call', 'in a loop')
+)
 def test_agrees_with_the_jacobian(name):
   model = make_model({**READS, **DENSE}[name])
   params, _ = model.init(jax.random.key(0), None)
@@ -160,7 +163,9 @@ def test_streams_that_read_one_table():
   close(*found)
 
 
-@pytest.mark.parametrize('mode', ['jit', 'shard_map'])
+@pytest.mark.parametrize(
+  'mode', sweeps.smoke(['jit', 'shard_map'], 'shard_map')
+)
 def test_devices_that_touch_the_same_rows(mode):
   model = make_model(take)
   params, _ = model.init(jax.random.key(0), None)
