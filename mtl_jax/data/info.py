@@ -81,7 +81,9 @@ def describe(
   )
 
 
-def sample(source: sources.Source, keys: Collection[str]) -> sources.Batch:
+def sample(
+  source: sources.Source, keys: Collection[str] | None
+) -> sources.Batch:
   """All rows of a source in memory, else some spread evenly over it."""
   count = len(source)
   if not isinstance(source, sources.Columns):
