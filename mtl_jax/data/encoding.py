@@ -12,7 +12,6 @@ import json
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from mtl_jax import names as names_lib
 from mtl_jax.data import cells, tables, text as text_lib
@@ -133,26 +132,51 @@ class Encoder:
     Raises:
       ValueError: naming the example with a value of another kind.
     """
-    kinds = {
-      feature: kind
-      for column in self.columns.values()
-      for feature, kind in zip(
-        column.features, column.kinds or _kinds_of(column), strict=True
-      )
-    }
     typed = dict(raw)
-    for feature, kind in kinds.items():
-      kind = {'name': 'class', 'list': 'float'}.get(kind, kind)
-      if feature in raw and kind in cells.KINDS:
-        if isinstance(raw[feature], np.ndarray | pa.Array | pa.ChunkedArray):
-          continue  # typed already
-        try:
-          typed[feature] = cells.parse(list(raw[feature]), kind, reading)
-        except cells.CellError as error:
-          raise ValueError(
-            f'{feature!r}, example {error.position + 1}: {error.message}'
-          ) from None
+    for feature, kind in self.kinds.items():
+      if feature not in raw or kind not in (*cells.KINDS, 'declared'):
+        continue
+      values = list(raw[feature])
+      try:
+        if kind == 'declared':
+          column = self._declared[feature]
+          typed[feature] = class_ids(
+            values, column.names, feature, column.size, reading
+          )
+        else:
+          typed[feature] = cells.parse(values, kind, reading)
+      except cells.CellError as error:
+        message = error.message
+        if '{example}' not in message:
+          message = f'{feature!r}, example {{example}}: {message}'
+        raise ValueError(
+          message.replace('{example}', str(error.position + 1))
+        ) from None
     return typed
+
+  @functools.cached_property
+  def kinds(self) -> dict[str, str]:
+    """Feature -> kind of cells it is read as, 'declared' classes and others."""
+    found = {}
+    for column in self.columns.values():
+      kinds = column.kinds or _kinds_of(column)
+      for feature, kind in zip(column.features, kinds, strict=True):
+        whole = 'integer' if column.by_value else 'float'
+        found[feature] = {
+          'class': 'declared',
+          'name': 'class',
+          'list': whole,
+        }.get(kind, kind)
+    return found
+
+  @functools.cached_property
+  def _declared(self):
+    return {
+      feature: column
+      for column in self.columns.values()
+      if column.kind == 'class'
+      for feature in column.features
+    }
 
   def encode(
     self,
@@ -305,9 +329,10 @@ def _numbers(key, column, values, counts):
   vector = column.kind == 'vector'
   found, absent = [], []
   for feature, one in zip(column.features, values, strict=True):
-    array = numbers(one, key if not vector else feature)
+    shape = column.shape if column.kinds else None
+    array = numbers(one, key if not vector else feature, shape)
     if array.shape[1:] != column.shape and column.kinds:
-      _raise_shape(key if not vector else feature, column.shape, one, array)
+      raise _wrong_shape(key if not vector else feature, column.shape, one)
     hole = cells.missing(array)
     counts[key, feature, 'missing'] += int(
       hole.any(tuple(range(1, hole.ndim))).sum()
@@ -349,20 +374,22 @@ def _per(column):
   return () if column.kind != 'vector' and count == 1 else (count,)
 
 
-def _raise_shape(name, shape, values, array):
+def _wrong_shape(name, shape, values):
   position = next(
     i for i, value in enumerate(values) if np.shape(value) != shape
   )
-  wanted = f'{shape[0]} numbers' if len(shape) == 1 else f'shape {shape}'
-  if not shape:
-    wanted = 'one number'
-  given = np.shape(values[position])
-  what = {0: 'one number', 1: str(*given[:1])}.get(len(given), f'shape {given}')
-  raise cells.CellError(
+  return cells.CellError(
     position,
-    f'{name!r}: expected {wanted}, as in training, found {what} in example '
-    '{example}; mend the example.',
+    f'{name!r}: expected {_numbers_of(shape)}, as in other rows, found '
+    f'{_numbers_of(np.shape(values[position]))} in example {{example}}; mend '
+    'the example.',
   )
+
+
+def _numbers_of(shape):
+  if len(shape) > 1:
+    return f'shape {shape}'
+  return f'a list of {shape[0]} numbers' if shape else 'one number'
 
 
 def _first(bad):
@@ -408,13 +435,12 @@ def _compact(array, column, key):
 
 def _classes(key, column, values):
   """Classes ``[n, ...]`` as codes, -1 where missing."""
-  array = values if isinstance(values, np.ndarray) else None
   if column.by_value:
-    if array is None:
-      names, where = _folded(strings(values), column.fold), None
-    else:
-      distinct, where = np.unique(array, return_inverse=True)
+    if isinstance(values, np.ndarray):
+      distinct, where = np.unique(values, return_inverse=True)
       names = value_names(distinct)
+    else:
+      names, where = _folded(strings(values), column.fold), None
     codes = np.array(
       [-1 if not name else column.codes.get(name, -2) for name in names],
       np.int32,
@@ -436,7 +462,8 @@ def _classes(key, column, values):
         f'split, or leave that cell empty: {hint}',
       )
     return found
-  if array is not None and array.dtype.kind in 'biuf':
+  array = np.asarray(values)
+  if array.dtype.kind in 'biu':
     codes = _compact(
       array.astype(np.uint8) if array.dtype == bool else array, column, key
     )
@@ -499,7 +526,7 @@ def _hot(key, column, values, counts):
   """Lists of 0 and 1 ``[n, L]``, -1 where missing."""
   array = numbers(values, key)
   if array.shape[1:] != column.shape:
-    _raise_shape(key, column.shape, values, array)
+    raise _wrong_shape(key, column.shape, values)
   hole = cells.missing(array)
   counts[key, column.features[0], 'missing'] += int(hole.all(axis=1).sum())
   array = np.where(hole, -1, array)
@@ -535,7 +562,9 @@ def _padded(key, column, values, counts):
   return {key: _compact(array, kind, key), mask_key(key): mask}
 
 
-def numbers(values: Any, name: str) -> np.ndarray:
+def numbers(
+  values: Any, name: str, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
   """An array of numbers ``[n, ...]``.
 
   Raises:
@@ -557,9 +586,10 @@ def numbers(values: Any, name: str) -> np.ndarray:
         f'{name!r}: expected numbers, found {value!r} in example {{example}}; '
         'mend or remove the example.',
       )
-  counts = collections.Counter(np.shape(value) for value in rows)
-  _raise_shape(name, counts.most_common(1)[0][0], rows, array)
-  raise AssertionError
+  if shape is None:
+    counts = collections.Counter(np.shape(value) for value in rows)
+    ((shape, _),) = counts.most_common(1)
+  raise _wrong_shape(name, shape, rows)
 
 
 def class_ids(
@@ -567,6 +597,7 @@ def class_ids(
   names: tuple[str, ...],
   name: str = 'label',
   size: int | None = None,
+  reading: cells.Reading = cells.DEFAULT,
 ) -> np.ndarray:
   """Classes ``[n]`` that are given by name, or by number; missing is -1.
 
@@ -575,9 +606,11 @@ def class_ids(
   Raises:
     CellError: naming what is neither.
   """
-  texts = cells.parse(list(values), 'class').to_pylist()
+  texts = cells.parse(list(values), 'class', reading).to_pylist()
   codes = {known: i for i, known in enumerate(names)}
   size = size or len(names)
+  if size == 2:
+    codes = {'false': 0, 'true': 1} | codes
   found = np.full(len(texts), -1, np.int32)
   for row, text in enumerate(texts):
     if text is None or text == '-1' and '-1' not in codes:

@@ -148,7 +148,7 @@ def test_a_class_is_given_by_name_or_by_number():
   table = make()
   encoder = fitting.fit_encoder(table, {'department': 'kind'})
   for given in (['b', '', 'a'], [1, -1, 0], ['b', -1, 0], [b'b', b'', b'a']):
-    stored = encoder.encode({'kind': given})['department']
+    stored = encoder.encode(encoder.parse({'kind': given}))['department']
     assert stored.tolist() == [1, -1, 0]
     assert stored.dtype == np.int32
 
@@ -156,14 +156,20 @@ def test_a_class_is_given_by_name_or_by_number():
 @pytest.mark.parametrize(
   'raw, message',
   [
-    ({'kind': ['a', 'bb']}, "'department': expected one of .* 'bb' in ex.* 2"),
+    (
+      {'kind': ['a', 'bb']},
+      "'kind': expected one of 2 classes, found 'bb' in ex.* 2",
+    ),
     (
       {'review': ['a', {}]},
       "'review', example 2: expected one value, found an",
     ),
     ({'user': [[1]]}, "'user', example 1: expected one value, found a list"),
     ({'stars': [1.0, 'x']}, "'stars', example 2: .* kind float.* found 'x'"),
-    ({'stars': [[1.0], [1, 2]]}, "'rating': expected one number.* found 1 in"),
+    (
+      {'stars': [[1.0], [1, 2]]},
+      "'rating': expected one number.* a list of 1 num",
+    ),
     ({'age': [3, 2.5], 'stars': [1, 2]}, "'age', example 2: .* whole number"),
   ],
 )
