@@ -1,10 +1,11 @@
 """Data: sets of our own, of the TFDS catalogue and of the user, as batches."""
 
 from mtl_jax.data.catalogue import make_builder
+from mtl_jax.data.cells import Reading
 from mtl_jax.data.checks import check_keys, check_labels
 from mtl_jax.data.encoding import Column, Encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns
-from mtl_jax.data.fitting import fit_encoder
+from mtl_jax.data.fitting import Label, fit_encoder
 from mtl_jax.data.info import DataInfo, describe
 from mtl_jax.data.loading import (
   Data,
@@ -39,6 +40,8 @@ __all__ = (
   'Encoder',
   'EvaluationBatches',
   'Field',
+  'Label',
+  'Reading',
   'Records',
   'Source',
   'Stream',

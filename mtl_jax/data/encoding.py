@@ -459,7 +459,7 @@ def _classes(key, column, values):
         position,
         f'label {key!r}: expected a class of the training split, found '
         f'{given!r} in example {{example}}; shuffle the rows before they are '
-        f'split, or leave that cell empty: {hint}',
+        f'split, or leave that cell empty; {hint}',
       )
     return found
   array = np.asarray(values)

@@ -15,7 +15,7 @@ Features = Mapping[str, str | Sequence[str]]
 FIT_ROWS = 200_000
 # Kinds of task whose labels are classes.
 CLASSES = ('classification', 'binary')
-FILLS = ('mean', 'indicator', 'refuse')
+FILLS = ('mean', 'indicator', 'category', 'refuse')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ def fit_encoder(
       without any mapping nothing is filled.
     fill: what becomes of a missing number of an input, by key: 'mean' (of the
       training split, and the default), 'indicator' (the same, and 1 or 0 for
-      each feature beside it) or 'refuse'.
-    categories: keys of whole numbers that are ids -> the id of a missing one.
+      each feature beside it), 'category' (of ids: one of its own) or 'refuse'.
+    categories: of 'category', key -> the id of a missing one.
     ignore_case: compare names of classes and categories without their case.
 
   Returns:
@@ -391,7 +391,9 @@ class _Fit:
     if not (standardize or fills):
       return column
     if fills and key in self.categories:
-      return dataclasses.replace(column, fill=(float(self.categories[key]),))
+      return dataclasses.replace(
+        column, fill=(float(self.categories[key]),), kind='integer'
+      )
     raw = _sample(self.table, column.features)
     values = np.stack([_holes(raw[name]) for name in column.features], axis=-1)
     if len(column.features) == 1 and values.ndim > 2:

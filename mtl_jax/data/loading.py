@@ -153,7 +153,6 @@ def from_tables(
   standardize: Collection[str] = (),
   labels: Mapping[str, str | fitting.Label] | None = None,
   fill: Mapping[str, str] | None = None,
-  categories: Collection[str] = (),
   ignore_case: bool = False,
   encoder: encoding.Encoder | None = None,
   cache: sources.Cache = 'auto',
@@ -168,9 +167,8 @@ def from_tables(
     standardize: keys of float inputs that get mean 0 and variance 1.
     labels: ``{key: kind of task}`` of what is learned, by which strings become
       classes and whole numbers values: see `fitting.fit_encoder`.
-    fill: key -> what becomes of missing numbers, see there.
-    categories: keys of whole numbers that are ids: a missing one gets an id of
-      its own, one above the largest of all splits.
+    fill: key -> what becomes of missing numbers, see there; the id of a missing
+      'category' is one above the largest of all splits.
     ignore_case: compare names without their case.
     encoder: of another run; nothing is learned then.
     cache: keep splits in memory: True, False or 'auto', by their size.
@@ -215,8 +213,8 @@ def from_tables(
       fill=fill,
       categories={
         key: _next_id(kept.values(), features[key])
-        for key in categories
-        if key in features and isinstance(features[key], str)
+        for key, how in (fill or {}).items()
+        if how == 'category' and isinstance(features.get(key), str)
       },
       ignore_case=ignore_case,
     )

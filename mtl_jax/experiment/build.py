@@ -177,7 +177,10 @@ def build(
   sources = {
     name: (loaded or {}).get(name)
     or sources_lib.load_data(
-      stream, name, (encoders or {}).get(name), _labels(targets, name)
+      stream,
+      name,
+      (encoders or {}).get(name),
+      sources_lib.labels_of(targets, name),
     )
     for name, stream in streams.items()
   }
@@ -252,16 +255,6 @@ def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
       f'Expected every task once, found {", ".join(chosen)}; remove the double.'
     )
   return {name: settings.targets[name] for name in chosen}
-
-
-def _labels(targets, stream) -> dict[str, str]:
-  """Key in a stream's batches -> kind of the task whose label it is."""
-  return {
-    spec.get('label') or name: task_kinds.LABELS.get(spec['kind'], spec['kind'])
-    for name, spec in targets.items()
-    if spec.get('stream', 'main') == stream
-    and spec.get('kind') in task_kinds.TASK_KINDS
-  }
 
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
