@@ -27,11 +27,13 @@ from mtl_jax.data.pipeline import (
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
 from mtl_jax.data.sources import Columns, Records, Source, from_arrays
+from mtl_jax.data.summary import LABEL_COLUMNS, label_rows, notes
 from mtl_jax.data.tables import Field, Table, part, select
 from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
 from mtl_jax.data.tfds_tables import from_tfds
 
 __all__ = (
+  'LABEL_COLUMNS',
   'Column',
   'Columns',
   'Data',
@@ -60,10 +62,12 @@ __all__ = (
   'from_tables',
   'from_tfds',
   'idle_rows',
+  'label_rows',
   'load',
   'load_files',
   'make_builder',
   'mask_key',
+  'notes',
   'open_files',
   'part',
   'probabilities',

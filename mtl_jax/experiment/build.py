@@ -193,6 +193,7 @@ def build(
     make_task(name, spec, sources) for name, spec in targets.items()
   )
   checks.check_data(sources, tasks, targets)
+  checks.check_ids(sources, settings)
   # The members of a population are spread over devices, and not their batches.
   alone = settings.population.seeds or settings.population.sweep
   mesh = parallel.make_mesh(jax.devices()[:1] if alone else None)

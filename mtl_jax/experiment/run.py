@@ -15,6 +15,7 @@ from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   baselines,
   build,
+  checks,
   evaluator,
   profiling,
   start as start_lib,
@@ -79,6 +80,7 @@ def train(
   )
   best.drop_after(resumed or 0)
   show_model(experiment, state.params)
+  checks.show_data(experiment)
   if resumed:
     print(f'Resuming {workdir.path} from step {resumed}.', flush=True)
   judge = evaluator.Evaluator(experiment, mesh)
