@@ -78,7 +78,7 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
 
   Args:
     values: strings, numbers, booleans, None, or lists of these.
-    kind: one of `KINDS`.
+    kind: one of `KINDS`, or 'array' for numbers nested in lists.
     reading: how they are written.
 
   Returns:
@@ -96,6 +96,8 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
     >>> parse(['a|b', '', None, ['b']], 'set')
     [('a', 'b'), (), None, ('b',)]
   """
+  if kind == 'array':
+    return [_array(i, value) for i, value in enumerate(values)]
   if kind == 'set':
     return [_set(i, value, reading) for i, value in enumerate(values)]
   if kind in ('float', 'integer'):
@@ -282,6 +284,17 @@ def _set(position, value, reading):
       'leave it out, or leave the cell empty.',
     )
   return tuple(sorted(set(identity(names).to_pylist())))
+
+
+def _array(position, value):
+  try:
+    return None if value is None else np.asarray(value, np.float64)
+  except (TypeError, ValueError):
+    raise CellError(
+      position,
+      f'expected numbers, in lists of one shape, found {_short(value)}; mend '
+      'them.',
+    ) from None
 
 
 def _number_lists(values, kind, reading):

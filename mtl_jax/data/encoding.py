@@ -134,17 +134,21 @@ class Encoder:
     """
     typed = dict(raw)
     for feature, kind in self.kinds.items():
-      if feature not in raw or kind not in (*cells.KINDS, 'declared'):
+      if feature not in raw:
         continue
       values = list(raw[feature])
       try:
-        if kind == 'declared':
+        if kind == 'multihot':
+          typed[feature] = self._multihot(feature, values, reading)
+        elif kind == 'declared':
           column = self._declared[feature]
           typed[feature] = class_ids(
             values, column.names, feature, column.size, reading
           )
         else:
-          typed[feature] = cells.parse(values, kind, reading)
+          found = cells.parse(values, kind, reading)
+          words = kind in ('string', 'class')
+          typed[feature] = found.to_pylist() if words else found
       except cells.CellError as error:
         message = error.message
         if '{example}' not in message:
@@ -154,9 +158,25 @@ class Encoder:
         ) from None
     return typed
 
+  def _multihot(self, feature, values, reading):
+    """Lists of declared classes, by name or number."""
+    column = self._declared[feature]
+    return [
+      []
+      if names is None
+      else class_ids(
+        names, column.names, feature, column.size, reading
+      ).tolist()
+      for names in cells.parse(values, 'set', reading)
+    ]
+
   @functools.cached_property
   def kinds(self) -> dict[str, str]:
-    """Feature -> kind of cells it is read as, 'declared' classes and others."""
+    """Feature -> kind of cells it is read as.
+
+    Besides `cells.KINDS` there are 'array' of nested lists, and 'declared' and
+    'multihot' of classes that the data set declares.
+    """
     found = {}
     for column in self.columns.values():
       kinds = column.kinds or _kinds_of(column)
@@ -166,15 +186,37 @@ class Encoder:
           'class': 'declared',
           'name': 'class',
           'list': whole,
+          'image': 'array',
         }.get(kind, kind)
+        if kind in ('integer', 'float') and len(column.shape) > 1:
+          found[feature] = 'array'
     return found
+
+  def file_kinds(self, features: Collection[str]) -> dict[str, str]:
+    """The kinds of columns that a file of some features is read by."""
+    kinds = {'declared': 'class', 'multihot': 'set'}
+    return {
+      feature: kinds.get(self.kinds.get(feature, ''), self.kinds[feature])
+      if feature in self.kinds
+      else 'array'
+      for feature in features
+    }
+
+  def may_lack(self, feature: str) -> bool:
+    """Whether a missing value of an input has a meaning."""
+    return all(
+      column.kind in ('category', 'text', 'set', 'list')
+      or (bool(column.fill) and not column.refuse)
+      for column in self.columns.values()
+      if feature in column.features
+    )
 
   @functools.cached_property
   def _declared(self):
     return {
       feature: column
       for column in self.columns.values()
-      if column.kind == 'class'
+      if column.kind in ('class', 'multihot')
       for feature in column.features
     }
 

@@ -45,6 +45,12 @@ def open_files(
     ValueError: if a file cannot be read as told, naming row and column.
     FileNotFoundError: if there is no such file.
   """
+  for column, kind in columns.items():
+    if kind not in cells.KINDS:
+      raise ValueError(
+        f'Column {column!r}: expected a kind, found {kind!r}; '
+        + names_lib.nearest(kind, cells.KINDS)
+      )
   read: dict[str, tables.Table] = {}  # one file may hold several splits
   result = {}
   for split, spec in splits.items():
@@ -74,8 +80,6 @@ def read_columns(
   path: str | os.PathLike,
   columns: Mapping[str, str],
   reading: cells.Reading = cells.DEFAULT,
-  *,
-  may_lack: bool = False,
 ) -> dict[str, Any]:
   """The typed values of some columns of a CSV or JSONL file.
 
@@ -84,8 +88,6 @@ def read_columns(
       with one object a line.
     columns: ``{column: kind}``, see `open_files`.
     reading: how cells are written.
-    may_lack: columns that the file does not have are left out, where an error
-      is raised else.
 
   Returns:
     ``{column: values}``, as `cells.parse` types them.
@@ -94,12 +96,19 @@ def read_columns(
     ValueError: if a value is not of its kind, naming row and column.
     FileNotFoundError: if there is no such file.
   """
-  for column, kind in columns.items():
-    if kind not in cells.KINDS:
-      raise ValueError(
-        f'Column {column!r}: expected a kind, found {kind!r}; '
-        + names_lib.nearest(kind, cells.KINDS)
-      )
+  return _read(path, columns, reading, may_lack=False)[0]
+
+
+def read_some(
+  path: str | os.PathLike,
+  columns: Mapping[str, str],
+  reading: cells.Reading = cells.DEFAULT,
+) -> tuple[dict[str, Any], set[str]]:
+  """As `read_columns`, of the columns that a file has; and all their names."""
+  return _read(path, columns, reading, may_lack=True)
+
+
+def _read(path, columns, reading, may_lack):
   path = pathlib.Path(path)
   readers = {'.csv': _Csv, '.jsonl': _Jsonl}
   if path.suffix not in readers:
@@ -110,7 +119,9 @@ def read_columns(
     raise FileNotFoundError(
       f'Expected a data file at {path}, found none; check the path.'
     )
-  file = readers[path.suffix](path, _encoding(path, reading), reading.separator)
+  file = readers[path.suffix](
+    path, _encoding(path, reading), reading.separator, may_lack
+  )
   chunks: dict[str, list[Any]] = {column: [] for column in columns}
   first = 0
   try:
@@ -136,7 +147,7 @@ def read_columns(
     column: _joined(path, column, kind, chunks[column])
     for column, kind in columns.items()
     if not (may_lack and column in lacking)
-  }
+  }, file.seen
 
 
 def _encoding(path, reading):
@@ -149,7 +160,7 @@ def _encoding(path, reading):
 
 
 def _joined(path, column, kind, chunks):
-  if kind == 'set':
+  if kind in ('set', 'array'):
     return list(itertools.chain.from_iterable(chunks))
   if kind in ('string', 'class'):
     return pa.chunked_array(chunks, pa.string())
@@ -178,8 +189,9 @@ def _joined(path, column, kind, chunks):
 class _Csv:
   """Rows of a CSV file, by the rules of Python's `csv`, strictly."""
 
-  def __init__(self, path, encoding, separator):
+  def __init__(self, path, encoding, separator, may_lack):
     self.path, self.encoding, self.separator = path, encoding, separator
+    self.may_lack = may_lack
     self.seen: set[str] = set()
 
   def chunks(
@@ -195,8 +207,7 @@ class _Csv:
       self.seen = set(header)
       if len(places) < len(columns):
         lacking = next(c for c in columns if c not in places)
-        self._hint = header
-        if not places:
+        if not places and not self.may_lack:
           raise ValueError(self.lacks(lacking))
       while True:
         try:
@@ -311,8 +322,8 @@ def _row(row, line):
 class _Jsonl:
   """Objects of a JSONL file."""
 
-  def __init__(self, path, encoding, separator):
-    del separator
+  def __init__(self, path, encoding, separator, may_lack):
+    del separator, may_lack
     self.path, self.encoding = path, encoding
     self.seen: set[str] = set()
 

@@ -21,6 +21,7 @@ from mtl_jax.data import (
   tfds_tables,
 )
 
+INTEGERS = ('class', 'category', 'text', 'set', 'multilabel', 'multihot')
 STRINGS = ('string', 'class')
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
@@ -226,6 +227,30 @@ def from_tables(
     split: table.origin for split, table in splits.items() if table.origin
   }
   return Data(made, encoder, info_lib.describe(made, encoder, first), origins)
+
+
+def blank(encoder: encoding.Encoder, info: info_lib.DataInfo) -> Data:
+  """Data of which only what a checkpoint has is known: enough to predict.
+
+  Args:
+    encoder: of the run.
+    info: facts of its data.
+  """
+  arrays = {}
+  for key, shape in info.shapes.items():
+    column = encoder.columns.get(key)
+    whole = column is not None and (
+      column.kind in INTEGERS
+      or (column.kind in ('integer', 'list') and not column.mean)
+    )
+    whole = whole and (column.kind != 'list' or column.by_value)
+    dtype = np.int32 if whole else np.float32
+    arrays[key] = np.zeros((0, *shape), dtype)
+  return Data(
+    {split: sources.Blank(size, arrays) for split, size in info.sizes.items()},
+    encoder,
+    info,
+  )
 
 
 def _next_id(splits, feature):

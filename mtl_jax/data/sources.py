@@ -96,6 +96,34 @@ class Records:
     return counts
 
 
+@dataclasses.dataclass(frozen=True)
+class Blank:
+  """Stands for a split that is not at hand: its size and shapes, all zeros.
+
+  Attributes:
+    size: of the split.
+    arrays: ``{key: [0, ...]}``, for shapes and dtypes.
+  """
+
+  size: int
+  arrays: Mapping[str, np.ndarray]
+  name: str = 'blank'
+  counts: encoding.Counts = dataclasses.field(default_factory=encoding.Counts)
+
+  def __len__(self) -> int:
+    return self.size
+
+  def take(
+    self, rows: np.ndarray, keys: Collection[str] | None = None
+  ) -> Batch:
+    """See `Source`."""
+    return {
+      key: np.zeros((len(rows), *values.shape[1:]), values.dtype)
+      for key, values in self.arrays.items()
+      if keys is None or key in keys
+    }
+
+
 def from_table(
   table: tables.Table, encoder: encoding.Encoder, cache: Cache = 'auto'
 ) -> Columns | Records:

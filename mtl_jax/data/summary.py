@@ -1,6 +1,6 @@
 """What there is to say of data before training: labels, gaps, leaks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import itertools
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mtl_jax.data import encoding, info as info_lib, loading, sources
 
-LABEL_COLUMNS = ('task', 'split', 'labelled', 'missing', 'values')
+LABEL_COLUMNS = ('task', 'split', 'classes or values', 'labelled', 'missing')
 SHOWN = 6  # classes in one cell of the table
 
 
@@ -27,7 +27,7 @@ def label_rows(
     ...   {'train': rows, 'test': rows}, labels={'sick': 'binary'}
     ... )
     >>> label_rows(data, {'sick': 'sick'})[0]
-    ('sick', 'train', '2', '1', 'no 1, yes 1 (1 = yes)')
+    ('sick', 'train', 'no 1, yes 1 (1 = yes)', '2', '1')
   """
   rows = []
   found = {
@@ -45,9 +45,9 @@ def label_rows(
         (
           task,
           split,
+          _describe(values, known, column, data.info.classes.get(key, ())),
           f'{part}{int(whole.sum()):,}',
           f'{part}{int((~whole).sum()):,}' if not whole.all() else '-',
-          _describe(values, known, column, data.info.classes.get(key, ())),
         )
       )
   return rows
@@ -100,7 +100,7 @@ def notes(
     *_leaks(data, labels),
     *_shared(data),
     *_rare(data, labels),
-    *_gaps(data, set(labels.values())),
+    *gaps(data.splits, data.encoder, set(labels.values())),
     *_alike(data),
   ]
   return [f'{stream}: {line}' if stream else line for line in lines]
@@ -128,7 +128,7 @@ def _shared(data) -> Iterator[str]:
       (file, rows), (other, others) = data.origins[a], data.origins[b]
       same = len(np.intersect1d(rows, others)) if file == other else 0
       if same:
-        yield f'{a} and {b} share {same:,} rows of {file}.'
+        yield f'{a} and {b} share {_rows(same)} of {file}.'
     one, two = data.splits[a], data.splits[b]
     both = isinstance(one, sources.Columns) and isinstance(two, sources.Columns)
     if same or not both or a not in data.origins:
@@ -138,7 +138,11 @@ def _shared(data) -> Iterator[str]:
     repeated = 1 - len(np.unique(first)) / len(first)
     equal = int(np.isin(second, first).sum())
     if equal / len(second) > max(2 * repeated, 0.0):
-      yield f'{a} and {b} share {equal:,} rows of equal content.'
+      yield f'{a} and {b} share {_rows(equal)} of equal content.'
+
+
+def _rows(count):
+  return f'{count:,} row{"s" * (count != 1)}'
 
 
 def _hashes(source):
@@ -209,10 +213,20 @@ def _rare(data, labels) -> Iterator[str]:
           yield f'{split} has no row of {many} of task {task}{undefined}.'
 
 
-def _gaps(data, labels) -> Iterator[str]:
-  """Missing values of inputs, and what training did not have."""
-  columns = data.encoder.columns
-  tables = {split: source.counts for split, source in data.splits.items()}
+def gaps(
+  splits: Mapping[str, Any],
+  encoder: encoding.Encoder,
+  labels: Collection[str] = (),
+) -> Iterator[str]:
+  """A line for missing values of inputs, and for what training did not have.
+
+  Args:
+    splits: sources with ``counts``.
+    encoder: of them.
+    labels: keys to leave out.
+  """
+  columns = encoder.columns
+  tables = {split: source.counts for split, source in splits.items()}
   for key, column in columns.items():
     if key in labels:
       continue
@@ -267,7 +281,7 @@ def _shares(tables: Mapping[str, Any], key, feature, what, base) -> str:
   for split, counts in tables.items():
     number, total = counts[key, feature, what], counts[key, feature, base]
     if number:
-      parts.append(f'{100 * number / max(total, 1):.2g}% of {split}')
+      parts.append(f'{100 * number / max(total, 1):.3g}% of {split}')
   return ', '.join(parts)
 
 

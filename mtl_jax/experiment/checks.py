@@ -79,6 +79,8 @@ def check_data(
           f'Expected splits {", ".join(SPLITS)} of stream {name!r}, found no '
           f'{split!r}; name a part for it in data.splits.'
         )
+    if isinstance(stream.splits['train'], data.Blank):
+      continue
     labels = labels_of(name, tasks, targets)
     for split, source in stream.splits.items():
       data.check_labels(source, labels, name=f'stream {name!r}, {split}')
@@ -128,8 +130,8 @@ def _check_labelled(name, split, source, labels):
     if split == 'train' and kind == 'binary' and np.ptp(values[known]) == 0:
       raise ValueError(
         f'Expected both classes of {label!r} in the train split of stream '
-        f'{name!r}, found {int(values[known][0])} only; shuffle the rows before '
-        'they are split.'
+        f'{name!r}, found {int(values[known][0])} only; shuffle the rows '
+        'before they are split.'
       )
 
 
@@ -138,12 +140,26 @@ def check_ids(
 ) -> None:
   """Raises for an id that has no row in the table of its feature."""
   for name, stream in sources.items():
-    for key, size in table_sizes(settings, name).items():
-      column = stream.encoder.columns.get(key)
-      if column is None or not size:
-        continue
-      for split, source in stream.splits.items():
-        _check_ids(f'Stream {name!r}, {split}', key, column, size, source)
+    for split, source in stream.splits.items():
+      if not isinstance(source, data.Blank):
+        check_source_ids(
+          f'Stream {name!r}, {split}', name, stream, source, settings
+        )
+
+
+def check_source_ids(
+  place: str,
+  name: str,
+  stream: data.Data,
+  source: data.Source,
+  settings: settings_lib.Settings,
+) -> None:
+  """Raises for an id in a source of a stream that has no row in its table."""
+  for key, given in table_sizes(settings, name).items():
+    column = stream.encoder.columns.get(key)
+    size = given or stream.info.cardinalities.get(key)
+    if column is not None and size:
+      _check_ids(place, key, column, size, source)
 
 
 def _check_ids(place, key, column, size, source):
@@ -162,10 +178,10 @@ def _check_ids(place, key, column, size, source):
     row = int(np.argmax(bad))
     largest = int(values.max()) + 1
     raise ValueError(
-      f'{place}: expected ids of {key!r} from 0 to {size - 1}, as its table has '
-      f'{size} rows, found {int(np.max(values[row]))} in example {row + 1} of '
-      f'{source.name}; make the table {largest} rows, or leave its size out: '
-      f'model.inputs.categorical = {{{key!r}: dim}}.'
+      f'{place}: expected ids of {key!r} from 0 to {size - 1}, as its table '
+      f'has {size} rows, found {int(np.max(values[row]))} in example {row + 1} '
+      f'of {source.name}; make the table {largest} rows, or leave its '
+      f'size out: model.inputs.categorical = {{{key!r}: dim}}.'
     )
 
 
@@ -192,7 +208,7 @@ def label_table(experiment: Any) -> reporting.Table:
   rows = []
   for name, stream in experiment.data.items():
     rows += data.label_rows(stream, _label_keys(experiment, name))
-  return reporting.Table('Labels', data.LABEL_COLUMNS, rows, left=2, note='')
+  return reporting.Table('Labels', data.LABEL_COLUMNS, rows, left=3)
 
 
 def notes(experiment: Any) -> list[str]:
