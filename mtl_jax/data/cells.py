@@ -101,9 +101,13 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
   if kind == 'set':
     return [_set(i, value, reading) for i, value in enumerate(values)]
   if kind in ('float', 'integer'):
-    if any(_is_list(value) for value in values):
-      return _number_lists(values, kind, reading)
-    return _numbers(_texts(values, reading), kind)
+    try:
+      texts = pa.array(values, pa.string())  # most of all values are strings
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+      if any(_is_list(value) for value in values):
+        return _number_lists(values, kind, reading)
+      texts = values
+    return _numbers(_texts(texts, reading), kind)
   return identity(_texts(values, reading))
 
 
@@ -169,7 +173,8 @@ def _is_list(value):
 def _texts(values, reading):
   """Strings without spaces at both ends, null where missing."""
   try:
-    texts = pa.array(values, pa.string())
+    made = isinstance(values, pa.Array)
+    texts = values if made else pa.array(values, pa.string())
   except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
     texts = pa.array([_text(i, v) for i, v in enumerate(values)], pa.string())
   texts = pc.utf8_trim_whitespace(texts)

@@ -372,9 +372,9 @@ def _numbers(key, column, values, counts):
   found, absent = [], []
   for feature, one in zip(column.features, values, strict=True):
     shape = column.shape if column.kinds else None
-    array = numbers(one, key if not vector else feature, shape)
+    array = numbers(one, feature, shape)
     if array.shape[1:] != column.shape and column.kinds:
-      raise _wrong_shape(key if not vector else feature, column.shape, one)
+      raise _wrong_shape(feature, column.shape, one)
     hole = cells.missing(array)
     counts[key, feature, 'missing'] += int(
       hole.any(tuple(range(1, hole.ndim))).sum()

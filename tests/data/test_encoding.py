@@ -168,7 +168,7 @@ def test_a_class_is_given_by_name_or_by_number():
     ({'stars': [1.0, 'x']}, "'stars', example 2: .* kind float.* found 'x'"),
     (
       {'stars': [[1.0], [1, 2]]},
-      "'rating': expected one number.* a list of 1 num",
+      "'stars': expected one number.* a list of 1 num",
     ),
     ({'age': [3, 2.5], 'stars': [1, 2]}, "'age', example 2: .* whole number"),
   ],
