@@ -11,6 +11,9 @@ from typing import Any
 from mtl_jax import names
 
 Spec = Mapping[str, Any]
+MISSING = (
+  'NA', 'N/A', 'n/a', 'NULL', 'Null', 'null', 'NaN', 'nan', 'NAN', 'None', '?',
+)  # fmt: skip
 
 RELATIONS = ('>', '<', 'within', '=')
 REDUCTIONS = ('mean', 'min', 'max', 'median', 'above', 'below')
@@ -31,9 +34,20 @@ class DataSettings:
     splits: parts of it to train, validate and test on, in the language of
       TFDS; for files, ``{'train': 'reviews.csv[:80%]', ...}``.
     columns: of files: column -> kind, see `mtl_jax.data.load_files`.
-    features: key in the batch -> feature of the data set.
+    features: key in the batch -> feature of the data set; of files and arrays
+      by default all columns, by their names.
     text: keys that are texts -> options of the tokenizer.
     standardize: keys of float inputs that get mean 0 and variance 1.
+    fill: keys of numbers among the inputs -> what becomes of a missing one:
+      'mean' (of the training split; the default), 'indicator' (the same, and 1
+      or 0 for each feature beside it), 'category' (of ids: an id of its own) or
+      'refuse'.
+    missing: words in files that stand for a missing value, besides the empty
+      cell.
+    ignore_case: compare names of classes and categories without their case.
+    separator: between the fields of a CSV line.
+    set_separator: between the names of a set that is written as one string.
+    encoding: of files; a byte-order mark overrides it.
     batch_size: examples a step, over all devices.
     evaluation_batch_size: the same of evaluation.
     cache: hold the examples in memory: 'auto' (by size), 'always', 'never'.
@@ -51,6 +65,12 @@ class DataSettings:
   features: Mapping[str, Any] = _spec()
   text: Mapping[str, Spec] = _spec()
   standardize: tuple[str, ...] = ()
+  fill: Mapping[str, str] = _spec()
+  missing: tuple[str, ...] = MISSING
+  ignore_case: bool = False
+  separator: str = ','
+  set_separator: str = '|'
+  encoding: str = 'utf-8'
   batch_size: int = 32
   evaluation_batch_size: int = 256
   cache: str = 'auto'

@@ -39,6 +39,29 @@ __all__ = [
 ]
 
 
+class Config(ml_collections.ConfigDict):
+  """A ConfigDict that keeps the order of its keys, and takes any name.
+
+  Targets, and what belongs to them by position, stay in the order in which they
+  are written; a column may be called ``user.age``.
+  """
+
+  def __init__(self, initial_dictionary=None, type_safe=True, **options):
+    """Takes what a ConfigDict takes."""
+    if isinstance(initial_dictionary, ml_collections.ConfigDict):
+      # Its own items come sorted.
+      initial_dictionary = dict(vars(initial_dictionary)['_fields'])
+    options |= {'allow_dotted_keys': True, 'sort_keys': False}
+    super().__init__(initial_dictionary, type_safe, **options)
+
+  def __setitem__(self, key, value):
+    """Sets a value; sections become of this class."""
+    plain = isinstance(value, ml_collections.ConfigDict)
+    super().__setitem__(
+      key, Config(value) if plain and not isinstance(value, Config) else value
+    )
+
+
 def default_config() -> ml_collections.ConfigDict:
   """All settings with their defaults: what a config file starts from.
 
@@ -48,14 +71,12 @@ def default_config() -> ml_collections.ConfigDict:
     0.001
   """
   # Types are checked by `from_config`: some settings may be of several.
-  return ml_collections.ConfigDict(
-    dataclasses.asdict(Settings()), type_safe=False
-  )
+  return Config(dataclasses.asdict(Settings()), type_safe=False)
 
 
 def data_config(**fields: Any) -> ml_collections.ConfigDict:
   """The settings of one more stream, for ``config.streams[name]``."""
-  config = ml_collections.ConfigDict(dataclasses.asdict(DataSettings()))
+  config = Config(dataclasses.asdict(DataSettings()))
   config.update(fields)
   return config
 
@@ -94,7 +115,7 @@ def from_config(
       the wrong type.
   """
   if isinstance(config, ml_collections.ConfigDict):
-    config = config.to_dict()
+    config = Config(config).to_dict()
   return _build(Settings, config, '')
 
 

@@ -297,8 +297,8 @@ class Experiment:
 class Sources:
   """The data of streams, each read once however many runs ask for it."""
 
-  def __init__(self, given: Mapping[str, data.Data] | None = None):
-    """Begins with data at hand, by stream, in place of the settings'."""
+  def __init__(self, given: Mapping[str, Any] | None = None):
+    """Begins with `data.Data` or arrays of splits at hand, by stream."""
     self.given = dict(given or {})
     self._read: dict[str, data.Data] = {}
 
@@ -307,18 +307,21 @@ class Sources:
     name: str,
     stream: settings_lib.DataSettings,
     encoder: Any,
-    labels: Mapping[str, str],
+    labels: Mapping[str, data.Label],
   ) -> data.Data:
     """The data of one stream, as `sources.load_data` reads it."""
-    if name in self.given:
-      return self.given[name]
+    arrays = self.given.get(name)
+    if isinstance(arrays, data.Data):
+      return arrays
     section = settings_lib.plain(stream)
     for key in ('batch_size', 'evaluation_batch_size', 'on_device'):
       del section[key]
     text = encoder.to_json() if encoder else ''
-    key = repr((section, sorted(labels.items()), text))
+    key = repr((name, section, sorted(labels.items()), text))
     if key not in self._read:
-      self._read[key] = sources_lib.load_data(stream, name, encoder, labels)
+      self._read[key] = sources_lib.load_data(
+        stream, name, encoder, labels, arrays
+      )
     return self._read[key]
 
 
@@ -350,7 +353,10 @@ def build(
   checks.check_given(reader.given, settings)
   sources = {
     name: reader.get(
-      name, stream, (encoders or {}).get(name), _labels(targets, name)
+      name,
+      stream,
+      (encoders or {}).get(name),
+      _labels(settings, targets, name),
     )
     for name, stream in streams.items()
   }
@@ -363,6 +369,7 @@ def build(
     make_task(name, spec, sources) for name, spec in targets.items()
   )
   checks.check_data(sources, tasks, targets)
+  checks.check_ids(sources, settings)
   # The members of a population are spread over devices, and not their batches.
   mesh = parallel.make_mesh(None if is_alone(settings) else jax.devices()[:1])
   for name, stream in streams.items():
@@ -431,14 +438,21 @@ def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
   return {name: settings.targets[name] for name in chosen}
 
 
-def _labels(targets, stream) -> dict[str, str]:
-  """Key in a stream's batches -> kind of the task whose label it is."""
-  return {
-    spec.get('label') or name: task_kinds.LABELS.get(spec['kind'], spec['kind'])
-    for name, spec in targets.items()
-    if spec.get('stream', 'main') == stream
-    and spec.get('kind') in task_kinds.TASK_KINDS
+def _labels(settings, targets, stream) -> dict[str, data.Label]:
+  """The labels of a stream: those of all targets, if they go together.
+
+  So that the tasks of a study's methods and twins read the same data.
+  """
+  known = {'main': settings.data, **settings.streams}[stream].features
+  everything = {
+    name: spec
+    for name, spec in settings.targets.items()
+    if not known or (spec.get('label') or name) in known
   }
+  try:
+    return sources_lib.labels_of({**everything, **targets}, stream)
+  except ValueError:
+    return sources_lib.labels_of(targets, stream)
 
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import inspect
 import re
 from typing import Any
 
 import optax
 
-from mtl_jax import combinators, tasks as tasks_lib
+from mtl_jax import combinators, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base, table
@@ -175,7 +176,24 @@ def _build(kind, spec, table, offered):
     spec['optimizer'] = optimizers.optimizer_by_name(name, section)(rate)
   if isinstance(spec.get('labels'), str):
     spec['labels'] = _labels(re.compile(spec['labels']))
+  if offered.get('task_names'):
+    spec = _by_position(kind, spec, table, offered['task_names'])
   return lookup.build(kind, spec, table, offered=offered)
+
+
+def _by_position(kind, spec, table, task_names):
+  """Options that go by position, where the spec gives them by name of task."""
+  spec = dict(spec)
+  for option in ('weights', 'preference', 'ideal'):
+    if isinstance(spec.get(option), Mapping):
+      spec[option] = names.in_order(spec[option], task_names, option)
+  for option in ('primary', 'target'):
+    if isinstance(spec.get(option), str):
+      function = lookup.find(kind, spec['name'], table)
+      known = inspect.signature(function).parameters
+      if option in known and known[option].annotation in (int, 'int'):
+        spec[option] = names.index(spec[option], task_names, option)
+  return spec
 
 
 def _labels(pattern):

@@ -17,6 +17,7 @@ from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.evaluation import baselines, measures
 from mtl_jax.experiment import (
   build,
+  checks,
   feeding,
   members as members_lib,
   outcome as outcome_lib,
@@ -90,6 +91,7 @@ def train(
   }
   with workdir_lib.claim(path, settings, fingerprints) as workdir:
     show(experiment)
+    checks.show_data(experiment)
     if not alone:
       programs = 'program' if len(groups) == 1 else 'programs'
       print(

@@ -135,6 +135,14 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
       )
 
 
+  if list(there.targets) != list(settings.targets):
+    raise ValueError(
+      f'Expected the targets in the order {", ".join(there.targets)} of {file}, '
+      f'found {", ".join(settings.targets)}; keep the order, or choose another '
+      '--workdir.'
+    )
+
+
 @contextlib.contextmanager
 def claim(
   path: pathlib.Path | str,

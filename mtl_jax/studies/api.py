@@ -131,13 +131,12 @@ def predict(
   workdir: os.PathLike | str,
   source: str | None,
   target: str | None = None,
+  tasks: str = '',
   method: str | None = None,
   member: int | None = None,
 ) -> None:
   """Writes predictions for a file of examples: `predict.predict_file`."""
-  predict_lib.predict_file(
-    workdir, source, target, method=method, member=member
-  )
+  predict_lib.predict_file(workdir, source, target, tasks, method, member)
 
 
 def report(workdir: os.PathLike | str) -> pathlib.Path:

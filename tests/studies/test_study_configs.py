@@ -4,7 +4,6 @@ import gzip
 import json
 import pathlib
 import struct
-from typing import Any
 
 import jax
 import numpy as np
