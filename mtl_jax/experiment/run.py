@@ -163,7 +163,8 @@ def finish(
   if not checkpoints.Checkpoints(workdir.best).steps():
     which = 'newest checkpoint, for no score was defined'
   print(f'\nTest split, from the {which} (step {best.step}):')
-  for table in reporting.final_tables(result.metrics, beside):
+  positives = {t.name: t.positive for t in experiment.tasks if t.positive}
+  for table in reporting.final_tables(result.metrics, beside, positives):
     reporting.show(table)
   print(f'Overall score {result.overall:.4f}', flush=True)
   if ended != 'evaluated' and jax.process_index() == 0:
@@ -179,7 +180,8 @@ def finish(
       gramian=dataclasses.asdict(experiment.gramian),
       undefined=result.undefined,
       tasks=[
-        {'name': task.name, 'score': task.score} for task in experiment.tasks
+        {'name': task.name, 'score': task.score, 'positive': task.positive}
+        for task in experiment.tasks
       ],
       baselines=beside,
       relations={

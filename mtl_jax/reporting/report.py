@@ -78,7 +78,13 @@ def _result(run: record.Record) -> str:
   metrics = run.results.get('metrics')
   if not metrics:
     return ''
-  shown = tables.final_tables(metrics, run.results.get('baselines'))
+  positives = {
+    task['name']: task['positive']
+    for task in run.results.get('tasks', ())
+    if task.get('positive')
+  }
+  baselines = run.results.get('baselines')
+  shown = tables.final_tables(metrics, baselines, positives)
   text = '\n'.join(pages.table(table) for table in shown)
   undefined = run.results.get('undefined')
   if undefined:
