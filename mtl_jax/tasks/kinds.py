@@ -494,6 +494,60 @@ TASK_KINDS: dict[str, TaskKind] = {
 LABELS = {kind.name: kind.labels for kind in TASK_KINDS.values()}
 
 
+def check_values(
+  task: tasks_lib.Task, spec: Mapping[str, Any], split: Any, place: str
+) -> None:
+  """Raises for weights or counts that a mean, or a logarithm, cannot take.
+
+  Args:
+    task: of the spec.
+    spec: ``{'kind': ..., option: value}``.
+    split: a source of the task's stream: ``take(rows, keys)``.
+    place: what the message calls it.
+
+  Raises:
+    ValueError: naming the column, the value and the row.
+  """
+  label = spec.get('label') or task.name
+  ours = spec['kind'] in TASK_KINDS
+  counts = ours and spec.get('loss') == 'poisson'
+  column = task.weight_column
+  if not counts and not column:
+    return
+  keys = {column, *([label, tasks_lib.mask_key(label)] if ours else [])} - {''}
+  values = split.take(np.arange(len(split)), keys)
+  if ours:
+    codes = LABELS[spec['kind']] != 'regression'
+    known = np.asarray(tasks_lib.known(values, label, codes=codes))
+  else:  # nobody knows where its labels are missing
+    known = ~np.isnan(values[column])
+  if counts:
+    _check_numbers(
+      f'{place}, label {label!r}: expected counts',
+      values[label],
+      known,
+      'choose another loss, or mend the labels',
+    )
+  if column:
+    _check_numbers(
+      f'{place}: expected weights {column!r}',
+      values[column],
+      known.reshape(len(known), -1).any(axis=1),
+      'mend them, or remove the rows',
+    )
+
+
+def _check_numbers(expected, values, known, advice):
+  bad = known & ~((values >= 0) & np.isfinite(values))
+  if bad.any():
+    row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+    found = values[row][bad[row]].flat[0] if values.ndim > 1 else values[row]
+    raise ValueError(
+      f'{expected} of at least 0, found {found:g} in example {row + 1}; '
+      f'{advice}.'
+    )
+
+
 def of_user(
   kind: str, function: Callable[..., tasks_lib.Task]
 ) -> Callable[..., tasks_lib.Task]:
