@@ -23,7 +23,7 @@ from mtl_jax.tasks import (
 Weights = str | Sequence[float] | Mapping[str, float] | None
 
 
-class DataInfo(Protocol):
+class Facts(Protocol):
   """What a kind of task may ask of its data: `mtl_jax.data.DataInfo` has it.
 
   Attributes:
@@ -73,12 +73,14 @@ class TaskKind:
 
   def __post_init__(self):
     keyword = inspect.Parameter.KEYWORD_ONLY
-    own = {
-      p.name: p
+    own, common = (
+      {
+        p.name: p
+        for p in inspect.signature(f).parameters.values()
+        if p.kind is keyword
+      }
       for f in (self.make, type(self).__call__)
-      for p in inspect.signature(f).parameters.values()
-      if p.kind is keyword
-    }
+    )
     shared = {
       key: inspect.Parameter(key, keyword, default=default)
       for key, default in self.shared.items()
@@ -87,14 +89,14 @@ class TaskKind:
       inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD)
       for key in ('name', 'info')
     ]
-    signature = inspect.Signature([*given, *(own | shared).values()])
+    signature = inspect.Signature([*given, *(own | shared | common).values()])
     object.__setattr__(self, '__signature__', signature)
     object.__setattr__(self, '__doc__', self.make.__doc__)
 
   def __call__(
     self,
     name: str,
-    info: DataInfo,
+    info: Facts,
     *,
     label: str = '',
     stream: str = 'main',
@@ -135,7 +137,7 @@ class TaskKind:
 
 
 def with_common(
-  task: tasks_lib.Task, info: DataInfo, **fields: Any
+  task: tasks_lib.Task, info: Facts, **fields: Any
 ) -> tasks_lib.Task:
   """The task with fields that tasks of every kind have.
 
@@ -171,7 +173,7 @@ def _describe(kind, task, options, weight_column):
 
 def _classification(
   name: str,
-  info: DataInfo,
+  info: Facts,
   label: str,
   *,
   num_classes: int = 0,
@@ -204,7 +206,7 @@ def _classification(
 
 
 def _binary(
-  name: str, info: DataInfo, label: str, *, positive: str = '', **options
+  name: str, info: Facts, label: str, *, positive: str = '', **options
 ) -> tasks_lib.Task:
   """Sigmoid cross-entropy of labels in {0, 1}.
 
@@ -263,7 +265,7 @@ def _check_group(name, info, group):
 
 def _multilabel(
   name: str,
-  info: DataInfo,
+  info: Facts,
   label: str,
   *,
   positive_weights: float | Sequence[float] | Mapping[str, float] = 1.0,
@@ -291,7 +293,7 @@ def _multilabel(
 
 def _regression(
   name: str,
-  info: DataInfo,
+  info: Facts,
   label: str,
   *,
   loss: str = 'mse',
@@ -335,7 +337,7 @@ def _regression(
 
 
 def _exceeds(
-  name: str, info: DataInfo, label: str, *, threshold: float, **options
+  name: str, info: Facts, label: str, *, threshold: float, **options
 ) -> tasks_lib.Task:
   """As binary: is the number more than the threshold?
 
@@ -350,7 +352,7 @@ def _exceeds(
 
 
 def _ordinal(
-  name: str, info: DataInfo, label: str, *, thresholds: Sequence[float]
+  name: str, info: Facts, label: str, *, thresholds: Sequence[float]
 ) -> tasks_lib.Task:
   """Levels between thresholds of a number, by the odds of each next one.
 
@@ -371,7 +373,7 @@ def _ordinal(
 
 def _entire_space(
   name: str,
-  info: DataInfo,
+  info: Facts,
   label: str,
   *,
   after: str | Sequence[str],
@@ -401,7 +403,7 @@ def _entire_space(
 
 def _order_calibrated(
   name: str,
-  info: DataInfo,
+  info: Facts,
   label: str,
   *,
   after: str,

@@ -22,7 +22,12 @@ from collections.abc import Sequence
 import functools
 
 from mtl_jax.tasks import Metric, thresholds as thresholds_lib
-from mtl_jax.tasks.metrics import classes, groups, regression, wrappers
+from mtl_jax.tasks.metrics import (
+  classes,
+  grouped_ranking,
+  regression,
+  wrappers,
+)
 from mtl_jax.tasks.metrics.wrappers import Given
 
 __all__ = [
@@ -162,7 +167,7 @@ def _in_groups(label, group, top, binary) -> dict[str, Metric]:
       f'Metrics of {label!r}: expected top >= 1, found {top}; it is K of '
       'NDCG@K.'
     )
-  return {'groups': groups.InGroups(label, group, top, binary)}
+  return {'groups': grouped_ranking.InGroups(label, group, top, binary)}
 
 
 def for_exceeds(label: str, threshold: float, **options) -> dict[str, Metric]:
