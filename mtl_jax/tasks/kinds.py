@@ -314,6 +314,12 @@ def _regression(
     mean, std = info.means[label], info.stds[label]
   shape = tuple(info.shapes[label])
   size = shape[0] if len(shape) == 1 else 1
+  if standardize and shape and label not in info.means:
+    raise ValueError(
+      f'Task {name!r}: expected training labels in each component of {label!r} '
+      'to take means of, found one without; leave it out of the vector, or set '
+      'standardize to False.'
+    )
   _check_group(name, info, group)
   if group and shape:
     raise ValueError(

@@ -9,7 +9,13 @@ import optax
 import pytest
 
 from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.training import forward, parallel, state as state_lib, step
+from mtl_jax.training import (
+  forward,
+  gradients as gradients_lib,
+  parallel,
+  state as state_lib,
+  step,
+)
 from mtl_jax.training.builders import base
 from mtl_jax.training.builders.auto_lambda import auto_lambda
 from mtl_jax.training.builders.cons_mtl import cons_mtl
@@ -187,6 +193,41 @@ def test_one_step_is_that_of_the_equation(toy):
     end, metrics = jax.jit(train)(start._replace(params=params), batch)
   close(end.params, moved)
   close(metrics['losses'], expected)  # recorded without the loss weights
+
+
+def test_heads_of_one_kind_keep_their_weights(toy):
+  """They run as one program: what differs must stay theirs."""
+  options = [
+    {'class_weights': (1.0, 4.0)},
+    {'class_weights': (2.0, 0.5)},
+    {'class_weights': (2.0, 0.5), 'loss_weight': 3.0},
+  ]
+  tasks = [
+    tasks_lib.binary(name, label='c', **x)
+    for name, x in zip('bcd', options, strict=True)
+  ]
+  with jax.enable_x64(True):
+    model = toy.model()
+    params, _ = model.init(jax.random.key(0), None)
+    keys = jax.random.split(jax.random.key(1), 3)
+    params['heads'] = {
+      task.name: jax.random.normal(key, (7, 1))
+      for task, key in zip(tasks, keys, strict=True)
+    }
+
+    def gramian(tasks):
+      return jax.jit(
+        lambda params, batch: gradients_lib.model_gradients(
+          model, tasks, params, {}, batch
+        )[0].jacobian()
+      )(params, {'main': toy.batch(0, 12, np.float64)})
+
+    together = gramian(tasks)
+    for k, task in enumerate(tasks):
+      close(
+        jax.tree.map(lambda x, k=k: x[k], together),
+        jax.tree.map(lambda x: x[0], gramian([task])),
+      )
 
 
 def test_loss_weights_reach_every_method(toy):
