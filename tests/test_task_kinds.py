@@ -80,6 +80,8 @@ def test_a_binary_task_says_which_class_is_one():
   over = make('high', kind='exceeds', label='stars', threshold=3.5)
   assert over.positive == 'over 3.5'
   assert make('liked', kind='binary').positive == ''
+  levels = make('stars', kind='ordinal', thresholds=(3.5,))
+  assert levels.size == 1 and levels.positive == ''  # it predicts two levels
   assert make('level', kind='classification').positive == ''
   with pytest.raises(ValueError, match="'fine' is 1, found fine and scam"):
     make('verdict', kind='binary', positive='fine')

@@ -250,6 +250,7 @@ def _events(
     'class_weights': weights_of(name, class_weights, 2, names, counts),
     'metrics': metrics(label, recalls=recalls, group=group, top=top),
     'labels': names,
+    'positive': names[1] if names else '',
     'score': 'auc',
     **options,
   }

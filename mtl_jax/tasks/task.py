@@ -98,6 +98,7 @@ class Task:
       overall score. Losses are recorded without it.
     labels: names of the classes, where they have names: of a binary task those
       of 0 and 1.
+    positive: of a binary task whose classes have names, that of 1.
     description: the kind and its options in a few words, for tables.
     likelihood: 'regression' or 'classification', for methods that weigh tasks
       by their noise.
@@ -119,6 +120,7 @@ class Task:
   weight: float = 1.0
   loss_weight: float = 1.0
   labels: tuple[str, ...] = ()
+  positive: str = ''
   description: str = ''
   likelihood: str = 'classification'
 
@@ -128,11 +130,6 @@ class Task:
         f'Task {self.name!r}: expected loss_weight > 0, found '
         f'{self.loss_weight}; leave the task out to learn without it.'
       )
-
-  @property
-  def positive(self) -> str:
-    """The name of the class that counts as 1; '' of tasks that have none."""
-    return self.labels[1] if self.size == 1 and len(self.labels) == 2 else ''
 
 
 def labelled(task: Task, batch: Arrays, losses: Array) -> Array:
