@@ -13,7 +13,8 @@ and report.html.
   --mode=report --workdir=DIR      tables and pictures again, from the record
   --mode=evaluate --workdir=DIR    prints the table of the best checkpoint again
   --mode=predict --workdir=DIR --input=FILE.jsonl [--output=FILE.jsonl]
-                                   one JSON object of features a line
+                                   one JSON object of features per line
+      --method=NAME --member=INDEX which one, of a study or of several members
   --dry_run                        shapes, parameters, memory, compile time
   --profile                        also traces ten steps
 
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
   )
   parser.add_argument('--input', help='JSONL file of examples to predict')
   parser.add_argument('--output', help='default: standard output')
+  parser.add_argument('--method', help='of a study, to evaluate or predict')
+  parser.add_argument('--member', type=int, help='its index, of several')
   parser.add_argument('--dry_run', action='store_true')
   parser.add_argument('--profile', action='store_true')
   flags, overrides = parser.parse_known_args(arguments)
@@ -79,13 +82,16 @@ def _refuse(flags, overrides) -> str:
       'Expected --input and --output with --mode=predict only, found '
       f'--mode={flags.mode}; add --mode=predict.'
     )
+  chosen = flags.method is not None or flags.member is not None
+  if chosen and flags.mode not in ('evaluate', 'predict'):
+    return (
+      'Expected --method and --member with --mode=evaluate or predict, found '
+      f'--mode={flags.mode}; remove them.'
+    )
   return ''
 
 
 def _run(flags, overrides) -> int:
-  # XLA's programs on the CPU wait for threads of the pool that they run in:
-  # with no more threads than devices all can come to wait. Many are slower.
-  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
   # A user's own modules lie beside the config, or where they are.
   for folder in (str(pathlib.Path.cwd()), os.path.dirname(flags.config)):
     if folder and folder not in sys.path:
@@ -93,12 +99,8 @@ def _run(flags, overrides) -> int:
   # Late: --help and a misspelt flag should not wait for JAX.
   from absl import logging as absl_logging
 
-  from mtl_jax.config import (
-    overrides as overrides_lib,
-    settings as settings_lib,
-  )
-  from mtl_jax.experiment import dry_run, predict, problem_run, run
-  from mtl_jax.studies import devices, report, run as study_run
+  from mtl_jax.config import overrides as overrides_lib
+  from mtl_jax.studies import api
 
   # Orbax logs whole tracebacks of what we say in a sentence.
   absl_logging.set_verbosity(absl_logging.FATAL)
@@ -106,25 +108,21 @@ def _run(flags, overrides) -> int:
   overrides_lib.apply_overrides(config, overrides)
   name = flags.config.rpartition('/')[2].replace('.py', '').replace(':', '_')
   workdir = flags.workdir or f'runs/{name}'
+  chosen = {'method': flags.method, 'member': flags.member}
   if flags.mode == 'evaluate':
-    run.evaluate(workdir)
-    return 0
-  if flags.mode == 'predict':
-    predict.predict_file(workdir, flags.input, flags.output)
-    return 0
-  if flags.mode == 'report':
-    report.write(workdir)
-    return 0
-  settings = settings_lib.from_config(config)
-  if settings.problem.name:
-    problem_run.run(settings, workdir, dry_run=flags.dry_run)
-  elif flags.dry_run:
-    dry_run.dry_run(settings)
-  elif study_run.is_study(settings):
-    devices.use_all_cores()
-    study_run.run(settings, workdir, tune_only=flags.mode == 'tune')
+    api.evaluate(workdir, **chosen)
+  elif flags.mode == 'predict':
+    api.predict(workdir, flags.input, flags.output, **chosen)
+  elif flags.mode == 'report':
+    api.report(workdir)
   else:
-    run.train(settings, workdir, profile=flags.profile)
+    api.run(
+      config,
+      workdir,
+      tune=flags.mode == 'tune',
+      dry_run=flags.dry_run,
+      profile=flags.profile,
+    )
   return 0
 
 

@@ -24,8 +24,8 @@ __all__ = [
 
 def __getattr__(name):
   # Late, so that `from mtl_jax import combinators` needs no data library.
-  if name in ('load', 'run'):
-    from mtl_jax.experiment import api
+  if name in ('load', 'run', 'use_all_cores'):
+    from mtl_jax.studies import api
 
     return getattr(api, name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -8,7 +8,7 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import build, run, start
+from mtl_jax.experiment import build, run
 from mtl_jax.training import parallel
 
 CONFIGS = sorted(
@@ -69,7 +69,10 @@ def steps(experiment, mode, devices):
   """State and losses after two steps."""
   mesh = parallel.make_mesh(jax.devices()[:devices])
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  state = parallel.replicate(start.make_init(experiment), mesh)()
+  state = parallel.replicate(
+    lambda: experiment.make_state(experiment.settings.seed), mesh
+  )()
+  state = state._replace(step=jax.numpy.zeros((), jax.numpy.int32))
   batches = data.train_iterator(
     experiment.training_streams(), seed=0, prefetch=0
   )

@@ -8,12 +8,13 @@ from typing import Any
 from mtl_jax import names
 
 
-def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+def find(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
   """What a table, or a dotted name, calls ``name``.
 
   Args:
     kind: what it is, for messages, such as 'trunk'.
-    name: a key of the table, or ``module.attribute`` of importable code.
+    name: a key of the table, ``module.attribute`` of importable code, or a
+      function or class itself.
     table: plain names.
 
   Raises:
@@ -23,6 +24,8 @@ def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     >>> find('function', 'math.sqrt', {})(4.0)
     2.0
   """
+  if callable(name):
+    return name
   if name in table:
     return table[name]
   module_name, _, attribute = str(name).rpartition('.')
@@ -46,6 +49,18 @@ def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
       f'Expected a {kind}, found {name!r}, but module {module_name!r} has no '
       f'{attribute!r}; check its spelling.'
     ) from error
+
+
+def dotted_name(value: Any) -> str:
+  """``module.attribute`` of a function or class, as a config names it.
+
+  Example:
+    >>> dotted_name(find)
+    'mtl_jax.config.lookup.find'
+  """
+  value = getattr(value, 'func', value)  # of a functools.partial
+  name = getattr(value, '__qualname__', type(value).__qualname__)
+  return f'{getattr(value, "__module__", type(value).__module__)}.{name}'
 
 
 def build(

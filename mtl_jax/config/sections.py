@@ -124,6 +124,10 @@ class TrainingSettings:
     log_every: steps between rows of training losses.
     patience: evaluations without a better overall validation score before
       training stops, 0 = never.
+    select: what best parameters are chosen by and patience waits for, on the
+      validation split: 'overall', 'TASK/METRIC' or 'TASK/loss'.
+    keep_best: further criteria of that kind, whose best parameters are kept
+      besides, such as one per task.
     keep: checkpoints kept.
     init_from: work directory of another run whose best parameters to start
       from, where names and shapes agree.
@@ -142,6 +146,8 @@ class TrainingSettings:
   checkpoint_every: int = 0
   log_every: int = 50
   patience: int = 0
+  select: str = 'overall'
+  keep_best: tuple[str, ...] = ()
   keep: int = 2
   init_from: str = ''
   sampling: str = 'all'
@@ -258,7 +264,7 @@ class Settings:
 
   Attributes:
     seed: of parameters, order of the data, dropout and combinator.
-    tasks: the tasks to learn, comma separated; empty = all targets.
+    tasks: the tasks to learn, a tuple or comma separated; empty = all targets.
     targets: what can be learned: task name -> its ``kind`` and options.
     data: the main stream.
     streams: further streams by name.
@@ -274,7 +280,7 @@ class Settings:
   """
 
   seed: int = 0
-  tasks: str = ''
+  tasks: tuple[str, ...] = ()
   targets: Mapping[str, Spec] = _spec()
   data: DataSettings = dataclasses.field(default_factory=DataSettings)
   streams: Mapping[str, DataSettings] = _spec()

@@ -6,12 +6,14 @@ A config file fills an `ml_collections.ConfigDict` with names and numbers;
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import os
 import types
 from typing import Any, get_type_hints
 
 import ml_collections
 
 from mtl_jax import names
+from mtl_jax.config import lookup
 from mtl_jax.config.sections import (
   DataSettings,
   Settings,
@@ -26,8 +28,10 @@ __all__ = [
   'TrainingSettings',
   'data_config',
   'default_config',
+  'flatten',
   'from_config',
   'is_free',
+  'plain',
   'with_sections',
   'with_values',
 ]
@@ -41,7 +45,10 @@ def default_config() -> ml_collections.ConfigDict:
     >>> config.optimizer.learning_rate
     0.001
   """
-  return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
+  # Types are checked by `from_config`: some settings may be of several.
+  return ml_collections.ConfigDict(
+    dataclasses.asdict(Settings()), type_safe=False
+  )
 
 
 def data_config(**fields: Any) -> ml_collections.ConfigDict:
@@ -67,8 +74,6 @@ def from_config(
 
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
   """The settings with other values, ``{'optimizer.learning_rate': 1e-2}``.
-
-  Arrays are taken as they are: inside a program a number may be traced.
 
   Raises:
     ValueError: for an unknown setting, or a value of the wrong type.
@@ -111,7 +116,7 @@ def _replaced(node: Any, path, value, where) -> Any:
     )
   if rest:
     value = _replaced(getattr(node, key), rest, value, f'{where}{key}.')
-  elif not hasattr(value, 'dtype'):  # an array is taken as it is
+  else:
     value = _convert(hints[key], value, where + key)
   return dataclasses.replace(node, **{key: value})
 
@@ -162,6 +167,10 @@ def _convert(hint, value, where):
       for name, section in value.items()
     }
   expected = getattr(hint, '__origin__', hint)
+  if expected is str and isinstance(value, os.PathLike):
+    value = os.fspath(value)
+  if hint == tuple[str, ...] and isinstance(value, str):
+    value = [part.strip() for part in value.split(',') if part.strip()]
   if expected is tuple and isinstance(value, (list, tuple)):
     return _freeze(value)
   if expected is float and isinstance(value, int) and value is not True:
@@ -184,3 +193,31 @@ def _freeze(value):
   if isinstance(value, (list, tuple)):
     return tuple(_freeze(item) for item in value)
   return value
+
+
+def plain(value: Any) -> Any:
+  """Without dataclasses, read-only mappings and functions: for JSON.
+
+  A function or class is written as its dotted name.
+  """
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    return {
+      field.name: plain(getattr(value, field.name))
+      for field in dataclasses.fields(value)
+    }
+  if isinstance(value, Mapping):
+    return {key: plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return tuple(plain(item) for item in value)
+  return lookup.dotted_name(value) if callable(value) else value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """``{'section.key': value}`` of nested dictionaries."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping) and value:
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat

@@ -8,6 +8,7 @@ from mtl_jax.data.fitting import fit_encoder
 from mtl_jax.data.info import DataInfo, describe
 from mtl_jax.data.loading import (
   Data,
+  fingerprint,
   from_splits,
   from_tables,
   load,
@@ -49,6 +50,7 @@ __all__ = (
   'check_labels',
   'describe',
   'fetch',
+  'fingerprint',
   'fit_encoder',
   'from_arrays',
   'from_splits',

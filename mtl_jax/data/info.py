@@ -100,7 +100,9 @@ def _plain(statistic, values):
   return tuple(found) if isinstance(found, list) else found
 
 
-def sample(source: sources.Source, keys: Collection[str]) -> sources.Batch:
+def sample(
+  source: sources.Source, keys: Collection[str] | None
+) -> sources.Batch:
   """All rows of a source in memory, else some spread evenly over it."""
   count = len(source)
   if not isinstance(source, sources.Columns):

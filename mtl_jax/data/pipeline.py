@@ -126,23 +126,24 @@ def train_rows(
 def train_iterator(
   streams: Mapping[str, Stream],
   *,
+  start: int = 0,
   prefetch: int | None = None,
   **options,
 ) -> grain.DatasetIterator:
-  """An endless iterator of training batches, whose state can be saved.
+  """An endless iterator of training batches.
 
   Args:
     streams: by name.
+    start: the step of the first batch: a batch is a function of its step.
     prefetch: how many batches a thread prepares ahead; 0 for no thread. By
       default 2 if a source is not in memory: for others, a thread costs more
       than it saves.
     **options: of `train_dataset`.
 
   Returns:
-    A grain iterator: ``get_state`` and ``set_state``, or a checkpoint through
-    ``grain.checkpoint.CheckpointSave(iterator)``.
+    A grain iterator.
   """
-  dataset = train_dataset(streams, **options)
+  dataset = train_dataset(streams, **options)[start:]
   if prefetch is None:
     kept = (isinstance(s.source, sources.Columns) for s in streams.values())
     prefetch = 0 if all(kept) else 2

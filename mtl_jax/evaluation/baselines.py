@@ -4,7 +4,7 @@ Pure NumPy on whole columns. Each gives outputs as a head would, so that
 `score` measures baseline and model with the same metrics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -180,3 +180,91 @@ def score(
     state = jax.device_get(metric.from_batch(head, arrays, mask))
     values |= metric.compute(state)
   return values
+
+
+Baseline = Callable[..., np.ndarray | None]
+
+
+def popularity(kind: str, task: tasks_lib.Task, train, test):
+  """For classes: how often each occurs in training."""
+  if kind != 'classification':
+    return None
+  label, size = train['label'], task.size
+  frequencies = class_frequencies(label, size)
+  return np.tile(np.log(frequencies), (len(test['label']), 1))
+
+
+def user_popularity(kind: str, task: tasks_lib.Task, train, test):
+  """For classes: how often each occurs in the user's own training rows."""
+  if kind != 'classification':
+    return None
+  return np.log(
+    user_class_frequencies(
+      train['user'], train['label'], task.size, test['user']
+    )
+  )
+
+
+def user_item_bias(kind: str, task: tasks_lib.Task, train, test):
+  """For values: mean plus a bias of the user and one of the item."""
+  if kind != 'regression':
+    return None
+  biases = fit_biases(train['user'], train['item'], train['label'])
+  values = biases.predict(test['user'], test['item'])
+  zero, one = np.asarray(task.predict(jnp.array([[0.0], [1.0]])))
+  return ((values - zero) / (one - zero))[:, None]
+
+
+BASELINES: dict[str, Baseline] = {
+  'popularity': popularity,
+  'user_popularity': user_popularity,
+  'user_item_bias': user_item_bias,
+}
+
+
+def compute(
+  functions: Mapping[str, Baseline],
+  tasks: Sequence[tasks_lib.Task],
+  targets: Mapping[str, Mapping[str, Any]],
+  splits: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Mapping[str, float]]]:
+  """Scores of simple models on the test split, fitted on training.
+
+  Args:
+    functions: by name.
+    tasks: K of them.
+    targets: what the config says of each task.
+    splits: stream -> split -> source.
+
+  Returns:
+    ``{baseline: {task: metrics}}``.
+
+  Raises:
+    ValueError: if the data lack the keys 'user' and 'item' that one reads.
+  """
+  scores: dict[str, dict[str, Any]] = {}
+  for name, function in functions.items():
+    for task in tasks:
+      spec = targets[task.name]
+      label = spec.get('label') or task.name
+      columns = {
+        split: _columns(splits[task.stream][split], label)
+        for split in ('train', 'test')
+      }
+      try:
+        outputs = function(spec.get('kind'), task, *columns.values())
+      except KeyError as error:
+        raise ValueError(
+          f'Expected the key {error} in the batches for baseline {name!r}, '
+          'found none; add it to data.features or remove the baseline.'
+        ) from error
+      if outputs is not None:
+        arrays = {label: columns['test']['label']}
+        scores.setdefault(name, {})[task.name] = score(task, outputs, arrays)
+  return scores
+
+
+def _columns(source, label):
+  keys = (label, 'user', 'item')
+  columns = source.take(np.arange(len(source)), keys)
+  return {'label': columns[label], **columns}

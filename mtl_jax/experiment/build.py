@@ -3,45 +3,77 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtl_jax import data, models, names, tasks as tasks_lib
+from mtl_jax import combinators, data, evaluation, models, names
+from mtl_jax import tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.evaluation import baselines
 from mtl_jax.experiment import (
-  baselines,
-  chains,
   checks,
-  gramian,
+  methods,
   models as models_lib,
   outer as outer_lib,
   sources as sources_lib,
 )
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import gramians, loop, optimizers, parallel, step
+from mtl_jax.training import state as state_lib
 from mtl_jax.training.builders import base as builders_base, outer
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
+Hyper = Mapping[str, Any]  # {setting: number or array}
+NONE: Hyper = {}
+
+
+class Trainable(Protocol):
+  """What a run trains: a model on data, or an analytic problem.
+
+  Attributes:
+    plan: when things happen.
+    task_names: K names.
+    make_record: ``hyper -> (state, metrics) -> pytree`` that a run keeps of a
+      step; None for its metrics.
+  """
+
+  plan: loop.Plan
+  make_record: Callable[[Hyper], Callable[[Any, Any], Any]] | None
+
+  @property
+  def task_names(self) -> tuple[str, ...]:
+    """K names."""
+    ...
+
+  def make_state(self, seed: Any, hyper: Hyper = NONE) -> Any:
+    """The state of a member at step 0; its ``step`` is None."""
+    ...
+
+  def make_step(
+    self, axis_name: str | None = None, hyper: Hyper = NONE
+  ) -> step.Step:
+    """The training step of a member, not compiled."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """Everything that a run needs, built and checked.
+  """A model, its data and its method, built and checked: see `Trainable`.
 
   Attributes:
     settings: what it was built from.
     data: the data of each stream.
     tasks: what is learned.
     make_model: ``axis_name -> model``.
-    tx: combinator and optimizer; of a step builder, the optimizer.
+    make_chain: ``hyper -> (combinator and optimizer, None)``, or ``(optimizer,
+      step builder)``. Numbers of the two sections may be traced.
     plan: when things happen.
     steps_per_epoch: over the largest stream.
     frozen: ``path -> bool``.
-    shared: ``path -> bool``, of the model before a builder wraps it.
-    builder: the method, if it makes the step itself.
     outer: what a bilevel method's outer loss is taken of, if not of halves.
   """
 
@@ -49,35 +81,17 @@ class Experiment:
   data: Mapping[str, data.Data]
   tasks: tuple[tasks_lib.Task, ...]
   make_model: MakeModel
-  tx: optax.GradientTransformationExtraArgs
+  make_chain: Callable[[Hyper], methods.Method]
   plan: loop.Plan
   steps_per_epoch: int
   frozen: Callable[[str], bool]
-  shared: Callable[[str], bool]
-  builder: builders_base.StepBuilder | None = None
   outer: data.Stream | None = None
+  make_record = None
 
   @functools.cached_property
   def model(self) -> models.MultiTaskModel:
     """The model of plain jit: for evaluation, and for one device."""
     return self.make_model(None)
-
-  @functools.cached_property
-  def gramian(self) -> gramians.Plan:
-    """How Gramians are made, where the method asks for them."""
-    return gramian.choose(
-      self.model,
-      self.tasks,
-      self.example_batch(),
-      self.batch_sizes,
-      self.settings.training,
-      self.frozen,
-    )
-
-  @property
-  def batch_sizes(self) -> dict[str, int]:
-    """Examples a step of each stream, over all devices."""
-    return {name: s.batch_size for name, s in self.streams.items()}
 
   @property
   def task_names(self) -> tuple[str, ...]:
@@ -89,72 +103,218 @@ class Experiment:
     """The settings of each stream that a task reads."""
     return _streams(self.settings, self.tasks)
 
-  def make_step(self, axis_name: str | None = None) -> step.Step:
-    """The training step, not compiled."""
+  @functools.cached_property
+  def params_shapes(self) -> Any:
+    """The shapes of parameters and model state."""
+    return jax.eval_shape(
+      lambda: self.model.init(jax.random.key(0), self.example_batch())
+    )
+
+  def make_state(self, seed: Any, hyper: Hyper = NONE) -> state_lib.TrainState:
+    """The state of a member at step 0; its ``step`` is None."""
+    tx, builder = self.make_chain(hyper)
+    state = state_lib.init_state(
+      self.model,
+      tx,
+      jax.random.key(seed),
+      self.example_batch(),
+      None if builder is None else builder.init,
+    )
+    return state._replace(step=None)
+
+  def make_step(
+    self, axis_name: str | None = None, hyper: Hyper = NONE
+  ) -> step.Step:
+    """The training step of a member, not compiled."""
+    tx, builder = self.make_chain(hyper)
     model = self.make_model(axis_name)
     options: dict[str, Any] = {
       'steps_per_epoch': self.steps_per_epoch,
       'accumulate': self.settings.training.accumulate,
-      'gramian': self.gramian.gramian,
-      'chunk': self.gramian.chunk,
       'frozen': self.frozen,
       'axis_name': axis_name,
     }
-    if self.builder is None:
-      return step.make_train_step(model, self.tasks, self.tx, **options)
-    return self.builder.make_step(
-      builders_base.StepParts(
-        model=model, tasks=self.tasks, tx=self.tx, **options
-      )
+    if self.gramian is not None:
+      options |= {'gramian': self.gramian.gramian, 'chunk': self.gramian.chunk}
+    if builder is None:
+      return step.make_train_step(model, self.tasks, tx, **options)
+    return builder.make_step(
+      builders_base.StepParts(model=model, tasks=self.tasks, tx=tx, **options)
     )
+
+  def make_eval_step(self) -> Any:
+    """``(params, model_state, batch) -> states`` of the metrics."""
+    return evaluation.make_eval_step(self.model, self.tasks)
+
+  def make_probe(self) -> Any:
+    """``(state, batch) -> Gramian and presence`` of the coming step."""
+    return step.make_gradient_probe(self.model, self.tasks, frozen=self.frozen)
+
+  @functools.cached_property
+  def gramian(self) -> gramians.Plan | None:
+    """How Gramians are made; None for a method that asks for none."""
+    if not self._asks_for_rows():
+      return None
+    training = self.settings.training
+    devices = jax.device_count()
+    manual = training.mode != 'jit'
+    model = (self.model, self.tasks, *self.params_shapes)
+    options = {
+      'key': jax.random.key(0),
+      'frozen': self.frozen,
+      'accumulate': training.accumulate,
+      'devices': devices if manual else 1,
+    }
+    plan = gramians.plan(
+      *model,
+      self.batch_shapes(devices),
+      gramian=training.gramian,
+      chunk=training.gramian_chunk,
+      **options,
+    )
+    if plan.leaves is None or manual or devices == 1:
+      return plan
+    # Under plain jit the step is traced with the whole batch.
+    shapes = gramians.shapes_of(
+      *model, self.batch_shapes(), train=True, **options
+    )
+    return dataclasses.replace(plan, leaves=shapes.leaves)
+
+  def _asks_for_rows(self) -> bool:
+    """Whether the method asks for Gramian or Jacobian, from shapes alone."""
+    tx, builder = self.make_chain(NONE)
+    if builder is not None:
+      return True
+    params, _ = self.params_shapes
+    shared = jax.tree_util.tree_map_with_path(
+      lambda path, _: (
+        self.model.shared(combinators.path_name(path))
+        and not self.frozen(combinators.path_name(path))
+      ),
+      params,
+    )
+    asked = []
+
+    def rows(params):
+      asked.append(True)
+      k = len(self.tasks)
+      return jax.tree.map(
+        lambda p, s: jnp.zeros((k, *p.shape)) if s else optax.MaskedNode(),
+        params,
+        shared,
+      )
+
+    def update(params):
+      losses = jnp.ones(len(self.tasks))
+      gradients = combinators.TaskGradients(
+        losses,
+        losses > 0,
+        losses,
+        combinators.Passes(
+          pullback=lambda v, u: jax.tree.map(lambda p: p * v[0] * u[0], params),
+          rows=lambda: rows(params),
+        ),
+      )
+      extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
+      return optax.with_extra_args_support(tx).update(
+        gradients, tx.init(params), params, **extra
+      )[0]
+
+    try:
+      jax.eval_shape(update, params)
+    except Exception:  # What else it asks for, the step has; it says the rest.
+      return True
+    return bool(asked)
 
   def with_settings(self, settings: settings_lib.Settings) -> 'Experiment':
-    """The same data, tasks and model with another method and optimizer.
-
-    Numbers of these two sections may be traced: inside a program of many
-    members they are arrays.
-    """
-    tx, builder = chains.make_chain(
-      settings, self.tasks, self.shared, self.plan.steps, self.frozen
+    """The same data, tasks and model with another method and optimizer."""
+    model = self.make_model(None)
+    make_chain = functools.partial(
+      methods.make_chain,
+      settings,
+      self.tasks,
+      model.shared,
+      self.plan.steps,
+      self.frozen,
     )
-    return dataclasses.replace(self, settings=settings, tx=tx, builder=builder)
+    return dataclasses.replace(self, settings=settings, make_chain=make_chain)
 
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
     """One example of each stream that a task reads, for shapes."""
-    found = {}
+    batch = {}
     for name, stream in self.data.items():
       arrays = stream.splits['train'].take(np.zeros(1, int))
       mask = {tasks_lib.EXAMPLE_MASK: np.ones(1, np.float32)}
-      found[name] = {**arrays, **mask}
-    return found
+      batch[name] = {**arrays, **mask}
+    return batch
 
   def training_streams(self) -> dict[str, data.Stream]:
     """The training splits with their batch sizes: what a step gets."""
-    found = {
+    streams = {
       name: data.Stream(self.data[name].splits['train'], stream.batch_size)
       for name, stream in self.streams.items()
     }
-    return found if self.outer is None else {**found, outer.OUTER: self.outer}
+    return (
+      streams if self.outer is None else {**streams, outer.OUTER: self.outer}
+    )
 
-  def batch_shapes(self) -> dict[str, dict[str, Any]]:
-    """The shapes of what a step gets."""
-    example, sizes = self.example_batch(), self.batch_sizes
+  def batch_shapes(self, devices: int = 1) -> dict[str, dict[str, Any]]:
+    """The shapes of a batch, or of one device's part of it."""
+    example = self.example_batch()
+    sizes = {name: stream.batch_size for name, stream in self.streams.items()}
     if self.outer is not None:
       (arrays,) = example.values()  # it is of the same arrays
       example[outer.OUTER] = arrays
-      sizes = {**sizes, outer.OUTER: self.outer.batch_size}
-    return gramian.batch_shapes(example, sizes)
+      sizes[outer.OUTER] = self.outer.batch_size
+    return {
+      stream: {
+        key: jax.ShapeDtypeStruct(
+          (size // devices, *example[stream][key].shape[1:]),
+          jax.dtypes.canonicalize_dtype(example[stream][key].dtype),
+        )
+        for key in example[stream]
+      }
+      for stream, size in sizes.items()
+    }
 
   def draw(self) -> data.Draw | None:
     """How a stream is drawn, if not all of them are in each step."""
     return _draw(self.settings.training)
 
 
+class Sources:
+  """The data of streams, each read once however many runs ask for it."""
+
+  def __init__(self, given: Mapping[str, data.Data] | None = None):
+    """Begins with data at hand, by stream, in place of the settings'."""
+    self.given = dict(given or {})
+    self._read: dict[str, data.Data] = {}
+
+  def get(
+    self,
+    name: str,
+    stream: settings_lib.DataSettings,
+    encoder: Any,
+    labels: Mapping[str, str],
+  ) -> data.Data:
+    """The data of one stream, as `sources.load_data` reads it."""
+    if name in self.given:
+      return self.given[name]
+    section = settings_lib.plain(stream)
+    for key in ('batch_size', 'evaluation_batch_size', 'on_device'):
+      del section[key]
+    text = encoder.to_json() if encoder else ''
+    key = repr((section, sorted(labels.items()), text))
+    if key not in self._read:
+      self._read[key] = sources_lib.load_data(stream, name, encoder, labels)
+    return self._read[key]
+
+
 def build(
   settings: settings_lib.Settings,
   encoders: Mapping[str, Any] | None = None,
   facts: Mapping[str, data.DataInfo] | None = None,
-  loaded: Mapping[str, data.Data] | None = None,
+  sources: Sources | None = None,
 ) -> Experiment:
   """Builds an experiment and checks what can be checked before training.
 
@@ -163,7 +323,7 @@ def build(
     encoders: of a checkpoint, by stream; made from the training split else.
     facts: of the data that a checkpoint was trained on, by stream: sizes of
       heads and units of labels are those it was trained with.
-    loaded: data that are at hand already, by stream, instead of the settings'.
+    sources: where data are read, or are at hand already.
 
   Raises:
     ValueError: in one sentence, for whatever does not fit together.
@@ -174,10 +334,11 @@ def build(
     lookup.find('baseline', name, baselines.BASELINES)
   targets = _pick_targets(settings)
   streams = _streams(settings, targets.values())
+  reader = sources or Sources()
+  checks.check_given(reader.given, settings)
   sources = {
-    name: (loaded or {}).get(name)
-    or sources_lib.load_data(
-      stream, name, (encoders or {}).get(name), _labels(targets, name)
+    name: reader.get(
+      name, stream, (encoders or {}).get(name), _labels(targets, name)
     )
     for name, stream in streams.items()
   }
@@ -191,8 +352,7 @@ def build(
   )
   checks.check_data(sources, tasks, targets)
   # The members of a population are spread over devices, and not their batches.
-  alone = settings.population.seeds or settings.population.sweep
-  mesh = parallel.make_mesh(jax.devices()[:1] if alone else None)
+  mesh = parallel.make_mesh(None if is_alone(settings) else jax.devices()[:1])
   for name, stream in streams.items():
     checks.check_batch_size(name, stream, sources[name], settings, mesh)
   make_model: MakeModel = functools.partial(
@@ -207,8 +367,15 @@ def build(
     _draw(settings.training),
   )
   plan = _make_plan(settings, steps_per_epoch)
-  shared = make_model(None).shared
-  tx, builder = chains.make_chain(settings, tasks, shared, plan.steps, frozen)
+  make_chain = functools.partial(
+    methods.make_chain,
+    settings,
+    tasks,
+    make_model(None).shared,
+    plan.steps,
+    frozen,
+  )
+  _, builder = make_chain(NONE)
   experiment = Experiment(
     settings=settings,
     data=sources,
@@ -216,14 +383,12 @@ def build(
     make_model=make_model
     if builder is None
     else _wrap(builder, make_model, tasks),
-    tx=tx,
+    make_chain=make_chain,
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
-    shared=shared,
-    builder=builder,
     outer=outer_lib.make_stream(
-      settings, builder, tasks, sources, mesh, loaded or {}
+      settings, builder, tasks, sources, mesh, reader.given
     ),
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
@@ -234,7 +399,7 @@ def build(
 
 
 def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
-  chosen = [n.strip() for n in settings.tasks.split(',') if n.strip()]
+  chosen = list(settings.tasks)
   chosen = chosen or list(settings.targets)
   if not chosen:
     raise ValueError(
@@ -335,7 +500,13 @@ def _make_plan(settings, steps_per_epoch) -> loop.Plan:
     log_every=training.log_every,
     probe_every=settings.diagnostics.every,
     patience=training.patience,
+    raises=is_alone(settings),
   )
+
+
+def is_alone(settings: settings_lib.Settings) -> bool:
+  """Whether the settings are those of one run without a population."""
+  return not (settings.population.seeds or settings.population.sweep)
 
 
 def describe_kind(spec: settings_lib.Spec) -> str:

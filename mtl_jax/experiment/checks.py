@@ -65,6 +65,20 @@ def check_numbers(settings: settings_lib.Settings) -> None:
       ) from error
 
 
+def check_given(
+  given: Mapping[str, data.Data], settings: settings_lib.Settings
+) -> None:
+  """Raises for data from Python that no stream of the config is called by."""
+  known = ['main', *settings.streams]
+  for name in given:
+    if name not in known:
+      raise ValueError(
+        f'Expected data for the streams {", ".join(known)}, found data for '
+        f'{name!r}; pass data={{"main": {{"train": arrays, "validation": '
+        'arrays, "test": arrays}}.'
+      )
+
+
 def check_data(
   sources: Mapping[str, data.Data],
   tasks: Sequence[tasks_lib.Task],

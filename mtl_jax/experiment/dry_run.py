@@ -5,17 +5,16 @@ import time
 import jax
 
 from mtl_jax import reporting
-from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, run, start
+from mtl_jax.experiment import build, run
 from mtl_jax.training import parallel
 
 
-def dry_run(settings: settings_lib.Settings) -> None:
+def dry_run(experiment: build.Experiment) -> None:
   """Prints shapes, parameters, memory and compile time of a training step."""
-  experiment = build.build(settings)
+  settings = experiment.settings
   mesh = parallel.make_mesh()
-  state = jax.eval_shape(start.make_init(experiment))
-  run.show_model(experiment, state.params)
+  state = jax.eval_shape(lambda: experiment.make_state(settings.seed))
+  run.show(experiment)
   shapes = experiment.batch_shapes()
   rows = [
     [f'{stream}/{name}', ' x '.join(map(str, array.shape)), str(array.dtype)]
@@ -27,7 +26,8 @@ def dry_run(settings: settings_lib.Settings) -> None:
   # pmap is a jitted shard_map too, but only says so when it runs.
   mode = 'jit' if settings.training.mode == 'jit' else 'shard_map'
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  compiled = step.lower(state, shapes).compile()
+  number = jax.ShapeDtypeStruct((), 'int32')
+  compiled = step.lower(state._replace(step=number), shapes).compile()
   seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()
   megabyte = 2**20

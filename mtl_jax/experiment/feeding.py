@@ -8,7 +8,7 @@ import numpy as np
 
 from mtl_jax import data
 from mtl_jax.experiment import build
-from mtl_jax.training import population
+from mtl_jax.training import members as members_lib, operations
 
 ON_DEVICE = {'auto': None, 'always': True, 'never': False}
 DEVICE_LIMIT = 2**30  # bytes of training data on a device, if 'auto'
@@ -53,7 +53,7 @@ class Feeder:
 
   def feed(
     self, orders: Sequence[Any], start: int, length: int
-  ) -> population.Feed:
+  ) -> members_lib.Feed:
     """The rows of some steps, ``[P, length, B]``, or their examples.
 
     Args:
@@ -75,7 +75,7 @@ class Feeder:
           rows[name][p, i] = found
     if self.data is None:
       rows = {name: self._read(name, x) for name, x in rows.items()}
-    return population.Feed(rows, present)
+    return members_lib.Feed(rows, present)
 
   def _read(self, name, rows) -> Mapping[str, np.ndarray]:
     found = self._streams[name].source.take(rows.reshape(-1))
@@ -83,6 +83,28 @@ class Feeder:
       key: value.reshape(*rows.shape, *value.shape[1:])
       for key, value in found.items()
     }
+
+
+def stretches_pay(experiment: build.Experiment) -> bool:
+  """Whether a run on one device takes many steps in one program."""
+  return on_device(experiment) and not slow_in_loops(experiment)
+
+
+def slow_in_loops(experiment: build.Experiment) -> bool:
+  """Whether steps inside a program's loop, or of several members, are slow.
+
+  Convolutions are, on the CPU; `data.on_device = 'always'` asks for them.
+  """
+  asked = {stream.on_device for stream in experiment.streams.values()}
+  if jax.default_backend() != 'cpu' or asked == {'always'}:
+    return False
+
+  def evaluate():
+    batch = experiment.example_batch()
+    params, model_state = experiment.model.init(jax.random.key(0), batch)
+    return experiment.make_eval_step()(params, model_state, batch)
+
+  return operations.uses('conv_general_dilated', evaluate)
 
 
 def on_device(experiment: build.Experiment) -> bool:

@@ -1,6 +1,6 @@
-"""Which members a population has, and which of them are one program."""
+"""The members of a run, and which of them are one program."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, start
+from mtl_jax.experiment import build
 
 # Numbers of these sections can be arrays; all else makes another program.
 TRACED = ('optimizer.', 'combinator.')
@@ -16,11 +16,17 @@ TRACED = ('optimizer.', 'combinator.')
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-  """One run of a population: its place, seed, and point of the sweep."""
+  """One member of a run.
+
+  Attributes:
+    index: its place among all members.
+    seed: of parameters, order of the data, dropout and method.
+    point: its values of the sweep.
+  """
 
   index: int
   seed: int
-  point: Mapping[str, Any]
+  point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +34,14 @@ class Group:
   """Members that are one program.
 
   Attributes:
-    settings: of the first of them.
+    experiment: that they share.
     members: with the same settings, but for the seed and some numbers.
     traced: those numbers' settings, in `TRACED` sections.
   """
 
-  settings: settings_lib.Settings
+  experiment: build.Trainable
   members: tuple[Member, ...]
-  traced: tuple[str, ...]
+  traced: tuple[str, ...] = ()
 
   def hyper(self, members: Sequence[Member]) -> dict[str, np.ndarray]:
     """``{setting: [P] or [P, n]}`` of some members."""
@@ -78,37 +84,50 @@ def list_members(settings: settings_lib.Settings) -> list[Member]:
 def group(
   settings: settings_lib.Settings,
   members: Sequence[Member],
-  loaded: Mapping[str, Any] | None = None,
-) -> list[tuple[Group, build.Experiment]]:
+  make: Callable[[settings_lib.Settings], build.Experiment],
+) -> list[Group]:
   """Puts members together that differ in the seed and in numbers only.
 
   Whether a number can be an array is tried: a method that needs its value when
-  the program is made gets one program a value.
+  the program is made gets one program per value.
+
+  Args:
+    settings: of all members.
+    members: from `list_members`.
+    make: builds an experiment.
 
   Returns:
-    Groups in the order of their first members, each with what it is built of.
+    Groups in the order of their first members.
   """
-  found: dict[tuple, list[Member]] = {}
   numbers = [path for path in members[0].point if _is_number(path, members)]
-  first = build.build(
-    settings_lib.with_values(settings, members[0].point), loaded=loaded
-  )
+  first = make(settings_lib.with_values(settings, members[0].point))
   traced = tuple(
     path for path in numbers if _can_trace(first, path, members[0])
   )
+  same: dict[tuple, list[Member]] = {}
   for member in members:
     fixed = tuple(
       (path, value)
       for path, value in member.point.items()
       if path not in traced
     )
-    found.setdefault(fixed, []).append(member)
-  groups = []
-  for same in found.values():
-    own = settings_lib.with_values(settings, same[0].point)
-    experiment = first if not groups else build.build(own, loaded=loaded)
-    groups.append((Group(own, tuple(same), traced), experiment))
-  return groups
+    same.setdefault(fixed, []).append(member)
+  return [
+    Group(
+      first
+      if chosen[0] is members[0]
+      else make(settings_lib.with_values(settings, chosen[0].point)),
+      tuple(chosen),
+      traced,
+    )
+    for chosen in same.values()
+  ]
+
+
+def pad(members: Sequence[Member], size: int) -> list[Member]:
+  """The first members, filled up with the last one to a number of them."""
+  chosen = list(members[:size])
+  return chosen + [chosen[-1]] * (size - len(chosen))
 
 
 def _is_number(path, members) -> bool:
@@ -125,13 +144,14 @@ def _is_number(path, members) -> bool:
 
 def _can_trace(experiment, path, member) -> bool:
   value = jax.numpy.asarray(member.point[path], float)
+  batch = jax.tree.map(
+    lambda s: jax.numpy.zeros(s.shape, s.dtype), experiment.batch_shapes()
+  )
 
   def step(value):
-    own = with_hyper(experiment, {path: value})
-    state = start.make_init(own)()
-    batch = own.batch_shapes()
-    batch = jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), batch)
-    return own.make_step()(state, batch)
+    hyper = {path: value}
+    state = experiment.make_state(member.seed, hyper)
+    return experiment.make_step(hyper=hyper)(state._replace(step=0), batch)
 
   try:
     jax.eval_shape(step, value)
@@ -153,13 +173,3 @@ def _is_about_tracing(error: BaseException | None) -> bool:
       return True
     error = error.__cause__ or error.__context__
   return False
-
-
-def with_hyper(
-  experiment: build.Experiment, hyper: Mapping[str, Any]
-) -> build.Experiment:
-  """The experiment with other numbers, which may be traced."""
-  if not hyper:
-    return experiment
-  settings = settings_lib.with_values(experiment.settings, hyper)
-  return experiment.with_settings(settings)

@@ -1,12 +1,13 @@
-"""The method of a config: a combinator with what goes with it, or a builder."""
+"""The method of a config and the optimizer behind it, as one chain."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import re
 from typing import Any
 
 import optax
 
-from mtl_jax import combinators
+from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base, table
@@ -17,6 +18,95 @@ METHODS = {
   **combinators.WEIGHTINGS,
   **table.STEP_BUILDERS,
 }
+
+
+Chain = optax.GradientTransformationExtraArgs
+Method = tuple[Chain, builders_base.StepBuilder | None]
+
+
+def make_chain(
+  settings: settings_lib.Settings,
+  tasks: Sequence[tasks_lib.Task],
+  shared: Callable[[str], bool],
+  steps: int,
+  frozen: Callable[[str], bool],
+  hyper: Mapping[str, Any],
+) -> Method:
+  """Method, clipping, decay and optimizer of the settings.
+
+  Args:
+    settings: an experiment's.
+    tasks: what is learned.
+    shared: ``path -> bool``, the model's before a builder wraps it.
+    steps: of the run, for schedules.
+    frozen: ``path -> bool``.
+    hyper: ``{setting: number}`` of the sections optimizer and combinator that
+      count in place of the settings'; numbers may be traced.
+
+  Returns:
+    The chain, and the method if it is a step builder: the chain is then what
+    stands behind it.
+
+  Raises:
+    ValueError: for names, options and numbers that are not as they must be.
+  """
+  fields = dataclasses.fields(settings.optimizer)
+  section = with_numbers(
+    {f.name: getattr(settings.optimizer, f.name) for f in fields},
+    hyper,
+    'optimizer',
+  )
+  method = make_method(
+    with_numbers(settings.combinator, hyper, 'combinator'),
+    [task.likelihood for task in tasks],
+    shared,
+    task_names=tuple(task.name for task in tasks),
+    virtual_lr=section['learning_rate'],
+  )
+  if isinstance(method, builders_base.StepBuilder):
+    # A builder gives one gradient itself.
+    builder, combinator = method, optax.identity()
+  else:
+    builder, combinator = None, method
+  tx = optimizers.make_chain(
+    combinator,
+    optimizers.optimizer_by_name(
+      section['name'], section['options'], section['weight_decay']
+    ),
+    optimizers.make_schedule(
+      section['schedule'],
+      section['learning_rate'],
+      steps,
+      warmup_steps=section['warmup_steps'],
+      end_factor=section['end_factor'],
+    ),
+    clip_norm=section['clip_norm'],
+    learning_rates=section['learning_rates'],
+    frozen=frozen,
+  )
+  return tx, builder
+
+
+def with_numbers(
+  section: Mapping[str, Any], hyper: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+  """A section with the numbers of ``hyper`` that are settings of it.
+
+  Example:
+    >>> with_numbers({'c': 0.4, 'name': 'cagrad'}, {'combinator.c': 0.5},
+    ...              'combinator')
+    {'c': 0.5, 'name': 'cagrad'}
+  """
+  section = dict(section)
+  for path, value in hyper.items():
+    first, *keys, last = path.split('.')
+    if first == name:
+      inner = section
+      for key in keys:
+        inner[key] = dict(inner.get(key, {}))
+        inner = inner[key]
+      inner[last] = value
+  return section
 
 
 def make_method(

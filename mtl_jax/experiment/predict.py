@@ -18,6 +18,8 @@ def predict_file(
   source: str | None,
   target: str | None = None,
   stream: str = 'main',
+  method: str | None = None,
+  member: int | None = None,
 ) -> None:
   """Writes a JSON object of predictions for each line of a JSONL file.
 
@@ -27,6 +29,8 @@ def predict_file(
       given by its name, or by its number where that is no name.
     target: JSONL file to write; standard output by default.
     stream: whose tasks predict.
+    method: of a study.
+    member: of several.
 
   Raises:
     ValueError: if a line is no object, lacks an input or has one of another
@@ -40,7 +44,7 @@ def predict_file(
   if target is not None:
     _check_target(pathlib.Path(target))
   rows = read_jsonl(source)
-  model = trained.load(workdir)
+  model = trained.load(workdir, method, member)
   encoder = model.experiment.data[stream].encoder
   predictions = model.predict(name_classes(rows, encoder), stream)
   lines = [

@@ -1,9 +1,10 @@
 """``--profile``: a trace of a few steps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
 import itertools
 import pathlib
+from typing import Any
 
 import jax
 
@@ -11,29 +12,35 @@ PROFILE_STEPS = range(10, 20)  # past the compilation
 
 
 @contextlib.contextmanager
-def profiled(
-  train_step: Callable, directory: pathlib.Path
-) -> Iterator[Callable]:
-  """Traces a few steps, for TensorBoard's profiler or Perfetto."""
+def profiled(stepper: Any, directory: pathlib.Path) -> Iterator[None]:
+  """Traces a few steps, for TensorBoard's profiler or Perfetto.
+
+  Args:
+    stepper: of one step per call.
+    directory: of the trace.
+  """
   taken = itertools.count()
   running = False
+  advance = stepper.advance
 
-  def traced(state, batch):
+  def traced(members, start, number):
     nonlocal running
-    number = next(taken)
-    if number == PROFILE_STEPS.start:
+    count = next(taken)
+    if count == PROFILE_STEPS.start:
       jax.profiler.start_trace(directory)
       running = True
-    found = train_step(state, batch)
-    if number == PROFILE_STEPS.stop - 1:
-      jax.block_until_ready(found)
+    result = advance(members, start, number)
+    if count == PROFILE_STEPS.stop - 1:
+      jax.block_until_ready(result)
       jax.profiler.stop_trace()
       running = False
-    return found
+    return result
 
+  stepper.advance = traced
   try:
-    yield traced
+    yield
   finally:
+    stepper.advance = advance
     if running:
       jax.profiler.stop_trace()
   if directory.exists():

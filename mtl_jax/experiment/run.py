@@ -1,209 +1,162 @@
-"""One run in one work directory: train or resume, evaluate, report."""
+"""One run of P >= 1 members: build, restore, train, evaluate, report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
+import math
 import pathlib
 import time
 from typing import Any
 
 import jax
+import numpy as np
 
-from mtl_jax import data, models, reporting
-from mtl_jax.config import settings as settings_lib
+from mtl_jax import combinators, data, evaluation, models, reporting
+from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.evaluation import baselines, measures, relations
 from mtl_jax.experiment import (
-  baselines,
   build,
-  evaluator,
+  checks,
+  feeding,
+  members as members_lib,
+  outcome as outcome_lib,
   profiling,
-  start as start_lib,
-  stepping,
+  restore,
+  steppers,
+  ways,
   workdir as workdir_lib,
 )
+from mtl_jax.reporting import files, writers
 from mtl_jax.training import (
   checkpoints,
   loop,
+  members as training_members,
   parallel,
 )
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-  """What a run has come to.
-
-  Attributes:
-    workdir: where everything lies.
-    metrics: a task's metrics by name, of the best checkpoint on the test
-      split.
-    overall: weighted mean of the tasks' normalised scores, on the same.
-    best_step: the step of that checkpoint.
-    ended: 'finished', 'stopped early' or 'interrupted'.
-  """
-
-  workdir: pathlib.Path
-  metrics: Mapping[str, Mapping[str, float]]
-  overall: float
-  best_step: int
-  ended: str
+WAY = 'way.json'
+COST = 'cost.json'
 
 
 def train(
   settings: settings_lib.Settings,
   path: pathlib.Path | str,
   *,
-  loaded: Mapping[str, data.Data] | None = None,
+  sources: build.Sources | None = None,
+  test: bool = True,
   profile: bool = False,
-) -> Outcome | None:
-  """Trains, or goes on where a killed run of the same config stopped.
+) -> outcome_lib.Outcome:
+  """Trains all members, or goes on where a killed run of them stopped.
+
+  A run without ``population`` has one member: it stops with a sentence if it
+  diverges, takes all devices of the machine, and writes a report. Several
+  members are spread over the devices; one that diverges is frozen.
 
   Args:
-    settings: what to run.
+    settings: of one method.
     path: the work directory.
-    loaded: data at hand, by stream, instead of those of the settings.
-    profile: write a trace of ten steps to ``profile`` in the directory.
+    sources: where data are read, or are at hand already.
+    test: whether to evaluate the best parameters on the test split.
+    profile: write a trace of ten steps of a run alone to ``profile``.
 
   Returns:
-    The outcome on the test split; None if the run was interrupted.
+    The outcome on the test split.
+
+  Raises:
+    ValueError: for a config that does not fit together.
+    NonFiniteError: if a run alone diverges.
   """
-  start = time.perf_counter()
+  began = time.perf_counter()
+  alone = build.is_alone(settings)
+  _check(settings, alone)
   workdir_lib.check(path, settings)
-  experiment = build.build(settings, loaded=loaded)
-  workdir = workdir_lib.claim(path, settings)
-  latest = checkpoints.Checkpoints(workdir.latest, settings.training.keep)
-  best = checkpoints.Checkpoints(workdir.best, settings.training.keep)
-  mesh = parallel.make_mesh()
-  steps = stepping.choose(experiment, mesh, profile=profile)
-  state, progress, resumed = start_lib.restore_or_init(
-    experiment, mesh, latest, steps.batches
+  stored = (
+    None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
   )
-  best.drop_after(resumed or 0)
-  show_model(experiment, state.params)
-  if resumed:
-    print(f'Resuming {workdir.path} from step {resumed}.', flush=True)
-  judge = evaluator.Evaluator(experiment, mesh)
-  writers = reporting.open_writers(workdir.path, resumed)
-  names, train_step = experiment.task_names, steps.step
-  with contextlib.ExitStack() as stack:
-    stack.callback(writers.close)
-    bar = stack.enter_context(
-      reporting.Progress(experiment.plan.steps, start=resumed or 0)
-    )
-    if profile:
-      train_step = stack.enter_context(
-        profiling.profiled(train_step, workdir.path / 'profile')
+  if stored is not None:
+    return stored
+  sources = sources or build.Sources()
+  everyone = members_lib.list_members(settings)
+  groups = members_lib.group(
+    settings, everyone, functools.partial(build.build, sources=sources)
+  )
+  experiment = groups[0].experiment
+  selections = _selections(experiment)
+  fingerprints = {
+    name: data.fingerprint(source) for name, source in experiment.data.items()
+  }
+  with workdir_lib.claim(path, settings, fingerprints) as workdir:
+    show(experiment)
+    for line in _doubtful(experiment, selections):
+      print(line, flush=True)
+    if not alone:
+      programs = 'program' if len(groups) == 1 else 'programs'
+      print(
+        f'Population: {len(everyone)} members in {len(groups)} {programs}.',
+        flush=True,
       )
-    watched = evaluator.monitored(state.opt_state) is not None
-    tools = loop.Tools(
-      draw=steps.draw,
-      step=train_step,
-      evaluate=lambda state: judge.score(state, 'validation'),
-      probe=None
-      if watched or len(names) < 2
-      else _probe(experiment, steps.first),
-      measure=functools.partial(evaluator.measure, names) if watched else None,
-      write=writers.write,
-      tick=lambda step, scalars: bar.update(step, _brief(scalars)),
-      latest=latest,
-      best=best,
-      info=start_lib.facts_of(experiment),
-      longest=steps.longest,
+    members = train_groups(
+      groups,
+      workdir,
+      functools.partial(_stepper, alone=alone, profile=profile),
+      functools.partial(
+        _train_program, selections=selections, test=test, profile=profile
+      ),
     )
-    state, progress, ended = loop.fit(
-      state, steps.batches, progress, experiment.plan, tools, names
+    if members is None:
+      return outcome_lib.Outcome(workdir=workdir.path, ended='interrupted')
+    outcome = outcome_lib.Outcome(
+      workdir=workdir.path,
+      ended=members[0].status if alone else 'finished',
+      members=members,
+      cost=_read_cost(workdir.path),
     )
-  latest.close()
-  best.close()
-  if ended == 'interrupted':
-    print(
-      f'Interrupted at step {int(state.step)}, which is saved; run the same '
-      'command again to go on.',
-      flush=True,
-    )
-    return None
-  return finish(
-    experiment,
-    workdir,
-    judge,
-    ended=ended,
-    timing={'seconds': time.perf_counter() - start, 'from_step': resumed or 0},
+    if alone and test:
+      report(experiment, outcome, seconds=time.perf_counter() - began)
+  return outcome
+
+
+def evaluate(
+  path: pathlib.Path | str,
+  method: str | None = None,
+  member: int | None = None,
+) -> outcome_lib.Outcome:
+  """Reprints the table of a member, computed from its best checkpoint."""
+  opened = restore.open_member(path, method, member)
+  stepper = steppers.DataParallel(opened.experiment, parallel.make_mesh())
+  (result,) = stepper.evaluate(
+    *stepper.place(
+      training_members.as_members((opened.params, opened.model_state))
+    ),
+    'test',
   )
-
-
-def evaluate(path: pathlib.Path | str) -> Outcome:
-  """Reprints the table of a run, computed from its best checkpoint."""
-  workdir, settings = workdir_lib.read(path)
-  best = workdir_lib.open_best(workdir)
-  experiment = build.build(
-    settings,
-    encoders=start_lib.decode_encoders(best.info),
-    facts=start_lib.decode_facts(best.info),
+  outcome = outcome_lib.Outcome(
+    workdir=opened.workdir.path,
+    ended='evaluated',
+    members=(
+      outcome_lib.MemberOutcome(
+        index=opened.place.index,
+        seed=opened.place.seed,
+        point=opened.place.point,
+        status='evaluated',
+        best_step=opened.step,
+        metrics=result.metrics,
+        overall=result.overall,
+        undefined=tuple(result.undefined),
+      ),
+    ),
   )
-  judge = evaluator.Evaluator(experiment, parallel.make_mesh())
-  return finish(experiment, workdir, judge, ended='evaluated', best=best)
+  show_result(opened.experiment, outcome.members[0])
+  return outcome
 
 
-def finish(
-  experiment: build.Experiment,
-  workdir: workdir_lib.Workdir,
-  judge: evaluator.Evaluator,
-  *,
-  ended: str,
-  timing: Mapping[str, float] | None = None,
-  best: checkpoints.Restored | None = None,
-) -> Outcome:
-  """Evaluates the best parameters on the test split, prints and reports."""
-  best = best or workdir_lib.open_best(workdir)
-  params, model_state = judge.place(
-    (best.state['params'], best.state.get('model_state', {}))
-  )
-  result = judge.evaluate(params, model_state, 'test')
-  beside = baselines.compute(experiment)
-  which = 'best checkpoint by validation score'
-  if not checkpoints.Checkpoints(workdir.best).steps():
-    which = 'newest checkpoint, for no score was defined'
-  print(f'\nTest split, from the {which} (step {best.step}):')
-  positives = {t.name: t.positive for t in experiment.tasks if t.positive}
-  for table in reporting.final_tables(result.metrics, beside, positives):
-    reporting.show(table)
-  print(f'Overall score {result.overall:.4f}', flush=True)
-  if ended != 'evaluated' and jax.process_index() == 0:
-    reporting.write_results(
-      workdir.path,
-      metrics=result.metrics,
-      overall=result.overall,
-      config=workdir_lib.to_dict(experiment.settings),
-      timing=timing or {},
-      split='test',
-      best_step=best.step,
-      ended=ended,
-      gramian=dataclasses.asdict(experiment.gramian),
-      undefined=result.undefined,
-      tasks=[
-        {'name': task.name, 'score': task.score, 'positive': task.positive}
-        for task in experiment.tasks
-      ],
-      baselines=beside,
-      relations={
-        'tasks': experiment.task_names,
-        'labels': result.labels,
-        'residuals': result.residuals,
-      },
-      experts=result.experts,
-    )
-    page = reporting.write_report(workdir.path)
-    print(f'Report: {page}', flush=True)
-  return Outcome(
-    workdir=workdir.path,
-    metrics=result.metrics,
-    overall=result.overall,
-    best_step=best.step,
-    ended=ended,
-  )
+# What a run prints before it trains.
 
 
-def show_model(experiment: build.Experiment, params: Any) -> None:
+def show(experiment: build.Experiment) -> None:
   """Prints the tables of parameters and tasks."""
+  params, _ = experiment.params_shapes
   shared = experiment.model.shared
   reporting.show(
     reporting.parameter_table(
@@ -212,8 +165,8 @@ def show_model(experiment: build.Experiment, params: Any) -> None:
       )
     )
   )
-  if len(experiment.tasks) > 1:
-    print(f'Gramian, where the method asks for one: {experiment.gramian}.')
+  if len(experiment.tasks) > 1 and experiment.gramian is not None:
+    print(f'Gramian: {experiment.gramian}.')
   targets = experiment.settings.targets
   reporting.show(
     reporting.task_table(
@@ -227,10 +180,485 @@ def show_model(experiment: build.Experiment, params: Any) -> None:
   )
 
 
-def _probe(experiment, first):
-  probe = evaluator.make_probe(experiment)
-  return lambda state, drawn: probe(state, first(drawn))
+def _read_outcomes(workdir, settings) -> outcome_lib.Outcome | None:
+  """The outcome of a population that has ended; None if it has not."""
+  if not (workdir.path / workdir_lib.MEMBERS).exists():
+    return None
+  members = []
+  for program in dict.fromkeys(place.program for place in workdir.places()):
+    stored = _stored(workdir.program(program), settings)
+    if stored is None:
+      return None
+    members += stored
+  if len(members) < len(members_lib.list_members(settings)):
+    return None
+  return outcome_lib.Outcome(
+    workdir=workdir.path,
+    ended='finished',
+    members=tuple(sorted(members, key=lambda m: m.index)),
+    cost=_read_cost(workdir.path),
+  )
 
 
-def _brief(scalars):
-  return {k: v for k, v in scalars.items() if k.startswith('loss/')}
+def _stored(folder, settings) -> list[outcome_lib.MemberOutcome] | None:
+  """The outcomes of a program that has trained as long as it is to."""
+  file = folder / workdir_lib.OUTCOMES
+  stored = files.read_json(file) if file.exists() else {}
+  if stored.get('length') != _length(settings):
+    return None
+  return [outcome_lib.MemberOutcome(**row) for row in stored['members']]
+
+
+def _length(settings) -> list[int]:
+  training = settings.training
+  return [training.epochs, training.steps, training.patience]
+
+
+def _read_cost(folder) -> dict[str, Any]:
+  """The cost of the first group that was measured; nothing if none was."""
+  paths = (folder / COST, folder / 'group_0' / COST)
+  return next((files.read_json(p) for p in paths if p.exists()), {})
+
+
+def _check(settings, alone):
+  if alone:
+    return
+  if settings.training.mode != 'jit':
+    raise ValueError(
+      "Expected training.mode 'jit' for a population, whose members are "
+      f'spread over devices, found {settings.training.mode!r}; remove it.'
+    )
+  if settings.training.init_from:
+    raise ValueError(
+      'Expected fresh parameters for a population, found training.init_from = '
+      f'{settings.training.init_from!r}; remove it.'
+    )
+  for name in ('seeds', 'members_per_program'):
+    value = getattr(settings.population, name)
+    if value < 0:
+      raise ValueError(
+        f'Expected config.population.{name} >= 0, found {value}; set it so.'
+      )
+
+
+# Members are trained program by program.
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """Members that train at the same time, in a folder of their own.
+
+  Attributes:
+    group: that they are of.
+    members: P of them.
+    stepper: of as many members or more: it is filled up with the last one.
+    folder: with checkpoints, record and outcomes.
+  """
+
+  group: members_lib.Group
+  members: Sequence[members_lib.Member]
+  stepper: steppers.Stepper
+  folder: pathlib.Path
+
+  @property
+  def padded(self) -> list[members_lib.Member]:
+    """The members, filled up."""
+    return members_lib.pad(self.members, self.stepper.way.members)
+
+
+TrainProgram = Callable[
+  [Program], tuple[list[outcome_lib.MemberOutcome], float | None] | None
+]
+
+
+def train_groups(
+  groups: Sequence[members_lib.Group],
+  workdir: workdir_lib.Workdir,
+  make_stepper: Callable[[members_lib.Group, pathlib.Path], steppers.Stepper],
+  train_program: TrainProgram,
+) -> tuple[outcome_lib.MemberOutcome, ...] | None:
+  """Trains the programs of all groups, one after the other.
+
+  Returns:
+    The outcomes of all members in their order; None if it was interrupted.
+  """
+  outcomes: list[outcome_lib.MemberOutcome] = []
+  places: list[workdir_lib.Place] = []
+  for number, group in enumerate(groups):
+    home = (
+      workdir.path if len(groups) == 1 else workdir.path / f'group_{number}'
+    )
+    stepper = make_stepper(group, home)
+    size = stepper.way.members
+    chunks = [
+      group.members[i : i + size] for i in range(0, len(group.members), size)
+    ]
+    folders = [home if len(chunks) == 1 else home / f'program_{i}'
+               for i in range(len(chunks))]  # fmt: skip
+    places += [
+      workdir_lib.Place(
+        member.index,
+        member.seed,
+        member.point,
+        folder.relative_to(workdir.path).as_posix().removeprefix('.'),
+        row,
+      )
+      for folder, chunk in zip(folders, chunks, strict=True)
+      for row, member in enumerate(chunk)
+    ]
+    workdir.write_places(places)
+    times = []
+    for folder, chunk in zip(folders, chunks, strict=True):
+      trained = train_program(Program(group, chunk, stepper, folder))
+      if trained is None:
+        return None
+      outcomes += trained[0]
+      times += [trained[1]] if trained[1] else []
+    if times:  # else all of it was there already
+      files.write_json(
+        home / COST,
+        {
+          'step_ms': float(np.mean(times)),
+          'compile_s': stepper.compile_s,
+          'peak_mb': stepper.peak_mb,
+          'way': dataclasses.asdict(stepper.way),
+        },
+      )
+  return tuple(sorted(outcomes, key=lambda o: o.index))
+
+
+def _selections(experiment) -> dict[str, evaluation.Selection]:
+  """What chooses the best parameters and is waited for, by its setting."""
+  training, source = experiment.settings.training, experiment.data
+  undefined = evaluation.undefined(
+    experiment.model,
+    experiment.tasks,
+    *experiment.params_shapes,
+    (
+      {name: batch}
+      for name, stream in experiment.streams.items()
+      for batch in data.EvaluationBatches(
+        source[name].splits['validation'], stream.evaluation_batch_size, 0, 1
+      )
+    ),
+  )
+  known = checks.metric_names(experiment)
+  return {
+    name: evaluation.make_selection(name, experiment.tasks, known, undefined)
+    for name in (training.select, *training.keep_best)
+  }
+
+
+def _doubtful(experiment, selections) -> list[str]:
+  """What is to be said before training."""
+  lines = [x.line for x in selections.values() if x.line]
+  wide = evaluation.unrelated(experiment.tasks, experiment.example_batch())
+  if wide and len(experiment.tasks) > 1:
+    lines.append(
+      f'Relations between tasks leave out {", ".join(wide)}, of more than '
+      f'{relations.MOST_COLUMNS} classes.'
+    )
+  return lines
+
+
+def _stepper(group, home, *, alone, profile) -> steppers.Stepper:
+  experiment = group.experiment
+  if alone:
+    stepper = steppers.for_one(
+      experiment, parallel.make_mesh(), profile=profile
+    )
+    if stepper.longest > 1:
+      print(
+        f'Training data on device; {stepper.longest} steps per compiled call.',
+        flush=True,
+      )
+    return stepper
+  feeder, devices = feeding.Feeder(experiment), jax.local_devices()
+  file = home / WAY
+  if file.exists():  # the way that a resumed group was begun with
+    way = steppers.Way(**files.read_json(file)['way'])
+  else:
+    way, times = ways.choose(group, feeder, devices)
+    home.mkdir(parents=True, exist_ok=True)
+    files.write_json(
+      file, {'way': dataclasses.asdict(way), 'milliseconds': times}
+    )
+  print(f'Members run by {way}.', flush=True)
+  return steppers.DeviceProgram(experiment, way, devices, feeder)
+
+
+def _train_program(
+  program: Program,
+  *,
+  selections: Mapping[str, evaluation.Selection],
+  test: bool,
+  profile: bool,
+):
+  """Outcomes of the members, and milliseconds per step; None = interrupted."""
+  experiment = program.group.experiment
+  settings, plan = experiment.settings, experiment.plan
+  stored = None if plan.raises else _stored(program.folder, settings)
+  if stored is not None:
+    return stored, None
+  names = experiment.task_names
+  latest = checkpoints.Checkpoints(
+    program.folder / 'checkpoints', settings.training.keep
+  )
+  members, best, progress, resumed = restore.begin(
+    program.group,
+    program.padded,
+    len(program.members),
+    program.stepper,
+    latest,
+    tuple(selections),
+  )
+  if resumed:
+    print(f'Resuming {program.folder} from step {resumed}.', flush=True)
+  elif (program.folder / writers.RECORD).exists():
+    print(
+      f'No checkpoint in {program.folder} yet: training starts anew.',
+      flush=True,
+    )
+  stepper, number = program.stepper, len(program.members)
+  monitored = monitor_of(members.state.opt_state) is not None
+  probed = plan.raises and not monitored and len(names) > 1
+  times: list[float] = []
+  with contextlib.ExitStack() as stack:
+    stack.callback(latest.close)
+    record = reporting.open_writers(program.folder, resumed)
+    stack.callback(record.close)
+    bar = stack.enter_context(
+      reporting.Progress(plan.steps, start=resumed or 0)
+    )
+    if profile:
+      stack.enter_context(
+        profiling.profiled(stepper, program.folder / 'profile')
+      )
+
+    def write(kind, step, series):
+      if plan.raises:
+        record.write(kind, step, {k: float(x[0]) for k, x in series.items()})
+        return
+      series = dict(series)  # its speed is that of all members together
+      speed = series.pop('steps_per_second', [math.nan])[0]
+      times.append(1e3 / (speed * stepper.way.members))
+      arrays = {k: x[:number].tolist() for k, x in series.items()}
+      record.write(kind, step, {}, arrays)
+
+    members, best, ended = loop.fit(
+      members,
+      best,
+      progress,
+      resumed or 0,
+      plan,
+      stepper,
+      loop.Hooks(
+        evaluate=functools.partial(_evaluate, selections, stepper),
+        probe=functools.partial(_probe, names, stepper) if probed else None,
+        measure=functools.partial(_measure, names) if monitored else None,
+        write=write,
+        tick=bar.update,
+        save=functools.partial(
+          restore.save, latest, restore.facts_of(experiment)
+        ),
+        kept=functools.partial(_last_step, latest),
+      ),
+      names,
+    )
+  if ended == 'interrupted':
+    step = (latest.steps() or [0])[-1]
+    print(
+      f'Interrupted at step {step}, which is saved; run the same command '
+      'again to go on.',
+      flush=True,
+    )
+    return None
+  outcomes = _finish(program, members, best, progress, test)
+  rows = [dataclasses.asdict(outcome) for outcome in outcomes]
+  files.write_json(
+    program.folder / workdir_lib.OUTCOMES,
+    files.plain({'length': _length(settings), 'members': rows}),
+  )
+  known = [x for x in times if not math.isnan(x)]
+  return outcomes, float(np.mean(known)) if known else None
+
+
+def _last_step(latest) -> str:
+  latest.wait()
+  steps = latest.steps()
+  return f'step {steps[-1]}' if steps else 'none yet'
+
+
+def _evaluate(selections, stepper, params, model_state):
+  """Scores by criterion and all metrics of each member, on validation."""
+  return [
+    (
+      {name: select(result) for name, select in selections.items()},
+      result.scalars(),
+    )
+    for result in stepper.evaluate(params, model_state, 'validation')
+  ]
+
+
+def _probe(names, stepper, members, step):
+  """Cosines and norms of the task gradients of the coming step."""
+  found = stepper.probe(members, step)
+  rows = [
+    evaluation.gradient_scalars(names, gramian, present)
+    for gramian, present in zip(found['gramian'], found['present'], strict=True)
+  ]
+  return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def monitor_of(opt_state: Any) -> combinators.MonitorState | None:
+  """The state of the last `combinators.monitor` in an optimizer's state."""
+
+  def is_monitor(x):
+    return isinstance(x, combinators.MonitorState)
+
+  states = filter(is_monitor, jax.tree.leaves(opt_state, is_leaf=is_monitor))
+  return next(reversed(list(states)), None)
+
+
+def _measure(names, opt_state):
+  """What the monitor of each member measured in the last step."""
+  state = monitor_of(opt_state)
+  parts = jax.device_get((state.measures, state.groups))
+  rows = [
+    measures.measure_scalars(names, *jax.tree.map(lambda x, i=i: x[i], parts))
+    for i in range(len(parts[0].norms))
+  ]
+  return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def _finish(program, members, best, progress, test):
+  """Evaluates each member's best parameters on the test split."""
+  stepper, number = program.stepper, len(program.members)
+  # Where no score was defined, the newest parameters.
+  unscored = np.array(
+    [m.best_step is None and m.diverged_at is None for m in progress]
+  )
+  tree = best[next(iter(best))]
+  if unscored.any():
+    state = members.state
+    newest = {'params': state.params, 'model_state': state.model_state}
+    tree = stepper.keep_better(unscored, newest, tree)
+  results: Sequence[Any] = [None] * number
+  if test:
+    results = stepper.evaluate(tree['params'], tree['model_state'], 'test')
+  curves = _curves(program.folder / writers.RECORD, number)
+  outcomes = []
+  for member, own, result, curve in zip(
+    program.members, progress, results, curves, strict=False
+  ):
+    outcome = outcome_lib.MemberOutcome(
+      index=member.index,
+      seed=member.seed,
+      point=dict(member.point),
+      status=own.status,
+      diverged_at=own.diverged_at,
+      steps=own.stopped_at or 0,
+      best_step=own.best_step,
+      validation=own.best_score,
+      curves=curve,
+    )
+    lost = own.best_step is None and own.diverged_at is not None
+    if result is not None and not lost:
+      outcome = dataclasses.replace(
+        outcome,
+        metrics=result.metrics,
+        overall=result.overall,
+        undefined=tuple(result.undefined),
+        relations={
+          'tasks': program.group.experiment.task_names,
+          'labels': result.labels,
+          'residuals': result.residuals,
+        },
+        experts=result.experts,
+      )
+    outcomes.append(outcome)
+  return outcomes
+
+
+def _curves(path, number) -> list[dict[str, dict[str, list[list[float]]]]]:
+  """Each member's series, of the rows ``{series: [P]}``."""
+  curves: list[dict[str, Any]] = [{} for _ in range(number)]
+  for row in writers.read_rows(path):
+    for key, values in row.items():
+      if key in ('kind', 'step'):
+        continue
+      values = values if isinstance(values, list) else [values]
+      for member, value in zip(curves, values, strict=True):
+        if value is not None:
+          series = member.setdefault(row['kind'], {}).setdefault(key, [])
+          series.append([row['step'], value])
+  return curves
+
+
+# The end of a run alone: its tables and its page.
+
+
+def show_result(
+  experiment: build.Experiment, member: outcome_lib.MemberOutcome
+) -> dict[str, Any]:
+  """Prints the tables of a member on the test split.
+
+  Returns:
+    The scores of the config's baselines beside it.
+  """
+  settings = experiment.settings
+  functions = {
+    name: lookup.find('baseline', name, baselines.BASELINES)
+    for name in settings.baselines
+  }
+  beside = baselines.compute(
+    functions,
+    experiment.tasks,
+    settings.targets,
+    {name: source.splits for name, source in experiment.data.items()},
+  )
+  which = 'best checkpoint by validation score'
+  step = f' (step {member.best_step})'
+  if member.best_step is None:
+    which, step = 'newest checkpoint, for no score was defined', ''
+  print(f'\nTest split, from the {which}{step}:')
+  positives = {t.name: t.positive for t in experiment.tasks if t.positive}
+  for table in reporting.final_tables(member.metrics, beside, positives):
+    reporting.show(table)
+  print(f'Overall score {member.overall:.4f}', flush=True)
+  return beside
+
+
+def report(
+  experiment: build.Experiment,
+  outcome: outcome_lib.Outcome,
+  *,
+  seconds: float,
+) -> None:
+  """Prints the tables of a run alone, and writes results and report."""
+  (member,) = outcome.members
+  beside = show_result(experiment, member)
+  if jax.process_index() != 0:
+    return
+  plan = experiment.gramian
+  reporting.write_results(
+    outcome.workdir,
+    metrics=member.metrics,
+    overall=member.overall,
+    config=settings_lib.plain(experiment.settings),
+    timing={'seconds': seconds},
+    split='test',
+    best_step=member.best_step,
+    ended=outcome.ended,
+    gramian=None if plan is None else dataclasses.asdict(plan),
+    undefined=member.undefined,
+    tasks=[
+      {'name': t.name, 'score': t.score, 'positive': t.positive}
+      for t in experiment.tasks
+    ],
+    baselines=beside,
+    relations=member.relations,
+    experts=member.experts,
+  )
+  page = reporting.write_report(outcome.workdir)
+  print(f'Report: {page}', flush=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import combinators, data, evaluation
-from mtl_jax.experiment import build, start, workdir as workdir_lib
+from mtl_jax.experiment import build, restore
 from mtl_jax.training import gradients as gradients_lib, pullbacks
 
 
@@ -106,30 +106,20 @@ class Trained:
 
 
 def load(
-  path: pathlib.Path | str, loaded: Mapping[str, data.Data] | None = None
+  path: pathlib.Path | str,
+  method: str | None = None,
+  member: int | None = None,
+  *,
+  best: str = '',
+  sources: build.Sources | None = None,
 ) -> Trained:
-  """The best checkpoint of a work directory.
-
-  Args:
-    path: of the run.
-    loaded: the data that the run was given from Python, by stream.
-
-  Raises:
-    ValueError: if there is none.
-  """
-  directory, settings = workdir_lib.read(path)
-  best = workdir_lib.open_best(directory)
-  experiment = build.build(
-    settings,
-    encoders=start.decode_encoders(best.info),
-    facts=start.decode_facts(best.info),
-    loaded=loaded,
-  )
+  """A member of a work directory: see `restore.open_member`."""
+  opened = restore.open_member(path, method, member, best=best, sources=sources)
   return Trained(
-    experiment,
-    jax.tree.map(jnp.asarray, best.state['params']),
-    best.state.get('model_state', {}),
-    best.step,
+    opened.experiment,
+    jax.tree.map(jnp.asarray, opened.params),
+    jax.tree.map(jnp.asarray, opened.model_state),
+    opened.step,
   )
 
 

@@ -1,4 +1,4 @@
-"""How the members of a population run: as the settings say, or the fastest."""
+"""How several members run: as the settings say, or the fastest way."""
 
 from collections.abc import Sequence
 import os
@@ -6,23 +6,17 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
-from mtl_jax.experiment import (
-  build,
-  feeding,
-  members as members_lib,
-  program as program_lib,
-  stepping,
-)
-from mtl_jax.training import loop, population, state as state_lib
+from mtl_jax.experiment import build, feeding, members as members_lib, steppers
+from mtl_jax.training import members as training_members
 
-Way = program_lib.Way
+Way = steppers.Way
 
 
 def choose(
-  experiment: build.Experiment,
-  feeder: feeding.Feeder,
   group: members_lib.Group,
+  feeder: feeding.Feeder,
   devices: Sequence[jax.Device],
 ) -> tuple[Way, dict[str, float]]:
   """The way that the settings name, or the fastest of those that make sense.
@@ -30,32 +24,30 @@ def choose(
   Each is compiled, and timed over some steps of the first members.
 
   Returns:
-    The way, and milliseconds a member and step of each that was timed.
+    The way, and milliseconds per member and step of each that was timed.
   """
-  candidates = _candidates(experiment, feeder, group, devices)
+  candidates = _candidates(group, feeder, devices)
   if len(candidates) == 1:
     return candidates[0], {}
-  taken = {
-    way: _time(program_lib.Program(experiment, feeder, way, devices), group)
-    for way in candidates
-  }
-  best = min(taken, key=lambda way: taken[way])
-  return best, {str(way): 1e3 * seconds for way, seconds in taken.items()}
+  print(f'Timing {len(candidates)} ways to run the members.', flush=True)
+  seconds = {way: _time(way, group, feeder, devices) for way in candidates}
+  best = min(seconds, key=lambda way: seconds[way])
+  return best, {str(way): 1e3 * s for way, s in seconds.items()}
 
 
-def _candidates(experiment, feeder, group, devices) -> list[Way]:
+def _candidates(group, feeder, devices) -> list[Way]:
+  experiment = group.experiment
   section = experiment.settings.population
   number = len(group.members)
-  plan: loop.Plan = experiment.plan
   limit = section.members_per_program or _fitting(experiment)
 
   def way(name, members, length):
-    longest = min(plan.log_every, plan.evaluate_every, plan.steps)
+    longest = experiment.plan.longest
     sent = feeder.longest(members)
     return Way(name, members, max(1, min(length or longest, sent or longest)))
 
   spread = min(len(devices), number)
-  # A multiple of the devices; the last lot is filled up.
+  # A multiple of the devices; the last program is filled up.
   most = min(-(-number // spread) * spread, max(limit // spread, 1) * spread)
   one_device = min(number, limit)
   ways = {
@@ -65,39 +57,31 @@ def _candidates(experiment, feeder, group, devices) -> list[Way]:
   }
   if section.way != 'auto':
     if section.way not in ways:
-      population.spread(lambda *x: x, section.way)  # says which there are
+      training_members.spread(lambda *x: x, section.way)  # says which there are
     return ways[section.way][:1]
+  slow = feeding.slow_in_loops(experiment)
   if len(devices) > 1 and number > 1:
     # The last is what a run alone does, with all threads of the machine: a
     # population is not to be slower than its members one after the other.
-    alone = 0 if stepping.stretches_pay(experiment) else 1
+    alone = 1 if slow or not feeding.on_device(experiment) else 0
     one_each = [way('devices', spread, 1), way('devices', 1, alone)]
-    slow = stepping.slow_in_loops(experiment)
-    found = one_each if slow else [*ways['devices'], *one_each]
-  elif stepping.slow_in_loops(experiment):
-    found = [way('vmap', 1, 1)]
+    candidates = one_each if slow else [*ways['devices'], *one_each]
+  elif slow:
+    candidates = [way('vmap', 1, 1)]
   else:
-    found = [*ways['vmap'], *ways['map'], way('vmap', 1, 1)]
-  return list(dict.fromkeys(found))
+    candidates = [*ways['vmap'], *ways['map'], way('vmap', 1, 1)]
+  return list(dict.fromkeys(candidates))
 
 
-def _fitting(experiment) -> int:
+def _fitting(experiment: build.Trainable) -> int:
   """Members whose states fill half of the memory of a device, at most."""
-  own = jax.eval_shape(lambda: _one_state(experiment))
-  # State, gradients and what is in between, the best parameters.
-  each = 4 * feeding.state_bytes(own)
-  return max(1, _memory() // 2 // each)
-
-
-def _one_state(experiment):
-  state: Any = state_lib.init_state(
-    experiment.model,
-    experiment.tx,
-    jax.random.key(0),
-    experiment.example_batch(),
-    None if experiment.builder is None else experiment.builder.init,
+  shapes = jax.eval_shape(lambda: experiment.make_state(0)._replace(key=None))
+  size = sum(
+    int(np.prod(x.shape)) * np.dtype(np.float32).itemsize
+    for x in jax.tree.leaves(shapes)
   )
-  return state._replace(key=None)
+  # State, gradients and what is in between, the best parameters.
+  return max(1, _memory() // 2 // (4 * size))
 
 
 def _memory() -> int:
@@ -107,23 +91,27 @@ def _memory() -> int:
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def _time(
-  program: program_lib.Program, group: members_lib.Group, repeats: int = 2
-) -> float:
-  """Seconds a member and step, without compiling."""
-  way = program.way
-  chosen = program_lib.pad(group.members, way.members)
+def _time(way, group, feeder, devices, repeats: int = 2) -> float:
+  """Seconds per member and step, without compiling."""
+  program = steppers.DeviceProgram(group.experiment, way, devices, feeder)
+  chosen = members_lib.pad(group.members, way.members)
   seeds = [member.seed for member in chosen]
-  members = program.init(seeds, group.hyper(chosen))
-  orders = program.feeder.orders(seeds)
+  hyper = group.hyper(chosen)
+  members: Any = training_members.Members(
+    program.init(seeds, hyper),
+    program.place(hyper),
+    program.place(np.ones(len(chosen), bool)),
+  )
+  program.begin(seeds)
+  calls = 1 if way.length > 1 else 5
   best = float('inf')
   for i in range(repeats + 1):
     began = time.perf_counter()
-    for _ in range(1 if way.length > 1 else 5):
-      state, _ = program.advance(members, orders, 0, way.length)
+    for _ in range(calls):
+      state, records = program.advance(members, 0, way.length)
+      jax.block_until_ready(records)
       members = members._replace(state=state)
-    steps = (1 if way.length > 1 else 5) * way.length
     taken = time.perf_counter() - began
     if i:  # the first compiles
-      best = min(best, taken / (steps * way.members))
+      best = min(best, taken / (calls * way.length * way.members))
   return best

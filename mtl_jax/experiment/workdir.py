@@ -1,17 +1,29 @@
-"""A work directory: what lies where, and whose it is."""
+"""A work directory: what lies where, whose it is, and who writes in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
+import json
+import os
 import pathlib
+import socket
+import threading
+import time
 from typing import Any
 
 import jax
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.reporting import files
-from mtl_jax.training import checkpoints
 
 CONFIG = 'config.json'
+DATA = 'data.json'
+MEMBERS = 'members.json'
+OUTCOMES = 'outcomes.json'
+METHODS = 'methods'
+LOCK = 'lock.json'
+HEARTBEAT = 10.0  # seconds
+STALE = 60.0  # seconds without a heartbeat
 MAY_CHANGE = {
   'baselines',
   'data.cache',
@@ -33,20 +45,55 @@ MAY_CHANGE = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a member lies: a program's folder, and its row there."""
+
+  index: int
+  seed: int
+  point: Mapping[str, Any]
+  program: str
+  row: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Workdir:
-  """The paths of one run."""
+  """The paths of one run of P members.
+
+  Attributes:
+    path: of the directory. The members of a run that is one program lie in
+      it; else each program has a folder of its own below, with its
+      checkpoints, record and outcomes.
+  """
 
   path: pathlib.Path
 
-  @property
-  def latest(self) -> pathlib.Path:
-    """Checkpoints to resume from."""
-    return self.path / 'checkpoints'
+  def program(self, name: str) -> pathlib.Path:
+    """The folder of a program."""
+    return self.path / name if name else self.path
 
-  @property
-  def best(self) -> pathlib.Path:
-    """The best parameters by the overall validation score."""
-    return self.path / 'best'
+  def write_places(self, places: Sequence[Place]) -> None:
+    """Notes where each member lies."""
+    rows = [dataclasses.asdict(place) for place in places]
+    files.write_json(self.path / MEMBERS, files.plain(rows))
+
+  def places(self) -> list[Place]:
+    """Where each member lies.
+
+    Raises:
+      ValueError: if no member has begun.
+    """
+    file = self.path / MEMBERS
+    if not file.exists():
+      raise ValueError(
+        f'Expected the members of a run in {self.path}, found none; it has not '
+        'begun to train, run the same command again.'
+      )
+    return [Place(**row) for row in files.read_json(file)]
+
+  def methods(self) -> list[str]:
+    """The names of a study's methods that have begun; none of a run."""
+    folder = self.path / METHODS
+    return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
 
 def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
@@ -63,7 +110,13 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
   file = pathlib.Path(path) / CONFIG
   if not file.exists():
     return
-  wanted = _flatten(files.plain(to_dict(settings)))
+  for old in ('best', 'group_0'):
+    if (file.parent / old).exists():
+      raise ValueError(
+        f'Expected a work directory of this version, found {old!r} of an '
+        f'earlier one in {file.parent}; choose another --workdir.'
+      )
+  wanted = settings_lib.flatten(files.plain(settings_lib.plain(settings)))
   try:
     there = settings_lib.from_config(files.read_json(file))
   except ValueError as error:
@@ -71,24 +124,130 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
       f'Expected a work directory of this version, found settings in {file} '
       f'that it does not read; choose another --workdir. ({error})'
     ) from error
-  found = _flatten(files.plain(to_dict(there)))
-  for key in sorted((wanted.keys() | found.keys()) - MAY_CHANGE):
-    if found.get(key) != wanted.get(key):
+  stored = settings_lib.flatten(files.plain(settings_lib.plain(there)))
+  for key in sorted((wanted.keys() | stored.keys()) - MAY_CHANGE):
+    if stored.get(key) != wanted.get(key):
       raise ValueError(
         f'Expected a work directory of this config, found {key} = '
-        f'{found.get(key)!r} in {file} instead of {wanted.get(key)!r}; choose '
-        f'another --workdir, or set --config.{key}={found.get(key)!r}.'
+        f'{stored.get(key)!r} in {file} instead of {wanted.get(key)!r}; choose '
+        f'another --workdir, or set --config.{key}={stored.get(key)!r}.'
       )
 
 
-def claim(path: pathlib.Path | str, settings: settings_lib.Settings) -> Workdir:
-  """Makes the directory, or checks that it belongs to the same config."""
+@contextlib.contextmanager
+def claim(
+  path: pathlib.Path | str,
+  settings: settings_lib.Settings,
+  fingerprints: Mapping[str, Mapping[str, str]] | None = None,
+) -> Iterator[Workdir]:
+  """Makes the directory, or checks that it belongs to the same config and data.
+
+  Nobody else may write in it until the context ends.
+
+  Args:
+    path: of the directory.
+    settings: of the run.
+    fingerprints: ``{stream: {split: fingerprint}}`` of its data.
+
+  Raises:
+    ValueError: if it is of another config or other data, or another process
+      writes in it.
+  """
   check(path, settings)
   workdir = Workdir(pathlib.Path(path))
-  if jax.process_index() == 0:
-    workdir.path.mkdir(parents=True, exist_ok=True)
-    files.write_json(workdir.path / CONFIG, files.plain(to_dict(settings)))
-  return workdir
+  if jax.process_index() != 0:
+    yield workdir
+    return
+  workdir.path.mkdir(parents=True, exist_ok=True)
+  with _locked(workdir.path):
+    for difference in other_data(workdir, fingerprints or {}):
+      raise ValueError(
+        f'Expected the data that {workdir.path} was trained on, found '
+        f'{difference}; choose another --workdir for other data.'
+      )
+    files.write_json(
+      workdir.path / CONFIG, files.plain(settings_lib.plain(settings))
+    )
+    if fingerprints:
+      files.write_json(workdir.path / DATA, fingerprints)
+    yield workdir
+
+
+def other_data(
+  workdir: Workdir, fingerprints: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+  """What differs from the data that a directory was trained on, in words."""
+  file = workdir.path / DATA
+  stored = files.read_json(file) if file.exists() else {}
+  return [
+    f'other examples in split {split!r} of stream {stream!r}'
+    for stream, splits in stored.items()
+    for split, value in splits.items()
+    if fingerprints.get(stream, {}).get(split, value) != value
+  ]
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Holds the lock of a directory, with a heartbeat from a thread."""
+  file = folder / LOCK
+  owner = {'host': socket.gethostname(), 'pid': os.getpid()}
+  content = json.dumps({**owner, 'thread': threading.get_ident()})
+  for attempt in range(2):
+    try:
+      with open(file, 'x', encoding='utf-8') as lock:
+        lock.write(content)
+      break
+    except FileExistsError:
+      holder = _holder(file)
+      if attempt or (holder and _alive(holder, owner, file)):
+        holder = holder or {'host': 'another host', 'pid': '?'}
+        raise ValueError(
+          f'Expected to be the only process in {folder}, found process '
+          f'{holder["pid"]} on {holder["host"]} that writes there; wait for '
+          'its end, or choose another --workdir.'
+        ) from None
+      file.unlink(missing_ok=True)  # its process is gone
+  ended = threading.Event()
+
+  def beat():
+    while not ended.wait(HEARTBEAT):
+      with contextlib.suppress(OSError):
+        os.utime(file)
+
+  thread = threading.Thread(target=beat, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    thread.join()
+    file.unlink(missing_ok=True)
+
+
+def _holder(file) -> dict[str, Any]:
+  try:
+    return json.loads(file.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return {}
+
+
+def _alive(holder, owner, file) -> bool:
+  """Whether the process that holds a lock still runs, as far as can be told."""
+  if holder['host'] == owner['host']:
+    try:
+      os.kill(holder['pid'], 0)
+    except ProcessLookupError:
+      return False
+    except PermissionError:
+      pass
+    if holder['pid'] == owner['pid']:
+      threads = {thread.ident for thread in threading.enumerate()}
+      return holder.get('thread') in threads - {threading.get_ident()}
+    return True
+  with contextlib.suppress(OSError):
+    return time.time() - file.stat().st_mtime < STALE
+  return False
 
 
 def read(path: pathlib.Path | str) -> tuple[Workdir, settings_lib.Settings]:
@@ -114,48 +273,51 @@ def read(path: pathlib.Path | str) -> tuple[Workdir, settings_lib.Settings]:
   return workdir, settings
 
 
-def open_best(workdir: Workdir) -> checkpoints.Restored:
-  """The best parameters, or the newest ones while there are no best.
+def choose(
+  path: pathlib.Path | str, method: str | None, member: int | None
+) -> tuple[Workdir, settings_lib.Settings, Place]:
+  """One member of a work directory of any number of them.
+
+  Args:
+    path: of the directory, of a run or a study.
+    method: of a study; None where there is no choice.
+    member: its index; None where there is one only.
 
   Raises:
-    ValueError: if the run has no checkpoint yet.
+    ValueError: listing what there is, if the choice is not one member.
   """
-  for directory in (workdir.best, workdir.latest):
-    store = checkpoints.Checkpoints(directory)
-    found = store.restore_any()
-    store.close()
-    if found is not None:
-      return found
-  raise ValueError(
-    f'Expected a checkpoint in {workdir.path}, found none; the run has not '
-    'come to its first evaluation yet, train on.'
+  workdir, settings = read(path)
+  methods = workdir.methods()
+  if methods:
+    if method not in methods:
+      which = 'none chosen' if method is None else repr(method)
+      raise ValueError(
+        f'Expected one of the methods of {workdir.path} ({", ".join(methods)}'
+        f'), found {which}; name it, as in method={methods[0]!r} or '
+        f'--method={methods[0]}.'
+      )
+    workdir, settings = read(workdir.path / METHODS / str(method))
+  elif method is not None:
+    raise ValueError(
+      f'Expected no method for {workdir.path}, which is one run, found '
+      f'{method!r}; remove it.'
+    )
+  places = workdir.places()
+  if member is None and len(places) == 1:
+    member = places[0].index
+  for place in places:
+    if place.index == member:
+      return workdir, settings, place
+  named = ', '.join(
+    f'{p.index} (seed {p.seed}'
+    + ''.join(f', {key} = {x}' for key, x in p.point.items())
+    + ')'
+    for p in places[:8]
   )
-
-
-def to_dict(settings: settings_lib.Settings) -> dict[str, Any]:
-  """Settings as nested dictionaries."""
-  return {
-    field.name: plain(getattr(settings, field.name))
-    for field in dataclasses.fields(settings)
-  }
-
-
-def plain(value: Any) -> Any:
-  """Without dataclasses and read-only mappings: what JSON can hold."""
-  if dataclasses.is_dataclass(value):
-    return to_dict(value)
-  if isinstance(value, Mapping):
-    return {key: plain(item) for key, item in value.items()}
-  if isinstance(value, tuple):
-    return tuple(plain(item) for item in value)
-  return value
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping) and value:
-      flat |= _flatten(value, f'{prefix}{key}.')
-    else:
-      flat[prefix + key] = value
-  return flat
+  more = ', ...' if len(places) > 8 else ''
+  which = 'none chosen' if member is None else str(member)
+  raise ValueError(
+    f'Expected one of the members of {workdir.path}: {named}{more}; found '
+    f'{which}; name it, as in member={places[0].index} or '
+    f'--member={places[0].index}.'
+  )

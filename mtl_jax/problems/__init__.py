@@ -1,18 +1,20 @@
-"""Analytic multi-objective problems, and all runs of a method as one program.
+"""Analytic multi-objective problems, and the step of a method on one.
 
 Usable alone: this package imports jax, optax and `mtl_jax.combinators` only.
 
->>> import optax
+>>> import jax, optax
 >>> from mtl_jax import combinators, problems
->>> run = problems.make_run(
-...   problems.two_valleys(),
-...   lambda preference: optax.chain(combinators.imtl_g(), optax.adam(1e-2)),
-...   steps=100,
-...   record_every=50,
-... )
->>> path = run(problems.make_members(seeds=1, starts=3))
->>> path.losses.shape, path.params.shape
-((3, 3, 2), (3, 3, 2))
+>>> problem = problems.two_valleys()
+>>> tx = optax.chain(combinators.imtl_g(), optax.adam(1e-2))
+>>> step = problems.make_step(problem, tx, data=None, test=None)
+>>> key = jax.random.key(0)
+>>> state = step.init(problem.start(key, 0))
+>>> for number in range(3):
+...   key_of_step = jax.random.fold_in(key, number)
+...   state, _ = step.update(state, (key_of_step, number))
+>>> losses, x = step.read(state)
+>>> losses.shape, x.shape
+((2,), (2,))
 """
 
 from mtl_jax.problems.base import Problem, at_points, in_box
@@ -29,8 +31,9 @@ from mtl_jax.problems.population import (
   Path,
   Step,
   even_preferences,
+  is_small,
   make_members,
-  make_run,
+  make_step,
 )
 from mtl_jax.problems.regressions import (
   linear_regressions,

@@ -1,4 +1,4 @@
-"""All runs of one method on a problem, as one program."""
+"""Members of a method on a problem, and how one of them takes a step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ class Path(NamedTuple):
       ones, where the parameters are many.
   """
 
-  losses: jax.Array
+  losses: Any
   params: Params
 
 
@@ -92,83 +92,22 @@ def even_preferences(count: int) -> np.ndarray:
   return np.stack([t, 1 - t], 1)
 
 
-def make_run(
+def make_step(
   problem: base.Problem,
-  make_method: Callable[
-    [jax.Array | None], optax.GradientTransformation | Step
-  ],
-  *,
-  steps: int,
-  record_every: int,
-  seed: int = 0,
+  tx: optax.GradientTransformation,
+  data: Any,
+  test: Any,
   steps_per_epoch: int = 1,
-) -> Callable[[Members], Path]:
-  """A jitted function that runs all members of a method.
-
-  All steps are in one scan, so that a step of a small problem costs less than
-  calling a function; members are vmapped, and one gives what it gives alone.
+) -> Step:
+  """The step of a member.
 
   Args:
     problem: what is minimised.
-    make_method: ``preference -> chain``, a combinator and what follows it, or
-      a `Step` of its own; the preference ``[K]`` is a member's, or None.
-    steps: of the run.
-    record_every: steps between records; it divides them.
-    seed: from which the members' seeds are folded.
+    tx: a combinator and what follows it.
+    data: of the member, from ``problem.data``.
+    test: the batch that recorded losses are of.
     steps_per_epoch: for methods that look at epochs.
-
-  Raises:
-    ValueError: if numbers of steps do not fit.
   """
-  if steps < 1 or record_every < 1 or steps % record_every:
-    raise ValueError(
-      f'Expected steps that record_every divides, found {steps} and '
-      f'{record_every}; change one of them.'
-    )
-
-  def member(seed_of_member, start, preference):
-    key = jax.random.fold_in(jax.random.key(seed), seed_of_member)
-    data_key, start_key, test_key, step_key = jax.random.split(key, 4)
-    step_key = jax.random.fold_in(step_key, start)
-    data = problem.data(data_key)
-    test = problem.test(test_key, data)
-    params = problem.start(start_key, start)
-    method = make_method(preference)
-    if isinstance(method, Step):
-      step = method
-    else:
-      step = _make_step(problem, method, data, test, steps_per_epoch)
-
-    def block(state, index):
-      numbers = index * record_every + jnp.arange(record_every)
-      keys = jax.vmap(lambda t: jax.random.fold_in(step_key, t))(numbers)
-      state, _ = jax.lax.scan(step.update, state, (keys, numbers))
-      losses, params = step.read(state)
-      return state, (losses, params if _is_small(params) else None)
-
-    state = step.init(params)
-    first_losses, first_params = step.read(state)
-    state, (losses, path) = jax.lax.scan(
-      block, state, jnp.arange(steps // record_every)
-    )
-    losses = jnp.concatenate([first_losses[None], losses])
-    if not _is_small(first_params):
-      last = step.read(state)[1]
-      return Path(losses, jax.tree.map(lambda p: p[None], last))
-    path = jax.tree.map(
-      lambda a, b: jnp.concatenate([a[None], b]), first_params, path
-    )
-    return Path(losses, path)
-
-  @jax.jit
-  def run(members):
-    axes = (0, 0, None if members.preference is None else 0)
-    return jax.vmap(member, in_axes=axes)(*members)
-
-  return run
-
-
-def _make_step(problem, tx, data, test, steps_per_epoch) -> Step:
   tx = optax.with_extra_args_support(tx)
 
   def update(state, given):
@@ -227,5 +166,6 @@ def _with_noise(gradients, noise, key):
   return sample(key).copy(split=split)
 
 
-def _is_small(params) -> bool:
+def is_small(params: Params) -> bool:
+  """Whether the path of the parameters is kept, and not their end only."""
   return sum(p.size for p in jax.tree.leaves(params)) <= LARGEST_PATH

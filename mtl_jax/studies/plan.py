@@ -120,7 +120,7 @@ def _base(settings) -> settings_lib.Settings:
 
 def task_names(settings: settings_lib.Settings) -> list[str]:
   """The tasks that are learned."""
-  chosen = [n.strip() for n in settings.tasks.split(',') if n.strip()]
+  chosen = list(settings.tasks)
   return chosen or list(settings.targets)
 
 

@@ -1,13 +1,12 @@
 """Checkpoints: all of Orbax that the project uses, behind four verbs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import errno
 import logging
 import pathlib
 from typing import Any
 
-from grain import checkpoint as grain_checkpoint
 import jax
 import orbax.checkpoint as ocp
 
@@ -18,21 +17,31 @@ class CheckpointError(RuntimeError):
   """A checkpoint could not be written or read; the message says why."""
 
 
+# The pytrees of a checkpoint, each of which can be read without the others.
+TREES = ('state', 'best')
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """What a checkpoint holds: ``step``, ``state`` and the JSON ``info``."""
+  """What a checkpoint holds.
+
+  Attributes:
+    step: its number.
+    trees: pytrees of arrays by name, those that were asked for.
+    info: JSON.
+  """
 
   step: int
-  state: Any
+  trees: dict[str, Any]
   info: dict[str, Any]
 
 
 class Checkpoints:
   """Numbered checkpoints of one directory, written asynchronously.
 
-  A checkpoint is a pytree of arrays, JSON-like information, and optionally the
-  position of a grain iterator. It appears under its number only when it is
-  whole, so a killed save leaves the ones before untouched.
+  A checkpoint is some pytrees of arrays (`TREES`) and JSON-like information. It
+  appears under its number only when it is whole, so a killed save leaves the
+  ones before untouched.
   """
 
   def __init__(self, directory: pathlib.Path | str, keep: int = 2):
@@ -50,10 +59,9 @@ class Checkpoints:
       )
       # Named here too, so that shapes can be read before the arrays are.
       handlers: dict[str, Any] = {
-        'state': ocp.StandardCheckpointHandler(),
-        'info': ocp.JsonCheckpointHandler(),
-        'data': grain_checkpoint.CheckpointHandler(),
+        name: ocp.StandardCheckpointHandler() for name in TREES
       }
+      handlers['info'] = ocp.JsonCheckpointHandler()
       self._opened = ocp.CheckpointManager(
         self.directory, options=options, item_handlers=handlers
       )
@@ -66,11 +74,7 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def save(
-    self,
-    step: int,
-    state: Any,
-    info: Mapping[str, Any],
-    iterator: Any = None,
+    self, step: int, trees: Mapping[str, Any], info: Mapping[str, Any]
   ) -> None:
     """Begins to write a checkpoint; arrays may be donated right after.
 
@@ -79,20 +83,17 @@ class Checkpoints:
 
     Args:
       step: its number.
-      state: a pytree of arrays.
+      trees: pytrees of arrays, by names of `TREES`.
       info: what JSON can hold.
-      iterator: a grain iterator, whose position is stored as it is now.
 
     Raises:
       CheckpointError: if this or an earlier save failed, for one because no
         space is left. Checkpoints written before are kept.
     """
     items: dict[str, Any] = {
-      'state': ocp.args.StandardSave(state),
-      'info': ocp.args.JsonSave(dict(info)),
+      name: ocp.args.StandardSave(tree) for name, tree in trees.items()
     }
-    if iterator is not None:
-      items['data'] = grain_checkpoint.CheckpointSave(iterator)
+    items['info'] = ocp.args.JsonSave(dict(info))
     try:
       if step in self._manager.all_steps():
         self._manager.delete(step)
@@ -109,12 +110,6 @@ class Checkpoints:
     except Exception as error:
       raise self._failed(error) from error
 
-  def drop_after(self, step: int) -> None:
-    """Deletes what a killed run wrote after the step that it resumes from."""
-    for number in self.steps():
-      if number > step:
-        self._manager.delete(number)
-
   def close(self) -> None:
     """Waits, and lets go of the directory."""
     if self._opened is not None:
@@ -122,15 +117,12 @@ class Checkpoints:
       self._manager.close()
       self._opened = None
 
-  def restore(
-    self, abstract_state: Any, iterator: Any = None
-  ) -> Restored | None:
+  def restore(self, shapes: Mapping[str, Any]) -> Restored | None:
     """Reads the newest checkpoint that can be read.
 
     Args:
-      abstract_state: the expected pytree, of ``jax.ShapeDtypeStruct`` with
+      shapes: the expected pytrees by name, of ``jax.ShapeDtypeStruct`` with
         shardings.
-      iterator: a grain iterator, which is set to the stored position.
 
     Returns:
       The checkpoint, or None where there is none. One that is damaged is
@@ -139,18 +131,13 @@ class Checkpoints:
     Raises:
       CheckpointError: if there are checkpoints, and none can be read.
     """
-    items: dict[str, Any] = {
-      'state': ocp.args.StandardRestore(abstract_state),
-      'info': ocp.args.JsonRestore(),
-    }
-    if iterator is not None:
-      items['data'] = grain_checkpoint.CheckpointRestore(iterator)
-    return self._newest(
-      lambda step: self._manager.restore(step, args=ocp.args.Composite(**items))
-    )
+    return self._newest(lambda step: self._read(step, shapes))
 
-  def restore_any(self) -> Restored | None:
+  def restore_any(self, names: Sequence[str] = TREES) -> Restored | None:
     """Reads the newest readable checkpoint without knowing its structure.
+
+    Args:
+      names: of the pytrees to read.
 
     Returns:
       As `restore`, on the first device of this process.
@@ -158,25 +145,26 @@ class Checkpoints:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def read(step):
-      meta = self._manager.item_metadata(step)['state']
-      tree = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), meta
-      )
-      return self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(tree), info=ocp.args.JsonRestore()
-        ),
-      )
+      known = self._manager.item_metadata(step)
+      shapes = {name: abstract(known[name], device) for name in names}
+      return self._read(step, shapes)
 
     return self._newest(read)
+
+  def _read(self, step, shapes):
+    items: dict[str, Any] = {
+      name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()
+    }
+    items['info'] = ocp.args.JsonRestore()
+    return self._manager.restore(step, args=ocp.args.Composite(**items))
 
   def _newest(self, read) -> Restored | None:
     steps, last = self.steps(), None
     for step in reversed(steps):
       try:
         items = read(step)
-        return Restored(step, items['state'], items['info'])
+        trees = {name: items[name] for name in TREES if name in items}
+        return Restored(step, trees, items['info'])
       except Exception as error:  # Orbax raises whatever its reader meets.
         last = error
         _log.warning(

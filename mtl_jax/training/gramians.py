@@ -88,8 +88,8 @@ class Plan:
     if not self.automatic:
       return how
     return (
-      f'{how} (chosen: about {self.operations / 1e9:.2g} GFLOP '
-      f'and {self.memory / 2**20:.1f} MB besides the plain step)'
+      f'{how} (auto, +{self.operations / 1e9:.2g} GFLOP and '
+      f'+{self.memory / 2**20:.1f} MB per step)'
     )
 
 

@@ -1,19 +1,24 @@
-"""The training loop: steps, evaluations, checkpoints, and when to stop."""
+"""The training loop: steps, evaluations, checkpoints, and when to stop.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+A run has P >= 1 members, which take the same step at the same time. What is
+compiled, and for which devices, is the stepper's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import math
 import signal
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from mtl_jax.training import checkpoints as checkpoints_lib, state as state_lib
+from mtl_jax.training import members as members_lib
 
-Scalars = dict[str, float]
+Scalars = Mapping[str, float]
+Series = Mapping[str, np.ndarray]  # {name: [P]}
 
 
 class NonFiniteError(FloatingPointError):
@@ -26,12 +31,15 @@ class Plan:
 
   Attributes:
     steps: last step.
-    evaluate_every: between evaluations on the validation split.
+    evaluate_every: between evaluations on the validation split; 0 = never.
     checkpoint_every: between checkpoints; one more at every evaluation.
     log_every: between rows of training losses.
-    probe_every: between looks at the task gradients; 0 = never.
+    probe_every: between measurements of the task gradients; 0 = never.
     patience: evaluations without a better score before stopping early; 0 =
       never.
+    record_every: steps that a compiled program takes between two records.
+    raises: a member that diverges ends the run with a `NonFiniteError`; else
+      it is frozen, and the others go on.
   """
 
   steps: int
@@ -40,138 +48,188 @@ class Plan:
   log_every: int = 100
   probe_every: int = 0
   patience: int = 0
+  record_every: int = 1
+  raises: bool = False
+
+  @property
+  def longest(self) -> int:
+    """Steps between two events at most."""
+    every = (self.log_every, self.evaluate_every, self.steps)
+    return min(n for n in every if n)
 
 
 @dataclasses.dataclass
 class Progress:
-  """Where a run stands besides its state; stored in every checkpoint.
+  """Where a member stands besides its state; stored in every checkpoint.
 
   Attributes:
-    best_score: of the validation split so far.
+    best_score: best score of the validation split so far.
     best_step: its step.
+    best_of: ``{criterion: [score, step]}``, the same of further criteria.
     evaluations_since_best: for early stopping.
-    finished: stopped early; nothing is left to do.
+    finished: stopped early or diverged; it does not train any more.
+    diverged_at: the step at which a loss or an update was not finite.
+    diverged_in: what was not: a task's name, or 'update'.
+    stopped_at: the step after which it did not change any more.
     window: sums of the losses since the last row of the record.
   """
 
   best_score: float | None = None
   best_step: int | None = None
+  best_of: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
   evaluations_since_best: int = 0
   finished: bool = False
+  diverged_at: int | None = None
+  diverged_in: str = ''
+  stopped_at: int | None = None
   window: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def status(self) -> str:
+    """'finished', 'stopped early' or 'diverged'; 'running' before that."""
+    if self.diverged_at is not None:
+      return 'diverged'
+    if self.finished:
+      return 'stopped early'
+    return 'finished' if self.stopped_at is not None else 'running'
+
+
+class Stepper(Protocol):
+  """The compiled side of a run.
+
+  Attributes:
+    longest: steps of one call at most.
+  """
+
+  longest: int
+
+  def advance(
+    self, members: members_lib.Members, start: int, number: int
+  ) -> tuple[Any, Any]:
+    """Takes ``number`` steps from step ``start``; donates the state.
+
+    Returns:
+      The state, and a pytree of records ``[P, R, ...]`` on the devices, one
+      record per ``record_every`` steps, of which the first ``number /
+      record_every`` count. ``losses`` ``[P, R, K]`` is one of its keys;
+      ``counts`` ``[P, R, K]`` and ``update_norm`` ``[P, R]`` may be others.
+    """
+    ...
+
+  def keep_better(self, better: np.ndarray, new: Any, old: Any) -> Any:
+    """Pytrees ``[P, ...]``, each member's from ``new`` where ``better``."""
+    ...
+
+  def place(self, tree: Any) -> Any:
+    """Puts arrays ``[P, ...]`` where the members are."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tools:
-  """What the loop uses, and does not know the inside of.
+class Hooks:
+  """What happens besides the steps.
 
   Attributes:
-    draw: ``number -> what the next steps read``, on the devices.
-    step: compiled ``(state, drawn) -> (state, metrics)``; donates the state.
-      Metrics are those of a step, or ``[S, ...]`` of several.
-    evaluate: ``state -> (overall score, scalars)``; higher is better.
-    probe: ``(state, drawn) -> scalars`` about the task gradients of the first
-      of these steps.
-    write: ``(kind, step, scalars)``: a row of the record.
+    evaluate: ``(params, model_state) -> [(scores, scalars)] * P``: scores by
+      criterion, the first of which selects; higher is better.
+    probe: ``(members, step) -> series`` about the task gradients of the step
+      that comes; None = not measured.
+    measure: ``opt_state -> series``: what the method measured in its last
+      step; None if it does not.
+    write: ``(kind, step, series)``: a row of the record.
+    record: ``(step, records)``: records of the steps up to ``step``, on the
+      host; None if nobody reads them.
     tick: ``(step, scalars)``: called after steps, with news or with ``{}``.
-    latest: checkpoints to resume from.
-    best: the best parameters by the overall score.
-    info: what every checkpoint carries besides, JSON-like.
-    longest: steps that ``step`` takes at once, at most.
-    measure: ``opt_state -> scalars``: what the method itself measured in the
-      last step, if it does.
+    save: ``(step, members, best, progress)``: a checkpoint.
+    kept: ``() -> str``: names the last good checkpoint, for messages.
   """
 
-  draw: Callable[[int], Any]
-  step: Callable[..., Any]
-  evaluate: Callable[[state_lib.TrainState], tuple[float, Scalars]]
-  probe: Callable[..., Scalars] | None
-  write: Callable[[str, int, Scalars], None]
+  evaluate: Callable[[Any, Any], Sequence[tuple[Scalars, Scalars]]] | None
+  write: Callable[[str, int, Series], None]
   tick: Callable[[int, Scalars], None]
-  latest: checkpoints_lib.Checkpoints
-  best: checkpoints_lib.Checkpoints
-  info: Mapping[str, Any]
-  longest: int = 1
-  measure: Callable[[Any], Scalars] | None = None
+  save: Callable[[int, members_lib.Members, Any, Sequence[Progress]], None]
+  probe: Callable[[members_lib.Members, int], Series] | None = None
+  measure: Callable[[Any], Series] | None = None
+  record: Callable[[int, Any], None] | None = None
+  kept: Callable[[], str] = lambda: 'none yet'
 
 
 def fit(
-  state: state_lib.TrainState,
-  batches: Iterator[Any],
-  progress: Progress,
+  members: members_lib.Members,
+  best: Mapping[str, Any],
+  progress: Sequence[Progress],
+  step: int,
   plan: Plan,
-  tools: Tools,
+  stepper: Stepper,
+  hooks: Hooks,
   task_names: Sequence[str],
-) -> tuple[state_lib.TrainState, Progress, str]:
-  """Trains from where the state stands to the end of the plan.
+) -> tuple[members_lib.Members, Mapping[str, Any], str]:
+  """Trains all members from a step to the end of the plan.
 
   Args:
-    state: fresh or restored; it is donated.
-    batches: what ``tools.draw`` draws from, at the same position, with grain's
-      checkpoint protocol.
-    progress: fresh or restored.
+    members: fresh or restored; donated.
+    best: criterion -> ``{'params', 'model_state'}`` of each member's best
+      evaluation by it, ``[P, ...]``; the first criterion selects.
+    progress: of the P members, changed in place.
+    step: steps taken so far.
     plan: when things happen.
-    tools: what happens.
+    stepper: what takes the steps.
+    hooks: what happens besides.
     task_names: K names, for the rows and for messages.
 
   Returns:
-    The state, the progress, and why it ended: 'finished', 'stopped early' or
-    'interrupted' (by SIGTERM or Ctrl-C, after a checkpoint).
+    Members, best, and why it ended: 'finished' or 'interrupted' (by SIGTERM or
+    Ctrl-C, after a checkpoint).
 
   Raises:
-    NonFiniteError: naming step and task; the last good checkpoint is kept.
+    NonFiniteError: naming step and task, if the plan says so; the last good
+      checkpoint is kept.
     CheckpointError: if a checkpoint could not be written.
   """
-  step = int(state.step)
-  record = _Record(task_names, tools, step, progress.window)
-  probed = plan.probe_every if tools.probe else 0
-  measured = plan.probe_every if tools.measure else 0
+  losses = _Losses(task_names, progress, plan, hooks, step)
+  probed = plan.probe_every if hooks.probe else 0
+  measured = plan.probe_every if hooks.measure else 0
   with Signals() as interrupted:
-    while step < plan.steps and not progress.finished:
-      # The order is important: a checkpoint of step n holds the iterator
-      # before batch n + 1 is drawn.
+    while step < plan.steps and not all(m.finished for m in progress):
       event = next_event(step, plan, probed=probed, measured=measured)
-      number = min(event - step, tools.longest)
-      drawn = tools.draw(number)
-      if tools.probe and probed and step % probed == 0:
-        tools.write('gradients', step, tools.probe(state, drawn))
-      state, metrics = tools.step(state, drawn)
+      number = min(event - step, stepper.longest)
+      if probed and step % probed == 0:
+        hooks.write('gradients', step, hooks.probe(members, step))
+      state, records = stepper.advance(members, step, number)
+      members = members._replace(state=state)
       step += number
-      record.add(metrics, number)
-      if tools.measure and measured and (step - 1) % measured == 0:
-        found = tools.measure(state.opt_state)
-        tools.write('gradients', step - 1, found)
+      losses.add(records, number)
+      if measured and (step - 1) % measured == 0:
+        series = losses.of_active(hooks.measure(state.opt_state))
+        hooks.write('gradients', step - 1, series)
       last = step == plan.steps
-      due = step % plan.evaluate_every == 0 or last
+      due = _divides(plan.evaluate_every, step) or last
       stop = interrupted()  # asked once: what stops is also saved
       save = due or step % plan.checkpoint_every == 0 or stop
-      if save or step % plan.log_every == 0:
-        record.check()  # nothing unchecked is ever saved
-      if step % plan.log_every == 0 or last:
-        record.write(step)
+      log = step % plan.log_every == 0 or last
+      if save or log:
+        losses.check()  # nothing unchecked is ever saved
+      if log:
+        losses.write(step)
       else:
-        tools.tick(step, {})
-      if due:
-        _evaluate(state, step, progress, plan, tools)
-        record.restart_clock()
+        hooks.tick(step, {})
+      if due and hooks.evaluate:
+        best = _evaluate(state, best, progress, step, plan, stepper, hooks)
+        losses.restart_clock()
+      if save or log:
+        # After the evaluation: who has stopped keeps what is best, not this.
+        active = np.array([not member.finished for member in progress])
+        members = members._replace(active=stepper.place(active))
       if save:
-        progress.window = record.window()
-        tools.latest.save(
-          step,
-          state,
-          {'progress': dataclasses.asdict(progress), **tools.info},
-          batches,
-        )
+        losses.store()
+        hooks.save(step, members, best, progress)
       if stop:
         break
-  tools.latest.wait()
-  if step == plan.steps:
-    return state, progress, 'finished'
-  return (
-    state,
-    progress,
-    ('stopped early' if progress.finished else 'interrupted'),
-  )
+  over = step == plan.steps or all(m.finished for m in progress)
+  for member in progress:
+    if over and member.stopped_at is None:
+      member.stopped_at = step
+  return members, best, 'finished' if over else 'interrupted'
 
 
 def next_event(
@@ -182,7 +240,7 @@ def next_event(
   Args:
     step: taken so far.
     plan: when things happen.
-    probed: before every step that this divides, the gradients are looked at.
+    probed: before every step that this divides, the gradients are measured.
     measured: after every such step, what the method measured; only the last
       of several steps is in the state.
 
@@ -198,27 +256,56 @@ def next_event(
   return min(plan.steps, *events)
 
 
-def _evaluate(state, step, progress, plan, tools) -> None:
-  score, scalars = tools.evaluate(state)
-  tools.write('validation', step, scalars)
-  better = progress.best_score is None or score > progress.best_score
-  if better and not math.isnan(score):
-    progress.best_score, progress.best_step = score, step
-    progress.evaluations_since_best = 0
-    tools.best.save(
-      step,
-      {'params': state.params, 'model_state': state.model_state},
-      {'progress': dataclasses.asdict(progress), **tools.info},
-    )
-    # Whole before the next checkpoint says that it is the best.
-    tools.best.wait()
-  else:
-    progress.evaluations_since_best += 1
-  if plan.patience and progress.evaluations_since_best >= plan.patience:
-    progress.finished = True
+def _divides(every, step) -> bool:
+  return bool(every) and step % every == 0
 
 
-class _Record:
+def _evaluate(state, best, progress, step, plan, stepper, hooks):
+  """Best parameters after an evaluation; progress is brought up to date."""
+  results = hooks.evaluate(state.params, state.model_state)
+  better = {name: np.zeros(len(progress), bool) for name in best}
+  main = next(iter(best))
+  for i, (member, (scores, _)) in enumerate(
+    zip(progress, results, strict=True)
+  ):
+    if member.finished:
+      continue
+    for name in best:
+      before = member.best_of.get(name, [None])[0]
+      if name == main:
+        before = member.best_score
+      score = scores[name]
+      better[name][i] = not math.isnan(score) and (
+        before is None or score > before
+      )
+      if better[name][i] and name != main:
+        member.best_of[name] = [score, step]
+    if better[main][i]:
+      member.best_score, member.best_step = scores[main], step
+      member.evaluations_since_best = 0
+    else:
+      member.evaluations_since_best += 1
+    if plan.patience and member.evaluations_since_best >= plan.patience:
+      member.finished, member.stopped_at = True, step
+  names = results[0][1]
+  hooks.write(
+    'validation',
+    step,
+    {
+      name: np.array([scalars.get(name, math.nan) for _, scalars in results])
+      for name in names
+    },
+  )
+  new = {'params': state.params, 'model_state': state.model_state}
+  return {
+    name: stepper.keep_better(better[name], new, old)
+    if better[name].any()
+    else old
+    for name, old in best.items()
+  }
+
+
+class _Losses:
   """Losses since the last row, kept on the device until they are needed.
 
   Fetching every step would make the host wait for the device. What is checked
@@ -226,98 +313,115 @@ class _Record:
   rows of an unbroken one.
   """
 
-  def __init__(self, task_names, tools, step, window):
+  def __init__(self, task_names, progress, plan, hooks, step):
     self._names = task_names
-    self._tools = tools
+    self._progress = progress
+    self._plan = plan
+    self._hooks = hooks
     self._checked = step  # the last step that was
     self._pending = []
     k = len(task_names)
-    self._sums = np.array(window.get('sums', [0.0] * k))
-    self._counts = np.array(window.get('counts', [0.0] * k))
-    self._norms = window.get('norms', 0.0)
-    self._steps = window.get('steps', 0)
+    windows = [member.window for member in progress]
+    self._sums = np.array([w.get('sums', [0.0] * k) for w in windows])
+    self._counts = np.array([w.get('counts', [0.0] * k) for w in windows])
+    self._norms = np.array([w.get('norms', 0.0) for w in windows])
+    self._steps = np.array([w.get('steps', 0) for w in windows])
     self.restart_clock()
 
   def restart_clock(self):
     self._start, self._clocked = time.perf_counter(), 0
 
-  def add(self, metrics, number) -> None:
-    self._pending.append((metrics, number))
+  def add(self, records, number) -> None:
+    self._pending.append((records, number))
     self._clocked += number
 
   def check(self) -> None:
-    """Fetches the pending steps and raises if one is not finite."""
-    if not self._pending:
-      return
-    rows = [(jax.device_get(m), number) for m, number in self._pending]
+    """Fetches the pending records, and finds who diverged."""
+    for records, number in self._pending:
+      self._take(jax.device_get(records), number)
     self._pending = []
 
-    def joined(key, *shape):
-      # Of several steps there is room for the most that there can be.
-      parts = [m[key].reshape(-1, *shape)[:number] for m, number in rows]
-      return np.concatenate(parts).astype(np.float64)
+  def _take(self, records, number) -> None:
+    every = self._plan.record_every
+    size = number // every
+    # Of several steps there is room for the most that there can be.
+    records = jax.tree.map(lambda x: x[:, :size], records)
+    losses = np.asarray(records['losses'], np.float64)  # [P, R, K]
+    counts = records.get('counts', np.ones_like(losses)).astype(np.float64)
+    norms = records.get('update_norm', np.zeros(losses.shape[:2]))
+    norms = norms.astype(np.float64)
+    for i, member in enumerate(self._progress):
+      if member.finished:
+        continue
+      self._judge(member, losses[i], norms[i])
+      # One step after the other: the same sums wherever a run was cut.
+      for loss, count, norm in zip(losses[i], counts[i], norms[i], strict=True):
+        self._sums[i] += loss * count
+        self._counts[i] += count
+        self._norms[i] += norm
+      self._steps[i] += size
+    self._checked += number
+    if self._hooks.record:
+      self._hooks.record(self._checked, records)
 
-    losses = joined('losses', len(self._names))
-    counts = joined('counts', len(self._names))
-    norms = joined('update_norm')
-    self._raise_if_bad(losses, norms)
-    self._checked += len(norms)
-    # One step after the other: the same sums wherever a run was cut.
-    for loss, count, norm in zip(losses, counts, norms, strict=True):
-      self._sums = self._sums + loss * count
-      self._counts = self._counts + count
-      self._norms += float(norm)
-      self._steps += 1
-
-  def window(self) -> dict[str, Any]:
-    """The sums, as JSON keeps them exactly."""
-    return {
-      'sums': self._sums.tolist(),
-      'counts': self._counts.tolist(),
-      'norms': self._norms,
-      'steps': self._steps,
-    }
-
-  def write(self, step: int) -> None:
-    """Writes the means since the last row; a loss is a mean over labels."""
-    self.check()
-    scalars = {
-      f'loss/{name}': float(total / count) if count else math.nan
-      for name, total, count in zip(
-        self._names, self._sums, self._counts, strict=True
-      )
-    }
-    scalars['update_norm'] = self._norms / self._steps
-    seconds = time.perf_counter() - self._start
-    scalars['steps_per_second'] = self._clocked / max(seconds, 1e-9)
-    self._tools.write('train', step, scalars)
-    self._tools.tick(step, scalars)
-    self._sums, self._counts = 0 * self._sums, 0 * self._counts
-    self._norms, self._steps = 0.0, 0
-    self.restart_clock()
-
-  def _raise_if_bad(self, losses, norms) -> None:
+  def _judge(self, member, losses, norms) -> None:
     bad = ~np.isfinite(np.concatenate([losses, norms[:, None]], 1))
     if not bad.any():
       return
     row, column = np.argwhere(bad)[0]
-    step = self._checked + int(row) + 1
+    member.finished = True
+    step = self._checked + (int(row) + 1) * self._plan.record_every
+    member.diverged_at = member.stopped_at = step
+    member.diverged_in = (*self._names, 'update')[column]
+    if not self._plan.raises:
+      return
     if column < len(self._names):
-      found = (
-        f'a loss of {losses[row, column]} for task {self._names[column]!r}'
-      )
+      what = f'a loss of {losses[row, column]} for task {self._names[column]!r}'
     else:
-      found = 'a non-finite update from finite losses (of tasks ' + (
+      what = 'a non-finite update from finite losses (of tasks ' + (
         ', '.join(map(repr, self._names)) + ')'
       )
-    self._tools.latest.wait()
-    steps = self._tools.latest.steps()
-    kept = f'step {steps[-1]}' if steps else 'none yet'
     raise NonFiniteError(
-      f'Expected finite losses, found {found} at step {step}; in a new '
+      f'Expected finite losses, found {what} at step {step}; in a new '
       '--workdir, lower optimizer.learning_rate, set optimizer.clip_norm, or '
-      f'mask labels that are missing (last good checkpoint: {kept}).'
+      'mask labels that are missing (last good checkpoint: '
+      f'{self._hooks.kept()}).'
     )
+
+  def of_active(self, series: Series) -> Series:
+    """The series with NaN for members that have stopped."""
+    active = np.array([not member.finished for member in self._progress])
+    return {name: np.where(active, x, math.nan) for name, x in series.items()}
+
+  def store(self) -> None:
+    """Puts the sums into the members' progress, as JSON keeps them exactly."""
+    for i, member in enumerate(self._progress):
+      member.window = {
+        'sums': self._sums[i].tolist(),
+        'counts': self._counts[i].tolist(),
+        'norms': float(self._norms[i]),
+        'steps': int(self._steps[i]),
+      }
+
+  def write(self, step: int) -> None:
+    """Writes the means since the last row; a loss is a mean over labels."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+      means = self._sums / self._counts
+      norms = self._norms / self._steps
+    row = {f'loss/{n}': means[:, k] for k, n in enumerate(self._names)}
+    row = self.of_active({**row, 'update_norm': norms})
+    seconds = time.perf_counter() - self._start
+    speed = self._clocked / max(seconds, 1e-9)
+    row['steps_per_second'] = np.full(len(norms), speed)
+    self._hooks.write('train', step, row)
+    if len(norms) == 1:
+      news = {name: float(x[0]) for name, x in row.items()}
+    else:
+      news = {'active': float(np.sum([not m.finished for m in self._progress]))}
+    self._hooks.tick(step, news)
+    for sums in (self._sums, self._counts, self._norms, self._steps):
+      sums[...] = 0
+    self.restart_clock()
 
 
 class Signals(contextlib.AbstractContextManager):

@@ -78,7 +78,9 @@ def test_message(tiny, override):
   with pytest.raises(ValueError, match=CASES[override]) as error:
     texts = override.replace(' config.', '\n--config.').split('\n')
     overrides.apply_overrides(config, ['--' + texts[0], *texts[1:]])
-    experiment = build.build(settings_lib.from_config(config), loaded=loaded)
+    experiment = build.build(
+      settings_lib.from_config(config), sources=build.Sources(loaded)
+    )
     experiment.make_model(None)
     data.train_iterator(experiment.training_streams(), seed=0)
   assert len(re.findall(r'[.?] [A-Z]', str(error.value))) <= 1
@@ -94,7 +96,7 @@ def test_labels_out_of_range_are_found_before_training(tiny):
   loaded = {'main': data.from_tables(tables, features, text={})}
   settings = settings_lib.from_config(tiny.config())
   with pytest.raises(ValueError, match="test, label 'genre'.* found 7 in exam"):
-    build.build(settings, loaded=loaded)
+    build.build(settings, sources=build.Sources(loaded))
 
 
 def test_a_split_that_is_missing(tiny):
@@ -104,7 +106,7 @@ def test_a_split_that_is_missing(tiny):
   loaded = {'main': data.from_tables(tables, features, text={})}
   settings = settings_lib.from_config(tiny.config())
   with pytest.raises(ValueError, match="found no 'test'"):
-    build.build(settings, loaded=loaded)
+    build.build(settings, sources=build.Sources(loaded))
 
 
 def test_an_empty_split_is_named(tiny, tmp_path):
@@ -127,7 +129,9 @@ def test_a_validation_split_without_labels_is_named(tiny):
   features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
   loaded = {'main': data.from_tables(tables, features, text={})}
   with pytest.raises(ValueError, match="labels 'rating' in the validation"):
-    build.build(settings_lib.from_config(tiny.config()), loaded=loaded)
+    build.build(
+      settings_lib.from_config(tiny.config()), sources=build.Sources(loaded)
+    )
 
 
 def test_another_name_begins_with_its_own_defaults(tiny):

@@ -10,7 +10,7 @@ import pytest
 
 from mtl_jax import combinators, data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, evaluator, population, start
+from mtl_jax.experiment import build, run as run_lib
 
 
 def rows(path):
@@ -41,9 +41,10 @@ def runs(tiny, tmp_path_factory):
 def first_gradients(tiny, config):
   """``{path: [K, *shape]}`` of the trunk, at the first step, from losses."""
   experiment = build.build(
-    settings_lib.from_config(config), loaded={'main': tiny.data()}
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data()}),
   )
-  params = start.make_init(experiment)().params
+  params = experiment.make_state(0).params
   batch = next(data.train_iterator(experiment.training_streams(), seed=0))
   batch = {k: jnp.asarray(v) for k, v in batch['main'].items()}
   model = experiment.model
@@ -134,9 +135,11 @@ def test_members_have_the_rows_of_the_run_alone(tiny, tmp_path):
   tiny.run(config, tmp_path / 'alone')
   config.population.update({'seeds': 2, 'way': 'vmap'})
   settings = settings_lib.from_config(config)
-  first, second = population.train(
-    settings, tmp_path / 'two', loaded={'main': tiny.data()}
-  )
+  first, second = run_lib.train(
+    settings,
+    tmp_path / 'two',
+    sources=build.Sources({'main': tiny.data()}),
+  ).members
   for row in rows(tmp_path / 'alone'):
     for name in row.keys() - {'step', 'kind'}:
       steps, values = zip(*first.curves['gradients'][name], strict=True)
@@ -165,6 +168,6 @@ def test_the_last_of_several_monitors_is_read():
     jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.ones(2)
   )
   _, state = tx.update(gradients, tx.init(jnp.zeros(2)))
-  found = evaluator.monitored(state)
+  found = run_lib.monitor_of(state)
   np.testing.assert_allclose(found.measures.weights, [0.5, 0.5], atol=1e-5)
-  assert evaluator.monitored(optax.adam(1.0).init(jnp.zeros(2))) is None
+  assert run_lib.monitor_of(optax.adam(1.0).init(jnp.zeros(2))) is None

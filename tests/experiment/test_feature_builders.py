@@ -20,7 +20,8 @@ def run(tiny, path, spec, steps, **training):
   config.tasks = 'genre,rating,like'
   config.combinator = spec
   tiny.run(config, path)
-  return checkpoints.Checkpoints(path / 'checkpoints').restore_any().state
+  restored = checkpoints.Checkpoints(path / 'checkpoints').restore_any()
+  return jax.tree.map(lambda x: x[0], restored.trees['state'])
 
 
 @pytest.mark.parametrize('name', SPECS)

@@ -1,5 +1,6 @@
 """Populations from a config: members, programs, resume, and bad settings."""
 
+import functools
 import json
 import math
 import os
@@ -11,12 +12,13 @@ import pytest
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
+  build,
   members as members_lib,
-  population,
-  program,
+  restore,
   run,
+  steppers,
 )
-from mtl_jax.training import population_loop
+from mtl_jax.training import checkpoints
 
 
 def make_config(tiny, **section):
@@ -27,8 +29,23 @@ def make_config(tiny, **section):
 
 
 def train(tiny, config, path):
+  outcome = run.train(
+    settings_lib.from_config(config), path, sources=sources_of(tiny)
+  )
+  return outcome.members
+
+
+def sources_of(tiny):
+  return build.Sources({'main': tiny.data()})
+
+
+def groups_of(tiny, config):
   settings = settings_lib.from_config(config)
-  return population.train(settings, path, loaded={'main': tiny.data()})
+  return members_lib.group(
+    settings,
+    members_lib.list_members(settings),
+    functools.partial(build.build, sources=sources_of(tiny)),
+  )
 
 
 SWEEP = tuple(
@@ -61,9 +78,7 @@ def test_a_member_ends_as_the_run_alone(tiny, outcomes, tmp_path):
     config.seed = member.seed
     config.update_from_flattened_dict(dict(member.point))
     settings = settings_lib.from_config(config)
-    alone = run.train(
-      settings, tmp_path / str(index), loaded={'main': tiny.data()}
-    )
+    alone = run.train(settings, tmp_path / str(index), sources=sources_of(tiny))
     assert member.status == alone.ended
     stopped += member.status == 'stopped early'
     assert member.best_step == alone.best_step
@@ -86,23 +101,17 @@ def test_a_member_that_diverges_is_named_and_frozen(outcomes):
 
 
 def test_numbers_are_one_program_and_methods_are_two(tiny):
-  settings = settings_lib.from_config(make_config(tiny, sweep=SWEEP))
-  groups = members_lib.group(
-    settings, members_lib.list_members(settings), {'main': tiny.data()}
-  )
-  assert [len(group.members) for group, _ in groups] == [6, 6]
-  assert groups[0][0].traced == ('optimizer.learning_rate',)
+  groups = groups_of(tiny, make_config(tiny, sweep=SWEEP))
+  assert [len(group.members) for group in groups] == [6, 6]
+  assert groups[0].traced == ('optimizer.learning_rate',)
 
 
 def test_a_number_that_must_be_known_makes_more_programs(tiny):
   sweep = tuple({'optimizer.end_factor': f} for f in (0.1, 0.5))
   config = make_config(tiny, sweep=sweep)
   config.optimizer.schedule = 'linear'
-  settings = settings_lib.from_config(config)
-  groups = members_lib.group(
-    settings, members_lib.list_members(settings), {'main': tiny.data()}
-  )
-  assert len(groups) == 2 and groups[0][0].traced == ()
+  groups = groups_of(tiny, config)
+  assert len(groups) == 2 and groups[0].traced == ()
 
 
 def values(outcomes):
@@ -114,16 +123,16 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
   config.training.patience = 0
   config.training.checkpoint_every = 2
   unbroken = train(tiny, config, tmp_path / 'unbroken')
-  save, seen = population_loop._save, []
+  save, seen = restore.save, []
 
-  def dying(members, best, progress, step, tools):
-    save(members, best, progress, step, tools)
+  def dying(latest, info, step, *arguments):
+    save(latest, info, step, *arguments)
     seen.append(step)
-    if len(seen) in (3, 14):  # in the first lot, and in the second
-      tools.latest.wait()
+    if len(seen) in (3, 14):  # in the first program, and in the second
+      latest.wait()
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(population_loop, '_save', dying)
+  monkeypatch.setattr(restore, 'save', dying)
   for _ in range(2):
     with pytest.raises(KeyboardInterrupt):
       train(tiny, config, tmp_path / 'killed')
@@ -133,20 +142,20 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
 
 def test_sigterm_saves(tiny, tmp_path, monkeypatch):
   config = make_config(tiny)
-  advance = program.Program.advance
+  unbroken = train(tiny, config, tmp_path / 'unbroken')
+  advance = steppers.DeviceProgram.advance
 
-  def interrupting(self, members, orders, start, number):
+  def interrupting(self, members, start, number):
     if start == 6:
       os.kill(os.getpid(), signal.SIGTERM)
-    return advance(self, members, orders, start, number)
+    return advance(self, members, start, number)
 
-  monkeypatch.setattr(program.Program, 'advance', interrupting)
-  assert train(tiny, config, tmp_path) is None
+  monkeypatch.setattr(steppers.DeviceProgram, 'advance', interrupting)
+  assert train(tiny, config, tmp_path / 'cut') == ()
+  latest = checkpoints.Checkpoints(tmp_path / 'cut' / 'checkpoints')
+  assert latest.steps()[-1] == 8  # the end of the program that ran
   monkeypatch.undo()
-  found = train(tiny, config, tmp_path)
-  assert [o.status for o in found] == ['finished'] * 2 or all(
-    o.steps <= 20 for o in found
-  )
+  assert values(train(tiny, config, tmp_path / 'cut')) == values(unbroken)
 
 
 def test_ways_agree(tiny, tmp_path):
@@ -164,12 +173,12 @@ def test_ways_agree(tiny, tmp_path):
 def test_auto_times_and_remembers_its_pick(tiny, tmp_path):
   config = make_config(tiny, way='auto', seeds=4)
   train(tiny, config, tmp_path)
-  stored = json.loads((tmp_path / 'group_0' / 'way.json').read_text())
+  stored = json.loads((tmp_path / 'way.json').read_text())
   assert len(stored['milliseconds']) >= 2
   best = min(stored['milliseconds'], key=stored['milliseconds'].get)
-  assert best == str(program.Way(**stored['way']))
+  assert best == str(steppers.Way(**stored['way']))
   # What a run alone does is among them: a population is not to be slower.
-  assert str(program.Way('devices', 1, 2)) in stored['milliseconds']
+  assert str(steppers.Way('devices', 1, 2)) in stored['milliseconds']
   assert len(jax.devices()) == 4
 
 

@@ -5,18 +5,20 @@ import numpy as np
 
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import feeding, members as members_lib, ways
+from mtl_jax.experiment import build, feeding, members as members_lib, ways
 
 
 def timed(config, loaded):
   """Names of the ways that are compiled and timed, on two devices."""
   settings = settings_lib.from_config(config)
-  sources = {'main': loaded}
-  ((group, experiment),) = members_lib.group(
-    settings, members_lib.list_members(settings), sources
+  sources = build.Sources({'main': loaded})
+  (group,) = members_lib.group(
+    settings,
+    members_lib.list_members(settings),
+    lambda settings: build.build(settings, sources=sources),
   )
   best, taken = ways.choose(
-    experiment, feeding.Feeder(experiment), group, jax.devices()[:2]
+    group, feeding.Feeder(group.experiment), jax.devices()[:2]
   )
   assert str(best) == min(taken, key=lambda way: taken[way])
   return list(taken)

@@ -14,9 +14,9 @@ from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
-  dry_run,
-  sources,
-  start,
+  members as members_lib,
+  restore,
+  steppers,
   trained,
   workdir as workdir_lib,
 )
@@ -77,14 +77,14 @@ def test_best_parameters_are_those_of_the_best_validation_score(finished):
   path, outcome = finished
   scores = {r['step']: r['selection'] for r in rows(path, 'validation')}
   assert outcome.best_step == max(scores, key=scores.get)
-  best = workdir_lib.open_best(workdir_lib.Workdir(path))
-  assert best.step == outcome.best_step
+  _, step = best_params(path)
+  assert step == outcome.best_step
 
 
 def test_settings_survive_their_file(tiny, finished):
   _, settings = workdir_lib.read(finished[0])
   expected = settings_lib.from_config(tiny.config())
-  assert workdir_lib.to_dict(settings) == workdir_lib.to_dict(expected)
+  assert settings_lib.plain(settings) == settings_lib.plain(expected)
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):
@@ -98,10 +98,11 @@ def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
   config.tasks = 'genre'
   tiny.run(config, tmp_path)
   experiment = build.build(
-    settings_lib.from_config(config), loaded={'main': tiny.data()}
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data()}),
   )
   model = experiment.model
-  state = start.make_init(experiment)()
+  state = experiment.make_state(0)
   params, tx = state.params, optax.adam(1e-3)
   opt_state = tx.init(params)
 
@@ -124,11 +125,9 @@ def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
   batches = data.train_iterator(experiment.training_streams(), seed=0)
   for _ in range(10):
     params, opt_state = step(params, opt_state, next(batches)['main'])
-  store = checkpoints.Checkpoints(tmp_path / 'checkpoints')
-  found = store.restore_any().state['params']
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
-    found,
+    trained_params(tmp_path),
     params,
   )
 
@@ -155,13 +154,11 @@ def test_frozen_parameters_stay_and_groups_learn_slower(tiny, tmp_path):
     config.optimizer.name = 'sgd'
     config.optimizer.update(optimizer)
     tiny.run(config, path)
-    store = checkpoints.Checkpoints(path / 'checkpoints')
-    before = start.make_init(
-      build.build(
-        settings_lib.from_config(config), loaded={'main': tiny.data()}
-      )
-    )()
-    final = store.restore_any().state['params']
+    before = build.build(
+      settings_lib.from_config(config),
+      sources=build.Sources({'main': tiny.data()}),
+    ).make_state(0)
+    final = trained_params(path)
     return jax.tree.map(lambda x, y: np.asarray(x - y), final, before.params)
 
   plain = after(tmp_path / 'plain')
@@ -182,13 +179,14 @@ def test_frozen_parameters_stay_and_groups_learn_slower(tiny, tmp_path):
 
 def test_init_from_takes_what_fits(finished, tiny, tmp_path, capsys):
   path, outcome = finished
-  config = tiny.config(steps=1, init_from=str(path))
+  config = tiny.config(steps=1)
+  config.training.init_from = str(path)
   config.tasks = 'genre,like'
   config.optimizer.learning_rate = 1e-12
   tiny.run(config, tmp_path)
   assert 'fresh are heads/like' in capsys.readouterr().out
-  old = workdir_lib.open_best(workdir_lib.Workdir(path)).state['params']
-  new = workdir_lib.open_best(workdir_lib.Workdir(tmp_path)).state['params']
+  (old, _), _ = best_params(path)
+  (new, _), _ = best_params(tmp_path)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6),
     new['trunk'],
@@ -207,19 +205,24 @@ def test_init_from_takes_batch_statistics(tiny, tmp_path):
   config.training.init_from = str(tmp_path / 'one')
   config.training.steps = 1
   experiment = build.build(
-    settings_lib.from_config(config), loaded={'main': tiny.data()}
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data()}),
   )
-  mesh = parallel.make_mesh()
-  state, _, _ = start.restore_or_init(
-    experiment, mesh, checkpoints.Checkpoints(tmp_path / 'two'), None
+  members, *_ = restore.begin(
+    members_lib.Group(experiment, (members_lib.Member(0, 0),)),
+    [members_lib.Member(0, 0)],
+    1,
+    steppers.DataParallel(experiment, parallel.make_mesh()),
+    checkpoints.Checkpoints(tmp_path / 'two'),
+    ('overall',),
   )
-  old = workdir_lib.open_best(workdir_lib.Workdir(tmp_path / 'one')).state
+  (_, old), _ = best_params(tmp_path / 'one')
   jax.tree.map(
-    np.testing.assert_array_equal,
-    jax.device_get(state.model_state),
-    jax.device_get(old['model_state']),
+    lambda x, y: np.testing.assert_array_equal(x[0], y),
+    jax.device_get(members.state.model_state),
+    jax.device_get(old),
   )
-  assert np.any(jax.tree.leaves(old['model_state'])[0])
+  assert np.any(jax.tree.leaves(old)[0])
 
 
 def test_a_mistake_claims_no_directory(tiny, tmp_path):
@@ -259,9 +262,10 @@ def test_statistics_are_those_of_training_with_a_stored_encoder_too(tiny):
 
 def test_dry_run_trains_nothing(tiny, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  loaded = tiny.data()
-  monkeypatch.setattr(sources, 'load_data', lambda *unused_args: loaded)
-  dry_run.dry_run(settings_lib.from_config(tiny.config()))
+  outcome = mtl_jax.run(
+    tiny.config(), tmp_path / 'none', data={'main': tiny.data()}, dry_run=True
+  )
+  assert outcome.ended == 'dry run' and not outcome.members
   printed = capsys.readouterr().out
   assert 'Nothing was trained' in printed and 'trunk/' in printed
   assert 'main/x' not in printed and 'main/inputs' in printed
@@ -289,7 +293,16 @@ def test_one_damaged_checkpoint_costs_one_interval(tiny, tmp_path, caplog):
 
 def trained_params(path):
   store = checkpoints.Checkpoints(path / 'checkpoints')
-  return jax.device_get(store.restore_any().state['params'])
+  return jax.device_get(
+    jax.tree.map(lambda x: x[0], store.restore_any().trees['state']['params'])
+  )
+
+
+def best_params(path):
+  """Parameters and model state of the best checkpoint, and their step."""
+  workdir, _, place = workdir_lib.choose(path, None, None)
+  params, model_state, _, step = restore.open_best(workdir, place)
+  return (params, model_state), step
 
 
 @pytest.mark.parametrize('mode', ['shard_map', 'pmap'])

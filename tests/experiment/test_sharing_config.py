@@ -8,7 +8,7 @@ import pytest
 
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, workdir
+from mtl_jax.experiment import build
 from mtl_jax.reporting import files
 
 
@@ -16,7 +16,7 @@ def made(tiny, **sharing):
   config = tiny.config()
   config.model.sharing = sharing
   settings = settings_lib.from_config(config)
-  return build.build(settings, loaded={'main': tiny.data()})
+  return build.build(settings, sources=build.Sources({'main': tiny.data()}))
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,12 @@ def test_options_that_are_tables(tiny, sharing):
   config = tiny.config()
   config.model.sharing = sharing
   settings = settings_lib.from_config(config)
-  text = json.dumps(files.plain(workdir.to_dict(settings)))
+  text = json.dumps(files.plain(settings_lib.plain(settings)))
   again = settings_lib.from_config(json.loads(text))
   for found in (settings, again):
-    model = build.build(found, loaded={'main': tiny.data()}).model
+    model = build.build(
+      found, sources=build.Sources({'main': tiny.data()})
+    ).model
     assert model.shared('heads/genre/Dense_0/kernel') is False
 
 

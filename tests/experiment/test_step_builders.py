@@ -71,7 +71,7 @@ def mine():
 def rows_of(tiny, path, config):
   tiny.run(config, path)
   store = checkpoints.Checkpoints(path / 'checkpoints')
-  state = dict(store.restore_any().state)
+  state = jax.tree.map(lambda x: x[0], dict(store.restore_any().trees['state']))
   return {**state, 'key': jax.random.key_data(state['key'])}
 
 
@@ -120,7 +120,8 @@ def bilevel(tiny, name='auto_lambda', own=True, **training):
 
 def check(tiny, config, **loaded):
   return build.build(
-    settings_lib.from_config(config), loaded={'main': tiny.data(), **loaded}
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data(), **loaded}),
   )
 
 
@@ -346,6 +347,7 @@ def test_dry_run_shows_the_outer_batch(tiny, monkeypatch, capsys):
     )
 
   monkeypatch.setattr(sources, 'load_data', load)
-  dry_run.dry_run(settings_lib.from_config(bilevel(tiny, 'forum')))
+  settings = settings_lib.from_config(bilevel(tiny, 'forum'))
+  dry_run.dry_run(build.build(settings))
   printed = capsys.readouterr().out
   assert 'outer/inputs' in printed and '8 x 5' in printed

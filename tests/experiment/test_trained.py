@@ -7,12 +7,7 @@ import pytest
 
 import mtl_jax
 from mtl_jax import data
-from mtl_jax.experiment import (
-  build,
-  predict,
-  trained,
-  workdir as workdir_lib,
-)
+from mtl_jax.experiment import predict
 
 
 @pytest.fixture(scope='module')
@@ -24,11 +19,7 @@ def finished(tiny, tmp_path_factory):
 
 def load(tiny, path):
   """`trained.load` over data that are no data set of ours."""
-  directory, settings = workdir_lib.read(path)
-  best = workdir_lib.open_best(directory)
-  experiment = build.build(settings, loaded={'main': tiny.data()})
-  params = jax.tree.map(jnp.asarray, best.state['params'])
-  return trained.Trained(experiment, params, {}, best.step)
+  return mtl_jax.load(path, data={'main': tiny.data()})
 
 
 def test_predictions_equal_the_evaluation(finished, tiny):

@@ -7,10 +7,18 @@ import optax
 import pytest
 
 from mtl_jax import combinators, problems
-from mtl_jax.experiment import problem_builders
+from mtl_jax.experiment import problem as problem_lib, problem_builders
 from mtl_jax.training.builders import base as builders_base
 
 MEMBERS = problems.make_members(2, 3)
+
+
+def make_run(problem, make, *, steps, record_every):
+  """``members -> path``, through the program that runs of models use too."""
+  experiment = problem_lib.ProblemExperiment(
+    problem, make, problem_lib.make_plan(steps, record_every)
+  )
+  return lambda members: problem_lib.train(experiment, members)[0]
 
 
 def balanced(preference):
@@ -30,7 +38,7 @@ def pick(members, index):
 @pytest.mark.parametrize('make', [balanced, random])
 def test_a_member_is_the_same_run_alone(make):
   problem = problems.two_valleys(noise=0.1)
-  run = problems.make_run(problem, make, steps=20, record_every=5)
+  run = make_run(problem, make, steps=20, record_every=5)
   together = run(MEMBERS)
   for index in (0, 4):
     alone = run(pick(MEMBERS, index))
@@ -45,7 +53,7 @@ def test_a_run_is_a_loop_over_its_steps():
   # Adam on the sum of the losses, by hand and in float64.
   problem = problems.vlmop1(size=3)
   steps, rate = 12, 0.05
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda _: optax.chain(combinators.weighted_sum(), optax.adam(rate)),
     steps=steps,
@@ -72,7 +80,7 @@ def test_a_run_is_a_loop_over_its_steps():
 
 def test_records_begin_where_the_starts_are():
   problem = problems.two_valleys()
-  run = problems.make_run(problem, balanced, steps=4, record_every=2)
+  run = make_run(problem, balanced, steps=4, record_every=2)
   path = run(problems.make_members(1, 3))
   assert path.losses.shape == (3, 3, 2) and path.params.shape == (3, 3, 2)
   np.testing.assert_allclose(
@@ -83,7 +91,7 @@ def test_records_begin_where_the_starts_are():
 def test_a_preference_is_its_members_own():
   problem = problems.vlmop1(size=2)
   chosen = problems.even_preferences(3)
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda p: optax.chain(combinators.stch(p, mu=0.1), optax.adam(1e-2)),
     steps=10,
@@ -92,7 +100,7 @@ def test_a_preference_is_its_members_own():
   path = run(problems.make_members(1, 1, chosen))
   for row, preference in enumerate(chosen.tolist()):
     method = combinators.stch(preference, mu=0.1)
-    alone = problems.make_run(
+    alone = make_run(
       problem,
       lambda _, method=method: optax.chain(method, optax.adam(1e-2)),
       steps=10,
@@ -103,7 +111,7 @@ def test_a_preference_is_its_members_own():
 
 def test_bounds_hold():
   problem = problems.zdt(number=1, size=3)
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda _: optax.chain(combinators.weighted_sum(), optax.sgd(1.0)),
     steps=10,
@@ -123,7 +131,7 @@ def test_noise_has_its_size_and_samples_differ():
     return jacobian[0]
 
   # The first gradient, over many seeds, by way of plain descent.
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda _: optax.chain(combinators.from_jacobian(spy), optax.sgd(1.0)),
     steps=1,
@@ -139,7 +147,7 @@ def test_noise_has_its_size_and_samples_differ():
 
 @pytest.mark.parametrize('noise', [0.0, 0.1])
 def test_methods_that_ask_for_parts_run(noise):
-  run = problems.make_run(
+  run = make_run(
     problems.two_valleys(noise=noise),
     lambda _: optax.chain(combinators.modo(2), optax.adam(1e-2)),
     steps=4,
@@ -158,7 +166,7 @@ def test_famo_learns_from_the_losses_after_the_step():
     states.append(state)
     return famo.update(updates, state, params, **extra)
 
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda _: optax.chain(
       optax.GradientTransformationExtraArgs(famo.init, watched),
@@ -169,7 +177,7 @@ def test_famo_learns_from_the_losses_after_the_step():
   )
   path = run(problems.make_members(1, 3))
   assert states and np.isfinite(path.losses).all()
-  equal = problems.make_run(
+  equal = make_run(
     problem,
     lambda _: optax.chain(
       # Without the second look its weights stay z / D, never learned.
@@ -193,7 +201,7 @@ def test_heads_are_not_shared():
     inputs=4, outputs=2, width=3, depth=1, examples=30, held_out=10,
     batch_size=8,
   )  # fmt: skip
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda _: optax.chain(combinators.pcgrad(), optax.sgd(1e-3)),
     steps=4,
@@ -209,7 +217,7 @@ def test_heads_are_not_shared():
 
 def test_of_many_parameters_the_last_are_kept():
   problem = problems.linear_regressions(tasks=20, inputs=4, examples=10)
-  run = problems.make_run(
+  run = make_run(
     problem,
     lambda _: optax.chain(combinators.weighted_sum(), optax.sgd(1e-3)),
     steps=4,
@@ -223,9 +231,7 @@ def test_of_many_parameters_the_last_are_kept():
 @pytest.mark.parametrize('steps, every', [(0, 1), (10, 3), (10, 0)])
 def test_bad_numbers_of_steps_are_told(steps, every):
   with pytest.raises(ValueError, match='steps that record_every divides'):
-    problems.make_run(
-      problems.two_valleys(), balanced, steps=steps, record_every=every
-    )
+    make_run(problems.two_valleys(), balanced, steps=steps, record_every=every)
 
 
 def end(last, params=None, first=None):
@@ -289,7 +295,7 @@ def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
   tx = optax.sgd(1e-2)
   builder = builders_base.StepBuilder(make_step)
   paths = [
-    problems.make_run(problem, make, steps=6, record_every=2)(members)
+    make_run(problem, make, steps=6, record_every=2)(members)
     for make in (
       lambda _: problem_builders.make_step(builder, problem, tx),
       lambda _: optax.chain(combinators.weighted_sum(), tx),

@@ -10,8 +10,13 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, stepping, workdir as workdir_lib
-from mtl_jax.training import checkpoints, loop, parallel
+from mtl_jax.experiment import build, steppers, workdir as workdir_lib
+from mtl_jax.training import (
+  checkpoints,
+  loop,
+  members as members_lib,
+  parallel,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +46,8 @@ def rows(path):
 
 
 def params(path):
-  return jax.tree.leaves(
-    checkpoints.Checkpoints(path / 'checkpoints').restore_any().state['params']
-  )
+  restored = checkpoints.Checkpoints(path / 'checkpoints').restore_any()
+  return jax.tree.leaves(restored.trees['state']['params'])
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +67,7 @@ def test_stretches_end_as_steps_from_the_host_do(tiny, whole, tmp_path, capsys):
   config = make_config(tiny)
   config.data.on_device = 'never'
   steps = tiny.run(config, tmp_path)
-  assert 'lie on the device' not in capsys.readouterr().out
+  assert 'data on device' not in capsys.readouterr().out
   assert steps.overall == pytest.approx(outcome.overall, abs=1e-6)
   for x, y in zip(params(tmp_path), params(path), strict=True):
     np.testing.assert_allclose(x, y, atol=1e-6)
@@ -79,21 +83,16 @@ def test_killed_inside_a_stretch_and_resumed(
 ):
   """A kill loses the stretch that runs, and the same end is come to."""
   path, _ = whole
-  make, taken = stepping.in_stretches, []
+  advance, taken = steppers.DeviceProgram.advance, []
 
-  def dying(*args):
-    steps = make(*args)
+  def dying(self, members, start, number):
+    taken.append(number)
+    result = advance(self, members, start, number)
+    if len(taken) == 4:
+      raise KeyboardInterrupt
+    return result
 
-    def step(state, drawn):
-      taken.append(int(drawn[1]))
-      found = steps.step(state, drawn)
-      if len(taken) == 4:
-        raise KeyboardInterrupt
-      return found
-
-    return stepping.dataclasses.replace(steps, step=step)
-
-  monkeypatch.setattr(stepping, 'in_stretches', dying)
+  monkeypatch.setattr(steppers.DeviceProgram, 'advance', dying)
   save = checkpoints.Checkpoints.save
 
   def save_whole(self, *args):
@@ -107,7 +106,7 @@ def test_killed_inside_a_stretch_and_resumed(
   assert taken == [3, 1, 1, 1]  # to 3, 4, 5 (gradients) and 6, not saved
   latest = checkpoints.Checkpoints(tmp_path / 'checkpoints')
   assert latest.steps() == [3]
-  monkeypatch.setattr(stepping, 'in_stretches', make)
+  monkeypatch.setattr(steppers.DeviceProgram, 'advance', advance)
   config.data.on_device = then
   tiny.run(config, tmp_path)
   # Bit for bit the same way, to rounding the other.
@@ -119,20 +118,18 @@ def test_killed_inside_a_stretch_and_resumed(
 
 
 def test_sigterm_inside_a_stretch_saves_its_end(tiny, tmp_path, monkeypatch):
-  make = stepping.in_stretches
+  advance = steppers.DeviceProgram.advance
 
-  def interrupting(*args):
-    steps = make(*args)
+  def interrupting(self, members, start, number):
+    result = advance(self, members, start, number)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return result
 
-    def step(state, drawn):
-      found = steps.step(state, drawn)
-      os.kill(os.getpid(), signal.SIGTERM)
-      return found
-
-    return stepping.dataclasses.replace(steps, step=step)
-
-  monkeypatch.setattr(stepping, 'in_stretches', interrupting)
-  assert tiny.run(make_config(tiny, checkpoint_every=7), tmp_path) is None
+  monkeypatch.setattr(steppers.DeviceProgram, 'advance', interrupting)
+  outcome = tiny.run(make_config(tiny, checkpoint_every=7), tmp_path)
+  assert outcome.ended == 'interrupted' and not outcome.members
+  with pytest.raises(ValueError, match='one that was interrupted'):
+    outcome.metrics  # noqa: B018
   assert checkpoints.Checkpoints(tmp_path / 'checkpoints').steps() == [4]
 
 
@@ -167,14 +164,21 @@ def test_streams_that_are_drawn(tiny, tmp_path):
       section.on_device = on_device
     experiment = build.build(
       settings_lib.from_config(config),
-      loaded={'main': tiny.data(), 'other': tiny.data(seed=1)},
+      sources=build.Sources({'main': tiny.data(), 'other': tiny.data(seed=1)}),
     )
-    mesh = parallel.make_mesh()
-    steps = stepping.choose(experiment, mesh)
-    assert steps.longest == (4 if on_device == 'always' else 1)
-    first = steps.first(steps.draw(1))
-    found.append(jax.tree.map(np.asarray, first))
+    stepper = steppers.for_one(experiment, parallel.make_mesh())
+    assert stepper.longest == (4 if on_device == 'always' else 1)
+    stepper.begin([0])
+    found.append(first_batch(stepper))
   jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def first_batch(stepper):
+  """What a stepper reads in its first step."""
+  if isinstance(stepper, steppers.DataParallel):
+    return jax.tree.map(np.asarray, stepper._batch(0))
+  feed = jax.tree.map(lambda x: x[0, 0], stepper._make_feed(0))
+  return jax.tree.map(np.asarray, members_lib.fetch(stepper._data, feed))
 
 
 def test_who_takes_a_batch_a_step(tiny):
@@ -195,10 +199,10 @@ def test_who_takes_a_batch_a_step(tiny):
       )
     config.update_from_flattened_dict(changes)
     experiment = build.build(
-      settings_lib.from_config(config), loaded={'main': loaded}
+      settings_lib.from_config(config), sources=build.Sources({'main': loaded})
     )
     mesh = parallel.make_mesh()
-    return stepping.choose(experiment, mesh, profile=profile).longest
+    return steppers.for_one(experiment, mesh, profile=profile).longest
 
   assert longest() == 2
   assert longest(profile=True) == 1

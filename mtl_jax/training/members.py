@@ -3,7 +3,8 @@
 A member is a run with its own parameters, order of the data, keys and numbers
 (learning rate, options of its method). All members take the same step at the
 same time, so that the number of the step is one number: what happens in every
-k-th step only is then skipped in the others, under `jax.vmap` too.
+k-th step only is then skipped in the others, under `jax.vmap` too. A run alone
+is one member.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,6 @@ from jax.sharding import Mesh, PartitionSpec
 import numpy as np
 
 from mtl_jax.tasks import EXAMPLE_MASK
-from mtl_jax.training import state as state_lib
 
 Array = jax.Array
 Hyper = Mapping[str, Array]  # {setting: [] of one member, [P] of all}
@@ -58,10 +58,22 @@ def make_mesh(devices: Any = None) -> Mesh:
   return Mesh(np.asarray(devices), (AXIS,))
 
 
+def one_of(tree: Any) -> Any:
+  """The pytree of the only member, of leaves ``[1, ...]``."""
+  return jax.tree.map(lambda x: x[0], tree)
+
+
+def as_members(tree: Any) -> Any:
+  """The pytree of one member as leaves ``[1, ...]``."""
+  return jax.tree.map(lambda x: x[None], tree)
+
+
 def spread(
   f: Callable[[Any, Any], Any], way: str, mesh: Mesh | None = None
 ) -> Callable[[Any, Any], Any]:
   """Runs ``f(member, shared)`` for all members, leaves ``[P, ...]``.
+
+  Where there is one member (on a device), it is the very program of ``f``.
 
   Args:
     f: of one member, and of what all have in common.
@@ -78,27 +90,23 @@ def spread(
     >>> shifted(jnp.arange(3), 10)
     Array([10, 11, 12], dtype=int32)
   """
-  if way == 'vmap':
-    return jax.vmap(f, in_axes=(0, None))
-  if way == 'map':
-    return lambda members, shared: jax.lax.map(
-      lambda member: f(member, shared), members
-    )
+
+  def mapped(members, shared):
+    if len(jax.tree.leaves(members)[0]) == 1:
+      return as_members(f(one_of(members), shared))
+    if way == 'map':
+      return jax.lax.map(lambda member: f(member, shared), members)
+    return jax.vmap(f, in_axes=(0, None))(members, shared)
+
+  if way in ('vmap', 'map'):
+    return mapped
   if way != 'devices' or mesh is None:
     raise ValueError(
       f'Expected a way to run members among {", ".join(WAYS)}, found {way!r}; '
       'set population.way to one of them.'
     )
-
-  def local(members, shared):
-    if len(jax.tree.leaves(members)[0]) > 1:
-      return jax.vmap(f, in_axes=(0, None))(members, shared)
-    # One member a device: the very program of a single run.
-    found = f(jax.tree.map(lambda x: x[0], members), shared)
-    return jax.tree.map(lambda x: x[None], found)
-
   return jax.shard_map(
-    local,
+    mapped,
     mesh=mesh,
     in_specs=(PartitionSpec(AXIS), PartitionSpec()),
     out_specs=PartitionSpec(AXIS),
@@ -107,8 +115,11 @@ def spread(
 
 
 def make_advance(
-  make_step: Callable[[Hyper], Callable], length: int
-) -> Callable[[tuple[Members, Feed], Any], tuple[state_lib.TrainState, Any]]:
+  make_step: Callable[[Hyper], Callable],
+  length: int,
+  record: Callable[[Hyper], Callable[[Any, Any], Any]] | None = None,
+  record_every: int = 1,
+) -> Callable[[tuple[Members, Feed], Any], tuple[Any, Any]]:
   """Some steps of one member, for `spread`.
 
   Args:
@@ -116,49 +127,69 @@ def make_advance(
       inside the program, so that numbers of the settings are arrays there.
     length: S, the longest run of steps. 1 is a step without a loop or branch
       around: the CPU backend is slow on what is in one, convolutions above all.
+    record: ``hyper -> (state, metrics) -> pytree``: what is kept of a step; by
+      default its metrics.
+    record_every: steps between two records; it divides S and every number of
+      steps.
 
   Returns:
-    ``((member, feed), (start, number, data)) -> (state, metrics)``: takes
+    ``((member, feed), (start, number, data)) -> (state, records)``: takes
     ``number`` <= S steps from step ``start``. ``data`` are arrays ``{stream:
-    {name: [N, ...]}}`` that the feed's rows point into, or None. Metrics are
-    ``[S, ...]``, of which the first ``number`` count.
+    {name: [N, ...]}}`` that the feed's rows point into, or None. Records are
+    ``[S / record_every, ...]``, of which those of the steps taken count.
   """
 
   def advance(arguments, shared):
     (state, hyper, active), feed = arguments
     start, number, data = shared
     step = make_step(hyper)
+    keep = record(hyper) if record else lambda state, metrics: metrics
 
     def one(i, state: Any):
       now = jax.tree.map(lambda x: x[i], feed)
-      state = state._replace(step=start + i)
-      state, metrics = step(state, fetch(data, now))
+      state, metrics = step(state._replace(step=start + i), fetch(data, now))
       return state._replace(step=None), metrics
+
+    def kept(i, state):
+      state, metrics = one(i, state)
+      return state, keep(state, metrics)
+
+    def block(i, state):
+      """``record_every`` steps, and the record of the last one."""
+      first = i * record_every
+      state = jax.lax.fori_loop(
+        first, first + record_every - 1, lambda j, s: one(j, s)[0], state
+      )
+      return kept(first + record_every - 1, state)
+
+    take = kept if record_every == 1 else block
 
     def run(state):
       if length == 1:
-        state, metrics = one(0, state)
-        return state, jax.tree.map(lambda x: x[None], metrics)
+        state, records = take(0, state)
+        return state, as_members(records)
 
       def body(i, carry):
-        state, record = carry
-        state, metrics = one(i, state)
-        record = jax.tree.map(lambda r, m: r.at[i].set(m), record, metrics)
-        return state, record
+        state, records = carry
+        state, new = take(i, state)
+        records = jax.tree.map(lambda r, x: r.at[i].set(x), records, new)
+        return state, records
 
-      return jax.lax.fori_loop(0, number, body, (state, empty(state)))
+      return jax.lax.fori_loop(
+        0, number // record_every, body, (state, empty(state))
+      )
 
     def empty(state):
-      shapes = jax.eval_shape(lambda: one(0, state)[1])
+      shapes = jax.eval_shape(lambda: take(0, state)[1])
       return jax.tree.map(
-        lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes
+        lambda x: jnp.zeros((length // record_every, *x.shape), x.dtype),
+        shapes,
       )
 
     if length == 1:
       # A branch is as slow on the CPU as a loop.
-      kept = state, empty(state)
       return jax.tree.map(
-        functools.partial(jnp.where, active), run(state), kept
+        functools.partial(jnp.where, active), run(state), (state, empty(state))
       )
     return jax.lax.cond(active, run, lambda s: (s, empty(s)), state)
 

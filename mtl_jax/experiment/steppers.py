@@ -1,0 +1,391 @@
+"""What takes the steps of a run: a program on the device, or data parallel.
+
+Both implement `loop.Stepper`, and decide where state and batches lie.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+
+from mtl_jax import data, evaluation
+from mtl_jax.experiment import build, feeding
+from mtl_jax.training import members as members_lib, parallel
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """How members run.
+
+  Attributes:
+    way: 'vmap', 'map' or 'devices', see `members.spread`.
+    members: at once; more of them run one program after the other.
+    length: steps in one program; 1 = no loop around a step.
+  """
+
+  way: str
+  members: int
+  length: int
+
+  def __str__(self) -> str:
+    """As a run prints it."""
+    steps = 'a step' if self.length == 1 else f'{self.length} steps'
+    return f'{self.way}, {self.members} members and {steps} at a time'
+
+
+class DeviceProgram:
+  """P members as one compiled program of many steps, on one device or several.
+
+  The training data lie on the device, or are sent in chunks of steps.
+  """
+
+  def __init__(
+    self,
+    experiment: build.Trainable,
+    way: Way,
+    devices: Sequence[jax.Device],
+    feeder: feeding.Feeder | None = None,
+  ):
+    """Builds the program; it is compiled when it is first used.
+
+    Args:
+      experiment: of all members.
+      way: how they run.
+      devices: of the way 'devices'; others use the first.
+      feeder: of the training data; None where a step reads none.
+    """
+    self.way, self.longest = way, way.length
+    self._experiment = experiment
+    self._feeder = feeder
+    self._orders: Any = ()
+    self._ready: Any = None
+    self._compiled: Any = None
+    self.compile_s, self.peak_mb = 0.0, None
+    used = min(len(devices), way.members) if way.way == 'devices' else 1
+    self._several = used > 1
+    mesh = members_lib.make_mesh(list(devices[:used]))
+    self._split = NamedSharding(mesh, PartitionSpec(members_lib.AXIS))
+    self._everywhere = NamedSharding(mesh, PartitionSpec())
+    self._data = None
+    if feeder is not None and feeder.data is not None:
+      self._data = jax.device_put(feeder.data, self._everywhere)
+    spread = functools.partial(members_lib.spread, way=way.way, mesh=mesh)
+    # On one device: what draws orthogonal matrices for several members on
+    # several CPU devices at once was seen to wait for itself forever.
+    self._init = jax.jit(
+      members_lib.spread(
+        lambda member, _: experiment.make_state(*member), way='vmap'
+      )
+    )
+    advance = spread(
+      members_lib.make_advance(
+        lambda hyper: experiment.make_step(hyper=hyper),
+        way.length,
+        experiment.make_record,
+        experiment.plan.record_every,
+      )
+    )
+    self._advance = jax.jit(
+      lambda state, hyper, active, feed, shared: advance(
+        (members_lib.Members(state, hyper, active), feed), shared
+      ),
+      donate_argnums=0,
+    )
+    self._keep_better = jax.jit(
+      members_lib.keep_better, out_shardings=self._split
+    )
+    self._spread = spread
+
+  def begin(self, seeds: Sequence[int]) -> None:
+    """Sets whose orders of the data the next steps follow."""
+    self._orders = self._feeder.orders(seeds) if self._feeder else ()
+    self._ready = None
+
+  def place(self, tree: Any) -> Any:
+    """Puts arrays ``[P, ...]`` where the members are."""
+    return jax.device_put(tree, self._split)
+
+  def init(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
+    """The states of the members at step 0, ``[P, ...]``."""
+    member = (np.array(seeds, np.uint32), dict(hyper))
+    return self.place(self._init(member, None))
+
+  def shapes(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
+    """The shapes of the same, placed: to restore a checkpoint."""
+    member = (np.array(seeds, np.uint32), dict(hyper))
+    return _placed(jax.eval_shape(self._init, member, None), self._split)
+
+  def compile(self, members: members_lib.Members, start: int) -> None:
+    """Compiles the steps, so that they can be timed."""
+    if self._compiled is not None:
+      return
+    arguments = self._arguments(members, start, 0)
+    began = time.perf_counter()
+    self._compiled = self._advance.lower(*arguments).compile()
+    self.compile_s = time.perf_counter() - began
+    memory = self._compiled.memory_analysis()
+    if memory is not None:  # not every back end says it
+      self.peak_mb = 1e-6 * (
+        memory.argument_size_in_bytes + memory.temp_size_in_bytes
+      )
+
+  def advance(
+    self, members: members_lib.Members, start: int, number: int
+  ) -> tuple[Any, Any]:
+    """As `loop.Stepper` has it."""
+    self.compile(members, start)
+    if self._several:
+      # On CPU, programs in flight on several devices share a pool of threads,
+      # and can all come to wait for one.
+      jax.block_until_ready(members.state)
+    result = self._compiled(*self._arguments(members, start, number))
+    # The host prepares what comes next while the devices work.
+    self._ready = (start + number, self._make_feed(start + number))
+    return result
+
+  def _arguments(self, members, start, number):
+    at, feed = self._ready or (None, None)
+    if at != start:
+      feed = self._make_feed(start)
+      self._ready = (start, feed)
+    shared = (np.int32(start), np.int32(number), self._data)
+    return members.state, members.hyper, members.active, feed, shared
+
+  def _make_feed(self, start):
+    if self._feeder is None:
+      return members_lib.Feed({}, {})
+    return self.place(self._feeder.feed(self._orders, start, self.longest))
+
+  def probe(self, members: members_lib.Members, start: int) -> dict[str, Any]:
+    """Gramian ``[P, K, K]`` and presence ``[P, K]`` of the coming step."""
+    _, _, _, feed, shared = self._arguments(members, start, 0)
+    return jax.device_get(self._probe((members.state, feed), shared))
+
+  @functools.cached_property
+  def _probe(self):
+    probe = self._experiment.make_probe()
+
+    def of_member(member, shared):
+      state, feed = member
+      start, _, arrays = shared
+      batch = members_lib.fetch(arrays, jax.tree.map(lambda x: x[0], feed))
+      return probe(state._replace(step=start), batch)
+
+    return jax.jit(self._spread(of_member))
+
+  def keep_better(self, better: np.ndarray, new: Any, old: Any) -> Any:
+    """As `loop.Stepper` has it."""
+    return self._keep_better(self.place(better), new, old)
+
+  def evaluate(
+    self, params: Any, model_state: Any, split: str
+  ) -> list[evaluation.Result]:
+    """The result of each member on a split."""
+    return evaluation.evaluate_members(
+      lambda *arguments: self._evaluate(arguments[:2], arguments[2]),
+      self._experiment.tasks,
+      params,
+      model_state,
+      (
+        jax.device_put(batch, self._everywhere)
+        for batch in _evaluation_batches(self._experiment, split)
+      ),
+      self.way.members,
+    )
+
+  @functools.cached_property
+  def _evaluate(self):
+    step = self._experiment.make_eval_step()
+    return jax.jit(
+      self._spread(lambda member, batch: step(member[0], member[1], batch))
+    )
+
+
+class DataParallel:
+  """One member, a step a call, its batch split over all devices of a mesh.
+
+  State and parameters are whole on every device; `state_sharding` is where
+  that is decided.
+  """
+
+  longest = 1
+  compile_s, peak_mb = 0.0, None
+
+  def __init__(self, experiment: build.Experiment, mesh: Any):
+    """Builds the step.
+
+    Args:
+      experiment: of the member.
+      mesh: of devices, from `parallel.make_mesh`.
+    """
+    self.way = Way(experiment.settings.training.mode, 1, 1)
+    self._experiment, self._mesh = experiment, mesh
+    self._iterator: Iterator[Any] = iter(())
+    self._drawn: tuple[int, Any] = (-1, None)  # step, its batch
+    self._seed = 0
+
+    def make_step(axis_name):
+      step = experiment.make_step(axis_name)
+
+      def alone(state, batch):
+        one = members_lib.one_of(state._replace(step=None))
+        new, metrics = step(one._replace(step=state.step), batch)
+        new = members_lib.as_members(new._replace(step=None))
+        return new, jax.tree.map(lambda x: x[None, None], metrics)
+
+      return alone
+
+    self._step = parallel.parallelize(make_step, mesh, self.way.way)
+    self._keep_better = jax.jit(
+      members_lib.keep_better, out_shardings=self.state_sharding()
+    )
+
+  def state_sharding(self) -> NamedSharding:
+    """Where the leaves of a state lie."""
+    return NamedSharding(self._mesh, PartitionSpec())
+
+  def begin(self, seeds: Sequence[int]) -> None:
+    """Sets whose order of the data the next steps follow."""
+    (self._seed,) = seeds
+    self._drawn = (-1, None)
+
+  def place(self, tree: Any) -> Any:
+    """Puts host arrays ``[1, ...]`` on every device."""
+    return parallel.place_replicated(tree, self._mesh)
+
+  def init(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
+    """The state of the member at step 0, ``[1, ...]``."""
+    del hyper
+    return self._make_state(seeds)()
+
+  def shapes(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
+    """The shapes of the same, placed: to restore a checkpoint."""
+    del hyper
+    shapes = jax.eval_shape(self._make_state(seeds))
+    return _placed(shapes, self.state_sharding())
+
+  def _make_state(self, seeds):
+    make = self._experiment.make_state
+    return parallel.replicate(
+      lambda: members_lib.as_members(make(seeds[0], {})), self._mesh
+    )
+
+  def compile(self, members: members_lib.Members, start: int) -> None:
+    """Is done by the first step."""
+
+  def advance(
+    self, members: members_lib.Members, start: int, number: int
+  ) -> tuple[Any, Any]:
+    """As `loop.Stepper` has it, for one step."""
+    del number
+    batch = self._batch(start)
+    state, metrics = self._step(
+      members.state._replace(step=np.int32(start)), batch
+    )
+    return state, metrics
+
+  def _batch(self, step):
+    at, batch = self._drawn
+    if at != step:
+      if at != step - 1 or batch is None:
+        self._iterator = data.train_iterator(
+          self._experiment.training_streams(),
+          start=step,
+          seed=self._seed,
+          draw=self._experiment.draw(),
+          process_index=jax.process_index(),
+          process_count=jax.process_count(),
+        )
+      batch = parallel.shard_batch(next(self._iterator), self._mesh)
+      self._drawn = (step, batch)
+    return batch
+
+  def probe(self, members: members_lib.Members, start: int) -> dict[str, Any]:
+    """Gramian ``[1, K, K]`` and presence ``[1, K]`` of the coming step."""
+    state = members.state._replace(step=np.int32(start))
+    return jax.device_get(self._probe(state, self._batch(start)))
+
+  @functools.cached_property
+  def _probe(self):
+    probe = self._experiment.make_probe()
+
+    def of_one(state, batch):
+      one = members_lib.one_of(state._replace(step=None))
+      found = probe(one._replace(step=state.step), batch)
+      return members_lib.as_members(found)
+
+    return jax.jit(of_one)
+
+  def keep_better(self, better: np.ndarray, new: Any, old: Any) -> Any:
+    """As `loop.Stepper` has it."""
+    return self._keep_better(self.place(better), new, old)
+
+  def evaluate(
+    self, params: Any, model_state: Any, split: str
+  ) -> list[evaluation.Result]:
+    """The result of the member on a split."""
+    batches = _evaluation_batches(self._experiment, split, self._mesh.size)
+    return [
+      evaluation.evaluate(
+        self._evaluate,
+        self._experiment.tasks,
+        params,
+        model_state,
+        (parallel.shard_batch(batch, self._mesh) for batch in batches),
+      )
+    ]
+
+  @functools.cached_property
+  def _evaluate(self):
+    step = self._experiment.make_eval_step()
+
+    def of_one(params, model_state, batch):
+      return step(*members_lib.one_of((params, model_state)), batch)
+
+    return jax.jit(of_one, out_shardings=self.state_sharding())
+
+
+Stepper = DeviceProgram | DataParallel
+
+
+def _placed(shapes, sharding):
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+  )
+
+
+def _evaluation_batches(experiment, split, devices: int = 1):
+  """The padded batches of all streams, one stream after the other."""
+  for name, stream in experiment.streams.items():
+    size = stream.evaluation_batch_size
+    parts = data.EvaluationBatches(
+      experiment.data[name].splits[split],
+      -(-size // devices) * devices,
+      jax.process_index(),
+      jax.process_count(),
+    )
+    for batch in parts:
+      yield {name: batch}
+
+
+def for_one(
+  experiment: build.Experiment, mesh: Any, *, profile: bool = False
+) -> Stepper:
+  """What takes the steps of a run alone.
+
+  Many steps in one program where the data may lie on the one device. Several
+  devices, the manual modes and a profile take a batch per step. So does, by
+  ``data.on_device = 'auto'``, a model with convolutions on a CPU, whose back
+  end is slow on these in a loop.
+  """
+  alone = mesh.size == 1 and experiment.settings.training.mode == 'jit'
+  if not alone or profile or not feeding.stretches_pay(experiment):
+    return DataParallel(experiment, mesh)
+  way = Way('vmap', 1, experiment.plan.longest)
+  feeder = feeding.Feeder(experiment)
+  return DeviceProgram(experiment, way, list(mesh.devices.flat), feeder)

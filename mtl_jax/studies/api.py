@@ -1,0 +1,163 @@
+"""The way in: what ``launch.py`` and Python call."""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import (
+  build,
+  dry_run as dry_run_lib,
+  outcome as outcome_lib,
+  predict as predict_lib,
+  run as run_lib,
+  trained,
+)
+from mtl_jax.studies import devices
+
+
+def run(
+  config: Any,
+  workdir: os.PathLike | str | None = None,
+  *,
+  data: Mapping[str, Any] | None = None,
+  combinator: Any = None,
+  trunk: Any = None,
+  tune: bool = False,
+  dry_run: bool = False,
+  profile: bool = False,
+) -> outcome_lib.Outcome:
+  """Trains, evaluates and reports: what ``launch.py`` does.
+
+  A run alone, a population (``config.population``), a study of methods
+  (``config.study``) and an analytic problem (``config.problem``) are called the
+  same way. A work directory with an unfinished run of the same config is
+  resumed.
+
+  Args:
+    config: from `mtl_jax.default_config` or `mtl_jax.load_config`.
+    workdir: where checkpoints, record and report go; a new temporary folder
+      by default, which the outcome names.
+    data: ``{stream: {split: {column: [N, ...]}}}``, arrays in memory in place
+      of the config's data, with the splits 'train', 'validation' and 'test';
+      the first stream is called 'main'. Or ``{stream: mtl_jax.data.Data}``.
+    combinator: a method's function, or ``{'name': function, option: value}``,
+      in place of ``config.combinator``.
+    trunk: a Flax module's class, or ``{'name': class, field: value}``, in place
+      of ``config.model.trunk``.
+    tune: end after the tuning of a study.
+    dry_run: only say what would be run.
+    profile: also trace ten steps of a run alone.
+
+  Returns:
+    The outcome on the test split, whatever the number of members and methods.
+
+  Raises:
+    ValueError: in one sentence, for a config that does not fit together.
+    NonFiniteError: if a run alone diverges.
+  """
+  settings = settings_lib.from_config(config)
+  if combinator is not None:
+    settings = settings_lib.with_values(
+      settings, {'combinator': _spec(combinator)}
+    )
+  if trunk is not None:
+    settings = settings_lib.with_values(settings, {'model.trunk': _spec(trunk)})
+  if workdir is None:
+    workdir = tempfile.mkdtemp(prefix='mtl_jax_')
+  path = pathlib.Path(workdir)
+  sources = build.Sources(data)
+  several = bool(
+    settings.population.seeds
+    or settings.population.sweep
+    or settings.study.methods
+  )
+  devices.prepare(several)
+  if tune and not several:
+    raise ValueError(
+      'Expected a study to tune, found a run alone; set study.trials and '
+      'study.draws, or leave the tuning out.'
+    )
+  if settings.problem.name:
+    return problem_run.run(settings, path, dry_run=dry_run)
+  if dry_run:
+    for entry in study_run.entries(settings):
+      dry_run_lib.dry_run(build.build(entry, sources=sources))
+    return outcome_lib.Outcome(workdir=path, ended='dry run')
+  if several:
+    return study_run.run(settings, path, sources=sources, tune_only=tune)
+  return run_lib.train(settings, path, sources=sources, profile=profile)
+
+
+def load(
+  workdir: os.PathLike | str,
+  method: str | None = None,
+  member: int | None = None,
+  *,
+  best: str = '',
+  data: Mapping[str, Any] | None = None,
+) -> trained.Trained:
+  """A trained model: its parameters, predictions, gradients and Gramians.
+
+  Args:
+    workdir: of a run or a study.
+    method: of a study.
+    member: its index, where there are several.
+    best: the criterion that its parameters are the best by, one of
+      ``training.select`` and ``training.keep_best``; the first by default.
+    data: as it was given to `run`, if it was.
+
+  Raises:
+    ValueError: if there is no checkpoint in it; or listing what there is, if
+      the choice is not one member.
+  """
+  return trained.load(
+    workdir, method, member, best=best, sources=build.Sources(data)
+  )
+
+
+use_all_cores = devices.use_all_cores
+
+
+def evaluate(
+  workdir: os.PathLike | str,
+  method: str | None = None,
+  member: int | None = None,
+) -> outcome_lib.Outcome:
+  """Prints the table of a member again, computed from its best checkpoint."""
+  return run_lib.evaluate(workdir, method, member)
+
+
+def predict(
+  workdir: os.PathLike | str,
+  source: str | None,
+  target: str | None = None,
+  method: str | None = None,
+  member: int | None = None,
+) -> None:
+  """Writes predictions for a file of examples: `predict.predict_file`."""
+  predict_lib.predict_file(
+    workdir, source, target, method=method, member=member
+  )
+
+
+def report(workdir: os.PathLike | str) -> pathlib.Path:
+  """Writes tables and pictures again, from the record."""
+  return page.write_any(pathlib.Path(workdir))
+
+
+def _spec(given: Any) -> Mapping[str, Any]:
+  if isinstance(given, Mapping):
+    return given
+  if dataclasses.is_dataclass(given) and not isinstance(given, type):
+    # An instance of a Flax module: its fields are its options.
+    options = {
+      field.name: getattr(given, field.name)
+      for field in dataclasses.fields(given)
+      if field.name not in ('parent', 'name')
+    }
+    return {'name': type(given), **options}
+  return {'name': given}
