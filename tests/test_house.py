@@ -18,7 +18,8 @@ FLOORS = (
   ('experiment',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
-  ('tasks', 'names'),
+  ('tasks',),
+  ('names',),
 )
 # What stands beside the stairs: names and numbers only, no array in them.
 # They read nothing of the house but what is named here.

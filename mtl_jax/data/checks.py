@@ -22,7 +22,8 @@ def check_labels(
     source: one split.
     labels: ``{key: (kind, size)}``: 'classification' in {0, ..., size - 1},
       'binary' in {0, 1}, 'multilabel' ``[size]`` of these, 'regression' any
-      finite number. -1 or NaN stands for a missing label.
+      finite number, or ``[size]`` of these. -1 or NaN stands for a missing
+      label.
     name: what the message calls the split.
 
   Raises:
@@ -41,7 +42,8 @@ def check_labels(
   found = info.sample(source, labels)
   for key, (kind, size) in labels.items():
     values = found[key]
-    shape = (size,) if kind == 'multilabel' else ()
+    vector = kind == 'multilabel' or (kind == 'regression' and size > 1)
+    shape = (size,) if vector else ()
     if values.shape[1:] != shape:
       raise ValueError(
         f'{name}, label {key!r}: expected one value of shape {shape} an '

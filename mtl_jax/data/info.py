@@ -9,6 +9,8 @@ from mtl_jax.data import encoding, sources
 
 # Statistics of a split that is not in memory come from as many rows of it.
 SAMPLE = 10_000
+# Whole numbers up to so many are counted, as they may be classes.
+MOST_COUNTED = 1_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +26,8 @@ class DataInfo:
     classes: names of the classes, of labels whose classes have names.
     cardinalities: how many values an integer may take: classes, tokens,
       categories; of other integers the largest one of all splits, plus 1.
-    counts: training examples of each class.
-    means: of single floats, missing ones left out.
+    counts: training examples of each class; of whole numbers up to 1,000 too.
+    means: of single floats and, as tuples, of vectors; missing ones left out.
     stds: standard deviations of the same.
   """
 
@@ -34,8 +36,8 @@ class DataInfo:
   classes: Mapping[str, tuple[str, ...]]
   cardinalities: Mapping[str, int]
   counts: Mapping[str, tuple[int, ...]]
-  means: Mapping[str, float]
-  stds: Mapping[str, float]
+  means: Mapping[str, float | tuple[float, ...]]
+  stds: Mapping[str, float | tuple[float, ...]]
 
 
 def describe(
@@ -53,32 +55,49 @@ def describe(
   one = splits[train].take(np.zeros(1, int))
   shapes = {key: values.shape[1:] for key, values in one.items()}
   columns = encoder.columns
-  single = [key for key in columns if key in one and not shapes[key]]
+  single = [
+    key
+    for key, column in columns.items()
+    if key in one and len(shapes[key]) <= (column.kind == 'float')
+  ]
   seen = sample(splits[train], single)
   known = {
     key: column.size
     for key, column in columns.items()
     if column.size is not None and column.kind not in ('multihot', 'derived')
   }
-  counted = {
-    key: np.bincount(seen[key][seen[key] >= 0], minlength=column.size)
+  largest = _largest(splits, columns, one)
+  sizes = {key: n for key, n in largest.items() if n <= MOST_COUNTED} | {
+    key: column.size
     for key, column in columns.items()
-    if column.kind == 'class' and column.size and key in seen
+    if column.kind == 'class' and column.size
+  }
+  counted = {
+    key: np.bincount(seen[key][seen[key] >= 0], minlength=size)
+    for key, size in sizes.items()
+    if key in seen
   }
   floats = [
     key
     for key in single
-    if one[key].dtype == np.float32 and not np.isnan(seen[key]).all()
+    if one[key].dtype == np.float32
+    and not np.isnan(seen[key]).all(axis=0).any()
   ]
   return DataInfo(
     sizes={split: len(source) for split, source in splits.items()},
     shapes=shapes,
     classes={key: c.names for key, c in columns.items() if c.names},
-    cardinalities=known | _largest(splits, columns, one),
+    cardinalities=known | largest,
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
-    means={k: float(np.nanmean(seen[k], dtype=np.float64)) for k in floats},
-    stds={k: float(np.nanstd(seen[k], dtype=np.float64)) for k in floats},
+    means={k: _plain(np.nanmean, seen[k]) for k in floats},
+    stds={k: _plain(np.nanstd, seen[k]) for k in floats},
   )
+
+
+def _plain(statistic, values):
+  """In float64 over the examples: a number, or a tuple of them."""
+  found = statistic(values, axis=0, dtype=np.float64).tolist()
+  return tuple(found) if isinstance(found, list) else found
 
 
 def sample(

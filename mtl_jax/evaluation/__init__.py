@@ -7,9 +7,15 @@ from mtl_jax.evaluation.loops import (
   predict,
 )
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
-from mtl_jax.evaluation.results import Result, score_name, selection
-from mtl_jax.evaluation.steps import make_eval_step, make_predict_step
+from mtl_jax.evaluation.results import Result, score_name
+from mtl_jax.evaluation.selection import Selection, make_selection, undefined
+from mtl_jax.evaluation.steps import (
+  make_eval_step,
+  make_predict_step,
+  unrelated,
+)
 from mtl_jax.tasks.metrics import (
+  Given,
   for_binary,
   for_classification,
   for_exceeds,
@@ -17,11 +23,11 @@ from mtl_jax.tasks.metrics import (
   for_ordinal,
   for_regression,
 )
-from mtl_jax.tasks.metrics.given import Given
 
 __all__ = [
   'Given',
   'Result',
+  'Selection',
   'check',
   'cosines',
   'evaluate_members',
@@ -35,7 +41,9 @@ __all__ = [
   'gradient_scalars',
   'make_eval_step',
   'make_predict_step',
+  'make_selection',
   'predict',
   'score_name',
-  'selection',
+  'undefined',
+  'unrelated',
 ]

@@ -174,7 +174,7 @@ def score(
   """
   head = jnp.asarray(outputs, jnp.float32)
   arrays = {name: jnp.asarray(array) for name, array in arrays.items()}
-  mask = tasks_lib.mask_of(task, arrays, task.loss(head, arrays))
+  mask = tasks_lib.labelled(task, arrays, task.loss(head, arrays))
   values: dict[str, float] = {}
   for metric in task.metrics.values():
     state = jax.device_get(metric.from_batch(head, arrays, mask))

@@ -25,6 +25,8 @@ import numpy as np
 from mtl_jax.tasks.metrics import states
 
 Array = jax.Array
+# Moments of C columns are C x C: tasks with more classes have no relations.
+MOST_COLUMNS = 256
 
 
 def moments(columns: Mapping[str, Array], masks: Mapping[str, Array]) -> Any:

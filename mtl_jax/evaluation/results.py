@@ -34,6 +34,7 @@ class Result:
     selection: the same mean before the scores are clipped, by which the best
       parameters are chosen: a model that is worse than a constant can still
       get better.
+    unclipped: the tasks' scores before they are clipped.
     undefined: the tasks whose score is NaN.
     labels: correlation of the tasks' labels, ``[K, K]``.
     residuals: correlation of label minus prediction, ``[K, K]``.
@@ -46,6 +47,7 @@ class Result:
   scores: dict[str, float]
   overall: float
   selection: float
+  unclipped: dict[str, float]
   undefined: tuple[str, ...]
   labels: np.ndarray
   residuals: np.ndarray
@@ -59,23 +61,6 @@ class Result:
       for name, value in values.items()
     }
     return flat | {'overall': self.overall, 'selection': self.selection}
-
-
-def selection(result: Result, criterion: str) -> float:
-  """The number that best parameters are chosen by; more is better.
-
-  Args:
-    result: on the validation split.
-    criterion: 'overall', 'TASK/METRIC' or 'TASK/loss'.
-
-  Returns:
-    NaN where the criterion is not defined.
-  """
-  if criterion == 'overall':
-    return result.selection
-  task, _, metric = criterion.partition('/')
-  value = result.metrics[task][metric]
-  return -value if metric in metrics_lib.LOWER_IS_BETTER else value
 
 
 def merge(tasks: Sequence[tasks_lib.Task], a: Any, b: Any) -> Any:
@@ -116,22 +101,22 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
         f'{task.stream!r}, found none; add the stream to the split.'
       )
     found = state['tasks'][task.name]
-    loss, count = map(float, np.asarray(found['loss'], np.float64))
+    total, number, count = np.asarray(found['loss'], np.float64).tolist()
     metrics[task.name] = _compute(task, found['metrics']) | {
-      'loss': loss / count if count else float('nan')
+      'loss': total / number if number else float('nan')
     }
     counts[task.name] = count
     raw[task.name] = metrics[task.name][score_name(task, metrics[task.name])]
     scores[task.name] = float(np.clip(raw[task.name], 0, 1))
   # A task of weight 0 must not turn the mean into NaN.
   weights = {task.name: task.weight for task in tasks if task.weight}
-  total = sum(weights.values())
   return Result(
     metrics=metrics,
     counts=counts,
     scores=scores,
-    overall=sum(w * scores[name] for name, w in weights.items()) / total,
-    selection=sum(w * raw[name] for name, w in weights.items()) / total,
+    overall=weighted_mean(scores, weights),
+    selection=weighted_mean(raw, weights),
+    unclipped=raw,
     undefined=tuple(name for name, x in scores.items() if np.isnan(x)),
     labels=_relations(tasks, state['relations'], 'labels'),
     residuals=_relations(tasks, state['relations'], 'residuals'),
@@ -140,6 +125,14 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
       for stream, found in state['experts'].items()
     },
   )
+
+
+def weighted_mean(
+  scores: Mapping[str, float], weights: Mapping[str, float]
+) -> float:
+  """Mean of the scores that have a weight; NaN if one of these is."""
+  total = sum(w * scores[name] for name, w in weights.items())
+  return total / sum(weights.values())
 
 
 def _compute(task, found):

@@ -146,32 +146,62 @@ def _seen(task, outputs):
 
 
 def _task_state(task, outputs, arrays):
-  """The task's states, and which rows are wholly labelled, ``[B]``."""
+  """The task's states, and which rows are wholly labelled, ``[B]``.
+
+  The loss is the mean that training takes, without the task's ``loss_weight``;
+  metrics count every labelled example once.
+  """
   seen = _seen(task, outputs)
   losses = task.loss(outputs if task.reads else outputs[task.name], arrays)
   losses = states.as_float(losses)
-  mask = tasks_lib.mask_of(task, arrays, losses)
-  total = jnp.where(mask > 0, losses * mask, 0).sum()
+  weights = tasks_lib.mask_of(task, arrays, losses)
+  total = jnp.where(weights > 0, losses * weights, 0).sum()
+  mask = tasks_lib.labelled(task, arrays, losses)
   found = {
     name: metric.from_batch(seen, arrays, mask)
     for name, metric in task.metrics.items()
   }
   rows = (mask > 0).reshape(mask.shape[0], -1).all(-1)
-  return {'loss': jnp.stack([total, mask.sum()]), 'metrics': found}, rows
+  loss = jnp.stack([total, weights.sum(), (mask > 0).sum()])
+  return {'loss': loss, 'metrics': found}, rows
 
 
 def _relation_states(facts, arrays):
-  """Moments of labels and residuals of the tasks that have a target."""
+  """Moments of labels and residuals of the tasks that are related."""
   labels, residuals, masks = {}, {}, {}
   for name, (rows, outputs, task) in facts.items():
-    target = None if task.target is None else task.target(arrays)
-    if target is None or target.ndim != 2:
+    if not 0 < _width(task, arrays) <= relations.MOST_COLUMNS:
       continue
-    masks[name], labels[name] = rows, target
-    residuals[name] = target - task.predict(outputs)
+    masks[name], labels[name] = rows, task.target(arrays)
+    residuals[name] = labels[name] - task.predict(outputs)
   if not masks:
     return {}
   return {
     'labels': relations.moments(labels, masks),
     'residuals': relations.moments(residuals, masks),
   }
+
+
+def _width(task, arrays):
+  """The columns of a task's target; 0 if it has none ``[B, C]``."""
+  if task.target is None:
+    return 0
+  shape = jax.eval_shape(task.target, arrays).shape
+  return shape[1] if len(shape) == 2 else 0
+
+
+def unrelated(tasks: Sequence[tasks_lib.Task], batch: Batch) -> tuple[str, ...]:
+  """The tasks that are left out of relations, for they have too many classes.
+
+  Moments of C classes would take C x C numbers, where logits take C.
+
+  Args:
+    tasks: any.
+    batch: of their streams, or its shapes.
+  """
+  return tuple(
+    task.name
+    for task in tasks
+    if task.stream in batch
+    and _width(task, batch[task.stream]) > relations.MOST_COLUMNS
+  )

@@ -486,6 +486,8 @@ def make_task(
       f'{names.nearest(label, info.shapes)}'
     )
   function = lookup.find('kind of task', kind, task_kinds.TASK_KINDS)
+  if kind not in task_kinds.TASK_KINDS:
+    function = task_kinds.of_user(kind, function)
   return lookup.build(
     'task kind',
     {'name': kind, **options},

@@ -97,7 +97,11 @@ def check_data(
       continue
     labels = labels_of(name, tasks, targets)
     for split, source in stream.splits.items():
-      data.check_labels(source, labels, name=f'stream {name!r}, {split}')
+      place = f'stream {name!r}, {split}'
+      data.check_labels(source, labels, name=place)
+      for task in tasks:
+        if task.stream == name:
+          task_kinds.check_values(task, targets[task.name], source, place)
     for split in ('train', 'validation'):
       _check_labelled(name, split, stream.splits[split], labels)
 
@@ -126,7 +130,9 @@ def labels_of(
     spec = targets[task.name]
     if task.stream == stream and spec.get('kind') in task_kinds.TASK_KINDS:
       kind = task_kinds.LABELS.get(spec['kind'], spec['kind'])
-      labels[spec.get('label') or task.name] = (kind, task.size)
+      # Of thresholds the head is wider than the number.
+      size = 1 if spec['kind'] == 'ordinal' else task.size
+      labels[spec.get('label') or task.name] = (kind, size)
   return labels
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, models, reporting
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.evaluation import baselines, measures
+from mtl_jax.evaluation import baselines, measures, relations
 from mtl_jax.experiment import (
   build,
   checks,
@@ -86,12 +86,15 @@ def train(
     settings, everyone, functools.partial(build.build, sources=sources)
   )
   experiment = groups[0].experiment
+  selections = _selections(experiment)
   fingerprints = {
     name: data.fingerprint(source) for name, source in experiment.data.items()
   }
   with workdir_lib.claim(path, settings, fingerprints) as workdir:
     show(experiment)
     checks.show_data(experiment)
+    for line in _doubtful(experiment, selections):
+      print(line, flush=True)
     if not alone:
       programs = 'program' if len(groups) == 1 else 'programs'
       print(
@@ -102,7 +105,9 @@ def train(
       groups,
       workdir,
       functools.partial(_stepper, alone=alone, profile=profile),
-      functools.partial(_train_program, test=test, profile=profile),
+      functools.partial(
+        _train_program, selections=selections, test=test, profile=profile
+      ),
     )
     if members is None:
       return outcome_lib.Outcome(workdir=workdir.path, ended='interrupted')
@@ -327,6 +332,40 @@ def train_groups(
   return tuple(sorted(outcomes, key=lambda o: o.index))
 
 
+def _selections(experiment) -> dict[str, evaluation.Selection]:
+  """What chooses the best parameters and is waited for, by its setting."""
+  training, source = experiment.settings.training, experiment.data
+  undefined = evaluation.undefined(
+    experiment.model,
+    experiment.tasks,
+    *experiment.params_shapes,
+    (
+      {name: batch}
+      for name, stream in experiment.streams.items()
+      for batch in data.EvaluationBatches(
+        source[name].splits['validation'], stream.evaluation_batch_size, 0, 1
+      )
+    ),
+  )
+  known = checks.metric_names(experiment)
+  return {
+    name: evaluation.make_selection(name, experiment.tasks, known, undefined)
+    for name in (training.select, *training.keep_best)
+  }
+
+
+def _doubtful(experiment, selections) -> list[str]:
+  """What is to be said before training."""
+  lines = [x.line for x in selections.values() if x.line]
+  wide = evaluation.unrelated(experiment.tasks, experiment.example_batch())
+  if wide and len(experiment.tasks) > 1:
+    lines.append(
+      f'Relations between tasks leave out {", ".join(wide)}, of more than '
+      f'{relations.MOST_COLUMNS} classes.'
+    )
+  return lines
+
+
 def _stepper(group, home, *, alone, profile) -> steppers.Stepper:
   experiment = group.experiment
   if alone:
@@ -353,7 +392,13 @@ def _stepper(group, home, *, alone, profile) -> steppers.Stepper:
   return steppers.DeviceProgram(experiment, way, devices, feeder)
 
 
-def _train_program(program: Program, *, test: bool, profile: bool):
+def _train_program(
+  program: Program,
+  *,
+  selections: Mapping[str, evaluation.Selection],
+  test: bool,
+  profile: bool,
+):
   """Outcomes of the members, and milliseconds per step; None = interrupted."""
   experiment = program.group.experiment
   settings, plan = experiment.settings, experiment.plan
@@ -364,15 +409,13 @@ def _train_program(program: Program, *, test: bool, profile: bool):
   latest = checkpoints.Checkpoints(
     program.folder / 'checkpoints', settings.training.keep
   )
-  training = settings.training
-  criteria = (training.select, *training.keep_best)
   members, best, progress, resumed = restore.begin(
     program.group,
     program.padded,
     len(program.members),
     program.stepper,
     latest,
-    criteria,
+    tuple(selections),
   )
   if resumed:
     print(f'Resuming {program.folder} from step {resumed}.', flush=True)
@@ -415,7 +458,7 @@ def _train_program(program: Program, *, test: bool, profile: bool):
       plan,
       stepper,
       loop.Hooks(
-        evaluate=functools.partial(_evaluate, criteria, stepper),
+        evaluate=functools.partial(_evaluate, selections, stepper),
         probe=functools.partial(_probe, names, stepper) if probed else None,
         measure=functools.partial(_measure, names) if monitored else None,
         write=write,
@@ -451,11 +494,11 @@ def _last_step(latest) -> str:
   return f'step {steps[-1]}' if steps else 'none yet'
 
 
-def _evaluate(criteria, stepper, params, model_state):
+def _evaluate(selections, stepper, params, model_state):
   """Scores by criterion and all metrics of each member, on validation."""
   return [
     (
-      {name: evaluation.selection(result, name) for name in criteria},
+      {name: select(result) for name, select in selections.items()},
       result.scalars(),
     )
     for result in stepper.evaluate(params, model_state, 'validation')
@@ -584,7 +627,8 @@ def show_result(
   if member.best_step is None:
     which, step = 'newest checkpoint, for no score was defined', ''
   print(f'\nTest split, from the {which}{step}:')
-  for table in reporting.final_tables(member.metrics, beside):
+  positives = {t.name: t.positive for t in experiment.tasks if t.positive}
+  for table in reporting.final_tables(member.metrics, beside, positives):
     reporting.show(table)
   print(f'Overall score {member.overall:.4f}', flush=True)
   return beside
@@ -613,7 +657,10 @@ def report(
     ended=outcome.ended,
     gramian=None if plan is None else dataclasses.asdict(plan),
     undefined=member.undefined,
-    tasks=[{'name': t.name, 'score': t.score} for t in experiment.tasks],
+    tasks=[
+      {'name': t.name, 'score': t.score, 'positive': t.positive}
+      for t in experiment.tasks
+    ],
     baselines=beside,
     relations=member.relations,
     experts=member.experts,

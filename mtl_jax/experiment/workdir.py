@@ -134,7 +134,6 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
         f'another --workdir, or set --config.{key}={stored.get(key)!r}.'
       )
 
-
   if list(there.targets) != list(settings.targets):
     raise ValueError(
       f'Expected the targets in the order {", ".join(there.targets)} of {file}, '

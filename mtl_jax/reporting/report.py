@@ -82,6 +82,11 @@ def _result(run: run_record.Record) -> list[pages.Part]:
   metrics = run.results.get('metrics')
   if not metrics:
     return []
+  positives = {
+    task['name']: task['positive']
+    for task in run.results.get('tasks', ())
+    if task.get('positive')
+  }
   undefined = run.results.get('undefined')
   rows = [
     [task, name, tables.number(value)]
@@ -90,7 +95,7 @@ def _result(run: run_record.Record) -> list[pages.Part]:
   ]
   every = tables.Table('', ['task', 'metric', 'value'], rows, left=2)
   return [
-    *tables.final_tables(metrics, run.results.get('baselines')),
+    *tables.final_tables(metrics, run.results.get('baselines'), positives),
     'There is no overall score, for these tasks could not be scored: '
     f'{", ".join(undefined)}.'
     if undefined

@@ -44,9 +44,10 @@ def write_results(
     timing: seconds, steps per second and the like.
     **more: whatever else is to be kept; `mtl_jax.reporting.report` shows
       ``split``, ``best_step``, ``ended``, ``undefined``, ``tasks``
-      (``[{'name', 'score', ...}]``), ``baselines`` (``{name: {task: {metric:
-      value}}}``), ``relations`` (``{'tasks', 'labels', 'residuals'}``) and
-      ``experts`` (``{stream: {level: ...}}``, see `expert_use`).
+      (``[{'name', 'score', 'positive', ...}]``), ``baselines`` (``{name:
+      {task: {metric: value}}}``), ``relations`` (``{'tasks', 'labels',
+      'residuals'}``) and ``experts`` (``{stream: {level: ...}}``, see
+      `expert_use`).
 
   Returns:
     What was written, NaN as None.

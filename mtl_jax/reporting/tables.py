@@ -19,6 +19,7 @@ CLASS_METRICS = (
   'recall',
   'f1',
   'auc',
+  'pr_auc',
   'log_loss',
   'ece',
 )
@@ -29,6 +30,7 @@ HEADERS = {
   'recall': 'recall',
   'f1': 'F1',
   'auc': 'AUC',
+  'pr_auc': 'PR-AUC',
   'log_loss': 'log-loss',
   'ece': 'ECE',
   'mae': 'MAE',
@@ -203,25 +205,29 @@ def parameter_table(rows: Iterable[Any]) -> Table:
 def task_table(
   tasks: Iterable[Any], kinds: Mapping[str, str], scores: Mapping[str, str]
 ) -> Table:
-  """Name, kind, outputs, stream, weight and score of each task.
+  """Name, kind, outputs, stream, score and weights of each task.
 
   Args:
-    tasks: anything with the fields name, size, stream and weight.
-    kinds: what is predicted and with which loss, by the task's name.
+    tasks: anything with the fields name, size, stream, weight, loss_weight and
+      description.
+    kinds: what is predicted and with which loss, by the task's name, where a
+      task has no description.
     scores: the metric that enters the overall score, by the task's name.
   """
   rows = [
     [
       task.name,
-      kinds.get(task.name, ''),
+      task.description or kinds.get(task.name, ''),
       task.stream,
       scores.get(task.name, task.score),
       str(task.size),
+      f'{task.loss_weight:g}',
       f'{task.weight:g}',
     ]
     for task in tasks
   ]
-  columns = ['task', 'kind', 'stream', 'score', 'outputs', 'weight']
+  columns = ['task', 'kind', 'stream', 'score', 'outputs']
+  columns += ['loss weight', 'weight in score']
   return Table('Tasks', columns, rows, left=4)
 
 
@@ -246,7 +252,9 @@ def number(value: Value) -> str:
 
 
 def final_tables(
-  metrics: Metrics, baselines: Mapping[str, Metrics] | None = None
+  metrics: Metrics,
+  baselines: Mapping[str, Metrics] | None = None,
+  positives: Mapping[str, str] | None = None,
 ) -> list[Table]:
   """Tasks x metrics, one table for classification and one for regression.
 
@@ -254,6 +262,7 @@ def final_tables(
     metrics: a task's metrics; a value is a number or (mean, half width of its
       interval).
     baselines: the same of other models by name, shown below each task.
+    positives: the class that counts as 1, by the name of the binary task.
 
   Returns:
     At most one table for tasks with classes or labels, one for regression and
@@ -273,7 +282,9 @@ def final_tables(
     (): 'Other tasks',
   }
   return [
-    _group_table(titles[usual], usual, tasks, metrics, baselines or {})
+    _group_table(
+      titles[usual], usual, tasks, metrics, baselines or {}, positives or {}
+    )
     for usual, tasks in sorted(groups.items(), key=lambda g: len(g[0]) == 0)
   ]
 
@@ -286,7 +297,7 @@ def find(values: Mapping[str, Value], name: str) -> str | None:
   return None
 
 
-def _group_table(title, usual, tasks, metrics, baselines) -> Table:
+def _group_table(title, usual, tasks, metrics, baselines, positives) -> Table:
   standard = [n for n in usual if any(find(metrics[t], n) for t in tasks)]
   hidden = {find(metrics[t], n) for t in tasks for n in standard} | DETAILS
   if not usual:
@@ -303,4 +314,6 @@ def _group_table(title, usual, tasks, metrics, baselines) -> Table:
         rows.append([label, *cells])
   columns = ['task', *(HEADERS.get(name, name) for name in names)]
   macro = any(find(metrics[t], 'f1') == 'f1_macro' for t in tasks)
-  return Table(title, columns, rows, note=MACRO_NOTE if macro else '')
+  notes = [MACRO_NOTE] if macro else []
+  notes += [f'{t}: 1 is {positives[t]}.' for t in tasks if t in positives]
+  return Table(title, columns, rows, note=' '.join(notes))

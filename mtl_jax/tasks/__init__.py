@@ -8,9 +8,14 @@ from mtl_jax.tasks.task import (
   Task,
   binary,
   classification,
+  known,
+  labelled,
+  loss_weights,
+  mask_key,
   mask_of,
   multilabel,
   regression,
+  relabelled,
 )
 
 __all__ = [
@@ -21,7 +26,12 @@ __all__ = [
   'Task',
   'binary',
   'classification',
+  'known',
+  'labelled',
+  'loss_weights',
+  'mask_key',
   'mask_of',
   'multilabel',
   'regression',
+  'relabelled',
 ]

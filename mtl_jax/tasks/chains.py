@@ -88,7 +88,7 @@ def entire_space(
       -1 missing; by default the name.
     of: what is predicted and measured: 'joint' p, or 'conditional'
       :math:`\sigma(z)`. The loss is the same.
-    **kwargs: further fields of `Task`.
+    **kwargs: further fields of `Task`, and options of `tasks.binary`.
 
   Returns:
     A task of size 1.
@@ -119,6 +119,12 @@ def entire_space(
       f"Task {name!r}: expected of to be 'joint' or 'conditional', found "
       f'{of!r}; name one of the two.'
     )
+  for option in ('label_smoothing', 'focal'):
+    if kwargs.get(option):
+      raise ValueError(
+        f'Task {name!r}: expected no {option} of the loss of several events, '
+        f'found {kwargs[option]}; leave it out.'
+      )
   base = tasks.binary(name, label=label, **kwargs)
   key = label or name
 
@@ -166,7 +172,7 @@ def order_calibrated(
     after: the task of the event before.
     alpha: weight of the order, at least 0.
     label: key of the labels ``[B]`` in the batch; by default the name.
-    **kwargs: further fields of `Task`.
+    **kwargs: further fields of `Task`, and options of `tasks.binary`.
 
   Returns:
     A task of size 1.

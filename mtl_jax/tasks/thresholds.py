@@ -8,7 +8,6 @@ turn with one head.
 from collections.abc import Sequence
 import dataclasses
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +89,7 @@ def exceeds(
     name: the task's name.
     threshold: such as 3.5 for a rating of 4 or more.
     label: key of the numbers ``[B]`` in the batch; by default the name.
-    **kwargs: further fields of `Task`.
+    **kwargs: further fields of `Task`, and options of `tasks.binary`.
 
   Returns:
     A task of size 1 whose predictions are probabilities.
@@ -104,16 +103,13 @@ def exceeds(
     Array([0.6931472], dtype=float32)
   """
   key, cuts = label or name, check(name, [threshold])
-  base: Any = tasks.binary(name, label=key, **kwargs)
-
-  def of_levels(batch):
-    return {**batch, key: levels(batch[key], cuts)}
-
+  task = tasks.relabelled(
+    tasks.binary(name, label=key, **kwargs),
+    key,
+    lambda numbers: levels(numbers, cuts),
+  )
   return dataclasses.replace(
-    base,
-    loss=lambda outputs, batch: base.loss(outputs, of_levels(batch)),
-    mask=lambda batch: _known(batch[key]),
-    target=lambda batch: base.target(of_levels(batch)),
+    task, mask=lambda batch: tasks.known(batch, key, codes=False)
   )
 
 
@@ -168,7 +164,7 @@ def ordinal(
     name=name,
     size=len(cuts),
     loss=loss,
-    mask=lambda batch: _known(batch[key]),
+    mask=lambda batch: tasks.known(batch, key, codes=False),
     output=lambda outputs: log_probabilities(outputs[name]),
     predict=jnp.exp,
     target=lambda batch: jax.nn.one_hot(
@@ -176,10 +172,6 @@ def ordinal(
     ),
     **kwargs,
   )
-
-
-def _known(numbers):
-  return ~jnp.isnan(numbers.astype(jnp.float32))
 
 
 def values(thresholds: Sequence[float]) -> tuple[float, ...]:

@@ -77,7 +77,7 @@ class Forward:
 
   Attributes:
     sums: ``[K]`` sum of each task's loss.
-    counts: ``[K]`` labelled examples, tokens or pixels.
+    counts: ``[K]`` labelled examples, tokens or pixels, or their weights.
     model_state: after the pass.
     streams: the pullbacks.
     kinds: leaves whose rows are not made, see `products.choose`.
@@ -212,9 +212,21 @@ def loss_sum(
   outputs: Mapping[str, Array],
   arrays: tasks_lib.Arrays,
 ) -> tuple[Array, Array]:
-  """The sum of a task's loss over what is labelled, and how many that are."""
+  """The weighted sum of a task's loss over its labels, and of the weights.
+
+  The sum has the task's ``loss_weight`` as a factor, in front of every method.
+  """
   seen = outputs if task.reads else outputs[task.name]
   losses = task.loss(seen, arrays)
   losses = losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
   mask = tasks_lib.mask_of(task, arrays, losses)
-  return jnp.sum(jnp.where(mask > 0, losses * mask, 0)), jnp.sum(mask)
+  total = jnp.sum(jnp.where(mask > 0, losses * mask, 0))
+  return total * task.loss_weight, jnp.sum(mask)
+
+
+def per_example(counts: Array) -> Array:
+  """The factor that makes means of sums; 1 where nothing is labelled.
+
+  Sums of weights may be less than 1.
+  """
+  return 1 / jnp.where(counts > 0, counts, 1)

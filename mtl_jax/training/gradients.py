@@ -175,7 +175,7 @@ class _Engine:
       sums, counts, self.new_state = scan.losses(len(tasks))
       self._over = scan.total
     sums, self.counts = self._reduce((sums, counts))
-    self._per_example = 1 / jnp.maximum(self.counts, 1)
+    self._per_example = forward_lib.per_example(self.counts)
     self.losses = sums * self._per_example
 
   def _reduce(self, tree):

@@ -44,7 +44,8 @@ def make_train_step(
     axis_name: mapped axis over devices; None under plain jit.
 
   Returns:
-    The step. Its metrics are ``losses`` ``[K]`` (before the update),
+    The step. Its metrics are ``losses`` ``[K]`` (before the update, and
+    without the tasks' loss weights),
     ``counts`` ``[K]`` and ``update_norm`` ``[]``.
 
   Raises:
@@ -95,7 +96,7 @@ def make_train_step(
       after, _ = gradients_at(params, state.model_state)
       opt_state = optax.tree.set(opt_state, losses_after=after.losses)
     metrics = {
-      'losses': gradients.losses,
+      'losses': gradients.losses / tasks_lib.loss_weights(tasks),
       'counts': gradients.counts,
       'update_norm': optax.tree.norm(updates),
     }

@@ -1,14 +1,15 @@
 import warnings
 
 from hypothesis import given, settings, strategies as st
+import jax
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import sklearn.calibration
 import sklearn.metrics
 
 from mtl_jax.tasks import metrics
-from mtl_jax.tasks.metrics import multiclass
 
 C = 5
 METRICS = metrics.for_classification(C, 'y')
@@ -46,6 +47,14 @@ def oracle(logits, labels):
     values['auc'] = np.mean(
       [
         sklearn.metrics.roc_auc_score(labels == c, probabilities[:, c])
+        for c in present
+      ]
+    )
+    values['pr_auc'] = np.mean(
+      [
+        sklearn.metrics.average_precision_score(
+          labels == c, probabilities[:, c]
+        )
         for c in present
       ]
     )
@@ -111,7 +120,7 @@ def test_one_class_only(in_batches):
 def test_nothing_labelled_is_nan_everywhere(in_batches):
   logits, labels = random_case(3, n=20)
   values = all_metrics(in_batches, logits, labels, np.zeros(20))
-  assert len(values) == 10
+  assert len(values) == 11
   assert all(np.isnan(value) for value in values.values())
 
 
@@ -119,7 +128,7 @@ def test_a_nan_logit_is_nan_everywhere(in_batches):
   logits, labels = random_case(4, n=20)
   logits[7, 2] = np.nan
   values = all_metrics(in_batches, logits, labels)
-  assert len(values) == 10
+  assert len(values) == 11
   assert all(np.isnan(value) for value in values.values())
 
 
@@ -178,5 +187,42 @@ def test_ranks_come_from_scores_in_float32(in_batches):
   # These differ by less than bfloat16 can tell, and float32 tells.
   logits = np.float32([[1.001, 0], [1.002, 0], [1.003, 0]])
   labels = np.int32([1, 0, 0])
-  value = in_batches(multiclass.AUC('y'), logits, labels)['auc']
+  metric = metrics.for_classification(2, 'y')['auc']
+  value = in_batches(metric, logits, labels)['auc']
   assert value == 1.0
+
+
+def test_thousands_of_classes_cost_what_the_logits_cost(in_batches):
+  number, n = 3000, 60
+  table = metrics.for_classification(number, 'y')
+  generator = np.random.default_rng(9)
+  logits = generator.integers(0, 300, (n, number)).astype(np.float32)  # ties
+  labels = generator.integers(0, number, n).astype(np.int32)
+  labels[:30] = logits[:30].argmax(-1)
+  mask = generator.integers(0, 2, n)
+  values, largest = {}, 0
+  for metric in table.values():
+    state = metric.from_batch(logits, {'y': labels}, mask)
+    largest = max(largest, *(x.size for x in jax.tree.leaves(state)))
+    values |= in_batches(metric, logits, labels, mask)
+  assert largest <= 3 * number
+  rows = np.flatnonzero(mask)
+  ranks = [
+    scipy.stats.rankdata(-x)[y]
+    for x, y in zip(logits[rows], labels[rows], strict=True)
+  ]
+  assert values['hit_rate_10'] == pytest.approx(
+    np.mean(np.less_equal(ranks, 10))
+  )
+  assert values['mrr'] == pytest.approx(np.mean(1 / np.array(ranks)), rel=1e-5)
+  expected = sklearn.metrics.accuracy_score(
+    labels[rows], logits[rows].argmax(-1)
+  )
+  assert values['accuracy'] == pytest.approx(expected)
+  assert 'auc' not in values
+  poisoned = np.where(np.arange(number) == 7, np.nan, logits)
+  assert np.isnan(
+    list(in_batches(table['rank'], poisoned, labels).values())
+  ).all()
+  nothing = in_batches(table['rank'], logits, labels, np.zeros(n))
+  assert np.isnan(list(nothing.values())).all()

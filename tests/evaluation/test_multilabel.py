@@ -12,7 +12,7 @@ from mtl_jax.tasks import metrics
 
 L = 4
 MULTILABEL = metrics.for_multilabel(L, 'y')
-BINARY = metrics.for_binary('y')
+BINARY = metrics.for_binary('y', recalls=(0.5, 0.9))
 
 
 def random_case(seed, n=200, labels=L, ties=False):
@@ -43,6 +43,20 @@ def auc(y, logits):
     return sklearn.metrics.roc_auc_score(y, logits)
 
 
+def precision_area(y, logits):
+  if not y.any():
+    return np.nan  # scikit-learn warns, and answers 0
+  return sklearn.metrics.average_precision_score(y, logits)
+
+
+def precision_at(y, logits, recall):
+  """The best precision of all thresholds that reach the recall."""
+  if not y.any():
+    return np.nan
+  precision, reached, _ = sklearn.metrics.precision_recall_curve(y, logits)
+  return precision[reached >= recall].max()
+
+
 def calibration_error(y, probabilities):
   observed, mean = sklearn.calibration.calibration_curve(
     y, probabilities, n_bins=15
@@ -63,6 +77,9 @@ def binary_oracle(logits, y):
     'recall': r,
     'f1': f,
     'auc': auc(y, exact),
+    'pr_auc': precision_area(y, exact),
+    'precision_at_recall_0.5': precision_at(y, exact, 0.5),
+    'precision_at_recall_0.9': precision_at(y, exact, 0.9),
     'log_loss': sklearn.metrics.log_loss(y, probabilities, labels=[0, 1]),
     'ece': calibration_error(y, probabilities),
   }
@@ -101,6 +118,9 @@ def test_multilabel_agrees_with_scikit_learn(in_batches):
     'subset_accuracy': sklearn.metrics.accuracy_score(y, predicted),
     'auc': np.mean([auc(y[:, c], exact[:, c]) for c in (0, 1, 3)]),
     'auc_micro': auc(y.ravel(), exact.ravel()),
+    'pr_auc': np.mean(
+      [precision_area(y[:, c], exact[:, c]) for c in (0, 1, 3)]
+    ),
     'log_loss': sklearn.metrics.log_loss(y.ravel(), probabilities.ravel()),
     'ece': calibration_error(y.ravel(), probabilities.ravel()),
   }
@@ -130,6 +150,7 @@ def test_single_missing_labels(in_batches):
     'subset_accuracy': right.all(1)[known.any(1)].mean(),
     'auc': np.mean([s['auc'] for s in single]),
     'auc_micro': pooled['auc'],
+    'pr_auc': np.mean([s['pr_auc'] for s in single]),
     'log_loss': pooled['log_loss'],
     'ece': pooled['ece'],
   }
@@ -185,9 +206,15 @@ def test_half_precision_outputs_are_ranked_as_they_are():
   metric = BINARY['auc']
   state = metric.from_batch(logits, batch, jnp.ones(3))
   assert state['logits'].dtype == jnp.float32
-  assert metric.compute(state) == {'auc': 0.5}
+  assert metric.compute(state)['auc'] == 0.5
 
 
 def test_no_label_is_an_error():
   with pytest.raises(ValueError, match="'y': expected at least 1 label, f.* 0"):
     metrics.for_multilabel(0, 'y')
+
+
+@pytest.mark.parametrize('recalls', [(0.0,), (0.5, 1.1)])
+def test_recalls_lie_in_their_range(recalls):
+  with pytest.raises(ValueError, match='expected recalls above 0 and up to 1'):
+    metrics.for_binary('y', recalls=recalls)

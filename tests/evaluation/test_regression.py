@@ -114,3 +114,86 @@ def test_the_cut_into_batches_does_not_matter(in_batches, sizes, seed, mean):
   a = run(in_batches, z + mean, labels, mask, sizes=sizes)
   b = run(in_batches, z + mean, labels, mask)
   check(a, b, rtol=1e-5)
+
+
+def test_vectors_are_means_over_components(in_batches):
+  generator = np.random.default_rng(7)
+  z = generator.normal(size=(120, 3)).astype(np.float32)
+  mean, std = np.array([0.0, 5.0, -3.0]), np.array([1.0, 2.0, 0.5])
+  labels = mean + std * (z + generator.normal(size=z.shape))
+  labels = labels.astype(np.float32)
+  (metric,) = metrics.for_regression('y', mean.tolist(), std.tolist()).values()
+  y, p = labels.astype(np.float64), z.astype(np.float64) * std + mean
+  values = in_batches(metric, z, labels, sizes=(16, 3))
+  expected = {
+    'mae': sklearn.metrics.mean_absolute_error(y, p),
+    'rmse': sklearn.metrics.root_mean_squared_error(y, p),
+    'r2': sklearn.metrics.r2_score(y, p),
+    'pearson': np.mean(
+      [scipy.stats.pearsonr(y[:, d], p[:, d]).statistic for d in range(3)]
+    ),
+  }
+  check(values, expected)
+  mask = generator.integers(0, 2, z.shape)
+  mask[:, 1] = 0  # a component that nobody knows
+  values = in_batches(metric, z, np.where(mask > 0, labels, np.nan), mask)
+  known = [
+    oracle(z[m > 0, d], labels[m > 0, d], mean[d], std[d])
+    for d, m in enumerate(mask.T)
+    if d != 1
+  ]
+  check(values, {k: np.mean([x[k] for x in known]) for k in expected})
+
+
+@pytest.mark.parametrize('sizes', [(16,), (1, 7)])
+def test_counts_agree_with_scikit_learn(in_batches, sizes):
+  generator = np.random.default_rng(8)
+  rates = np.exp(generator.normal(size=90)).astype(np.float32)
+  labels = generator.poisson(rates).astype(np.float32)
+  mask = generator.integers(0, 2, 90)
+  table = metrics.for_regression('y', 3.0, 2.0, loss='poisson')
+  hidden = np.where(mask > 0, labels, np.nan)
+  values = in_batches(
+    table['deviance'], rates[:, None], hidden, mask, sizes=sizes
+  )
+  y, p = labels[mask > 0], rates[mask > 0]
+  expected = {
+    'deviance': sklearn.metrics.mean_poisson_deviance(y, p),
+    'd2': sklearn.metrics.d2_tweedie_score(y, p, power=1),
+  }
+  check(values, expected)
+  (errors, _) = table.values()  # of rates as they are
+  found = in_batches(errors, rates[:, None], hidden, mask)
+  assert found['r2'] == pytest.approx(sklearn.metrics.r2_score(y, p), rel=1e-5)
+
+
+@pytest.mark.parametrize('q', [0.1, 0.5, 0.9])
+def test_quantiles_agree_with_scikit_learn(in_batches, q):
+  z, labels = random_case(9, mean=4.0, std=3.0)
+  table = metrics.for_regression('y', 4.0, 3.0, loss='quantile', quantile=q)
+  values = in_batches(
+    table['deviance'], np.float32(z)[:, None], np.float32(labels)
+  )
+  y = np.float32(labels).astype(np.float64)
+  p = np.float32(z).astype(np.float64) * 3 + 4
+  expected = {
+    'pinball': sklearn.metrics.mean_pinball_loss(y, p, alpha=q),
+    'quantile_gap': abs(np.mean(y <= p) - q),
+    'd2': sklearn.metrics.d2_pinball_score(y, p, alpha=q),
+  }
+  check(values, expected)
+
+
+@pytest.mark.parametrize('loss', ['poisson', 'quantile'])
+def test_deviances_that_are_not_defined(in_batches, loss):
+  metric = metrics.for_regression('y', loss=loss)['deviance']
+  ones = np.ones((8, 1), np.float32)
+  nothing = in_batches(metric, ones, ones[:, 0], np.zeros(8))
+  assert np.isnan(list(nothing.values())).all()
+  assert np.isnan(in_batches(metric, ones[:1], ones[:1, 0])['d2'])
+  assert in_batches(metric, ones, ones[:, 0])['d2'] == 1
+  assert in_batches(metric, 2 * ones, ones[:, 0])['d2'] == 0  # constant labels
+  poisoned = in_batches(metric, np.nan * ones, ones[:, 0])
+  assert np.isnan(list(poisoned.values())).all()
+  zeros = in_batches(metric, ones, 0 * ones[:, 0])
+  assert np.isfinite(list(zeros.values())).all()

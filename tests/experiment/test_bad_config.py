@@ -21,7 +21,9 @@ CASES = {
   'config.targets.genre.kind=clasification': "did you mean 'classification'?",
   'config.targets.genre.label=gnre': "no 'gnre'; did you mean 'genre'?",
   'config.targets.genre.weigth=2': "did you mean 'weight'?",
-  'config.targets.rating.loss=mae': "loss 'mse' or 'huber', found 'mae'",
+  'config.targets.rating.loss=mae': (
+    "loss among mse, huber, quantile, poisson, found 'mae'"
+  ),
   'config.targets.genre.num_classes=2': 'classes from 0 to 1, or -1',
   'config.targets.genre.stream=side': "Expected a stream .* found 'side'",
   'config.model.trunk.name=lstmm': "did you mean 'lstm'?",

@@ -45,10 +45,22 @@ def test_parameters():
 
 def test_tasks():
   task = types.SimpleNamespace(
-    name='genre', size=18, stream='main', weight=0.5, score=''
+    name='genre',
+    size=18,
+    stream='main',
+    weight=0.5,
+    loss_weight=2.0,
+    score='',
+    description='',
   )
   table = tables.task_table([task], {'genre': '18 classes'}, {'genre': 'auc'})
-  assert table.rows == [['genre', '18 classes', 'main', 'auc', '18', '0.5']]
+  assert table.rows == [
+    ['genre', '18 classes', 'main', 'auc', '18', '2', '0.5']
+  ]
+  assert table.columns[-2:] == ['loss weight', 'weight in score']
+  task.description = 'classification (focal 2)'
+  table = tables.task_table([task], {'genre': '18 classes'}, {})
+  assert table.rows[0][1] == 'classification (focal 2)'
 
 
 def test_final_tables():
@@ -74,6 +86,11 @@ def test_final_tables():
     ['rating', '0.6100', '12.35', '0.4100', '0.6400'],
     ['  bias', '0.6100', '12.35', '0.4100', '0.6400'],
   ]
+
+
+def test_the_class_that_counts_as_one_is_named():
+  table = tables.final_tables({'like': BINARY}, None, {'like': 'liked'})[0]
+  assert table.note == 'like: 1 is liked.'
 
 
 def test_metrics_of_ones_own_are_shown():

@@ -149,9 +149,7 @@ def test_a_chosen_value_is_what_is_run(done):
 def test_the_same_command_again_trains_nothing(done, monkeypatch, capsys):
   path, config, study = done
   capsys.readouterr()
-  monkeypatch.setattr(
-    loop, 'fit', lambda *args, **kwargs: 1 / 0
-  )
+  monkeypatch.setattr(loop, 'fit', lambda *args, **kwargs: 1 / 0)
   again = go(config, path)
   for a, b in zip(again.methods, study.methods, strict=True):
     assert [r.overall for r in a.runs] == [r.overall for r in b.runs]
@@ -245,9 +243,7 @@ def test_the_report_is_made_from_the_directory_alone(done):
 
 def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   path, config, _ = done
-  monkeypatch.setattr(
-    loop, 'fit', lambda *args, **kwargs: 1 / 0
-  )
+  monkeypatch.setattr(loop, 'fit', lambda *args, **kwargs: 1 / 0)
   changed = config.copy_and_resolve_references()
   changed.study.trade_offs = (('rating/mae', 'rating/rmse'),)
   changed.study.by_task = False

@@ -1,38 +1,101 @@
-"""The exact area under the ROC curve."""
+"""Exact areas under the ROC and the precision-recall curve."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 
-def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
-  """Probability that a positive outranks a negative; ties count one half.
+class Curve(NamedTuple):
+  """Counts per distinct score, from the lowest one.
+
+  Attributes:
+    won: positives of each score.
+    lost: negatives of each score.
+  """
+
+  won: np.ndarray
+  lost: np.ndarray
+
+
+def curve(scores: np.ndarray, positive: np.ndarray) -> Curve | None:
+  """What all curves of a ranking are made of; None where a score is NaN.
 
   Counts are exact: no thresholds are sampled, and no trapezoid is rounded.
 
   Args:
     scores: any real scores, ``[N]``.
     positive: 1 or true for positives, ``[N]``.
+  """
+  if np.isnan(scores).any():
+    return None
+  positive = np.asarray(positive, np.float64)
+  _, group, size = np.unique(scores, return_inverse=True, return_counts=True)
+  won = np.bincount(group, weights=positive, minlength=len(size))
+  return Curve(won, size - won)
+
+
+def area(counts: Curve | None) -> float:
+  """Probability that a positive outranks a negative; ties count one half.
 
   Returns:
-    The area, in [0, 1]; NaN where one of the two sorts is absent, or where a
-    score is NaN.
+    The area under the ROC curve, in [0, 1]; NaN where one of the two sorts is
+    absent.
 
   Example:
-    >>> area_under_curve(np.array([0.1, 0.4, 0.4]), np.array([0, 0, 1]))
+    >>> area(curve(np.array([0.1, 0.4, 0.4]), np.array([0, 0, 1])))
     0.75
   """
-  positive = np.asarray(positive, np.float64)
-  total = positive.sum()
-  others = positive.size - total
-  if total == 0 or others == 0 or np.isnan(scores).any():
+  if counts is None or not counts.won.any() or not counts.lost.any():
     return float('nan')
-  _, group, size = np.unique(scores, return_inverse=True, return_counts=True)
-  won = np.bincount(group, weights=positive)
-  lost = size - won
+  won, lost = counts
   below = np.cumsum(lost) - lost  # negatives with a strictly lower score
-  return float(np.sum(won * (below + lost / 2)) / (total * others))
+  return float(np.sum(won * (below + lost / 2)) / (won.sum() * lost.sum()))
 
 
-def mean_defined(values: list[float]) -> float:
+def precision(counts: Curve | None) -> float:
+  """Average precision: the area under the steps of precision over recall.
+
+  Returns:
+    In [0, 1]; NaN where there is no positive. Examples of one score are
+    predicted together.
+
+  Example:
+    >>> precision(curve(np.array([0.1, 0.4, 0.4]), np.array([0, 0, 1])))
+    0.5
+  """
+  if counts is None or not counts.won.any():
+    return float('nan')
+  at, _ = _precisions(counts)
+  won = counts.won[::-1]
+  return float(np.sum(at * won) / won.sum())
+
+
+def precision_at(counts: Curve | None, recall: float) -> float:
+  """The best precision of a threshold that reaches this recall.
+
+  Returns:
+    In [0, 1]; NaN where there is no positive.
+
+  Example:
+    >>> three = curve(np.array([3, 2, 1]), np.array([1, 0, 1]))
+    >>> precision_at(three, 0.5), round(precision_at(three, 0.9), 3)
+    (1.0, 0.667)
+  """
+  if counts is None or not counts.won.any():
+    return float('nan')
+  at, recalls = _precisions(counts)
+  return float(at[recalls >= recall].max())
+
+
+def _precisions(counts):
+  """Precision and recall at each threshold, from the highest."""
+  hits = np.cumsum(counts.won[::-1])
+  alarms = np.cumsum(counts.lost[::-1])
+  return hits / (hits + alarms), hits / hits[-1]
+
+
+def mean_defined(values: np.ndarray) -> float:
   """Mean of the values that are not NaN; NaN where there is none."""
-  defined = [value for value in values if not np.isnan(value)]
-  return float(np.mean(defined)) if defined else float('nan')
+  values = np.asarray(values, np.float64)
+  defined = values[~np.isnan(values)]
+  return float(defined.mean()) if defined.size else float('nan')

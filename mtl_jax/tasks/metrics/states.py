@@ -33,6 +33,22 @@ def label_rows(
   return logits, labels.reshape(shape), mask.reshape(shape) > 0
 
 
+class Summed:
+  """A metric whose state is made of sums over examples."""
+
+  def merge(self, a: Any, b: Any) -> Any:
+    """Sums over both."""
+    return add(a, b)
+
+
+class Kept:
+  """A metric whose state holds all examples, with a 'mask'."""
+
+  def merge(self, a: Any, b: Any) -> Any:
+    """The labelled rows of both."""
+    return concatenate(a, b)
+
+
 def to_host(state: Any) -> Any:
   """The state as NumPy arrays, whole, also when processes share it."""
 

@@ -151,7 +151,7 @@ def _extra_gradients(
       loss, flat, leaves, found.values[task.stream], delta[task.stream]
     )
     # Means over what is labelled on all devices.
-    each = 1 / jnp.maximum(gradients.counts[k], 1)
+    each = forward_lib.per_example(gradients.counts[k])
     own, along = found.total(optax.tree.scale(each, (own, along)))
     length, longest = _norm(along) * lam, _norm(own) * clip
     factor = jnp.where(

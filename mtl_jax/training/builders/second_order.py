@@ -57,7 +57,7 @@ class Inner:
       ``[K]``: :math:`u^\top \nabla L_k`, and the Hessian's product with u.
     """
     parts, axis, key = self.parts, self.parts.axis_name, self.key
-    per_example = 1 / jnp.maximum(counts, 1)
+    per_example = forward_lib.per_example(counts)
     scales = weights * per_example
     if axis is not None:
       # No psum may be differentiated but those of the model itself: pmap

@@ -1,0 +1,360 @@
+"""Metrics of classes and labels: outputs are logits ``[B, ..., L]``.
+
+Classes are exclusive: one label ``[B, ...]`` in {0, ..., L - 1}. Otherwise
+there are L labels in {0, 1} with a mask each, so that single ones may be
+missing; a binary task has L = 1.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax.tasks.metrics import ranking, states
+
+Array = jax.Array
+
+SCORES = ('precision', 'recall', 'f1')
+AVERAGES = tuple(f'{s}_{kind}' for kind in ('macro', 'micro') for s in SCORES)
+BINS = 15
+
+
+def _ratio(numerator, denominator):
+  """The quotient, and 0 where nothing was to be counted."""
+  return np.divide(
+    numerator,
+    denominator,
+    out=np.zeros_like(numerator),
+    where=denominator != 0,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusion(states.Summed):
+  """Accuracy, and precision, recall and F1 as macro and micro averages.
+
+  The state has three counts per class, ``[3, C]``: right ones, labels and
+  predictions. The macro averages run over the classes that occur among labels
+  or predictions; a class without a prediction has precision 0 (both as in
+  scikit-learn). All are NaN where nothing is labelled or a logit is NaN.
+
+  Attributes:
+    label: key of the labels ``[B, ...]`` in the batch.
+    num_classes: C.
+  """
+
+  label: str
+  num_classes: int
+
+  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
+    """Counts of one batch."""
+    logits, labels, rows = states.class_rows(outputs, batch[self.label], mask)
+    # argmax would rank NaN highest and count it as a prediction.
+    ok = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, 1.0)
+    guess = logits.argmax(-1)
+
+    def count(classes, values):
+      members = jax.nn.one_hot(classes, self.num_classes)
+      return jnp.where(rows[:, None], members * values[:, None], 0).sum(0)
+
+    right = jnp.where(guess == labels, ok, 0 * ok)
+    return jnp.stack(
+      [count(labels, right), count(labels, ok), count(guess, ok)]
+    )
+
+  def compute(self, state: Any) -> dict[str, float]:
+    """Accuracy, precision, recall and F1."""
+    hits, true, predicted = np.asarray(state, np.float64)
+    total = true.sum()
+    if not total > 0:
+      return states.nans(('accuracy', *AVERAGES))
+    occurs = (true + predicted) > 0
+    accuracy = float(hits.sum() / total)
+    values = (
+      _ratio(hits, predicted)[occurs].mean(),
+      _ratio(hits, true)[occurs].mean(),
+      _ratio(2 * hits, true + predicted)[occurs].mean(),
+      # One prediction and one label each: every miss is once a false
+      # positive and once a false negative.
+      *(accuracy,) * 3,
+    )
+    named = zip(AVERAGES, map(float, values), strict=True)
+    return {'accuracy': accuracy, **dict(named)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts(states.Summed):
+  """Accuracy, precision, recall and F1 per label, then averaged.
+
+  A probability above one half predicts the label. What was never predicted
+  has precision 0, what never occurs recall 0, as in scikit-learn.
+  ``accuracy`` is the share of single labels that are right, and
+  ``subset_accuracy`` (scikit-learn's accuracy of multi-label tasks) that of
+  examples with all their labels right. Macro averages run over the labels
+  that are known for some example. With nothing labelled, or a NaN among the
+  logits, all are NaN.
+
+  Attributes:
+    label: key of the labels in the batch.
+    binary: L = 1, and the names are those of the positive class: precision,
+      recall, f1.
+  """
+
+  label: str
+  binary: bool = False
+
+  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
+    """Counts ``[4, L]`` (true +, false +, false -, true -), and subsets [2]."""
+    logits, labels, known = states.label_rows(outputs, batch[self.label], mask)
+    ok = jnp.where(jnp.isnan(logits), jnp.nan, 1.0)
+    guess, truth = logits > 0, labels > 0
+    cells = (guess & truth, guess & ~truth, ~guess & truth, ~guess & ~truth)
+    counts = [jnp.where(known, cell * ok, 0).sum(0) for cell in cells]
+    rows = known.any(-1)
+    right = rows & (~known | (guess == truth)).all(-1)
+    subsets = jnp.stack([right.sum(), rows.sum()]).astype(counts[0].dtype)
+    return {'counts': jnp.stack(counts), 'subsets': subsets}
+
+  def compute(self, state: Any) -> dict[str, float]:
+    """The averages; names without a suffix for a binary task."""
+    counts = np.asarray(state['counts'], np.float64)  # [4, L]
+    known = counts.sum(0)  # [L]
+    names = SCORES if self.binary else AVERAGES
+    if not known.sum() > 0:
+      extra = () if self.binary else ('subset_accuracy',)
+      return states.nans(('accuracy', *extra, *names))
+    right = counts[0].sum() + counts[3].sum()
+    values = {'accuracy': float(right / known.sum())}
+    pooled = [score.item() for score in _scores(counts.sum(1, keepdims=True))]
+    if self.binary:
+      return values | dict(zip(names, pooled, strict=True))
+    subsets, rows = np.asarray(state['subsets'], np.float64)
+    values['subset_accuracy'] = float(subsets / rows)
+    single = [score[known > 0].mean().item() for score in _scores(counts)]
+    return values | dict(zip(names, single + pooled, strict=True))
+
+
+def _scores(counts):
+  """Precision, recall and F1, each ``[L]``, from counts ``[4, L]``."""
+  hits, alarms, misses, _ = counts
+  return (
+    _ratio(hits, hits + alarms),
+    _ratio(hits, hits + misses),
+    _ratio(2 * hits, 2 * hits + alarms + misses),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking(states.Kept):
+  """Exact areas under the ROC and the precision-recall curve, and points of it.
+
+  ``auc``, ``pr_auc`` (average precision) and, for each recall r of a list,
+  ``precision_at_recall_r``: the best precision of a threshold that reaches it.
+  Over several labels, or classes against the rest, they are macro means over
+  those for which they are defined: with positives and, for the AUC, negatives.
+  NaN where there is none.
+
+  Attributes:
+    label: key of the labels in the batch.
+    exclusive: whether outputs are logits of classes.
+    binary: L = 1: there is nothing to pool, and no ``auc_micro``.
+    recalls: in (0, 1].
+  """
+
+  label: str
+  exclusive: bool = False
+  binary: bool = False
+  recalls: tuple[float, ...] = ()
+
+  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
+    """Logits ``[N, L]`` of all examples, with their labels and mask."""
+    rows = states.class_rows if self.exclusive else states.label_rows
+    logits, labels, known = rows(outputs, batch[self.label], mask)
+    return {'logits': logits, 'labels': labels, 'mask': known}
+
+  def compute(self, state: Any) -> dict[str, float]:
+    """The areas, and the precisions."""
+    rows = states.labelled_rows(state)
+    names = [f'precision_at_recall_{r:g}' for r in self.recalls]
+    found = []
+    for scores, positive in self._columns(rows):
+      curve = ranking.curve(scores, positive)
+      points = [ranking.precision_at(curve, r) for r in self.recalls]
+      found.append([ranking.area(curve), ranking.precision(curve), *points])
+    means = map(ranking.mean_defined, np.transpose(found))
+    names = ['auc', 'pr_auc', *names]
+    values = (
+      dict(zip(names, means, strict=True)) if found else states.nans(names)
+    )
+    if not self.exclusive and not self.binary:
+      logits, labels, known = (rows[k] for k in ('logits', 'labels', 'mask'))
+      pooled = ranking.curve(logits[known], labels[known] > 0)
+      values['auc_micro'] = ranking.area(pooled)
+    return values
+
+  def _columns(self, rows):
+    """Scores and labels of each class or label, where they are known."""
+    logits, labels, known = (rows[k] for k in ('logits', 'labels', 'mask'))
+    if not self.exclusive:
+      for c, k in enumerate(known.T):
+        yield logits[k, c], labels[k, c] > 0
+      return
+    logits = logits.astype(np.float64)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    scores = shifted / shifted.sum(-1, keepdims=True)
+    for c in np.unique(labels):
+      yield scores[:, c], labels == c
+
+
+@dataclasses.dataclass(frozen=True)
+class TrueRank(states.Summed):
+  """How high the true class ranks: ``hit_rate_K`` and ``mrr``.
+
+  The rank counts from 1, with half of the classes of an equal logit before it.
+  The hit rate is the share of examples whose class is among the first K, and
+  mrr the mean of 1 / rank.
+
+  Attributes:
+    label: key of the labels in the batch.
+    top: K.
+  """
+
+  label: str
+  top: int = 10
+
+  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
+    """Hits, reciprocal ranks and examples, ``[3]``."""
+    logits, labels, rows = states.class_rows(outputs, batch[self.label], mask)
+    own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], -1)
+    ties = (logits == own).sum(-1) - 1
+    rank = 1 + (logits > own).sum(-1) + ties / 2
+    rank = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, rank)
+    hits = jnp.where(jnp.isnan(rank), jnp.nan, rank <= self.top)
+    columns = jnp.stack([hits, 1 / rank, jnp.ones_like(rank)])
+    return jnp.where(rows, columns, 0).sum(-1)
+
+  def compute(self, state: Any) -> dict[str, float]:
+    """The means."""
+    names = (f'hit_rate_{self.top}', 'mrr')
+    hits, reciprocal, count = np.asarray(state, np.float64).tolist()
+    if not count:
+      return states.nans(names)
+    return dict(zip(names, (hits / count, reciprocal / count), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLoss(states.Summed):
+  """Mean cross-entropy of the labels that are known, in nats.
+
+  Probabilities are not clipped: where scikit-learn stops at 36 nats, the
+  confident mistake costs what it costs.
+
+  Attributes:
+    label: key of the labels in the batch.
+    exclusive: whether outputs are logits of classes.
+  """
+
+  label: str
+  exclusive: bool = False
+
+  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
+    """Sum and count, ``[2]``."""
+    rows = states.class_rows if self.exclusive else states.label_rows
+    logits, labels, known = rows(outputs, batch[self.label], mask)
+    if self.exclusive:
+      values = _negative_log_likelihood(logits, labels)
+    else:
+      against = jnp.where(labels > 0, -logits, logits)
+      # softplus, without the cancellation of log(1 + exp(x)).
+      values = jnp.maximum(against, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    values = jnp.where(known, values, 0)
+    return jnp.stack([values.sum(), known.sum().astype(values.dtype)])
+
+  def compute(self, state: Any) -> dict[str, float]:
+    """The mean."""
+    total, count = map(float, np.asarray(state, np.float64))
+    return {'log_loss': total / count if count else float('nan')}
+
+
+def _negative_log_likelihood(logits, labels):
+  """``-log softmax(logits)[label]``, to a few ulps at any size, ``[N]``.
+
+  The largest logit is left out of the sum and comes in through log1p, so that
+  a confident hit does not round to 0: ``max - logit_y + log1p(sum_{j != max}
+  exp(logit_j - max))``. Labels below 0 give any value.
+  """
+  top = logits.argmax(-1)
+  highest = jnp.take_along_axis(logits, top[:, None], -1)
+  own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], -1)
+  others = jnp.arange(logits.shape[-1]) != top[:, None]
+  rest = jnp.where(others, jnp.exp(logits - highest), 0).sum(-1)
+  return (highest - own)[:, 0] + jnp.log1p(rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration(states.Summed):
+  """Expected calibration error, over bins of equal width.
+
+  Of classes it is that of the most probable one; of labels, which are pooled,
+  that of the probability of the positive class: the weighted gap of the
+  reliability diagram. Bin b holds confidences in ``(b / bins, (b + 1) /
+  bins]``, and the first one 0 as well.
+
+  Attributes:
+    label: key of the labels in the batch.
+    exclusive: whether outputs are logits of classes.
+    bins: how many.
+
+  References:
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+  """
+
+  label: str
+  exclusive: bool = False
+  bins: int = BINS
+
+  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
+    """Count, summed confidence and summed hits per bin, ``[bins, 3]``."""
+    rows = states.class_rows if self.exclusive else states.label_rows
+    logits, labels, known = rows(outputs, batch[self.label], mask)
+    if self.exclusive:
+      confidence = jax.nn.softmax(logits).max(-1)
+      correct = logits.argmax(-1) == labels
+    else:
+      confidence, correct = jax.nn.sigmoid(logits), labels > 0
+    confidence, correct, known = (
+      x.reshape(-1) for x in (confidence, correct, known)
+    )
+    index = jnp.ceil(confidence * self.bins).astype(jnp.int32) - 1
+    members = jax.nn.one_hot(jnp.clip(index, 0, self.bins - 1), self.bins)
+    ones = jnp.ones_like(confidence)
+    columns = jnp.stack([ones, confidence, correct.astype(ones.dtype)], -1)
+    columns = jnp.where(known[:, None], columns, 0)
+    # Full precision: on accelerators the default rounds to fewer bits.
+    return jnp.einsum('nb,nc->bc', members, columns, precision='highest')
+
+  def compute(self, state: Any) -> dict[str, float]:
+    """The mean gap between confidence and accuracy, in [0, 1]."""
+    count, confidence, correct = np.asarray(state, np.float64).T
+    if count.sum() == 0:
+      return {'ece': float('nan')}
+    gap = np.abs(confidence - correct).sum() / count.sum()
+    return {'ece': float(gap)}
+
+
+def check_recalls(recalls: Sequence[float]) -> tuple[float, ...]:
+  """The recalls at which precision is asked for, in (0, 1].
+
+  Raises:
+    ValueError: if one is not.
+  """
+  values = tuple(map(float, recalls))
+  if not all(0 < r <= 1 for r in values):
+    raise ValueError(
+      f'Metrics: expected recalls above 0 and up to 1, found {recalls}; name '
+      'those at which precision is asked for, such as (0.5, 0.9).'
+    )
+  return values
