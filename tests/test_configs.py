@@ -78,10 +78,7 @@ def steps(experiment, mode, devices):
   """State and losses after two steps."""
   mesh = parallel.make_mesh(jax.devices()[:devices])
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  state = parallel.replicate(
-    lambda: experiment.make_state(experiment.settings.seed), mesh
-  )()
-  state = state._replace(step=jax.numpy.zeros((), jax.numpy.int32))
+  state = parallel.replicate(lambda: experiment.first_state(0), mesh)()
   batches = data.train_iterator(
     experiment.training_streams(), seed=0, prefetch=0
   )

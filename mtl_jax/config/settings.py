@@ -40,19 +40,21 @@ __all__ = [
 
 
 class Config(ml_collections.ConfigDict):
-  """A ConfigDict that keeps the order of its keys, and takes any name.
+  """A ConfigDict that keeps the order of its keys, and takes any name and type.
 
   Targets, and what belongs to them by position, stay in the order in which they
-  are written; a column may be called ``user.age``.
+  are written; a column may be called ``user.age``. Types are checked by
+  `from_config`, for some settings may be of several.
   """
 
-  def __init__(self, initial_dictionary=None, type_safe=True, **options):
+  def __init__(self, initial_dictionary=None, type_safe=False, **options):
     """Takes what a ConfigDict takes."""
+    del type_safe
     if isinstance(initial_dictionary, ml_collections.ConfigDict):
       # Its own items come sorted.
       initial_dictionary = dict(vars(initial_dictionary)['_fields'])
     options |= {'allow_dotted_keys': True, 'sort_keys': False}
-    super().__init__(initial_dictionary, type_safe, **options)
+    super().__init__(initial_dictionary, type_safe=False, **options)
 
   def __setitem__(self, key, value):
     """Sets a value; sections become of this class."""
@@ -70,8 +72,7 @@ def default_config() -> ml_collections.ConfigDict:
     >>> config.optimizer.learning_rate
     0.001
   """
-  # Types are checked by `from_config`: some settings may be of several.
-  return Config(dataclasses.asdict(Settings()), type_safe=False)
+  return Config(dataclasses.asdict(Settings()))
 
 
 def data_config(**fields: Any) -> ml_collections.ConfigDict:

@@ -134,6 +134,10 @@ class Experiment:
     )
     return state._replace(step=None)
 
+  def first_state(self, seed: Any) -> state_lib.TrainState:
+    """The state that a loop of `make_step` begins with."""
+    return self.make_state(seed)._replace(step=jnp.zeros((), jnp.int32))
+
   def make_step(
     self, axis_name: str | None = None, hyper: Hyper = NONE
   ) -> step.Step:
@@ -170,7 +174,8 @@ class Experiment:
     training = self.settings.training
     devices = jax.device_count()
     manual = training.mode != 'jit'
-    model = (self.model, self.tasks, *self.params_shapes)
+    params, model_state = self.params_shapes
+    model = (self.model, self.tasks, params, model_state)
     options = {
       'key': jax.random.key(0),
       'frozen': self.frozen,
@@ -216,7 +221,7 @@ class Experiment:
         shared,
       )
 
-    def update(params):
+    def direction(params):
       losses = jnp.ones(len(self.tasks))
       gradients = combinators.TaskGradients(
         losses,
@@ -228,12 +233,11 @@ class Experiment:
         ),
       )
       extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
-      return optax.with_extra_args_support(tx).update(
-        gradients, tx.init(params), params, **extra
-      )[0]
+      update: Any = optax.with_extra_args_support(tx).update
+      return update(gradients, tx.init(params), params, **extra)[0]
 
     try:
-      jax.eval_shape(update, params)
+      jax.eval_shape(direction, params)
     except Exception:  # What else it asks for, the step has; it says the rest.
       return True
     return bool(asked)
@@ -351,7 +355,7 @@ def build(
   streams = _streams(settings, targets.values())
   reader = sources or Sources()
   checks.check_given(reader.given, settings)
-  sources = {
+  loaded = {
     name: reader.get(
       name,
       stream,
@@ -361,26 +365,24 @@ def build(
     for name, stream in streams.items()
   }
   if facts:
-    sources = {
+    loaded = {
       name: dataclasses.replace(source, info=facts[name])
-      for name, source in sources.items()
+      for name, source in loaded.items()
     }
-  tasks = tuple(
-    make_task(name, spec, sources) for name, spec in targets.items()
-  )
-  checks.check_data(sources, tasks, targets)
-  checks.check_ids(sources, settings)
+  tasks = tuple(make_task(name, spec, loaded) for name, spec in targets.items())
+  checks.check_data(loaded, tasks, targets)
+  checks.check_ids(loaded, settings)
   # The members of a population are spread over devices, and not their batches.
   mesh = parallel.make_mesh(None if is_alone(settings) else jax.devices()[:1])
   for name, stream in streams.items():
-    checks.check_batch_size(name, stream, sources[name], settings, mesh)
+    checks.check_batch_size(name, stream, loaded[name], settings, mesh)
   make_model: MakeModel = functools.partial(
-    models_lib.make_model, settings, tasks, sources
+    models_lib.make_model, settings, tasks, loaded
   )
   frozen = optimizers.matcher(settings.optimizer.frozen)
   steps_per_epoch = data.steps_per_epoch(
     {
-      name: data.Stream(sources[name].splits['train'], stream.batch_size)
+      name: data.Stream(loaded[name].splits['train'], stream.batch_size)
       for name, stream in streams.items()
     },
     _draw(settings.training),
@@ -397,7 +399,7 @@ def build(
   _, builder = make_chain(NONE)
   experiment = Experiment(
     settings=settings,
-    data=sources,
+    data=loaded,
     tasks=tasks,
     make_model=make_model
     if builder is None
@@ -407,7 +409,7 @@ def build(
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
     outer=outer_lib.make_stream(
-      settings, builder, tasks, sources, mesh, reader.given
+      settings, builder, tasks, loaded, mesh, reader.given
     ),
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)

@@ -136,9 +136,9 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
 
   if list(there.targets) != list(settings.targets):
     raise ValueError(
-      f'Expected the targets in the order {", ".join(there.targets)} of {file}, '
-      f'found {", ".join(settings.targets)}; keep the order, or choose another '
-      '--workdir.'
+      f'Expected the targets in the order {", ".join(there.targets)} of '
+      f'{file}, found {", ".join(settings.targets)}; keep the order, or choose '
+      'another --workdir.'
     )
 
 

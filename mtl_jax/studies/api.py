@@ -111,7 +111,11 @@ def load(
       the choice is not one member.
   """
   return trained.load(
-    workdir, method, member, best=best, sources=build.Sources(data)
+    pathlib.Path(workdir),
+    method,
+    member,
+    best=best,
+    sources=build.Sources(data),
   )
 
 
@@ -124,7 +128,7 @@ def evaluate(
   member: int | None = None,
 ) -> outcome_lib.Outcome:
   """Prints the table of a member again, computed from its best checkpoint."""
-  return run_lib.evaluate(workdir, method, member)
+  return run_lib.evaluate(pathlib.Path(workdir), method, member)
 
 
 def predict(
@@ -136,7 +140,9 @@ def predict(
   member: int | None = None,
 ) -> None:
   """Writes predictions for a file of examples: `predict.predict_file`."""
-  predict_lib.predict_file(workdir, source, target, tasks, method, member)
+  predict_lib.predict_file(
+    pathlib.Path(workdir), source, target, tasks, method, member
+  )
 
 
 def report(workdir: os.PathLike | str) -> pathlib.Path:

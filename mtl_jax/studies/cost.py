@@ -1,7 +1,6 @@
 """Operations of a method, counted from shapes."""
 
 import jax
-import jax.numpy as jnp
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build
@@ -24,7 +23,7 @@ def relative_flops(experiment: build.Experiment) -> float:
     )
   )
   batch = experiment.batch_shapes()
-  state = _state(plain)
+  state = jax.eval_shape(plain.first_state, 0)
   forward = operations.count(_losses(plain), state, batch).flops
   once = _flops(plain, batch) - forward
   return (_flops(experiment, batch) - forward) / once
@@ -46,12 +45,5 @@ def _losses(experiment):
 
 
 def _flops(experiment, batch) -> float:
-  step = experiment.make_step()
-  return operations.count(step, _state(experiment), batch).flops
-
-
-def _state(experiment):
-  def make():
-    return experiment.make_state(0)._replace(step=jnp.zeros((), jnp.int32))
-
-  return jax.eval_shape(make)
+  state = jax.eval_shape(experiment.first_state, 0)
+  return operations.count(experiment.make_step(), state, batch).flops

@@ -150,11 +150,7 @@ def test_every_method_is_built_and_has_a_step(spec, images, cache):
   sources = build.Sources()
   for entry in [*one_of_each(methods), *twins]:
     experiment = build.build(entry.settings, sources=sources)
-    state = jax.eval_shape(
-      lambda experiment=experiment: experiment.make_state(0)._replace(
-        step=jax.numpy.zeros((), jax.numpy.int32)
-      )
-    )
+    state = jax.eval_shape(experiment.first_state, 0)
     batch = experiment.batch_shapes()
     after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
