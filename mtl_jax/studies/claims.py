@@ -202,7 +202,6 @@ def ours(verdict: Verdict) -> str:
     return '-'
   if verdict.claim.test == 'value':
     return f'{found.mean:.4g}'
-  ends = [
-    f'{x:.4g}' if math.isfinite(x) else '?' for x in (found.low, found.high)
-  ]
-  return f'{found.mean:.4g} [{", ".join(ends)}]'
+  if not (math.isfinite(found.low) and math.isfinite(found.high)):
+    return f'{found.mean:.4g} [unbounded]'
+  return f'{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]'
