@@ -86,20 +86,27 @@ def _template() -> jinja2.Template:
 
 def _parts(parts: Sequence[Part]) -> list[tuple[str, Any]]:
   """Kind and content of each part that is not empty."""
-  made: list[tuple[str, Any]] = []
-  for part in parts:
-    if isinstance(part, str) and part:
-      made.append(('note', part))
-    elif isinstance(part, tables.Table) and part.rows:
-      made.append(('table', part))
-    elif isinstance(part, mpl_figure.Figure):
-      made.append(('picture', markupsafe.Markup(plots.to_svg(part))))
-    elif isinstance(part, Image):
-      made.append(('image', part))
-    elif isinstance(part, Folded) and (inner := _parts(part.parts)):
-      made.append(('folded', Folded(part.title, inner)))
-    elif isinstance(part, Mapping) and part:
-      content = files.plain(part)
-      text = json.dumps(content, indent=2, ensure_ascii=False)
-      made.append(('settings', text))
-  return made
+  kinds = (_kind(part) for part in parts if part is not None)
+  return [(kind, content) for kind, content in kinds if content]
+
+
+def _kind(part) -> tuple[str, Any]:
+  """What the template makes of a part, and what it shows; empty for nothing."""
+  if isinstance(part, str):
+    return 'note', part
+  if isinstance(part, tables.Table):
+    return 'table', part if part.rows else None
+  if isinstance(part, mpl_figure.Figure):
+    return 'picture', markupsafe.Markup(plots.to_svg(part))
+  if isinstance(part, Image):
+    return 'image', part
+  if isinstance(part, Folded):
+    inner = _parts(part.parts)
+    return 'folded', Folded(part.title, inner) if inner else None
+  if isinstance(part, Mapping):
+    content = files.plain(part)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return 'settings', text if part else None
+  raise TypeError(
+    f'Expected a part of a page, found {part!r}; give one of {Part}.'
+  )

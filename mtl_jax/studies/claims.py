@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -84,32 +85,27 @@ def judge(runs: paired.PairedRuns, claim: sections.Claim) -> Verdict:
     ValueError: if its statistic is none of the study's.
   """
   study = runs.study
-  nothing = statistics.Interval(*[math.nan] * 3, n=0)
-  known = [method.name for method in study.methods]
+  verdict = functools.partial(Verdict, claim=claim)
+  nothing = statistics.Interval(math.nan, math.nan, math.nan, 0)
   for name in claim.methods:
     if name in study.absent:
-      return Verdict(
-        claim=claim,
-        found=nothing,
-        verdict='not run',
-        note=study.absent[name],
-      )
-    if name not in known:
-      note = f'{name} was not run'
-      return Verdict(claim=claim, found=nothing, verdict='undecided', note=note)
+      note = study.absent[name]
+      return verdict(found=nothing, verdict='not run', note=note)
+  known = [method.name for method in study.methods]
+  missing = [f'{x} was not run' for x in claim.methods if x not in known]
   if claim.statistic == 'delta_m' and not runs.twins:
-    note = 'no single-task runs'
-    return Verdict(claim=claim, found=nothing, verdict='undecided', note=note)
+    missing.append('no single-task runs')
+  if missing:
+    return verdict(found=nothing, verdict='undecided', note=missing[0])
   methods = [study.method(name) for name in claim.methods]
   values = _values(runs, claim, methods)  # [methods, n]
   x = np.array([1, -1, -1, 1][: len(methods)]) @ values
   interval = _interval(runs, claim, methods[0], values, x)
   if study.problem and not np.isfinite(x).all():
     note = 'a run left the numbers'
-    return Verdict(claim=claim, found=interval, verdict='fails', note=note)
+    return verdict(found=interval, verdict='fails', note=note)
   out = sum(not run.counts for method in methods for run in method.runs)
-  return Verdict(
-    claim=claim,
+  return verdict(
     found=interval,
     verdict=statistics.verdict(interval, claim.relation, claim.threshold),
     note=f'{out} diverged, left out' if out and not study.problem else '',
@@ -202,7 +198,6 @@ def ours(verdict: Verdict) -> str:
     return '-'
   if verdict.claim.test == 'value':
     return f'{found.mean:.4g}'
-  ends = [
-    f'{x:.4g}' if math.isfinite(x) else '?' for x in (found.low, found.high)
-  ]
-  return f'{found.mean:.4g} [{", ".join(ends)}]'
+  if not (math.isfinite(found.low) and math.isfinite(found.high)):
+    return f'{found.mean:.4g} [unbounded]'
+  return f'{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]'

@@ -50,7 +50,8 @@ class Paths:
     labels: of the axes of two parameters.
     pareto_set: ``[N, d]`` or None.
     front: ``[N, K]`` or None.
-    surface: x ``[n]``, y ``[m]`` and mean losses ``[m, n]``, or None.
+    surface: x ``[n]``, y ``[m]`` and mean losses ``[m, n]`` by 'x', 'y' and
+      'mean'; empty if it is not drawn.
   """
 
   tasks: tuple[str, ...]
@@ -62,22 +63,17 @@ class Paths:
   labels: tuple[str, str] = ('x1', 'x2')
   pareto_set: np.ndarray | None = None
   front: np.ndarray | None = None
-  surface: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+  surface: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def write(self, workdir: files.Path) -> None:
-    """Writes ``paths.npz``, atomically."""
-    arrays: dict[str, Any] = {
-      name: np.array(getattr(self, name))
-      for name in ('tasks', 'starts', 'shape', 'steps', 'labels')
-    }
-    for name in ('pareto_set', 'front'):
-      if getattr(self, name) is not None:
-        arrays[name] = getattr(self, name)
-    for name, part in zip('xyz', self.surface or (), strict=False):
-      arrays[f'surface/{name}'] = part
-    for kind in ('losses', 'params'):
-      for method, values in getattr(self, kind).items():
-        arrays[f'{kind}/{method}'] = values
+    """Writes ``paths.npz``, atomically: an array per field and method."""
+    arrays = {}
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if isinstance(value, Mapping):
+        arrays |= {f'{field.name}/{key}': x for key, x in value.items()}
+      elif value is not None:
+        arrays[field.name] = value
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     files.write_atomically(pathlib.Path(workdir) / PATHS, buffer.getvalue())
@@ -90,43 +86,29 @@ class Paths:
       ValueError: if it is missing or damaged.
     """
     path = pathlib.Path(workdir) / PATHS
+    fields: dict[str, Any] = {'losses': {}, 'params': {}, 'surface': {}}
     try:
       with np.load(path) as file:
-        arrays = dict(file)
+        for name, value in file.items():
+          kind, _, key = name.partition('/')
+          if key:
+            fields[kind][key] = value
+          else:
+            plain = kind in ('tasks', 'starts', 'shape', 'labels')
+            fields[kind] = tuple(value.tolist()) if plain else value
     except (OSError, ValueError, zipfile.BadZipFile) as error:
       raise ValueError(
         f'Expected the paths of a problem in {path}, found {error}; run it '
         'again.'
       ) from error
-
-    def under(kind):
-      prefix = f'{kind}/'
-      return {
-        name.removeprefix(prefix): x
-        for name, x in arrays.items()
-        if name.startswith(prefix)
-      }
-
-    surface = under('surface')
-    return cls(
-      tasks=tuple(arrays['tasks'].tolist()),
-      starts=tuple(arrays['starts'].tolist()),
-      shape=tuple(arrays['shape'].tolist()),
-      steps=arrays['steps'],
-      losses=under('losses'),
-      params=under('params'),
-      labels=tuple(arrays['labels'].tolist()),
-      pareto_set=arrays.get('pareto_set'),
-      front=arrays.get('front'),
-      surface=(surface['x'], surface['y'], surface['z']) if surface else None,
-    )
+    return cls(**fields)
 
 
 def figures(paths: Paths) -> dict[str, mpl_figure.Figure]:
   """The pictures that the problem allows, by name."""
   made = {}
   seeds, starts, preferences = paths.shape
-  if paths.surface is not None:
+  if paths.surface:
     made['landscape'] = landscapes(paths, paths.params)
   two = paths.front is not None and len(paths.tasks) == 2
   if two and preferences > 1:
@@ -171,7 +153,7 @@ def landscapes(
     facts: with a surface.
     paths: method -> ``[P, T, 2]``.
   """
-  x, y, values = _known(facts.surface, 'a surface')
+  x, y, values = (facts.surface[key] for key in ('x', 'y', 'mean'))
   # Deep valleys of a logarithm would take all levels.
   low, high = np.quantile(values, [0.005, 0.995])
   levels = np.linspace(low, high, 16)

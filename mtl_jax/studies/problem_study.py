@@ -233,14 +233,15 @@ def make_paths(
   shape: tuple[int, int, int],
 ) -> problem_pictures.Paths:
   """What the pictures are made of; arguments as of `finish`."""
-  surface = None
+  surface = {}
   if problem.window is not None:
     (low1, high1), (low2, high2) = problem.window
     x = np.linspace(low1, high1, GRID, dtype=np.float32)
     y = np.linspace(low2, high2, GRID, dtype=np.float32)
     points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     values = jax.jit(jax.vmap(lambda p: problem.losses(p, None)))(points)
-    surface = (x, y, np.asarray(values).mean(-1).reshape(GRID, GRID))
+    mean = np.asarray(values).mean(-1).reshape(GRID, GRID)
+    surface = {'x': x, 'y': y, 'mean': mean}
   times = len(next(iter(paths.values())).losses[0])
   return problem_pictures.Paths(
     tasks=tuple(problem.tasks),
@@ -248,9 +249,7 @@ def make_paths(
     shape=shape,
     steps=np.arange(times) * settings.problem.record_every,
     losses={label: np.asarray(x.losses) for label, x in paths.items()},
-    params={}
-    if surface is None
-    else {label: np.asarray(x.params) for label, x in paths.items()},
+    params={k: np.asarray(x.params) for k, x in paths.items() if surface},
     labels=problem.labels,
     pareto_set=problem.pareto_set,
     front=problem.pareto_front(),

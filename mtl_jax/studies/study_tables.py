@@ -15,7 +15,7 @@ COSTS = {
   'compile_s': 'compile,\ns ↓',
   'run_s': 'run,\ns ↓',
   'peak_mb': 'peak,\nMB ↓',
-  'relative_flops': 'relative\nFLOPs ↓',
+  'relative_flops': 'FLOPs beyond forward,\nx equal weights ↓',
   'parameters': 'parameters',
 }
 # Columns of the table of methods besides metrics.
@@ -235,9 +235,9 @@ def notes(summary: Summary) -> list[str]:
     )
   if any('relative_flops' in row.cost for row in summary.rows):
     sentences.append(
-      'Relative FLOPs: those of a step beyond its forward pass, over the same '
-      'of equal weights (one backward pass); products and convolutions, '
-      'counted from shapes.'
+      'FLOPs beyond forward: those of a step beyond its forward pass, over the '
+      'same of equal weights (one backward pass); products and convolutions of '
+      'the program as traced, an upper bound.'
     )
   return [*sentences, *summary.notes]
 
@@ -257,9 +257,13 @@ def claims_table(summary: Summary) -> tables.Table:
         str(verdict.found.n),
       ]
     )
+  columns = ['claim', 'verdict', 'as tested', 'published', 'ours', 'n']
+  if not any(row[3] for row in rows):
+    columns.remove('published')
+    rows = [[*row[:3], *row[4:]] for row in rows]
   return tables.Table(
     'Claims, declared before the runs',
-    ['claim', 'verdict', 'as tested', 'published', 'ours', 'n'],
+    columns,
     rows,
     left=3,
     note='A claim holds or fails if all of the interval is on one side of the '

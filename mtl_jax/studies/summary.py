@@ -440,7 +440,7 @@ def trade_off(runs: paired.PairedRuns, pair: tuple[str, str]) -> TradeOff:
       'choose the axes among these.'
     )
   where = [runs.names.index(name) for name in pair]
-  higher = [runs.higher[i] for i in where]
+  higher = [bool(runs.higher[i]) for i in where]
   methods = [m for m in runs.study.methods if any(r.counts for r in m.runs)]
   points_of = {m.name: runs.values(m)[:, where] for m in methods}
   means = {name: points.mean(0) for name, points in points_of.items()}

@@ -10,7 +10,7 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, sources as sources_lib
-from mtl_jax.studies import page, plan, record, run
+from mtl_jax.studies import cost, page, plan, record, run
 from mtl_jax.training import loop
 
 CLAIM = mtl_jax.claim('PCGrad is better', 'overall', 'pcgrad', against='equal')
@@ -90,6 +90,22 @@ def test_every_method_has_every_seed(done):
   passes = {m.name: m.cost.relative_flops for m in study.methods}
   assert passes['equal'] == pytest.approx(1)
   assert passes['pcgrad'] > 1
+
+
+def test_operations_are_counted_by_hand():
+  """Of a network 5 - 8 - (3, 1): products forward, of weights, of inputs."""
+  ratios = {}
+  for name in ('weighted_sum', 'famo', 'uncertainty'):
+    config = make_config()
+    config.combinator = {'name': name}
+    settings = settings_lib.from_config(config)
+    experiment = build.build(settings, loaded={'main': make_data()})
+    ratios[name] = cost.relative_flops(experiment)
+  forward = 5 * 8 + 8 * 3 + 8 * 1
+  backward = forward + 8 * 3 + 8 * 1  # the first layer's inputs have none
+  assert ratios['weighted_sum'] == ratios['uncertainty'] == 1
+  # FAMO looks at the losses once more.
+  assert ratios['famo'] == pytest.approx(1 + forward / backward)
 
 
 def test_twins_learn_one_task_and_are_smaller_if_so_declared(done):
