@@ -70,7 +70,7 @@ def first_gradients(tiny, config):
       means.append(jnp.where(mask > 0, loss, 0).sum() / mask.sum())
     return jnp.stack(means)
 
-  trunk = jax.jacrev(losses)(params)['trunk']
+  trunk = jax.jit(jax.jacrev(losses))(params)['trunk']
   leaves = jax.tree_util.tree_leaves_with_path(trunk)
   return {
     jax.tree_util.keystr(path): np.asarray(x, np.float64).reshape(3, -1)
@@ -130,6 +130,7 @@ def test_a_resumed_run_has_the_rows_of_an_unbroken_one(tiny, tmp_path):
   assert rows(tmp_path / 'cut') == rows(tmp_path / 'whole')
 
 
+@pytest.mark.slow
 def test_members_have_the_rows_of_the_run_alone(tiny, tmp_path):
   config = config_of(tiny, 'mgda', ({'name': 'monitor'},))
   tiny.run(config, tmp_path / 'alone')

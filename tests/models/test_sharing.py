@@ -269,9 +269,11 @@ def test_a_chain_that_loses_the_penalty():
   tx = optax.chain(combinators.pcgrad(), optax.sgd(0.1))
   batch = {'main': cases.make_batch('mlp')}
   train = step.make_train_step(model, cases.make_tasks(), tx)
-  start = state.init_state(model, tx, jax.random.key(0), batch)
+  start = jax.eval_shape(
+    lambda key: state.init_state(model, tx, key, batch), jax.random.key(0)
+  )
   with pytest.raises(ValueError, match='a chain that adds the penalty of the'):
-    train(start, batch)
+    jax.eval_shape(train, start, batch)
 
 
 def test_the_table_names_every_case():
