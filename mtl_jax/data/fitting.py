@@ -406,8 +406,9 @@ class _Fit:
         f'{self.table.name}: expected a value of {name!r} in some row of the '
         f'training split, found none; leave it out of {key!r}.'
       )
-    mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    mean = np.nanmean(values, axis=0)
     if standardize:
+      std = np.nanstd(values, axis=0)
       std = np.where(std > 0, std, 1)  # a constant stays a constant
       column = dataclasses.replace(
         column, mean=tuple(mean.tolist()), std=tuple(std.tolist())
