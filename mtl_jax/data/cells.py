@@ -99,10 +99,12 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
   if kind == 'array':
     return [_array(i, value) for i, value in enumerate(values)]
   if kind == 'set':
+    values = values.to_pylist() if isinstance(values, pa.Array) else values
     return [_set(i, value, reading) for i, value in enumerate(values)]
   if kind in ('float', 'integer'):
-    try:
-      texts = pa.array(values, pa.string())  # most of all values are strings
+    try:  # most of all values are strings
+      made = isinstance(values, pa.Array)
+      texts = values if made else pa.array(values, pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
       if any(_is_list(value) for value in values):
         return _number_lists(values, kind, reading)

@@ -152,8 +152,8 @@ class Trained:
     needed: set[str] = set()
     for key in self._inputs(stream, tasks):
       column = encoder.columns[key]
-      made = column.kind == 'derived'
-      needed |= set(encoder.derived.reads if made else column.features)
+      made = column.kind == 'derived' and encoder.derived
+      needed |= set(made.reads if made else column.features)
     return needed
 
   def _encoder(self, stream):

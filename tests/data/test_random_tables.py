@@ -135,6 +135,7 @@ def test_files_and_arrays_say_the_same(
     ending: loading.load_files(
       {'train': folder / f'a.{ending}', 'test': f'{folder}/a.{ending}[:2]'},
       kinds,
+      {name: name for name in kinds},
       reading=cells.Reading(separator=separator),
       **options,
     )
