@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
+pc: Any = pyarrow.compute  # it makes its functions when it is imported
 # A missing whole number in memory; a file cannot hold it as a value.
 MISSING = np.iinfo(np.int64).min
 MISSING_WORDS = (
@@ -330,6 +331,7 @@ def stack(rows: Sequence[np.ndarray | None], kind: str) -> Any:
   lengths = {len(row) for row in rows if row is not None}
   if len(lengths) != 1:
     return list(rows)
+  (length,) = lengths
   dtype = np.int64 if kind == 'integer' else np.float64
-  blank = np.full(*lengths, MISSING if kind == 'integer' else np.nan, dtype)
+  blank = np.full(length, MISSING if kind == 'integer' else np.nan, dtype)
   return np.stack([blank if row is None else row for row in rows])

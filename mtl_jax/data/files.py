@@ -215,7 +215,7 @@ class _Csv:
 
   def chunks(
     self, columns: Sequence[str]
-  ) -> Iterator[tuple[int, dict[str, Sequence[str]]]]:
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """How many records there are, and their fields by column."""
     with self._open() as reader:
       header = self._header(reader, columns)
@@ -376,7 +376,7 @@ class _Jsonl:
 
   def chunks(
     self, columns: Sequence[str]
-  ) -> Iterator[tuple[int, dict[str, Sequence[Any]]]]:
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """How many records there are, and their values by column."""
     records = (record for _, record in self._records())
     while chunk := list(itertools.islice(records, _CHUNK)):

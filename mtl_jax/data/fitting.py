@@ -392,7 +392,7 @@ class _Fit:
       return column
     if fills and key in self.categories:
       return dataclasses.replace(
-        column, fill=(float(self.categories[key]),), kind='integer'
+        column, fill=(float(self.categories[key]),), by_value=True
       )
     raw = _sample(self.table, column.features)
     values = np.stack([_holes(raw[name]) for name in column.features], axis=-1)

@@ -263,9 +263,9 @@ def blank(encoder: encoding.Encoder, info: info_lib.DataInfo) -> Data:
     column = encoder.columns.get(key)
     whole = column is not None and (
       column.kind in INTEGERS
-      or (column.kind in ('integer', 'list') and not column.mean)
+      or (column.kind == 'integer' and not column.mean)
+      or (column.kind == 'list' and column.by_value and not column.mean)
     )
-    whole = whole and (column.kind != 'list' or column.by_value)
     dtype = np.int32 if whole else np.float32
     arrays[key] = np.zeros((0, *shape), dtype)
   return Data(

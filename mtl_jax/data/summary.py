@@ -29,7 +29,7 @@ def label_rows(
     >>> label_rows(data, {'sick': 'sick'})[0]
     ('sick', 'train', 'no 1, yes 1 (1 = yes)', '2', '1')
   """
-  rows = []
+  rows: list[tuple[str, ...]] = []
   found = {
     split: info_lib.sample(source, set(labels.values()))
     for split, source in data.splits.items()

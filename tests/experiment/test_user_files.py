@@ -176,7 +176,7 @@ def finished(tmp_path_factory):
   rng = np.random.default_rng(1)
   rows = []
   for i in range(120):
-    price = float(rng.random().round(3)) * 10
+    price = round(10 * rng.random(), 2)
     row = {'price': price, 'age': int(rng.integers(20, 60))}
     row['good'] = ['bad', 'fine'][int(price > 5)]
     row['when'] = 1_700_000_000_000 + round(price * 1e6)
