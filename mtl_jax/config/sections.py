@@ -35,7 +35,8 @@ class DataSettings:
       TFDS; for files, ``{'train': 'reviews.csv[:80%]', ...}``.
     columns: of files: column -> kind, see `mtl_jax.data.load_files`.
     features: key in the batch -> feature of the data set; of files and arrays
-      by default all columns, by their names.
+      by default all columns by their names, and ``inputs`` of the numbers among
+      them that are no labels.
     text: keys that are texts -> options of the tokenizer.
     standardize: keys of float inputs that get mean 0 and variance 1.
     fill: keys of numbers among the inputs -> what becomes of a missing one:

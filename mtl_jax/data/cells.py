@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
+pc: Any = pyarrow.compute  # it makes its functions when it is imported
 # A missing whole number in memory; a file cannot hold it as a value.
 MISSING = np.iinfo(np.int64).min
 MISSING_WORDS = (
@@ -99,10 +100,12 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
   if kind == 'array':
     return [_array(i, value) for i, value in enumerate(values)]
   if kind == 'set':
+    values = values.to_pylist() if isinstance(values, pa.Array) else values
     return [_set(i, value, reading) for i, value in enumerate(values)]
   if kind in ('float', 'integer'):
-    try:
-      texts = pa.array(values, pa.string())  # most of all values are strings
+    try:  # most of all values are strings
+      made = isinstance(values, pa.Array)
+      texts = values if made else pa.array(values, pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
       if any(_is_list(value) for value in values):
         return _number_lists(values, kind, reading)
@@ -328,6 +331,7 @@ def stack(rows: Sequence[np.ndarray | None], kind: str) -> Any:
   lengths = {len(row) for row in rows if row is not None}
   if len(lengths) != 1:
     return list(rows)
+  (length,) = lengths
   dtype = np.int64 if kind == 'integer' else np.float64
-  blank = np.full(*lengths, MISSING if kind == 'integer' else np.nan, dtype)
+  blank = np.full(length, MISSING if kind == 'integer' else np.nan, dtype)
   return np.stack([blank if row is None else row for row in rows])

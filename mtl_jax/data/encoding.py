@@ -37,7 +37,8 @@ class Column:
       that training has, where they are not those of its classes.
     by_value: of a class: whether codes are given to values by ``names``, or
       values are codes; of a set, whether it is a label; of a list, whether it
-      holds whole numbers.
+      holds whole numbers; of whole numbers, whether ``fill`` is an id of its
+      own.
     positive: of a class, the name that is 1 where all others are 0.
     fold: whether names are compared without regard to case.
     tokenizer: of a text, as JSON.

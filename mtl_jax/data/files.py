@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from mtl_jax import names as names_lib
 from mtl_jax.data import cells, tables
@@ -122,19 +123,12 @@ def _read(path, columns, reading, may_lack):
   file = readers[path.suffix](
     path, _encoding(path, reading), reading.separator, may_lack
   )
-  chunks: dict[str, list[Any]] = {column: [] for column in columns}
-  first = 0
   try:
-    for records, values in file.chunks(tuple(columns)):
-      for column, kind in columns.items():
-        try:
-          chunks[column].append(cells.parse(values[column], kind, reading))
-        except cells.CellError as error:
-          raise ValueError(
-            f'{path}, {file.place(first + error.position)}, column '
-            f'{column!r}: {error.message}'
-          ) from None
-      first += records
+    try:
+      chunks = _parsed(file, columns, reading)
+    except pa.ArrowInvalid:  # `csv` says where, or reads it
+      file.plain = False
+      chunks = _parsed(file, columns, reading)
   except UnicodeError as error:
     raise ValueError(
       f'{path}: expected {file.encoding.upper()} text, found other bytes '
@@ -148,6 +142,23 @@ def _read(path, columns, reading, may_lack):
     for column, kind in columns.items()
     if not (may_lack and column in lacking)
   }, file.seen
+
+
+def _parsed(file, columns, reading):
+  """Typed values of each chunk of a file, by column."""
+  chunks: dict[str, list[Any]] = {column: [] for column in columns}
+  first = 0
+  for records, values in file.chunks(tuple(columns)):
+    for column, kind in columns.items():
+      try:
+        chunks[column].append(cells.parse(values[column], kind, reading))
+      except cells.CellError as error:
+        raise ValueError(
+          f'{file.path}, {file.place(first + error.position)}, column '
+          f'{column!r}: {error.message}'
+        ) from None
+    first += records
+  return chunks
 
 
 def _encoding(path, reading):
@@ -193,10 +204,18 @@ class _Csv:
     self.path, self.encoding, self.separator = path, encoding, separator
     self.may_lack = may_lack
     self.seen: set[str] = set()
+    self.plain = encoding.lower() in ('utf-8', 'utf8', 'utf-8-sig')
+    if self.plain:
+      with open(path, 'rb') as file:
+        head = file.readline()
+        blocks = iter(lambda: file.read(2**20), b'')
+        self.plain = bool(head.strip()) and not any(
+          b'"' in block for block in itertools.chain([head], blocks)
+        )
 
   def chunks(
     self, columns: Sequence[str]
-  ) -> Iterator[tuple[int, dict[str, Sequence[str]]]]:
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """How many records there are, and their fields by column."""
     with self._open() as reader:
       header = self._header(reader, columns)
@@ -209,6 +228,9 @@ class _Csv:
         lacking = next(c for c in columns if c not in places)
         if not places and not self.may_lack:
           raise ValueError(self.lacks(lacking))
+      if self.plain:
+        yield from self._plain_chunks(columns, places, width)
+        return
       while True:
         try:
           rows = list(itertools.islice(reader, _CHUNK))
@@ -231,6 +253,31 @@ class _Csv:
             column: fields[places[column]]
             if column in places
             else [None] * len(rows)
+            for column in columns
+          },
+        )
+
+  def _plain_chunks(self, columns, places, width):
+    """The same of a file without quotes, where only separators count."""
+    with pa_csv.open_csv(
+      self.path,
+      pa_csv.ReadOptions(
+        column_names=[str(i) for i in range(width)], skip_rows=1
+      ),
+      pa_csv.ParseOptions(delimiter=self.separator, quote_char=False),
+      pa_csv.ConvertOptions(
+        column_types={str(i): pa.string() for i in range(width)},
+        include_columns=[str(i) for i in sorted({*places.values()})],
+        strings_can_be_null=False,
+      ),
+    ) as batches:
+      for batch in batches:
+        yield (
+          len(batch),
+          {
+            column: batch.column(str(places[column]))
+            if column in places
+            else [None] * len(batch)
             for column in columns
           },
         )
@@ -324,12 +371,12 @@ class _Jsonl:
 
   def __init__(self, path, encoding, separator, may_lack):
     del separator, may_lack
-    self.path, self.encoding = path, encoding
+    self.path, self.encoding, self.plain = path, encoding, False
     self.seen: set[str] = set()
 
   def chunks(
     self, columns: Sequence[str]
-  ) -> Iterator[tuple[int, dict[str, Sequence[Any]]]]:
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """How many records there are, and their values by column."""
     records = (record for _, record in self._records())
     while chunk := list(itertools.islice(records, _CHUNK)):

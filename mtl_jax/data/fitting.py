@@ -392,7 +392,7 @@ class _Fit:
       return column
     if fills and key in self.categories:
       return dataclasses.replace(
-        column, fill=(float(self.categories[key]),), kind='integer'
+        column, fill=(float(self.categories[key]),), by_value=True
       )
     raw = _sample(self.table, column.features)
     values = np.stack([_holes(raw[name]) for name in column.features], axis=-1)
@@ -406,8 +406,9 @@ class _Fit:
         f'{self.table.name}: expected a value of {name!r} in some row of the '
         f'training split, found none; leave it out of {key!r}.'
       )
-    mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    mean = np.nanmean(values, axis=0)
     if standardize:
+      std = np.nanstd(values, axis=0)
       std = np.where(std > 0, std, 1)  # a constant stays a constant
       column = dataclasses.replace(
         column, mean=tuple(mean.tolist()), std=tuple(std.tolist())

@@ -89,7 +89,7 @@ def load_files(
   Args:
     splits: ``{'train': 'my.csv[:80%]', ...}``, see `files.open_files`.
     columns: ``{column: kind}``, see there.
-    features: ``{key in the batch: column}``; by default all columns.
+    features: ``{key in the batch: column}``; see `default_features`.
     labels: see `fitting.fit_encoder`. A column of strings that is learned as
       'multilabel' is read as 'set'.
     reading: how cells are written.
@@ -98,20 +98,41 @@ def load_files(
   Returns:
     Sources, encoder and facts.
   """
-  features = features or {column: column for column in columns}
   columns = dict(columns)
   for key, label in (labels or {}).items():
-    column = features.get(key)
+    column = features.get(key) if features else key
     kind = label if isinstance(label, str) else label.kind
     words = isinstance(column, str) and columns.get(column) in STRINGS
     if kind == 'multilabel' and words:
       columns[column] = 'set'
+  opened = files.open_files(splits, columns, reading)
   return from_tables(
-    files.open_files(splits, columns, reading),
-    features,
+    opened,
+    features or default_features(next(iter(opened.values())), labels),
     labels=labels,
     **options,
   )
+
+
+def default_features(
+  table: tables.Table, labels: Mapping[str, Any] | None
+) -> fitting.Features:
+  """All features of a table by their names, and ``inputs`` of its numbers.
+
+  The numbers that are not labels are the vector ``inputs``, where labels are
+  told and no feature is called so.
+  """
+  features: dict[str, Any] = {name: name for name in table.fields}
+  numbers = tuple(
+    name
+    for name, field in table.fields.items()
+    if field.kind in ('class', 'integer', 'float')
+    and not field.shape
+    and name not in (labels or {})
+  )
+  if labels and numbers and 'inputs' not in features:
+    features['inputs'] = numbers
+  return features
 
 
 def from_splits(
@@ -124,7 +145,7 @@ def from_splits(
   Args:
     splits: ``{'train': {feature: [N, ...]}, 'validation': ..., 'test': ...}``,
       or tables in place of dictionaries of arrays.
-    features: ``{key in the batch: feature}``; by default all, by their names.
+    features: ``{key in the batch: feature}``; see `default_features`.
     **options: of `from_tables`; cells follow the rules of files.
 
   Returns:
@@ -141,8 +162,9 @@ def from_splits(
     else tables.from_arrays(found, name=split)
     for split, found in splits.items()
   }
-  if features is None:
-    features = {key: key for key in next(iter(made.values())).fields}
+  features = features or default_features(
+    next(iter(made.values())), options.get('labels')
+  )
   return from_tables(made, features, **options)
 
 
@@ -241,9 +263,9 @@ def blank(encoder: encoding.Encoder, info: info_lib.DataInfo) -> Data:
     column = encoder.columns.get(key)
     whole = column is not None and (
       column.kind in INTEGERS
-      or (column.kind in ('integer', 'list') and not column.mean)
+      or (column.kind == 'integer' and not column.mean)
+      or (column.kind == 'list' and column.by_value and not column.mean)
     )
-    whole = whole and (column.kind != 'list' or column.by_value)
     dtype = np.int32 if whole else np.float32
     arrays[key] = np.zeros((0, *shape), dtype)
   return Data(

@@ -29,7 +29,7 @@ def label_rows(
     >>> label_rows(data, {'sick': 'sick'})[0]
     ('sick', 'train', 'no 1, yes 1 (1 = yes)', '2', '1')
   """
-  rows = []
+  rows: list[tuple[str, ...]] = []
   found = {
     split: info_lib.sample(source, set(labels.values()))
     for split, source in data.splits.items()
@@ -135,9 +135,10 @@ def _shared(data) -> Iterator[str]:
       continue
     first, second = _hashes(one), _hashes(two)
     # Rows of few values are equal by chance: then they are within a split too.
-    repeated = 1 - len(np.unique(first)) / len(first)
+    _, counts = np.unique(first, return_counts=True)
+    chance = (counts[counts > 1].sum() + 3) / len(first)
     equal = int(np.isin(second, first).sum())
-    if equal / len(second) > 4 * repeated:
+    if equal > 2 * chance * len(second):
       yield f'{a} and {b} share {_rows(equal)} of equal content.'
 
 

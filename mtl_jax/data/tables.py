@@ -77,7 +77,7 @@ class Table:
   name: str
   fields: Mapping[str, Field]
   size: int
-  read: Callable[[Sequence[int], Iterable[str]], Raw]
+  read: Callable[[Any, Iterable[str]], Raw]
   derived: Derived | None = None
   own: bool = False
   origin: tuple[str, np.ndarray] | None = None

@@ -185,7 +185,7 @@ def check_source_ids(
 def _check_ids(place, key, column, size, source):
   (feature, *_) = column.features
   holes = source.counts[key, feature, 'missing']
-  if column.kind == 'integer' and holes and not _has_own_id(column):
+  if column.kind == 'integer' and holes and not column.by_value:
     raise ValueError(
       f'{place}: expected an id of {key!r} in every row, found {holes} rows '
       f"without; set data.fill[{key!r}] to 'category', so that they get an id "
@@ -203,10 +203,6 @@ def _check_ids(place, key, column, size, source):
       f'of {source.name}; make the table {largest} rows, or leave its '
       f'size out: model.inputs.categorical = {{{key!r}: dim}}.'
     )
-
-
-def _has_own_id(column):
-  return bool(column.fill) and not column.mean and not column.indicator
 
 
 def table_sizes(

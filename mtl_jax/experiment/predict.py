@@ -1,6 +1,7 @@
 """``--mode=predict``: a file of new examples in, a file of predictions out."""
 
 from collections.abc import Iterable, Mapping
+import dataclasses
 import difflib
 import json
 import os
@@ -65,14 +66,15 @@ def predict_file(
   )
   for line in data.gaps({'the file': examples}, encoder):
     print(f'Note: {line}', file=sys.stderr)
-  sets = {
-    task.name
-    for task in model.experiment.tasks
-    if _column(model.experiment, encoder, task).kind in SETS
-  }
+  named, sets = [], set()
+  for task in model.experiment.tasks:
+    column = _column(model.experiment, encoder, task)
+    named.append(dataclasses.replace(task, labels=task.labels or column.names))
+    if column.kind in SETS:
+      sets.add(task.name)
   lines = [
     json.dumps(row, allow_nan=False) + '\n'
-    for row in to_rows(predictions, model.experiment.tasks, sets)
+    for row in to_rows(predictions, named, sets)
   ]
   if target is None:
     sys.stdout.writelines(lines)

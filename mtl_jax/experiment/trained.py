@@ -100,7 +100,18 @@ class Trained:
     columns = {f: raw[f] for f in needed & raw.keys()} | encoder.parse(absent)
     counts = data.Counts()
     stored = encoder.encode(columns, counts=counts)
-    source = data.Columns(stored, encoder.finish, 'the examples', counts)
+    unread = self._unread(stream, names)
+
+    def finish(picked, keys=None):
+      batch = encoder.finish(picked, keys)
+      rows = len(next(iter(batch.values())))
+      return {k: np.repeat(v, rows, axis=0) for k, v in unread.items()} | batch
+
+    def step(params, model_state, batch):
+      made = self._predict_step(params, model_state, batch)
+      return {name: made[name] for name in names}
+
+    source = data.Columns(stored, finish, 'the examples', counts)
     settings = self.experiment.settings
     checks.check_source_ids(
       'Predict', stream, self.experiment.data[stream], source, settings
@@ -108,7 +119,7 @@ class Trained:
     batch_size = self.experiment.streams[stream].evaluation_batch_size
     batches = data.EvaluationBatches(source, min(batch_size, count))
     predictions = evaluation.predict(
-      jax.jit(self._predict_step),
+      jax.jit(step),
       [task for task in self.experiment.tasks if task.name in names],
       self.params,
       self.model_state,
@@ -147,9 +158,20 @@ class Trained:
     needed: set[str] = set()
     for key in self._inputs(stream, tasks):
       column = encoder.columns[key]
-      made = column.kind == 'derived'
-      needed |= set(encoder.derived.reads if made else column.features)
+      made = column.kind == 'derived' and encoder.derived
+      needed |= set(made.reads if made else column.features)
     return needed
+
+  def _unread(self, stream, names) -> dict[str, np.ndarray]:
+    """Arrays that only other tasks of the stream read, as one row of zeros."""
+    if set(names) == set(self.tasks_of(stream)):
+      return {}
+    others = self._inputs(stream) - self._inputs(stream, names)
+    return {
+      key: np.zeros_like(values)
+      for key, values in self.experiment.example_batch()[stream].items()
+      if any(key in (other, data.mask_key(other)) for other in others)
+    }
 
   def _encoder(self, stream):
     return self.experiment.data[stream].encoder

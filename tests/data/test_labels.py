@@ -71,7 +71,7 @@ def test_a_feature_is_an_input_too():
   [
     (
       {'other': ['bed']},
-      "'mood': .* class of the training split, found 'bed' .*mean 'bad'",
+      "'mood': .* class of the training split, found 'bed' in .*mean 'bad'",
     ),
     (
       {'moods': ['a', 'b', 'c'], 'kind': 'binary'},

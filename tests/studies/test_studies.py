@@ -99,7 +99,9 @@ def test_operations_are_counted_by_hand():
     config = make_config()
     config.combinator = {'name': name}
     settings = settings_lib.from_config(config)
-    experiment = build.build(settings, loaded={'main': make_data()})
+    experiment = build.build(
+      settings, sources=build.Sources({'main': make_data()})
+    )
     ratios[name] = cost.relative_flops(experiment)
   forward = 5 * 8 + 8 * 3 + 8 * 1
   backward = forward + 8 * 3 + 8 * 1  # the first layer's inputs have none
