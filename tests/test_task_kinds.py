@@ -22,7 +22,7 @@ def draw():
     'inputs': rng.normal(size=(N, 3)).astype(np.float32),
     'verdict': verdict,
     'level': np.arange(N) % 3,
-    'liked': (np.arange(N) % 4 == 0).astype(int),
+    'liked': np.arange(N) % 4 == 0,
     'stars': rng.integers(1, 6, N).astype(float),
     'where': 5 + rng.normal(size=(N, 2)),
     'w': rng.uniform(0, 2, N),
@@ -30,7 +30,13 @@ def draw():
   }
 
 
-LABELS = {'verdict': 'binary', 'stars': 'regression', 'where': 'regression'}
+LABELS = {
+  'verdict': 'binary',
+  'liked': 'binary',
+  'level': 'classification',
+  'stars': 'regression',
+  'where': 'regression',
+}
 ROWS = draw()
 SPLITS = dict.fromkeys(('train', 'validation', 'test'), ROWS)
 DATA = {'main': data.from_splits(SPLITS, labels=LABELS)}
@@ -131,7 +137,7 @@ def test_class_weights_by_name_by_number_and_balanced():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
   task = make('level', kind='classification', class_weights={'2': 5.0})
   np.testing.assert_array_equal(weights(task, 'level', [0, 1, 2]), [1, 1, 5])
-  # Whole numbers are counted too, whether or not they have names.
+  # Classes without names are counted too.
   task = make('liked', kind='binary', class_weights='balanced')
   np.testing.assert_allclose(
     weights(task, 'liked', [0, 1]), [N / 90, N / 30], rtol=1e-6

@@ -9,8 +9,6 @@ from mtl_jax.data import encoding, sources
 
 # Statistics of a split that is not in memory come from as many rows of it.
 SAMPLE = 10_000
-# Whole numbers up to so many are counted, as they may be classes.
-MOST_COUNTED = 1_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class DataInfo:
     classes: names of the classes, of labels whose classes have names.
     cardinalities: how many values an integer may take: classes, tokens,
       categories; of other integers the largest one of all splits, plus 1.
-    counts: training examples of each class; of whole numbers up to 1,000 too.
+    counts: training examples of each class.
     means: of single floats and, as tuples, of vectors; missing ones left out.
     stds: standard deviations of the same.
   """
@@ -66,16 +64,10 @@ def describe(
     for key, column in columns.items()
     if column.size is not None and column.kind not in ('multihot', 'derived')
   }
-  largest = _largest(splits, columns, one)
-  sizes = {key: n for key, n in largest.items() if n <= MOST_COUNTED} | {
-    key: column.size
-    for key, column in columns.items()
-    if column.kind == 'class' and column.size
-  }
   counted = {
-    key: np.bincount(seen[key][seen[key] >= 0], minlength=size)
-    for key, size in sizes.items()
-    if key in seen
+    key: np.bincount(seen[key][seen[key] >= 0], minlength=column.size)
+    for key, column in columns.items()
+    if column.kind == 'class' and column.size and key in seen
   }
   floats = [
     key
@@ -87,17 +79,11 @@ def describe(
     sizes={split: len(source) for split, source in splits.items()},
     shapes=shapes,
     classes={key: c.names for key, c in columns.items() if c.names},
-    cardinalities=known | largest,
+    cardinalities=known | _largest(splits, columns, one),
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
     means={k: _plain(np.nanmean, seen[k]) for k in floats},
     stds={k: _plain(np.nanstd, seen[k]) for k in floats},
   )
-
-
-def _plain(statistic, values):
-  """In float64 over the examples: a number, or a tuple of them."""
-  found = statistic(values, axis=0, dtype=np.float64).tolist()
-  return tuple(found) if isinstance(found, list) else found
 
 
 def sample(
@@ -124,3 +110,9 @@ def _largest(splits, columns, one):
     key: max(0, *(int(values[key].max()) for values in found)) + 1
     for key in keys
   }
+
+
+def _plain(statistic, values):
+  """In float64 over the examples: a number, or a tuple of them."""
+  found = statistic(values, axis=0, dtype=np.float64).tolist()
+  return tuple(found) if isinstance(found, list) else found

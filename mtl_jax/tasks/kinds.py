@@ -220,7 +220,7 @@ def _binary(
 def _names_of_two(name, info, label, positive) -> tuple[str, ...]:
   names = tuple(info.classes.get(label, ()))
   names = names if len(names) == 2 else ()
-  if positive and names[1:] != (positive,):
+  if positive and positive.casefold() not in map(str.casefold, names[1:]):
     raise ValueError(
       f'Task {name!r}: expected label {label!r} to have two classes, of which '
       f'{positive!r} is 1, found {" and ".join(names) or "no names"}; '
