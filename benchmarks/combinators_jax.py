@@ -94,7 +94,7 @@ def workload(spec, num):
   inputs, labels = workloads.arrays(spec, num)
   tasks = [tasks_lib.binary(f't{i}') for i in range(num)]
   heads = {task.name: models.LinearHead(1) for task in tasks}
-  model = models.hard_sharing(trunk_of(spec), heads)
+  model = models.build_model(models.hard_sharing(), trunk_of(spec), heads)
   batch = {'inputs': inputs}
   batch |= {task.name: labels[:, i] for i, task in enumerate(tasks)}
   return model, tasks, jax.device_put({'main': batch})

@@ -59,19 +59,13 @@ def make_model(
     )
     for task in tasks
   }
-  return lookup.build(
-    'sharing architecture',
-    section.sharing,
-    models.SHARING,
-    required={
-      'trunk': lookup.build(
-        'trunk', section.trunk, models.TRUNKS, offered=offered
-      ),
-      'heads': heads,
-      'inputs': _make_inputs(section, offered, sources),
-      'axis_name': axis_name,
-    },
-    offered={'streams': {task.name: task.stream for task in tasks}},
+  return models.build_model(
+    lookup.build('sharing architecture', section.sharing, models.SHARING),
+    lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered),
+    heads,
+    inputs=_make_inputs(section, offered, sources),
+    axis_name=axis_name,
+    streams={task.name: task.stream for task in tasks},
   )
 
 

@@ -113,15 +113,19 @@ CASES = [
 ]
 
 
-def make_model(name, trunk, axis_name=None, **changes):
+def make_model(
+  name, trunk, axis_name=None, *, inputs=None, streams=None, **changes
+):
   """The model of a case."""
   table_name, options, _ = ARCHITECTURES[name]
   heads = {task.name: models.LinearHead(task.size) for task in make_tasks()}
-  return models.SHARING[table_name](
+  return models.build_model(
+    models.SHARING[table_name](**{**options, **changes}),
     {**TRUNKS, **IMAGES}[trunk](),
     heads,
+    inputs=inputs,
     axis_name=axis_name,
-    **{**options, **changes},
+    streams=streams,
   )
 
 

@@ -72,7 +72,9 @@ def test_adapters_are_added_to_kernels(trunk):
 
 def test_a_perceptron_by_hand():
   heads = {'a': models.LinearHead(1)}
-  model = models.SHARING['lora'](models.MLP(widths=(5, 4)), heads, rank=3)
+  model = models.build_model(
+    models.SHARING['lora'](rank=3), models.MLP(widths=(5, 4)), heads
+  )
   batch = cases.make_batch('mlp')
   params, _ = model.init(jax.random.key(2), {'main': batch})
   params = cases.started(params)
@@ -105,8 +107,10 @@ def test_without_change_it_is_hard_sharing(rank):
     gradient, (outputs, new) = jax.grad(total, has_aux=True)(params)
     return gradient, outputs, new['batch_stats']
 
-  hard = jax.jit(lambda: find(models.hard_sharing(trunk, heads)))()
-  lora = models.SHARING['lora'](trunk, heads, rank=rank)
+  hard = jax.jit(
+    lambda: find(models.build_model(models.hard_sharing(), trunk, heads))
+  )()
+  lora = models.build_model(models.SHARING['lora'](rank=rank), trunk, heads)
   gradient, outputs, new = jax.jit(lambda: find(lora))()
   adapters = gradient.pop('adapters', {})
   assert bool(adapters) == bool(rank)

@@ -205,7 +205,9 @@ def test_first_experts_do_not_depend_on_how_many_there_are():
 def test_batch_statistics_of_every_expert_are_kept():
   heads = {'a': models.LinearHead(3), 'b': models.LinearHead(1)}
   trunk = models.MLP(widths=(6,), norm='batch')
-  model = models.SHARING['cgc'](trunk, heads, shared_experts=2, task_experts=3)
+  model = models.build_model(
+    models.SHARING['cgc'](shared_experts=2, task_experts=3), trunk, heads
+  )
   batch = cases.make_batch('mlp')
   params, state = model.init(jax.random.key(0), {'main': batch})
   _, after = model.features(

@@ -248,7 +248,7 @@ def test_a_flax_trunk():
       return nn.Dense(WIDTH, dtype=jnp.bfloat16)(x)
 
   heads = {task.name: models.LinearHead(1) for task in TASKS}
-  model = models.hard_sharing(Trunk(), heads)
+  model = models.build_model(models.hard_sharing(), Trunk(), heads)
   batch = make_batch()
   params, _ = model.init(jax.random.key(0), {'main': batch})
   assert by_product(model, params, batch) == [
@@ -258,7 +258,8 @@ def test_a_flax_trunk():
 
 
 def test_no_array_of_the_size_of_the_rows():
-  model = models.hard_sharing(
+  model = models.build_model(
+    models.hard_sharing(),
     models.MLP(widths=(WIDTH, WIDTH)),
     {task.name: models.LinearHead(1) for task in TASKS},
   )

@@ -191,7 +191,7 @@ def test_devices_that_touch_the_same_rows(mode):
 def test_a_text_model():
   heads = {task.name: models.LinearHead(1) for task in TASKS}
   trunk = models.CNNText(vocab_size=VOCAB, embed_dim=DIM, filters=3)
-  model = models.hard_sharing(trunk, heads)
+  model = models.build_model(models.hard_sharing(), trunk, heads)
   batch = {'main': make_batch()}
   params, _ = model.init(jax.random.key(0), batch)
   assert sparse_leaves(model, params, batch) == ['trunk/Embed_0/embedding']
@@ -206,7 +206,8 @@ def test_a_text_model():
 def test_memory_grows_with_the_rows_touched():
   rows, dim, num_tasks = 1_000_000, 64, 4
   tasks = [tasks_lib.regression(f't{i}') for i in range(num_tasks)]
-  model = models.hard_sharing(
+  model = models.build_model(
+    models.hard_sharing(),
     models.CNNText(vocab_size=rows, embed_dim=dim, filters=8),
     {task.name: models.LinearHead(1) for task in tasks},
   )

@@ -72,7 +72,10 @@ def train(way, mode, devices, steps=4):
   tasks = tuple(tasks_lib.regression(name) for name in 'abc')
   heads = {task.name: models.LinearHead(1) for task in tasks}
   make_model = functools.partial(
-    models.hard_sharing, models.ResNet(widths=(4,)), heads
+    models.build_model,
+    models.hard_sharing(),
+    models.ResNet(widths=(4,)),
+    heads,
   )
   tx = optax.chain(combinators.upgrad(), optax.sgd(0.1))
   mesh = parallel.make_mesh(jax.devices()[:devices])
@@ -133,7 +136,9 @@ def temporaries(f, *shapes):
 
 def step_temporaries(weighting, way):
   heads = {task.name: models.LinearHead(1) for task in TASKS}
-  model = models.hard_sharing(models.MLP(widths=(WIDTH,) * DEPTH), heads)
+  model = models.build_model(
+    models.hard_sharing(), models.MLP(widths=(WIDTH,) * DEPTH), heads
+  )
   tx = optax.chain(WEIGHTINGS[weighting], optax.sgd(0.1))
   batch = {'inputs': np.zeros((BATCH, WIDTH), np.float32)}
   batch |= {task.name: np.zeros(BATCH, np.float32) for task in TASKS}

@@ -135,7 +135,9 @@ def pulled(request):
   with jax.enable_x64(True):
 
     def make(axis):
-      model = models.hard_sharing(TRUNKS[request.param], heads, axis_name=axis)
+      model = models.build_model(
+        models.hard_sharing(), TRUNKS[request.param], heads, axis_name=axis
+      )
       return base.StepParts(
         model=model, tasks=tasks, tx=optax.sgd(0.1), axis_name=axis
       )

@@ -181,7 +181,9 @@ def test_the_extra_gradient_sees_the_dropout_of_the_step(mode):
   # Else its bound would be that of other gradients.
   with jax.enable_x64(True):
     heads = {n: models.MLPHead(1, widths=(6,), dropout=0.5) for n in ('a', 'b')}
-    model = models.hard_sharing(models.MLP(widths=(4,)), heads)
+    model = models.build_model(
+      models.hard_sharing(), models.MLP(widths=(4,)), heads
+    )
     main = feature_case.make_batch(0)['main']
     batch = {'main': {**main, 'inputs': main['x']}}
     before, plain, bound = (

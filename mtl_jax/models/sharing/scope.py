@@ -1,10 +1,10 @@
 """One pass through the modules of a model, to make or to use its variables.
 
-An architecture is written once, as a function of a `Run`: with ``start`` its
+An architecture is written once, as a function of a `Scope`: with ``start`` its
 modules are initialised where they are first called, otherwise they are applied.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 import zlib
 
@@ -16,7 +16,7 @@ Path = tuple[str, ...]
 
 
 def fold(key: Any, name: str) -> Any:
-  """A key for what is called so, or None.
+  """A key for the part of that name, or None.
 
   By the name's own hash: what a part draws does not depend on its neighbours.
   """
@@ -26,7 +26,7 @@ def fold(key: Any, name: str) -> Any:
 
 
 def get(tree: Any, path: Sequence[str]) -> Any:
-  """What lies at the path, ``{}`` if nothing does."""
+  """The subtree at a path, ``{}`` if there is none."""
   for name in path:
     tree = tree.get(name, {})
   return tree
@@ -41,28 +41,33 @@ def put(tree: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def place(module: Any, axis_name: str | None) -> Any:
-  """The module, or modules, with the mapped axis set where they take one."""
-  if isinstance(module, Mapping):
-    return {name: place(part, axis_name) for name, part in module.items()}
+  """The module with the mapped axis set, if it takes one."""
   if axis_name is None or not hasattr(module, 'axis_name'):
     return module
   return module.clone(axis_name=axis_name)
 
 
-class Run:
+class Scope:
   """Variables by path, and the modules that make or read them.
 
+  Modules are placed on the mapped axis where they are called.
+
   Attributes:
+    trunk: the module that tasks share, on the mapped axis.
+    tasks: names of all tasks of the model.
     params: parameters so far; the whole of them, unless ``start``.
-    state: ``{collection: ...}`` of what modules keep besides, as it changes.
+    state: ``{collection: ...}`` of other variables, as they change.
     train: whether modules are in training mode.
     draws: whether there is a key, without which nothing is drawn.
     start: whether variables are made.
-    notes: what `note` kept; None where nobody asked.
+    notes: arrays that `note` kept; None where nobody asked.
   """
 
   def __init__(
     self,
+    trunk: nn.Module,
+    tasks: Sequence[str],
+    axis_name: str | None,
     params: Any,
     state: Any,
     *,
@@ -71,14 +76,22 @@ class Run:
     start: bool = False,
     notes: dict[str, Any] | None = None,
   ):
+    self.trunk, self.tasks = place(trunk, axis_name), tuple(tasks)
     self.params, self.state = params, state
     self.train, self.start = train, start
     self.notes = notes
     self.draws = key is not None
-    self._key = key
+    self._axis_name, self._key = axis_name, key
+
+  def inner(self, params: Any, state: Any, key: Any) -> 'Scope':
+    """A scope of the same model with other variables, which notes nothing."""
+    return Scope(
+      self.trunk, self.tasks, self._axis_name, params, state,
+      key=key, train=self.train, start=self.start,
+    )  # fmt: skip
 
   def key(self, name: str) -> Any:
-    """For draws of the part called so; None where nothing is drawn."""
+    """A key for the draws of the named part; None where nothing is drawn."""
     return fold(self._key, name)
 
   def param(
@@ -87,7 +100,7 @@ class Run:
     """A parameter that no module holds.
 
     Args:
-      path: where it lies.
+      path: of the parameter.
       make: ``key -> array``.
       over: with it, the array takes its dtype.
     """
@@ -98,7 +111,7 @@ class Run:
     return value if over is None else value.astype(over.dtype)
 
   def note(self, path: Path, value: Array) -> None:
-    """Keeps an array that is no output, for those who look inside."""
+    """Keeps an array that is no output, for reports."""
     if self.notes is not None:
       self.notes = put(self.notes, path, value)
 
@@ -106,19 +119,38 @@ class Run:
     """Output of the module whose variables lie at the path."""
     key = self.key('/'.join(path))
     if self.start:
+      module = place(module, self._axis_name)
       output, variables = module.init_with_output(key, *args, train=False)
       self.keep(path, variables)
       return output
-    own = self._own(path)
-    variables = {'params': get(self.params, path), **own}
-    rngs = {} if key is None else {'dropout': key}
-    if not (self.train and own):
-      return module.apply(variables, *args, train=self.train, rngs=rngs)
-    output, new = module.apply(
-      variables, *args, train=self.train, rngs=rngs, mutable=list(own)
-    )
+    state = {name: get(tree, path) for name, tree in self.state.items()}
+    output, new = self.apply(module, get(self.params, path), state, key, *args)
     self.keep(path, new)
     return output
+
+  def apply(
+    self, module: nn.Module, params: Any, state: Any, key: Any, *args: Any
+  ) -> tuple[Any, Any]:
+    """Output of a module, and those of its other variables that change.
+
+    Args:
+      module: called as ``module(*args, train=...)``.
+      params: of the module.
+      state: ``{collection: ...}`` of its other variables.
+      key: of dropout, or None.
+      *args: of the module.
+    """
+    module = place(module, self._axis_name)
+    state = {
+      name: collection for name, collection in state.items() if collection
+    }
+    variables = {'params': params, **state}
+    rngs = {} if key is None else {'dropout': key}
+    if not (self.train and state):
+      return module.apply(variables, *args, train=self.train, rngs=rngs), {}
+    return module.apply(
+      variables, *args, train=self.train, rngs=rngs, mutable=list(state)
+    )
 
   def keep(self, path: Path, variables: Any) -> None:
     """Puts a module's variables at the path."""
@@ -129,7 +161,3 @@ class Run:
       self.params = put(self.params, path, {})
     for name, collection in variables.items():
       self.state = put(self.state, (name, *path), collection)
-
-  def _own(self, path):
-    own = {name: get(tree, path) for name, tree in self.state.items()}
-    return {name: collection for name, collection in own.items() if collection}
