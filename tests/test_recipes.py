@@ -14,12 +14,19 @@ import pytest
 from mtl_jax import combinators
 from mtl_jax.training import optimizers
 
-PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'recipes.md'
-BLOCKS = re.findall(
-  r'^```python\n# (\w+)\.py\n(.*?)^```$',
-  PAGE.read_text(encoding='utf-8'),
-  re.M | re.S,
-)
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def blocks(page):
+  """``[(name, code)]`` of the files of a page."""
+  text = (ROOT / page).read_text(encoding='utf-8')
+  return re.findall(r'^```python\n# (\w+)\.py\n(.*?)^```$', text, re.M | re.S)
+
+
+BLOCKS = [
+  *blocks('docs/recipes.md'),
+  *(b for b in blocks('README.md') if b[0] == 'my_balance'),
+]
 
 
 @pytest.fixture(scope='module', name='recipes')
