@@ -171,6 +171,7 @@ def test_ways_agree(tiny, tmp_path):
       assert a.overall == pytest.approx(b.overall, abs=1e-5)
 
 
+@pytest.mark.slow  # tests of ways time them too
 def test_auto_times_and_remembers_its_pick(tiny, tmp_path):
   config = make_config(tiny, way='auto', seeds=4)
   train(tiny, config, tmp_path)
