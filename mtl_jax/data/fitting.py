@@ -175,7 +175,9 @@ class _Fit:
     if label.kind == 'multilabel':
       return self._multilabel(key, feature, field)
     if label.kind == 'regression':
-      if field.kind not in ('integer', 'float', 'class'):
+      if field.kind == 'class':  # of which -1 is missing: `checks` refuses it
+        return self.input(key, feature, None, False, '')
+      if field.kind not in ('integer', 'float'):
         raise ValueError(
           f'{self.table.name}, label {key!r}: expected numbers for regression, '
           f'found {_plural(field.kind)}; choose classification, or another '
@@ -206,6 +208,8 @@ class _Fit:
         f'{label.kind}, found {_plural(field.kind, field.shape)}; choose the '
         "kind 'multilabel', or another feature."
       )
+    if field.kind == 'integer' and declared:
+      return self.input(key, feature, None, False, '')
     if declared:
       if label.positive:
         column = self._positive(key, column, field.names, label)

@@ -184,3 +184,15 @@ def test_values_of_another_kind(raw, message):
   encoder = fitting.fit_encoder(make(), features, text={'tokens': OPTIONS})
   with pytest.raises(ValueError, match=message):
     encoder.encode(encoder.parse(raw))
+
+
+def test_masks_of_two_texts_may_not_be_called_alike():
+  table = tables.from_arrays({'note': ['a'], 'notes': ['b']})
+  with pytest.raises(
+    ValueError, match="the mask of 'notes', found that of 'no"
+  ):
+    fitting.fit_encoder(
+      table,
+      {'note': 'note', 'notes': 'notes'},
+      text={'note': OPTIONS, 'notes': OPTIONS},
+    )

@@ -1,5 +1,7 @@
 """Strings that are learned become classes, and whole numbers values."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -115,3 +117,24 @@ def test_empty_whole_numbers_of_files_are_missing(tmp_path):
   )
   np.testing.assert_array_equal(column(data, 'stars'), [5, np.nan, -1])
   assert column(data, 'age').tolist() == [1, 2, 2]  # the mean, rounded
+
+
+@pytest.mark.parametrize('kind', ['classification', 'regression'])
+def test_labels_that_a_data_set_declares_stay_codes(kind):
+  rows = {'k': np.array([0, -1, 1])}
+  declared = tables.from_arrays(rows, names={'k': ('a', 'b')})
+  data = loading.from_tables(
+    {'train': declared}, {'k': 'k'}, labels={'k': kind}
+  )
+  assert column(data, 'k').tolist() == [0, -1, 1]
+  assert column(data, 'k').dtype == np.int32
+
+
+def test_whole_numbers_of_the_catalogue_are_codes():
+  table = tables.from_arrays({'k': np.array([0, -1, 3])})
+  table = dataclasses.replace(table, own=False)  # as of TFDS
+  data = loading.from_tables(
+    {'train': table}, {'k': 'k'}, labels={'k': 'classification'}
+  )
+  assert column(data, 'k').tolist() == [0, -1, 3]
+  assert data.info.cardinalities['k'] == 4

@@ -94,3 +94,21 @@ def test_bad_options():
     text.TextOptions(vocabulary=2)
   with pytest.raises(ValueError, match='found none; lower min_frequency'):
     train(['a b c'], min_frequency=2)
+
+
+@pytest.mark.parametrize(
+  'script, sentence, words',
+  [
+    ('Han', '质量很好，喜欢！', ['质', '量', '很', '好', ',', '喜', '欢', '!']),
+    ('kana', 'カタひら', ['カ', 'タ', 'ひ', 'ら']),
+    ('Thai', 'ดีมาก ok', ['ด', 'ี', 'ม', 'า', 'ก', 'ok']),
+    ('Latin', "naïve Zoë's", ['naïve', 'zoë', "'", 's']),
+  ],
+)
+def test_characters_are_words_where_no_space_is_written(
+  script, sentence, words
+):
+  del script  # for the name of the test
+  tokenizer = text.train_tokenizer([sentence] * 2, text.TextOptions())
+  (ids,) = tokenizer.encode([sentence])
+  assert tokenizer.decode(ids) == words
