@@ -12,8 +12,8 @@ and report.html.
   --mode=tune --config=...         only the tuning of a study
   --mode=report --workdir=DIR      tables and pictures again, from the record
   --mode=evaluate --workdir=DIR    prints the table of the best checkpoint again
-  --mode=predict --workdir=DIR --input=FILE.jsonl [--output=FILE.jsonl]
-                                   one JSON object of features per line
+  --mode=predict --workdir=DIR --input=FILE [--output=FILE.jsonl] [--tasks=A,B]
+                                   CSV or JSONL with the inputs of the tasks
       --method=NAME --member=INDEX which one, of a study or of several members
   --dry_run                        shapes, parameters, memory, compile time
   --profile                        also traces ten steps
@@ -43,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     choices=('train', 'evaluate', 'predict', 'tune', 'report'),
     default='train',
   )
-  parser.add_argument('--input', help='JSONL file of examples to predict')
+  parser.add_argument('--input', help='CSV or JSONL file to predict')
+  parser.add_argument(
+    '--tasks', default='', help='to predict: some of a stream'
+  )
   parser.add_argument('--output', help='default: standard output')
   parser.add_argument('--method', help='of a study, to evaluate or predict')
   parser.add_argument('--member', type=int, help='its index, of several')
@@ -59,6 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
   except KeyboardInterrupt:
     print('launch.py: interrupted', file=sys.stderr)
     return 130
+  except MemoryError as error:
+    if os.environ.get('MTL_JAX_TRACEBACK'):
+      raise
+    print(
+      f'launch.py: expected the run to fit into memory, found that it does not '
+      f'({error}); take smaller batches or splits, or fewer classes, of which '
+      'the table of labels says how many there are.',
+      file=sys.stderr,
+      flush=True,
+    )
+    return 1
   except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
     if os.environ.get('MTL_JAX_TRACEBACK'):
       raise
@@ -112,7 +126,7 @@ def _run(flags, overrides) -> int:
   if flags.mode == 'evaluate':
     api.evaluate(workdir, **chosen)
   elif flags.mode == 'predict':
-    api.predict(workdir, flags.input, flags.output, **chosen)
+    api.predict(workdir, flags.input, flags.output, flags.tasks, **chosen)
   elif flags.mode == 'report':
     api.report(workdir)
   else:

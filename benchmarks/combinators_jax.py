@@ -23,15 +23,15 @@ from mtl_jax.training import gramians, state as state_lib, step as step_lib
 
 # The problems as TorchJD poses them.
 SOLVERS = {
-  'aligned_mtl': combinators.aligned_mtl_weights(preset='torchjd'),
-  'cagrad': combinators.cagrad_weights(preset='torchjd'),
-  'dualproj': combinators.dualproj_weights(preset='torchjd'),
-  'fairgrad': combinators.fairgrad_weights(2.0, preset='torchjd'),
-  'imtl_g': combinators.imtl_g_weights(preset='torchjd'),
-  'mgda': combinators.mgda_weights(preset='torchjd'),
-  'nash_mtl': combinators.nash_mtl_weights(preset='torchjd'),
-  'pcgrad': combinators.pcgrad_weights(),
-  'upgrad': combinators.upgrad_weights(preset='torchjd'),
+  'aligned_mtl': combinators.aligned_mtl(preset='torchjd'),
+  'cagrad': combinators.cagrad(preset='torchjd'),
+  'dualproj': combinators.dualproj(preset='torchjd'),
+  'fairgrad': combinators.fairgrad(2.0, preset='torchjd'),
+  'imtl_g': combinators.imtl_g(preset='torchjd'),
+  'mgda': combinators.mgda(preset='torchjd'),
+  'nash_mtl': combinators.nash_mtl(preset='torchjd'),
+  'pcgrad': combinators.pcgrad(),
+  'upgrad': combinators.upgrad(preset='torchjd'),
 }
 STEPS = {
   'plain': combinators.weighted_sum,
@@ -42,8 +42,9 @@ STEPS = {
 }
 
 
-def solver(weighting):
+def solver(method):
   """``(gramian, key) -> weights``, compiled."""
+  weighting = combinators.weighting_of(method)
 
   @jax.jit
   def solve(gramian, key):
@@ -93,7 +94,7 @@ def workload(spec, num):
   inputs, labels = workloads.arrays(spec, num)
   tasks = [tasks_lib.binary(f't{i}') for i in range(num)]
   heads = {task.name: models.LinearHead(1) for task in tasks}
-  model = models.hard_sharing(trunk_of(spec), heads)
+  model = models.build_model(models.hard_sharing(), trunk_of(spec), heads)
   batch = {'inputs': inputs}
   batch |= {task.name: labels[:, i] for i, task in enumerate(tasks)}
   return model, tasks, jax.device_put({'main': batch})

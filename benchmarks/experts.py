@@ -31,10 +31,10 @@ TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
 def seconds(name: str, number: int, method: str) -> float:
   """Of compiling alone, without tracing."""
   option = 'shared_experts' if name in SHARED else 'experts'
-  model = models.SHARING[name](
+  model = models.build_model(
+    models.SHARING[name](**{option: number}),
     models.MLP(widths=(64, 64)),
     {task.name: models.LinearHead(1) for task in TASKS},
-    **{option: number},
   )
   combinator = optimizers.with_penalty(METHODS[method]())
   tx = optax.chain(combinator, optax.adam(1e-3))

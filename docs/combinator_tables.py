@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / 'docs' / 'combinators.md'
 REFERENCES = ROOT / 'tests' / 'data'
 LIBRARIES = {'torchjd': 'TorchJD', 'libmtl': 'LibMTL'}
-# Arguments without a default, which no house passes.
+# Arguments without a default that nothing else knows.
 REQUIRED = {'go4align': {'num_groups': 2}}
 # Known from the model, so that they are no setting of a method.
 GIVEN = ('num_tasks', 'kinds', 'shared', 'inner')
@@ -49,7 +49,7 @@ SHAPES = [(k, d, p) for k in (3, 4, 6) for d in (12, 20) for p in (1, 2, 3)]
 
 
 class Cost(NamedTuple):
-  """What one update of a method asks for."""
+  """Cost of one update of a method."""
 
   reads: str
   passes: str
@@ -87,7 +87,7 @@ def presets_block() -> str:
 
 
 def wrappers_block() -> str:
-  """What stands around or in front of methods, with the state it adds."""
+  """Wrappers of methods and transforms in front, with the state they add."""
   text = (
     '| Name | In a config | State it adds | Defaults |\n|---|---|---|---|\n'
   )
@@ -100,7 +100,7 @@ def wrappers_block() -> str:
     for name, make in table.items():
 
       def build(k, name=name, make=make):
-        given = {'inner': combinators.weighted_sum_weights(), 'num_tasks': k}
+        given = {'inner': combinators.weighted_sum(), 'num_tasks': k}
         given |= {'preference': [1.0] * k, **needed.get(name, {})}
         return call(make, given)
 
@@ -110,22 +110,24 @@ def wrappers_block() -> str:
 
 
 def cost(name: str) -> Cost:
-  """What one update of this method reads, costs and keeps."""
+  """Cost of one update of this method, by a trace."""
 
   def build(k):
     return make_method(combinators.COMBINATORS[name], name, k)
 
-  asked = trace(build(3))
+  method = build(3)
+  asked = trace(method)
   heads, passes = 'plain', 'K'
-  if name in combinators.WEIGHTINGS:
-    heads = make_method(combinators.WEIGHTINGS[name], name, 3).heads
+  has_weights = combinators.has_weights(method)
+  if has_weights:
+    heads = combinators.weighting_of(method).heads
   if 'split' in asked:
     reads = 'cross-Gramian'
   elif 'jacobian' in asked:
     reads = 'Jacobian'
   elif 'gramian' in asked:
     reads = 'Gramian'
-  elif name in combinators.WEIGHTINGS:
+  elif has_weights:
     reads, passes = 'losses', '1'
   else:
     reads, passes, heads = 'one gradient', '1', 'as the trunk'
@@ -153,7 +155,7 @@ def call(make: Callable[..., Any], given: dict[str, Any]) -> Any:
 
 
 def trace(tx: optax.GradientTransformationExtraArgs) -> set[str]:
-  """What one update asks of its gradients before it combines them.
+  """Names of what one update asks of its gradients before `combine`.
 
   What is asked later is of gradients that the method keeps itself.
   """
@@ -198,8 +200,8 @@ def state_of(build: Callable[[int], Any]) -> str:
     state = jax.eval_shape(build(k).init, params)
     sizes.append(sum(leaf.size for leaf in jax.tree.leaves(state)))
   terms = np.array([[f(*s) for f in TERMS.values()] for s in SHAPES], float)
-  found = np.linalg.lstsq(terms, np.array(sizes, float), rcond=None)[0]
-  factors = np.round(found).astype(int)
+  solution = np.linalg.lstsq(terms, np.array(sizes, float), rcond=None)[0]
+  factors = np.round(solution).astype(int)
   if not np.array_equal(terms @ factors, sizes):
     raise ValueError(
       f'Expected a state made of {", ".join(TERMS)}, found sizes {sizes}; '
@@ -249,12 +251,12 @@ def settings(values: dict[str, Any]) -> str:
 def tested_against(name: str) -> list[str]:
   """The libraries whose stored directions the tests compare with."""
   prefix = {'aligned_mtl': 'aligned'}.get(name, name)
-  found = []
+  libraries = []
   for file, library in LIBRARIES.items():
     with np.load(REFERENCES / f'reference_{file}.npz') as stored:
       if any(re.match(rf'{prefix}(_|\d|$)', key) for key in stored):
-        found.append(library)
-  return found
+        libraries.append(library)
+  return libraries
 
 
 BLOCKS = {

@@ -10,14 +10,14 @@ from matplotlib import figure as mpl_figure
 import matplotlib.image
 import numpy as np
 
-from mtl_jax.reporting import plots, record, tables
+from mtl_jax.reporting import plots, run_record, tables
 
 DPI = 100
 
 
 def main(workdir: str, target: str) -> None:
   """Draws the run of a work directory into a PNG file."""
-  run = record.read(workdir)
+  run = run_record.read(workdir)
   figures = []
   for task in run.tasks:
     score = run.score(task)

@@ -52,7 +52,9 @@ class Row(NamedTuple):
 def make(name: str) -> models.MultiTaskModel:
   """An architecture with its defaults, around the MLP."""
   heads = {task.name: models.LinearHead(task.size) for task in TASKS}
-  return models.SHARING[name](models.MLP(widths=WIDTHS), heads)
+  return models.build_model(
+    models.SHARING[name](), models.MLP(widths=WIDTHS), heads
+  )
 
 
 def make_batch() -> dict[str, dict[str, jax.ShapeDtypeStruct]]:

@@ -16,8 +16,8 @@ from sklearn import datasets
 
 import mtl_jax
 from mtl_jax import data as data_lib
-from mtl_jax.experiment import study_report
-from mtl_jax.reporting import results, study_files, study_record
+from mtl_jax.reporting import results
+from mtl_jax.studies import page, record
 
 SEEDS = range(4)
 MONITOR = ({'name': 'monitor', 'labels': 'trunk/.*(kernel|bias)'},)
@@ -74,7 +74,7 @@ def load() -> data_lib.Data:
   return data_lib.from_tables(tables, features, text={})
 
 
-def run(workdir, data, tasks, combinator, seed) -> study_record.Run:
+def run(workdir, data, tasks, combinator, seed) -> record.MemberRecord:
   """One member, or its results if it has been run already."""
   if not (workdir / results.RESULTS).exists():
     config = mtl_jax.default_config()
@@ -90,7 +90,7 @@ def run(workdir, data, tasks, combinator, seed) -> study_record.Run:
     config.training.update({'steps': 600, 'log_every': 20})
     config.training.evaluate_every = 50
     mtl_jax.run(config, workdir, data={'main': data})
-  return study_files.run_of(workdir, seed)
+  return record.member_of(workdir, seed)
 
 
 def main(argv: list[str]) -> None:
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
     ]
 
   methods = [
-    study_record.Method(
+    record.Method(
       name=name,
       label=label,
       runs=runs(name, TASKS, {'name': name, 'wrappers': MONITOR}),
@@ -113,24 +113,24 @@ def main(argv: list[str]) -> None:
     for name, label in METHODS.items()
   ]
   alone = {'name': 'weighted_sum'}
-  study = study_record.Study(
+  study = record.Study(
     name='Three questions about digits',
     tasks=[
-      study_record.Task(name=name, score=score if higher else 'r2')
+      record.TaskRecord(name=name, score=score if higher else 'r2')
       for name, (_, score, higher) in TASKS.items()
     ],
     metrics=[
-      study_record.Metric(task=name, metric=metric, higher_is_better=higher)
+      record.MetricRecord(task=name, metric=metric, higher_is_better=higher)
       for name, (_, metric, higher) in TASKS.items()
     ],
     control='weighted_sum',
     methods=methods,
     twins=[
-      study_record.Twin(task=task, runs=runs(f'alone_{task}', [task], alone))
+      record.Twin(task=task, runs=runs(f'alone_{task}', [task], alone))
       for task in TASKS
     ],
     claims=[
-      study_record.Claim(
+      record.Claim(
         text=text,
         statistic=statistic,
         method=method,
@@ -140,10 +140,10 @@ def main(argv: list[str]) -> None:
       )
       for text, statistic, method, relation, threshold in CLAIMS
     ],
-    surroundings=results.surroundings(),
+    environment=results.environment(),
   )
-  study_files.write_study(root, study)
-  print(study_report.write(root))
+  record.write(root, study)
+  print(page.write(root))
   stack([root / f'figures/{x}.png' for x in ('gains', 'trade_off_1')], target)
 
 

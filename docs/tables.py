@@ -32,7 +32,6 @@ class Kind(NamedTuple):
   setting: str
   table: Mapping[str, Any]
   options: str = ''  # where its options stand; '' = it has none
-  given: tuple[str, ...] = ()  # arguments that the house passes
 
 
 # The values of a table are functions, or what a name means in words.
@@ -60,7 +59,6 @@ KINDS = (
     'model.sharing.name',
     models.SHARING,
     'model.sharing',
-    ('trunk', 'heads', 'inputs', 'streams'),
   ),
   Kind('Input encoders', 'model.inputs.name', models.INPUTS, 'model.inputs'),
   Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
@@ -119,7 +117,7 @@ def _section(kind: Kind) -> str:
   text = f'\n## {kind.title}: `{kind.setting}`\n\n{head}\n{line}\n'
   for name, value in sorted(kind.table.items()):
     text += f'| `{name}` | {summary(value)} |'
-    known = f' {options(name, value, kind.given)} |' if kind.options else ''
+    known = f' {options(name, value)} |' if kind.options else ''
     text += f'{known}\n'
   return text
 
@@ -133,7 +131,7 @@ def summary(value: Any) -> str:
   return line.replace('``', '`').replace('|', r'\|')
 
 
-def options(name: str, value: Any, given: tuple[str, ...] = ()) -> str:
+def options(name: str, value: Any) -> str:
   """The arguments that a config may set."""
   if kind_is_data(value):
     value = catalogue.CONFIGS.get(name)
@@ -142,8 +140,7 @@ def options(name: str, value: Any, given: tuple[str, ...] = ()) -> str:
   found = [
     f'`{p.name}`'
     for p in inspect.signature(value).parameters.values()
-    if p.name not in (*GIVEN, *given)
-    and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    if p.name not in GIVEN and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
   ]
   return ', '.join(found)
 

@@ -9,16 +9,18 @@
 """
 
 from mtl_jax.config.overrides import apply_overrides, load_config
-from mtl_jax.config.settings import data_config, default_config
+from mtl_jax.config.settings import claim, data_config, default_config
 
 __version__ = '0.1.0'
 __all__ = [
   'apply_overrides',
+  'claim',
   'data_config',
   'default_config',
   'load',
   'load_config',
   'run',
+  'use_all_cores',
 ]
 
 

@@ -1,7 +1,8 @@
-"""What to say of a name that is not known."""
+"""Names: did-you-mean hints, and values that are given by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 import difflib
+from typing import Any
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -12,8 +13,51 @@ def nearest(name: str, known: Iterable[str]) -> str:
     "did you mean 'department'? Known are department, text."
     >>> nearest('x', ['department', 'text'])
     'known are department, text.'
+    >>> nearest('dwa_weights', ['dwa', 'weighted_sum'])
+    "did you mean 'dwa'? Known are dwa, weighted_sum."
   """
   known = sorted(map(str, known))
-  close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+  # A known name with something added is nearer than one that is spelled alike.
+  close = [k for k in known if str(name).startswith(f'{k}_')][-1:]
+  close += difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
   hint = f'did you mean {close[0]!r}? Known' if close else 'known'
   return f'{hint} are {", ".join(known)}.' if known else 'there are none.'
+
+
+def in_order(
+  values: Mapping[str, Any], names: Sequence[str], what: str
+) -> tuple[Any, ...]:
+  """Values that are given by name, in the order of the names.
+
+  Raises:
+    ValueError: for a name that is not among them, or one without a value.
+
+  Example:
+    >>> in_order({'b': 2.0, 'a': 1.0}, ['a', 'b'], 'weights')
+    (1.0, 2.0)
+  """
+  for name in values:
+    if name not in names:
+      raise ValueError(
+        f'Expected {what} of tasks, found one of {name!r}; '
+        + nearest(name, names)
+      )
+  for name in names:
+    if name not in values:
+      raise ValueError(
+        f'Expected {what} of every task, found none of {name!r}; add it.'
+      )
+  return tuple(values[name] for name in names)
+
+
+def index(name: str, names: Sequence[str], what: str) -> int:
+  """The place of a name.
+
+  Raises:
+    ValueError: if it is not among them.
+  """
+  if name not in names:
+    raise ValueError(
+      f'Expected {what} to be a task, found {name!r}; ' + nearest(name, names)
+    )
+  return list(names).index(name)

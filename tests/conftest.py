@@ -5,6 +5,7 @@ import os
 import pathlib
 import tempfile
 
+import compiled
 import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -18,9 +19,12 @@ _FLAGS.append('--xla_backend_optimization_level=1')
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
-# Many compile the same.
-_CACHE = pathlib.Path(tempfile.gettempdir()) / f'mtl_jax_tests_{os.getuid()}'
-os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
+# Many compile the same. What subprocesses of tests compile goes there too.
+_CACHE = compiled.own_folder(
+  os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  or pathlib.Path(tempfile.gettempdir()) / f'mtl_jax_tests_{os.getuid()}'
+)
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 # JAX's LAPACK calls on the CPU wait for threads of a pool as large as this: one
@@ -31,10 +35,19 @@ os.environ.setdefault('NPROC', '4')
 collect_ignore_glob = ['**/conftest.py']
 
 
+_MAPS = pathlib.Path('/proc/self/maps')
+
+
+def pytest_sessionfinish(exitstatus):
+  ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+  compiled.give_back(_CACHE, complete=exitstatus in ended)
+
+
 @pytest.fixture(autouse=True, scope='module')
 def _forget_programs():
   """Every compiled program holds memory maps, and a process may have 65,530."""
   yield
-  import jax
+  if not _MAPS.exists() or _MAPS.read_bytes().count(b'\n') > 30_000:
+    import jax
 
-  jax.clear_caches()
+    jax.clear_caches()

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 METHODS = {**combinators.COMBINATORS, **table.STEP_BUILDERS}
 DOCS = ROOT / 'docs'
 PAGE = (DOCS / 'combinators.md').read_text(encoding='utf-8')
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
 COMING = (DOCS / 'coming_from.md').read_text(encoding='utf-8')
 PLAIN = (DOCS / 'plain_flax.md').read_text(encoding='utf-8')
 K, D = 3, 4
@@ -168,6 +169,70 @@ def test_configs_run(text):
     assert isinstance(method, builders_base.StepBuilder)
   else:
     assert take_step(method).shape == (D,)
+
+
+def test_the_method_of_the_readme_is_wrapped_like_any_other():
+  (code,) = re.findall(r'^# my_combinator.py\n(.*?)^```$', README, re.M | re.S)
+  names = {}
+  exec(code, names)
+  # With power 1, unit rows: of the rows 1, 2 and 3 the sum is 3.
+  rows, losses = jnp.array([[1.0], [2.0], [3.0]]), jnp.ones(3)
+  gradients = combinators.gradients_from_jacobian(rows, losses)
+  method = names['unit_sum']()
+  wrapped = (
+    method,
+    combinators.smooth(method, 3),
+    combinators.every_k(method, 2, 3),
+    combinators.monitor(method, 3),
+    combinators.per_group(method, lambda path: 'all'),
+    combinators.with_preference(method, [1.0, 1.0, 1.0]),
+    optax.chain(combinators.scale_by(method), combinators.weighted_sum()),
+    optax.chain(combinators.scale_by(method), method),
+  )
+  for tx in wrapped:
+    direction, _ = tx.update(gradients, tx.init(jnp.zeros(1)), step=0)
+    np.testing.assert_allclose(direction, [3.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', combinators.COMBINATORS)
+def test_old_names_of_weights_are_answered_with_the_method(name):
+  with pytest.raises(AttributeError, match=f"did you mean '{name}'"):
+    getattr(combinators, f'{name}_weights')
+  spec = {'name': f'{name}_weights'}
+  with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+    methods.make_method(spec, ['regression'] * K)
+
+
+WITHOUT_WEIGHTS = {
+  'coordinate_median',
+  'db_mtl',
+  'graddrop',
+  'm_config',
+  'moco',
+  'modo',
+  'sdmgrad',
+  'trimmed_mean',
+}
+
+
+@pytest.mark.parametrize('name', combinators.COMBINATORS)
+def test_a_config_wraps_and_puts_in_front_what_has_weights(tools, name):
+  required = tools['combinator_tables'].REQUIRED.get(name, {})
+  inner = {'name': name, **required}
+  specs = (
+    {**inner, 'wrappers': ({'name': 'smooth'},)},
+    {'name': 'pcgrad', 'before': (inner,)},
+  )
+  for spec in specs:
+    if name in WITHOUT_WEIGHTS:
+      with pytest.raises(ValueError, match=f"found .*'{name}'"):
+        methods.make_method(spec, ['regression'] * K)
+    elif name == 'metabalance' and 'before' in spec:
+      with pytest.raises(ValueError, match='found one with weights for each'):
+        methods.make_method(spec, ['regression'] * K)
+    else:
+      tx = methods.make_method(spec, ['regression'] * K)
+      assert take_step(tx).shape == (D,)
 
 
 def rows_of(text):

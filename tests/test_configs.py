@@ -5,6 +5,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import data
 from mtl_jax.config import overrides, settings as settings_lib
@@ -51,7 +52,15 @@ def load(name, *changes):
   return config
 
 
-@pytest.mark.parametrize('name', [*CONFIGS, *ARGUMENTS])
+@pytest.mark.parametrize(
+  'name',
+  sweeps.some(
+    [*CONFIGS, *ARGUMENTS],
+    'census_income',
+    'movielens_lstm:thresholds',
+    'synthetic_sequences',
+  ),
+)
 def test_trains_saves_restores_and_evaluates(name, tmp_path, capsys):
   settings = settings_lib.from_config(load(name))
   outcome = run.train(settings, tmp_path)
@@ -69,10 +78,7 @@ def steps(experiment, mode, devices):
   """State and losses after two steps."""
   mesh = parallel.make_mesh(jax.devices()[:devices])
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  state = parallel.replicate(
-    lambda: experiment.make_state(experiment.settings.seed), mesh
-  )()
-  state = state._replace(step=jax.numpy.zeros((), jax.numpy.int32))
+  state = parallel.replicate(lambda: experiment.first_state(0), mesh)()
   batches = data.train_iterator(
     experiment.training_streams(), seed=0, prefetch=0
   )
@@ -84,7 +90,7 @@ def steps(experiment, mode, devices):
   return jax.device_get((losses, state.params, state.model_state))
 
 
-@pytest.mark.parametrize('name', PER_TRUNK)
+@pytest.mark.parametrize('name', sweeps.some(PER_TRUNK, 'reviews_cnn'))
 def test_all_modes_train_the_same_model(name):
   changes = ['config.optimizer.name=sgd', 'config.combinator.name=pcgrad']
   config = load(name, *changes)

@@ -11,6 +11,7 @@ import sys
 import jax
 import ml_collections
 import pytest
+import sweeps
 
 from mtl_jax.config import settings as settings_lib
 
@@ -119,7 +120,14 @@ def test_examples_are_short():
   assert lengths and max(lengths.values()) < 20, lengths
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/usage.md'])
+@pytest.mark.parametrize(
+  'page',
+  sweeps.some(
+    ['README.md', 'docs/usage.md', 'docs/recipes.md'],
+    'README.md',
+    'docs/recipes.md',
+  ),
+)
 def test_examples_run(shrunk, page, capsys):
   import launch
 

@@ -45,9 +45,8 @@ def launch(tmp_path_factory):
   folder = tmp_path_factory.mktemp('launch')
   config = folder / 'small.py'
   config.write_text(CONFIG)
-  environment = {**os.environ, 'XLA_FLAGS': ''}
 
-  def start(workdir, *flags):
+  def start(workdir, *flags, **environment):
     command = [
       sys.executable,
       str(ROOT / 'launch.py'),
@@ -58,7 +57,7 @@ def launch(tmp_path_factory):
     return subprocess.Popen(
       command,
       cwd=folder,
-      env=environment,
+      env={**os.environ, 'XLA_FLAGS': '', **environment},
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
@@ -130,7 +129,9 @@ KILLS = {
 def test_killed_and_resumed_equals_unbroken(launch, unbroken, tmp_path, when):
   for attempt in range(5):
     workdir = tmp_path / str(attempt)
-    process = launch(workdir)
+    # Its compilation cache may be killed in the middle of an entry.
+    own = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled')}
+    process = launch(workdir, **own)
     wait_until(lambda folder=workdir: KILLS[when](folder), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -193,6 +194,7 @@ def test_evaluate_and_predict_from_the_work_directory(
   assert isinstance(found['value'], float)
 
 
+@pytest.mark.smoke
 def test_help_teaches():
   process = subprocess.run(
     [sys.executable, str(ROOT / 'launch.py'), '--help'],

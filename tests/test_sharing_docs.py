@@ -13,8 +13,6 @@ from mtl_jax import models
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
 PAGE = (DOCS / 'architectures.md').read_text(encoding='utf-8')
-# Arguments that the house passes.
-GIVEN = ('trunk', 'heads', 'inputs', 'axis_name', 'streams')
 # Tasks that the page's configs name.
 NAMED = {
   'aitm': ('click', 'buy'),
@@ -72,7 +70,7 @@ def test_sections_have_diagram_equations_and_defaults(name):
 def test_defaults_are_those_of_the_code(name):
   intro, of = sections()
   parameters = inspect.signature(models.SHARING[name]).parameters
-  options = {k: p.default for k, p in parameters.items() if k not in GIVEN}
+  options = {k: p.default for k, p in parameters.items()}
   said = settings(of[name].partition('\nDefaults: ')[2])
   common = settings(intro)
   assert set(said) <= set(options)
@@ -87,7 +85,9 @@ def test_configs_make_models(name):
   assert options.pop('name') == name
   tasks = NAMED.get(name, 'abc')
   heads = {task: models.LinearHead(1) for task in tasks}
-  model = models.SHARING[name](models.MLP(widths=(4, 4)), heads, **options)
+  model = models.build_model(
+    models.SHARING[name](**options), models.MLP(widths=(4, 4)), heads
+  )
   assert callable(model.features)
 
 

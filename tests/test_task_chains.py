@@ -131,7 +131,9 @@ TASKS = {
 
 def make_model():
   heads = {name: models.LinearHead(1) for name in ('click', 'sale')}
-  return models.hard_sharing(models.MLP(widths=(5,)), heads)
+  return models.build_model(
+    models.hard_sharing(), models.MLP(widths=(5,)), heads
+  )
 
 
 def one_step(tasks, batch, mode, devices):

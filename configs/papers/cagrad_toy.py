@@ -15,9 +15,61 @@ Nothing is downloaded. About 40 seconds on 2 CPU cores.
   python launch.py --config=configs/papers/cagrad_toy.py
 """
 
+import functools
+
 import mtl_jax
 
 SOURCE = 'Liu et al., NeurIPS 2021, figure 1'
+METHODS = {
+  'adam': {'name': 'weighted_sum'},
+  'mgda': {'name': 'mgda'},
+  'pcgrad': {'name': 'pcgrad'},
+  'cagrad': {'name': 'cagrad', 'c': 0.5, 'rescale': 2},
+  'imtl_g': {'name': 'imtl_g'},
+  'nash_mtl': {'name': 'nash_mtl'},
+  'fairgrad': {'name': 'fairgrad'},
+  'aligned_mtl': {'name': 'aligned_mtl'},
+  'upgrad': {'name': 'upgrad'},
+  'dualproj': {'name': 'dualproj'},
+  'conflict_free': {'name': 'conflict_free'},
+  'graddrop': {'name': 'graddrop'},
+  'gradvac': {'name': 'gradvac'},
+  'rlw': {'name': 'rlw'},
+  'moco': {'name': 'moco'},
+  'sdmgrad': {'name': 'sdmgrad'},
+  'modo': {'name': 'modo'},
+}
+claim = functools.partial(mtl_jax.claim, source=SOURCE, test='value')
+CLAIMS = (
+  claim(
+    'GD with Adam gets stuck on two of the three starts.',
+    *('distance', 'adam', '=', 2),
+    over='above',
+    level=0.5,
+  ),
+  claim(
+    'CAGrad converges to the lowest mean loss from all starts.',
+    *('optimum_gap', 'cagrad', '<', 0.1),
+    over='max',
+  ),
+  *(
+    claim(
+      f'{label} reaches the Pareto set from all starts.',
+      *('distance', name, '<', 0.1),
+      over='max',
+    )
+    for name, label in (('mgda', 'MGDA'), ('pcgrad', 'PCGrad'))
+  ),
+  *(
+    claim(
+      f'{label} stops on the Pareto set, away from the lowest mean loss.',
+      *('optimum_gap', name, '=', 3),
+      over='above',
+      level=0.1,
+    )
+    for name, label in (('mgda', 'MGDA'), ('pcgrad', 'PCGrad'))
+  ),
+)
 
 
 def get_config():
@@ -25,87 +77,12 @@ def get_config():
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
+  config.training.steps = 100_000
 
-  problem = config.problem
-  problem.name = 'two_valleys'
-  problem.steps = 100_000
-  problem.record_every = 100
-  problem.methods = {
-    'adam': {'name': 'weighted_sum'},
-    'mgda': {'name': 'mgda'},
-    'pcgrad': {'name': 'pcgrad'},
-    'cagrad': {'name': 'cagrad', 'c': 0.5, 'rescale': 2},
-    'imtl_g': {'name': 'imtl_g'},
-    'nash_mtl': {'name': 'nash_mtl'},
-    'fairgrad': {'name': 'fairgrad'},
-    'aligned_mtl': {'name': 'aligned_mtl'},
-    'upgrad': {'name': 'upgrad'},
-    'dualproj': {'name': 'dualproj'},
-    'conflict_free': {'name': 'conflict_free'},
-    'graddrop': {'name': 'graddrop'},
-    'gradvac': {'name': 'gradvac'},
-    'rlw': {'name': 'rlw'},
-    'moco': {'name': 'moco'},
-    'sdmgrad': {'name': 'sdmgrad'},
-    'modo': {'name': 'modo'},
+  config.problem.name = 'two_valleys'
+  config.problem.record_every = 100
+  config.study.methods = {
+    label: {'combinator': combinator} for label, combinator in METHODS.items()
   }
-  problem.claims = {
-    'adam_stuck': {
-      'text': 'GD with Adam gets stuck on two of the three starts.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'adam',
-      'over': 'above',
-      'level': 0.5,
-      'relation': '=',
-      'threshold': 2,
-    },
-    'mgda_reaches': {
-      'text': 'MGDA reaches the Pareto set from all starts.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'mgda',
-      'over': 'max',
-      'relation': '<',
-      'threshold': 0.1,
-    },
-    'pcgrad_reaches': {
-      'text': 'PCGrad reaches the Pareto set from all starts.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'pcgrad',
-      'over': 'max',
-      'relation': '<',
-      'threshold': 0.1,
-    },
-    'mgda_stops': {
-      'text': 'MGDA stops on the Pareto set, away from the lowest mean loss.',
-      'source': SOURCE,
-      'statistic': 'optimum_gap',
-      'method': 'mgda',
-      'over': 'above',
-      'level': 0.1,
-      'relation': '=',
-      'threshold': 3,
-    },
-    'pcgrad_stops': {
-      'text': 'PCGrad stops on the Pareto set, away from the lowest mean loss.',
-      'source': SOURCE,
-      'statistic': 'optimum_gap',
-      'method': 'pcgrad',
-      'over': 'above',
-      'level': 0.1,
-      'relation': '=',
-      'threshold': 3,
-    },
-    'cagrad_optimum': {
-      'text': 'CAGrad converges to the lowest mean loss from all starts.',
-      'source': SOURCE,
-      'statistic': 'optimum_gap',
-      'method': 'cagrad',
-      'over': 'max',
-      'relation': '<',
-      'threshold': 0.1,
-    },
-  }
+  config.study.claims = CLAIMS
   return config

@@ -11,33 +11,26 @@ Nothing is downloaded. About 5 seconds on 2 CPU cores.
 
 import mtl_jax
 
-SOURCE = "the demonstration of FAMO's authors, which states no number"
-
 
 def get_config():
   """The config; every key is explained in mtl_jax/config/sections.py."""
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
+  config.training.steps = 100
 
-  problem = config.problem
-  problem.name = 'linear_regressions'
-  problem.steps = 100
-  problem.record_every = 1
-  problem.seeds = 5
-  problem.methods = {
-    'equal': {'name': 'weighted_sum'},
-    'famo': {'name': 'famo'},
+  config.problem.name = 'linear_regressions'
+  config.problem.record_every = 1
+  config.population.seeds = 5
+  config.study.methods = {
+    'equal': {'combinator': {'name': 'weighted_sum'}},
+    'famo': {'combinator': {'name': 'famo'}},
   }
-  problem.claims = {
-    'all_fall': {
-      'text': 'Under FAMO all hundred losses fall.',
-      'source': SOURCE,
-      'statistic': 'worst_relative_loss',
-      'method': 'famo',
-      'relation': '<',
-      'threshold': 1.0,
-      'test': 't',
-    },
-  }
+  config.study.claims = (
+    mtl_jax.claim(
+      'Under FAMO all hundred losses fall.',
+      *('worst_relative_loss', 'famo', '<', 1.0),
+      source="the demonstration of FAMO's authors, which states no number",
+    ),
+  )
   return config

@@ -12,6 +12,8 @@ Nothing is downloaded. About 25 seconds on 2 CPU cores.
   python launch.py --config=configs/papers/famo_toy.py:paper
 """
 
+import functools
+
 import mtl_jax
 
 SOURCE = 'Liu et al., NeurIPS 2023, figure 1'
@@ -19,6 +21,37 @@ STARTS = {
   'code': ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0)),
   'paper': ((-8.5, 7.5), (-8.5, 5.0), (0.0, 0.0), (9.0, 9.0), (10.0, -8.0)),
 }
+METHODS = {
+  'adam': {'name': 'weighted_sum'},
+  'mgda': {'name': 'mgda'},
+  'pcgrad': {'name': 'pcgrad'},
+  'cagrad': {'name': 'cagrad', 'preset': 'nash-mtl'},
+  'nash_mtl': {'name': 'nash_mtl', 'preset': 'nash-mtl'},
+  'famo': {
+    'name': 'famo',
+    'minimum': (-2.1, -21.0),
+    'optimizer': {'name': 'adam', 'learning_rate': 0.025},
+  },
+}
+claim = functools.partial(mtl_jax.claim, source=SOURCE, test='value')
+CLAIMS = (
+  claim(
+    'Adam fails in 1 out of 5 runs to reach the Pareto front.',
+    *('distance', 'adam', '=', 1),
+    over='above',
+    level=0.5,
+  ),
+  claim(
+    'FAMO reaches the Pareto front in all 5 runs.',
+    *('distance', 'famo', '<', 0.5),
+    over='max',
+  ),
+  claim(
+    'FAMO ends more balanced than Adam.',
+    *('imbalance', 'famo', '<'),
+    against='adam',
+  ),
+)
 
 
 def get_config(starts='code'):
@@ -26,52 +59,13 @@ def get_config(starts='code'):
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
+  config.training.steps = 50_000
 
-  problem = config.problem
-  problem.name = 'two_valleys'
-  problem.options = {'scales': (0.1, 1.0), 'starts': STARTS[starts]}
-  problem.steps = 50_000
-  problem.record_every = 100
-  problem.methods = {
-    'adam': {'name': 'weighted_sum'},
-    'mgda': {'name': 'mgda'},
-    'pcgrad': {'name': 'pcgrad'},
-    'cagrad': {'name': 'cagrad', 'preset': 'nash-mtl'},
-    'nash_mtl': {'name': 'nash_mtl', 'preset': 'nash-mtl'},
-    'famo': {
-      'name': 'famo',
-      'minimum': (-2.1, -21.0),
-      'optimizer': {'name': 'adam', 'learning_rate': 0.025},
-    },
+  config.problem.name = 'two_valleys'
+  config.problem.options = {'scales': (0.1, 1.0), 'starts': STARTS[starts]}
+  config.problem.record_every = 100
+  config.study.methods = {
+    label: {'combinator': combinator} for label, combinator in METHODS.items()
   }
-  problem.claims = {
-    'adam_fails_once': {
-      'text': 'Adam fails in 1 out of 5 runs to reach the Pareto front.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'adam',
-      'over': 'above',
-      'level': 0.5,
-      'relation': '=',
-      'threshold': 1,
-    },
-    'famo_reaches': {
-      'text': 'FAMO reaches the Pareto front in all 5 runs.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'famo',
-      'over': 'max',
-      'relation': '<',
-      'threshold': 0.5,
-    },
-    'famo_balanced': {
-      'text': 'FAMO ends more balanced than Adam.',
-      'source': SOURCE,
-      'statistic': 'imbalance',
-      'method': 'famo',
-      'against': 'adam',
-      'relation': '<',
-      'threshold': 0.0,
-    },
-  }
+  config.study.claims = CLAIMS
   return config

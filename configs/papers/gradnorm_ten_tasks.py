@@ -16,9 +16,35 @@ Nothing is downloaded. About 2 minutes on 2 CPU cores.
   python launch.py --config=configs/papers/gradnorm_ten_tasks.py
 """
 
+import functools
+
 import mtl_jax
 
 SOURCE = 'Chen et al., ICML 2018, section 4'
+RATE = {'name': 'adam', 'learning_rate': 0.025}
+METHODS = {
+  'equal': {'name': 'weighted_sum'},
+  'uncertainty': {'name': 'uncertainty', 'optimizer': RATE},
+  'gradnorm': {
+    'name': 'gradnorm',
+    'alpha': 0.12,
+    'labels': '^trunk3',
+    'optimizer': RATE,
+  },
+}
+claim = functools.partial(mtl_jax.claim, source=SOURCE)
+CLAIMS = (
+  claim(
+    'GradNorm has lower task-normalised test losses than equal weights.',
+    *('relative_loss', 'gradnorm', '<'),
+    against='equal',
+  ),
+  claim(
+    'GradNorm has lower ones than uncertainty weighting.',
+    *('relative_loss', 'gradnorm', '<'),
+    against='uncertainty',
+  ),
+)
 
 
 def get_config():
@@ -26,46 +52,14 @@ def get_config():
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
+  config.training.steps = 3000
 
-  problem = config.problem
-  problem.name = 'scaled_regressions'
-  problem.options = {'tasks': 10, 'spread': 100.0}
-  problem.steps = 3000
-  problem.record_every = 50
-  problem.seeds = 5
-  rate = {'name': 'adam', 'learning_rate': 0.025}
-  problem.methods = {
-    'equal': {'name': 'weighted_sum'},
-    'uncertainty': {'name': 'uncertainty', 'optimizer': rate},
-    'gradnorm': {
-      'name': 'gradnorm',
-      'alpha': 0.12,
-      'labels': '^trunk3',
-      'optimizer': rate,
-    },
+  config.problem.name = 'scaled_regressions'
+  config.problem.options = {'tasks': 10, 'spread': 100.0}
+  config.problem.record_every = 50
+  config.population.seeds = 5
+  config.study.methods = {
+    label: {'combinator': combinator} for label, combinator in METHODS.items()
   }
-  problem.claims = {
-    'gradnorm_equal': {
-      'text': (
-        'GradNorm has lower task-normalised test losses than equal weights.'
-      ),
-      'source': SOURCE,
-      'statistic': 'relative_loss',
-      'method': 'gradnorm',
-      'against': 'equal',
-      'relation': '<',
-      'threshold': 0.0,
-      'test': 't',
-    },
-    'gradnorm_uncertainty': {
-      'text': 'GradNorm has lower ones than uncertainty weighting.',
-      'source': SOURCE,
-      'statistic': 'relative_loss',
-      'method': 'gradnorm',
-      'against': 'uncertainty',
-      'relation': '<',
-      'threshold': 0.0,
-      'test': 't',
-    },
-  }
+  config.study.claims = CLAIMS
   return config

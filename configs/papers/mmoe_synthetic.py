@@ -137,32 +137,23 @@ def _rises(sharing, higher, lower, statistic, every):
   """Overall is the mean R2 of the tasks: 1 - their mean loss."""
   what = {'overall': 'Mean R2 rises'}.get(statistic, f'{statistic} falls')
   of = '' if sharing == 'hard' else f', {SIZES[sharing][0]}'
-  return {
-    'text': f'{what} from p = {CORRELATIONS[lower]:g} to '
-    f'{CORRELATIONS[higher]:g}{of}',
-    'statistic': statistic,
-    'method': _name(sharing, higher, every),
-    'against': _name(sharing, lower, every),
-    'relation': '>' if statistic == 'overall' else '<',
-    'threshold': 0.0,
-    'test': 't',
-    'source': SOURCE if sharing in ('hard', 'omoe', 'mmoe') else 'ours',
-  }
+  return mtl_jax.claim(
+    f'{what} from p = {CORRELATIONS[lower]:g} to {CORRELATIONS[higher]:g}{of}',
+    statistic,
+    _name(sharing, higher, every),
+    '>' if statistic == 'overall' else '<',
+    against=_name(sharing, lower, every),
+    source=SOURCE if sharing in ('hard', 'omoe', 'mmoe') else 'ours',
+  )
 
 
 def _findings():
   """Of the paper's figure 4, in mean R2."""
 
   def claim(text, method, against, relation='>', **more):
-    return {
-      'text': text,
-      'statistic': 'overall',
-      'method': method,
-      'against': against,
-      'relation': relation,
-      'source': SOURCE,
-      **more,
-    }
+    return mtl_jax.claim(
+      text, 'overall', method, relation, against=against, source=SOURCE, **more
+    )
 
   ahead = (
     claim(

@@ -98,16 +98,13 @@ def get_config(protocol='short'):
   config.study.twins = ('full',)
   config.study.metrics = ('+left/accuracy', '+right/accuracy')
   config.study.claims = tuple(
-    {
-      'text': f'{label} is not better than equal weights by more than half a '
-      'point of the mean accuracy',
-      'statistic': 'overall',
-      'method': name,
-      'against': 'equal',
-      'relation': '<',
-      'threshold': 0.005,
-      'source': SOURCE,
-    }
+    mtl_jax.claim(
+      f'{label} is not better than equal weights by more than half a point of '
+      'the mean accuracy',
+      *('overall', name, '<', 0.005),
+      against='equal',
+      source=SOURCE,
+    )
     for name, (label, _) in METHODS.items()
     if name != 'equal'
   )

@@ -20,13 +20,60 @@ Nothing is downloaded. About 20 seconds on 2 CPU cores.
   python launch.py --config=configs/papers/nash_toy.py
 """
 
-from typing import Any
+import functools
 
 import mtl_jax
 
 SOURCE = 'Navon et al., ICML 2022, figure 1'
 STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 LABELS = {'ls': 'LS', 'pcgrad': 'PCGrad', 'cagrad': 'CAGrad', 'mgda': 'MGDA'}
+METHODS = {
+  'ls': {'name': 'weighted_sum'},
+  'mgda': {'name': 'mgda'},
+  'pcgrad': {'name': 'pcgrad'},
+  'cagrad': {'name': 'cagrad', 'preset': 'nash-mtl'},
+  'nash_mtl': {'name': 'nash_mtl', 'preset': 'nash-mtl'},
+}
+claim = functools.partial(mtl_jax.claim, source=SOURCE, test='value')
+CLAIMS = (
+  claim(
+    'Nash-MTL reaches the Pareto set from all five starts.',
+    *('distance', 'nash_mtl', '<', 0.1),
+    over='max',
+  ),
+  claim(
+    'MGDA is inclined towards the task of the smallest gradients.',
+    *('tilt', 'mgda', '<'),
+  ),
+  *(
+    claim(
+      f'{LABELS[name]} fails to reach an optimum from the two starts with the '
+      'largest first loss.',
+      *('distance', name, '=', 2),
+      over='above',
+      level=0.5,
+      at=(0, 2),
+    )
+    for name in ('ls', 'pcgrad', 'cagrad')
+  ),
+  *(
+    claim(
+      f'{LABELS[name]} is led by the larger gradients of the second task, from '
+      'the other three starts.',
+      *('tilt', name, '>', 0.5),
+      at=(1, 3, 4),
+    )
+    for name in ('ls', 'pcgrad', 'cagrad')
+  ),
+  *(
+    claim(
+      f'Nash-MTL ends more balanced than {label}.',
+      *('imbalance', 'nash_mtl', '<'),
+      against=name,
+    )
+    for name, label in LABELS.items()
+  ),
+)
 
 
 def get_config():
@@ -34,74 +81,13 @@ def get_config():
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
+  config.training.steps = 35_000
 
-  problem = config.problem
-  problem.name = 'two_valleys'
-  problem.options = {'scales': (0.1, 1.0), 'starts': STARTS}
-  problem.steps = 35_000
-  problem.record_every = 50
-  problem.methods = {
-    'ls': {'name': 'weighted_sum'},
-    'mgda': {'name': 'mgda'},
-    'pcgrad': {'name': 'pcgrad'},
-    'cagrad': {'name': 'cagrad', 'preset': 'nash-mtl'},
-    'nash_mtl': {'name': 'nash_mtl', 'preset': 'nash-mtl'},
+  config.problem.name = 'two_valleys'
+  config.problem.options = {'scales': (0.1, 1.0), 'starts': STARTS}
+  config.problem.record_every = 50
+  config.study.methods = {
+    label: {'combinator': combinator} for label, combinator in METHODS.items()
   }
-  claims: dict[str, dict[str, Any]] = {
-    'nash_reaches': {
-      'text': 'Nash-MTL reaches the Pareto set from all five starts.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'nash_mtl',
-      'over': 'max',
-      'relation': '<',
-      'threshold': 0.1,
-    },
-    'mgda_tilts': {
-      'text': 'MGDA is inclined towards the task of the smallest gradients.',
-      'source': SOURCE,
-      'statistic': 'tilt',
-      'method': 'mgda',
-      'relation': '<',
-      'threshold': 0.0,
-    },
-  }
-  for name in ('ls', 'pcgrad', 'cagrad'):
-    claims[f'{name}_fails'] = {
-      'text': (
-        f'{LABELS[name]} fails to reach an optimum from the two starts with '
-        'the largest first loss.'
-      ),
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': name,
-      'over': 'above',
-      'level': 0.5,
-      'at': (0, 2),
-      'relation': '=',
-      'threshold': 2,
-    }
-    claims[f'{name}_tilts'] = {
-      'text': (
-        f'{LABELS[name]} is led by the larger gradients of the second task, '
-        'from the other three starts.'
-      ),
-      'source': SOURCE,
-      'statistic': 'tilt',
-      'method': name,
-      'at': (1, 3, 4),
-      'relation': '>',
-      'threshold': 0.5,
-    }
-  for name, label in LABELS.items():
-    claims[f'nash_balanced_{name}'] = {
-      'text': f'Nash-MTL ends more balanced than {label}.',
-      'source': SOURCE,
-      'statistic': 'imbalance',
-      'method': 'nash_mtl',
-      'against': name,
-      'relation': '<',
-      'threshold': 0.0,
-    }
-  problem.claims = claims
+  config.study.claims = CLAIMS
   return config

@@ -9,9 +9,28 @@ Nothing is downloaded. About 20 seconds on 2 CPU cores.
   python launch.py --config=configs/papers/pcgrad_didactic.py
 """
 
+import functools
+
 import mtl_jax
 
 SOURCE = 'Yu et al., NeurIPS 2020, figure 1 and section 2.2'
+METHODS = {
+  'adam': {'name': 'weighted_sum'},
+  'pcgrad': {'name': 'pcgrad'},
+  'imtl_g': {'name': 'imtl_g'},
+  'nash_mtl': {'name': 'nash_mtl'},
+}
+claim = functools.partial(mtl_jax.claim, source=SOURCE, test='value')
+CLAIMS = (
+  claim(
+    'Adam stalls in the valley of one task, off the optimum.',
+    *('distance', 'adam', '>', 0.25),
+  ),
+  claim(
+    'Adam with PCGrad reaches an optimum.',
+    *('distance', 'pcgrad', '<', 0.25),
+  ),
+)
 
 
 def get_config():
@@ -19,33 +38,12 @@ def get_config():
   config = mtl_jax.default_config()
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-3
+  config.training.steps = 500_000
 
-  problem = config.problem
-  problem.name = 'crossing_valleys'
-  problem.steps = 500_000
-  problem.record_every = 500
-  problem.methods = {
-    'adam': {'name': 'weighted_sum'},
-    'pcgrad': {'name': 'pcgrad'},
-    'imtl_g': {'name': 'imtl_g'},
-    'nash_mtl': {'name': 'nash_mtl'},
+  config.problem.name = 'crossing_valleys'
+  config.problem.record_every = 500
+  config.study.methods = {
+    label: {'combinator': combinator} for label, combinator in METHODS.items()
   }
-  problem.claims = {
-    'adam_stalls': {
-      'text': 'Adam stalls in the valley of one task, off the optimum.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'adam',
-      'relation': '>',
-      'threshold': 0.25,
-    },
-    'pcgrad_reaches': {
-      'text': 'Adam with PCGrad reaches an optimum.',
-      'source': SOURCE,
-      'statistic': 'distance',
-      'method': 'pcgrad',
-      'relation': '<',
-      'threshold': 0.25,
-    },
-  }
+  config.study.claims = CLAIMS
   return config

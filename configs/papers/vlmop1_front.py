@@ -10,7 +10,27 @@ Nothing is downloaded. About 15 seconds on 2 CPU cores.
 
 import mtl_jax
 
-SOURCE = 'known of these scalarizations; see Lin et al., ICML 2024, from memory'
+PREFERRED = {'name': 'with_preference', 'preference': 'member'}
+METHODS = {
+  'weighted sum': {'name': 'weighted_sum', 'wrappers': (PREFERRED,)},
+  'chebyshev': {'name': 'chebyshev', 'preference': 'member'},
+  'stch': {'name': 'stch', 'preference': 'member', 'mu': 0.02},
+  'pbi': {'name': 'pbi', 'preference': 'member'},
+  'cosmos': {'name': 'cosmos', 'preference': 'member', 'penalty': 2.0},
+  'mgda': {'name': 'mgda', 'wrappers': (PREFERRED,)},
+}
+CLAIMS = (
+  mtl_jax.claim(
+    'A weighted sum covers a convex front.',
+    *('hypervolume_ratio', 'weighted sum', '>', 0.9),
+    source='ours, before the runs',
+  ),
+  mtl_jax.claim(
+    'Smooth Chebyshev covers it.',
+    *('hypervolume_ratio', 'stch', '>', 0.9),
+    source='Lin et al., ICML 2024, abstract',
+  ),
+)
 
 
 def get_config():
@@ -19,40 +39,14 @@ def get_config():
   config.optimizer.name = 'adam'
   config.optimizer.learning_rate = 1e-2
   config.optimizer.schedule = 'cosine'
+  config.training.steps = 3000
 
-  problem = config.problem
-  problem.name = 'vlmop1'
-  problem.steps = 3000
-  problem.record_every = 100
-  problem.seeds = 5
-  problem.preferences = 20
-  preferred = {'name': 'with_preference', 'preference': 'member'}
-  problem.methods = {
-    'weighted sum': {'name': 'weighted_sum', 'wrappers': (preferred,)},
-    'chebyshev': {'name': 'chebyshev', 'preference': 'member'},
-    'stch': {'name': 'stch', 'preference': 'member', 'mu': 0.02},
-    'pbi': {'name': 'pbi', 'preference': 'member'},
-    'cosmos': {'name': 'cosmos', 'preference': 'member', 'penalty': 2.0},
-    'mgda': {'name': 'mgda', 'wrappers': (preferred,)},
+  config.problem.name = 'vlmop1'
+  config.problem.record_every = 100
+  config.problem.preferences = 20
+  config.population.seeds = 5
+  config.study.methods = {
+    label: {'combinator': combinator} for label, combinator in METHODS.items()
   }
-  problem.claims = {
-    'sum_covers': {
-      'text': 'A weighted sum covers a convex front.',
-      'source': SOURCE,
-      'statistic': 'hypervolume_ratio',
-      'method': 'weighted sum',
-      'relation': '>',
-      'threshold': 0.9,
-      'test': 't',
-    },
-    'stch_covers': {
-      'text': 'Smooth Chebyshev covers it.',
-      'source': SOURCE,
-      'statistic': 'hypervolume_ratio',
-      'method': 'stch',
-      'relation': '>',
-      'threshold': 0.9,
-      'test': 't',
-    },
-  }
+  config.study.claims = CLAIMS
   return config

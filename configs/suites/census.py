@@ -143,40 +143,31 @@ def get_config(grid='group1'):
 
 def _order(better, worse, task, published, source):
   names = {**SIZES, **MORE}
-  return {
-    'text': f'{names[better][0]} has a higher AUC of {task} than '
-    f'{names[worse][0]}',
-    'statistic': f'{task}/auc',
-    'method': f'{better}_equal',
-    'against': f'{worse}_equal',
-    'relation': '>',
-    'source': source,
-    'published': published,
-  }
+  return mtl_jax.claim(
+    f'{names[better][0]} has a higher AUC of {task} than {names[worse][0]}',
+    *(f'{task}/auc', f'{better}_equal'),
+    against=f'{worse}_equal',
+    source=source,
+    published=published,
+  )
 
 
 def _close(sharing, sizes, task):
-  return {
-    'text': f'{sizes[sharing][0]} is within half a point of AUC of '
-    f'shared-bottom on {task}',
-    'statistic': f'{task}/auc',
-    'method': f'{sharing}_equal',
-    'against': 'hard_equal',
-    'relation': 'within',
-    'threshold': CLOSE,
-    'source': 'ours, before the runs',
-  }
+  return mtl_jax.claim(
+    f'{sizes[sharing][0]} is within half a point of AUC of shared-bottom on '
+    f'{task}',
+    *(f'{task}/auc', f'{sharing}_equal', 'within', CLOSE),
+    against='hard_equal',
+    source='ours, before the runs',
+  )
 
 
 def _no_better(method):
-  return {
-    'text': f'{METHODS[method][0]} is not better than equal weights by more '
-    'than half a point of the overall score',
-    'statistic': 'overall',
-    'method': f'hard_{method}',
-    'against': 'hard_equal',
-    'relation': '<',
-    'threshold': CLOSE,
-    'source': 'Kurin et al., In defense of the unitary scalarization, '
-    'NeurIPS 2022',
-  }
+  return mtl_jax.claim(
+    f'{METHODS[method][0]} is not better than equal weights by more than half '
+    'a point of the overall score',
+    *('overall', f'hard_{method}', '<', CLOSE),
+    against='hard_equal',
+    source='Kurin et al., In defense of the unitary scalarization, NeurIPS '
+    '2022',
+  )

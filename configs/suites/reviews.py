@@ -47,17 +47,14 @@ def get_config():
   )
   config.study.draws = (('optimizer.learning_rate', 'log_uniform', 3e-4, 1e-2),)
   config.study.claims = tuple(
-    {
-      'text': f'{label} is not better than equal weights by more than half a '
-      'point of the overall score',
-      'statistic': 'overall',
-      'method': name,
-      'against': 'equal',
-      'relation': '<',
-      'threshold': 0.005,
-      'source': 'Kurin et al., In defense of the unitary scalarization, '
-      'NeurIPS 2022',
-    }
+    mtl_jax.claim(
+      f'{label} is not better than equal weights by more than half a point of '
+      'the overall score',
+      *('overall', name, '<', 0.005),
+      against='equal',
+      source='Kurin et al., In defense of the unitary scalarization, NeurIPS '
+      '2022',
+    )
     for name, (label, _) in METHODS.items()
     if name != 'equal'
   )

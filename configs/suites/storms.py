@@ -22,6 +22,8 @@ groups of equal size are ahead of one trunk, of the other groups and of five
 networks, in the overall score.
 """
 
+import functools
+
 import mtl_jax
 
 TASKS = ('next_status', 'd_lat', 'd_long', 'd_wind', 'd_pressure')
@@ -84,28 +86,22 @@ def get_config(path='storms.csv'):
     '+next_status/accuracy',
     *(f'+{task}/r2' for task in TASKS[1:]),
   )
+  claim = functools.partial(mtl_jax.claim, source='ours, before the runs')
   config.study.claims = (
     *(
-      {
-        'text': f'One trunk for all costs at least {COST:g} of R2 of {task}',
-        'statistic': f'{task}/r2',
-        'method': 'groups_full',
-        'against': 'all',
-        'relation': '>',
-        'threshold': COST,
-        'source': 'ours, before the runs',
-      }
+      claim(
+        f'One trunk for all costs at least {COST:g} of R2 of {task}',
+        *(f'{task}/r2', 'groups_full', '>', COST),
+        against='all',
+      )
       for task in ('d_lat', 'd_long')
     ),
     *(
-      {
-        'text': f'Found groups are ahead of: {METHODS[name][0]}',
-        'statistic': 'overall',
-        'method': 'groups',
-        'against': name,
-        'relation': '>',
-        'source': 'ours, before the runs',
-      }
+      claim(
+        f'Found groups are ahead of: {METHODS[name][0]}',
+        *('overall', 'groups'),
+        against=name,
+      )
       for name in ('all', 'other', 'alone')
     ),
   )

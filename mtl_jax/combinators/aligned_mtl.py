@@ -58,28 +58,6 @@ def solve_aligned_mtl(
   return scaling.guarded(weights, gramian, present)
 
 
-def aligned_mtl_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  scale: str = 'min',
-  mean: bool | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `aligned_mtl`."""
-  checks.check_choice('scale', scale, SCALES)
-  checks.check_preference(preference)
-  options = presets.resolve(preset, _PRESETS, mean=mean)
-
-  def weights(gramian, present):
-    p = preference
-    if p is not None:
-      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
-    w = solve_aligned_mtl(gramian, present, p, scale)
-    return w / jnp.maximum(present.sum(), 1) if options['mean'] else w
-
-  return base.from_gramian(weights)
-
-
 def aligned_mtl(
   preference: Sequence[float] | None = None,
   *,
@@ -98,7 +76,7 @@ def aligned_mtl(
   it sets the length. The result is no more exact than that.
 
   Args:
-    preference: p, one a task; 1 each by default.
+    preference: p, one per task; 1 each by default.
     scale: 'min', 'median' or 'rmse', see `solve_aligned_mtl`.
     mean: divide by K.
     preset: the default of ``mean``. 'paper' and 'libmtl' (no: a sum, as in the
@@ -121,6 +99,15 @@ def aligned_mtl(
     Senushkin et al., Independent component alignment for multi-task learning,
     CVPR 2023.
   """
-  return base.combine_by(
-    aligned_mtl_weights(preference, scale=scale, mean=mean, preset=preset)
-  )
+  checks.check_choice('scale', scale, SCALES)
+  checks.check_preference(preference)
+  options = presets.resolve(preset, _PRESETS, mean=mean)
+
+  def weights(gramian, present):
+    p = preference
+    if p is not None:
+      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
+    w = solve_aligned_mtl(gramian, present, p, scale)
+    return w / jnp.maximum(present.sum(), 1) if options['mean'] else w
+
+  return base.from_gramian(weights)

@@ -1,6 +1,7 @@
-"""From weights to an Optax transform: the two lifts and their contract."""
+"""Combinators from functions: of losses, of the Gramian, of the Jacobian."""
 
 from collections.abc import Callable
+import dataclasses
 import inspect
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from mtl_jax.combinators import gradients as gradients_lib
 
 
 class Weighting(NamedTuple):
-  """A method that chooses one weight a task; what nearly every method is.
+  """A method that chooses one weight per task, as nearly every method does.
 
   Attributes:
     init: ``params -> state``, a pytree of arrays.
@@ -29,32 +30,99 @@ class Weighting(NamedTuple):
   labels: gradients_lib.Labels | None = None
 
 
-def combine_by(weighting: Weighting) -> optax.GradientTransformationExtraArgs:
-  """A combinator: the direction ``J^T w``, at the head of an optax.chain.
+# What wrappers take: a combinator that chooses weights, or its weighting.
+Method = Weighting | optax.GradientTransformation
+
+
+@dataclasses.dataclass(frozen=True)
+class _Combine:
+  """The update of a combinator; wrappers read the weighting from it."""
+
+  weighting: Weighting
+
+  def __call__(
+    self, updates, state, params=None, *, key=None, step=0, epoch=0, **extra
+  ):
+    del params, extra
+    method = self.weighting
+    weights, state = method.weights(
+      expect_gradients(updates), state, key=key, step=step, epoch=epoch
+    )
+    return updates.combine(weights, method.heads, method.labels), state
+
+
+def combine_by(method: Method) -> optax.GradientTransformationExtraArgs:
+  """The direction ``J^T w``, for the head of an optax.chain.
 
   Its ``update`` takes `TaskGradients` in place of a gradient, and the extra
   arguments ``key`` (typed, of this step), ``step`` and ``epoch`` (integers).
+
+  Args:
+    method: a `Weighting`; a combinator with weights is returned unchanged.
   """
+  weighting = weighting_of(method)
+  return optax.GradientTransformationExtraArgs(
+    weighting.init, _Combine(weighting)
+  )
 
-  def update(
-    updates, state, params=None, *, key=None, step=0, epoch=0, **extra
-  ):
-    del params, extra
-    weights, state = weighting.weights(
-      expect_gradients(updates), state, key=key, step=step, epoch=epoch
+
+def weighting_of(method: Method) -> Weighting:
+  """The weights of a combinator without its direction.
+
+  Works on what `combine_by`, `from_losses`, `from_gramian` and the methods of
+  this package return, also after ``copy.copy`` and ``_replace(init=...)``.
+  ``optax.chain``, ``optax.named_chain``, ``optax.inject_hyperparams`` and a new
+  ``update`` make a transform whose weights are not known.
+
+  Args:
+    method: a combinator, or a `Weighting`, which is returned.
+
+  Raises:
+    TypeError: if the method has no weights.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> weighting_of(combinators.pcgrad()).heads
+    'plain'
+  """
+  if isinstance(method, Weighting):
+    return method
+  update = getattr(method, 'update', None)
+  if not isinstance(update, _Combine):
+    raise TypeError(
+      'Expected a method that chooses one weight per task, found a transform '
+      'without weights; give the method itself, before it goes into '
+      'optax.chain or optax.inject_hyperparams (such as smooth(pcgrad(), 2)).'
     )
-    direction = updates.combine(weights, weighting.heads, weighting.labels)
-    return direction, state
-
-  return optax.GradientTransformationExtraArgs(weighting.init, update)
+  # A combinator may have got another init by _replace.
+  return update.weighting._replace(init=method.init)
 
 
-def scale_by(weighting: Weighting) -> optax.GradientTransformationExtraArgs:
+def has_weights(method: Any) -> bool:
+  """Whether `weighting_of` knows the weights of this method."""
+  update = getattr(method, 'update', None)
+  return isinstance(method, Weighting) or isinstance(update, _Combine)
+
+
+def scale_by(method: Method) -> optax.GradientTransformationExtraArgs:
   """Scales the task gradients, in front of a combinator in an optax.chain.
 
-  For weightings ``[K]``; ``chain(scale_by(dwa), pcgrad(), adam(1e-3))`` runs
+  For weights ``[K]``; ``chain(scale_by(dwa(2)), pcgrad(), adam(1e-3))`` runs
   PCGrad on the gradients of DWA's weighted losses.
+
+  Args:
+    method: chooses the weights.
+
+  Raises:
+    TypeError: if the method has no weights.
+    ValueError: if its weights differ by group of parameters.
   """
+  weighting = weighting_of(method)
+  if weighting.labels is not None:
+    raise ValueError(
+      'Expected a method with one weight per task, found one with weights for '
+      'each group of parameters; put it at the head of the chain.'
+    )
 
   def update(
     updates, state, params=None, *, key=None, step=0, epoch=0, **extra
@@ -70,8 +138,8 @@ def scale_by(weighting: Weighting) -> optax.GradientTransformationExtraArgs:
 
 def from_losses(
   f: Callable[..., jax.Array], heads: gradients_lib.Heads = 'weighted'
-) -> Weighting:
-  """Makes a stateless method of ``f(losses [K], present [K]) -> w [K]``.
+) -> optax.GradientTransformationExtraArgs:
+  """A combinator without state, of ``f(losses [K], present [K]) -> w [K]``.
 
   Args:
     f: may take ``key`` too. The weights are constants of the step: no
@@ -79,7 +147,7 @@ def from_losses(
     heads: see `Weighting`.
 
   Example:
-    >>> inverse = combine_by(from_losses(lambda losses, present: 1 / losses))
+    >>> inverse = from_losses(lambda losses, present: 1 / losses)
     >>> losses = jnp.array([1.0, 2.0])
     >>> from mtl_jax import combinators
     >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
@@ -91,8 +159,8 @@ def from_losses(
 
 def from_gramian(
   f: Callable[..., jax.Array], heads: gradients_lib.Heads = 'plain'
-) -> Weighting:
-  """Makes a stateless method of ``f(gramian [K, K], present [K]) -> w [K]``.
+) -> optax.GradientTransformationExtraArgs:
+  """A combinator without state, of ``f(gramian [K, K], present [K]) -> w [K]``.
 
   Args:
     f: may take ``key`` too, for methods that draw.
@@ -100,12 +168,12 @@ def from_gramian(
 
   Example:
     >>> unit = lambda gramian, present: jnp.diagonal(gramian) ** -0.5
-    >>> normalised_sum = combine_by(from_gramian(unit))
+    >>> normalised_sum = from_gramian(unit)
   """
   return _stateless(f, lambda gradients: gradients.gramian(), heads)
 
 
-def _stateless(f, argument, heads) -> Weighting:
+def _stateless(f, argument, heads):
   key_argument = _key_argument(f)
 
   def weights(gradients, state, *, key, step, epoch):
@@ -113,7 +181,9 @@ def _stateless(f, argument, heads) -> Weighting:
     w = f(argument(gradients), gradients.present, **key_argument(key))
     return jnp.where(gradients.present, w, 0), state
 
-  return Weighting(lambda params: optax.EmptyState(), weights, heads)
+  return combine_by(
+    Weighting(lambda params: optax.EmptyState(), weights, heads)
+  )
 
 
 def _key_argument(f):
@@ -144,7 +214,7 @@ def expect_key(key: jax.Array | None) -> None:
 def from_jacobian(
   f: Callable[..., Any],
 ) -> optax.GradientTransformationExtraArgs:
-  """Makes a combinator of ``f(J, present [K]) -> direction``.
+  """A combinator without weights, of ``f(J, present [K]) -> direction``.
 
   Args:
     f: takes a pytree with leaves ``[K, *shape]`` of the shared parameters and

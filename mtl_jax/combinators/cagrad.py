@@ -30,8 +30,9 @@ def solve_cagrad(
     present: ``[K]`` bool.
     c: the radius of the ball, relative to the norm of the mean gradient.
     rescale: divide by 1 (0), ``1 + c^2`` (1) or ``1 + c`` (2).
-    ridge: added to each squared norm, relative to it; by default 1e-5 in
-      float32 and 1e-10 in float64.
+    ridge: added to each squared norm, relative to it. By default 1e-5 in
+      float32 and 1e-10 in float64, which count only where the problem without
+      them has many solutions or none.
 
   Returns:
     ``[K]``: w with :math:`J^T w = d`: 1/K each from the mean, the rest from
@@ -44,51 +45,12 @@ def solve_cagrad(
   smallest = jnp.min(jnp.where(scaled.alive, scaled.norms, jnp.inf))
   norms = jnp.where(scaled.alive, scaled.norms, 1)
   b = jnp.where(scaled.alive, smallest / norms, 0)
-  x = ball.solve(scaling.with_ridge(scaled, ridge), q, b, radius)
+  exact = scaled.cosines if ridge is None else None
+  x = ball.solve(scaling.with_ridge(scaled, ridge), q, b, radius, exact)
   # x belongs to rows whose longest is 1, as do the shares.
   weights = 1 / scaled.count + jnp.where(scaled.alive, x / norms, 0)
   weights = weights / {0: 1, 1: 1 + c**2, 2: 1 + c}[rescale]
   return scaling.guarded(weights, gramian, present)
-
-
-def cagrad_weights(
-  c: float | None = None,
-  *,
-  rescale: int | None = None,
-  times_tasks: bool | None = None,
-  max_norm: float | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `cagrad`."""
-  options = presets.resolve(
-    preset,
-    _PRESETS,
-    c=c,
-    rescale=rescale,
-    times_tasks=times_tasks,
-    max_norm=max_norm,
-  )
-  checks.check_between('c', options['c'], 0)
-  if options['rescale'] not in (0, 1, 2):
-    raise ValueError(
-      f'Expected rescale 0, 1 or 2, found {options["rescale"]!r}; choose one '
-      'of these.'
-    )
-
-  def weights(gramian, present):
-    w = solve_cagrad(
-      gramian, present, options['c'], options['rescale'], ridge=ridge
-    )
-    return presets.sized(
-      w,
-      gramian,
-      present,
-      times_tasks=options['times_tasks'],
-      max_norm=options['max_norm'],
-    )
-
-  return base.from_gramian(weights)
 
 
 def cagrad(
@@ -141,13 +103,31 @@ def cagrad(
     Liu et al., Conflict-averse gradient descent for multi-task learning,
     NeurIPS 2021.
   """
-  return base.combine_by(
-    cagrad_weights(
-      c,
-      rescale=rescale,
-      times_tasks=times_tasks,
-      max_norm=max_norm,
-      ridge=ridge,
-      preset=preset,
-    )
+  options = presets.resolve(
+    preset,
+    _PRESETS,
+    c=c,
+    rescale=rescale,
+    times_tasks=times_tasks,
+    max_norm=max_norm,
   )
+  checks.check_between('c', options['c'], 0)
+  if options['rescale'] not in (0, 1, 2):
+    raise ValueError(
+      f'Expected rescale 0, 1 or 2, found {options["rescale"]!r}; choose one '
+      'of these.'
+    )
+
+  def weights(gramian, present):
+    w = solve_cagrad(
+      gramian, present, options['c'], options['rescale'], ridge=ridge
+    )
+    return presets.sized(
+      w,
+      gramian,
+      present,
+      times_tasks=options['times_tasks'],
+      max_norm=options['max_norm'],
+    )
+
+  return base.from_gramian(weights)

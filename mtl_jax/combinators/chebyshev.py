@@ -10,22 +10,6 @@ import optax
 from mtl_jax.combinators import base, checks, scalarization, state as state_lib
 
 
-def chebyshev_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  ideal: Sequence[float] | float = 0.0,
-) -> base.Weighting:
-  """The weighting of `chebyshev`."""
-  checks.check_preference(preference)
-
-  def weights(losses, present):
-    gaps, preferred = _weighted_gaps(losses, present, preference, ideal)
-    worst = jnp.argmax(gaps)
-    return preferred * jax.nn.one_hot(worst, len(losses), dtype=losses.dtype)
-
-  return base.from_losses(weights)
-
-
 def chebyshev(
   preference: Sequence[float] | None = None,
   *,
@@ -37,7 +21,7 @@ def chebyshev(
 
   Args:
     preference: ``[K]``, >= 0; 1/K each by default.
-    ideal: z, a lower bound of the losses, one number or one a task.
+    ideal: z, a lower bound of the losses, one number or one per task.
 
   Raises:
     ValueError: if a preference is negative, or their number is not K.
@@ -54,24 +38,14 @@ def chebyshev(
     Bowman, On the relationship of the Tchebycheff norm and the efficient
     frontier of multiple-criteria objectives, 1976.
   """
-  return base.combine_by(chebyshev_weights(preference, ideal=ideal))
-
-
-def stch_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  mu: float = 1.0,
-  ideal: Sequence[float] | float = 0.0,
-) -> base.Weighting:
-  """The weighting of `stch`."""
   checks.check_preference(preference)
-  checks.check_positive('mu', mu)
 
-  def smooth_maximum(losses, present):
-    gaps, _ = _weighted_gaps(losses, present, preference, ideal)
-    return mu * jax.nn.logsumexp(gaps / mu)
+  def weights(losses, present):
+    gaps, preferred = _weighted_gaps(losses, present, preference, ideal)
+    worst = jnp.argmax(gaps)
+    return preferred * jax.nn.one_hot(worst, len(losses), dtype=losses.dtype)
 
-  return scalarization.from_scalarization(smooth_maximum)
+  return base.from_losses(weights)
 
 
 def stch(
@@ -89,7 +63,7 @@ def stch(
   Args:
     preference: ``[K]``, >= 0; 1/K each by default.
     mu: > 0; the smaller, the closer to `chebyshev`. The paper tries 0.01 to 1.
-    ideal: z, a lower bound of the losses, one number or one a task.
+    ideal: z, a lower bound of the losses, one number or one per task.
 
   Raises:
     ValueError: if mu is not positive, a preference is negative, or their
@@ -107,7 +81,14 @@ def stch(
     Lin et al., Smooth Tchebycheff scalarization for multi-objective
     optimization, ICML 2024.
   """
-  return base.combine_by(stch_weights(preference, mu=mu, ideal=ideal))
+  checks.check_preference(preference)
+  checks.check_positive('mu', mu)
+
+  def smooth_maximum(losses, present):
+    gaps, _ = _weighted_gaps(losses, present, preference, ideal)
+    return mu * jax.nn.logsumexp(gaps / mu)
+
+  return scalarization.from_scalarization(smooth_maximum)
 
 
 def _weighted_gaps(losses, present, preference, ideal):
@@ -128,39 +109,6 @@ class LogSTCHState(NamedTuple):
 
   total: jax.Array
   count: jax.Array
-
-
-def log_stch_weights(
-  num_tasks: int, *, mu: float = 1.0, warmup_epochs: int = 4
-) -> base.Weighting:
-  """The weighting of `log_stch`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('mu', mu)
-  checks.check_between('warmup_epochs', warmup_epochs, 0)
-
-  def init(params):
-    del params
-    return LogSTCHState(jnp.zeros(num_tasks), jnp.zeros(num_tasks, jnp.int32))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step
-    checks.check_tasks(gradients, num_tasks)
-    losses, present = gradients.losses, gradients.present
-    log_weight = 1 / (losses + 1e-20)
-    nadir = state.total / jnp.maximum(state.count, 1)
-    # A task that had no label in the nadir epoch is its own nadir.
-    nadir = jnp.where(state.count > 0, nadir, losses)
-    gaps = jnp.log(jnp.where(present, losses / nadir + 1e-20, 1))
-    smooth = present.sum() * state_lib.masked_softmax(gaps / mu, present)
-    w = jnp.where(epoch <= warmup_epochs, 1, smooth) * log_weight
-    seen = present & (epoch == warmup_epochs)
-    new = LogSTCHState(
-      jnp.where(seen, state.total + losses, state.total),
-      state.count + seen,
-    )
-    return jnp.where(present, w, 0), new
-
-  return base.Weighting(init, weights, heads='weighted')
 
 
 def log_stch(
@@ -194,6 +142,30 @@ def log_stch(
     Lin et al., Smooth Tchebycheff scalarization for multi-objective
     optimization, ICML 2024.
   """
-  return base.combine_by(
-    log_stch_weights(num_tasks, mu=mu, warmup_epochs=warmup_epochs)
-  )
+  checks.check_between('num_tasks', num_tasks, 1)
+  checks.check_positive('mu', mu)
+  checks.check_between('warmup_epochs', warmup_epochs, 0)
+
+  def init(params):
+    del params
+    return LogSTCHState(jnp.zeros(num_tasks), jnp.zeros(num_tasks, jnp.int32))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step
+    checks.check_tasks(gradients, num_tasks)
+    losses, present = gradients.losses, gradients.present
+    log_weight = 1 / (losses + 1e-20)
+    nadir = state.total / jnp.maximum(state.count, 1)
+    # A task that had no label in the nadir epoch is its own nadir.
+    nadir = jnp.where(state.count > 0, nadir, losses)
+    gaps = jnp.log(jnp.where(present, losses / nadir + 1e-20, 1))
+    smooth = present.sum() * state_lib.masked_softmax(gaps / mu, present)
+    w = jnp.where(epoch <= warmup_epochs, 1, smooth) * log_weight
+    seen = present & (epoch == warmup_epochs)
+    new = LogSTCHState(
+      jnp.where(seen, state.total + losses, state.total),
+      state.count + seen,
+    )
+    return jnp.where(present, w, 0), new
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

@@ -100,7 +100,7 @@ def task_vector(
 def task_scalars(
   name: str, values: float | Sequence[float] | jax.Array, like: jax.Array
 ) -> jax.Array:
-  """One number for all tasks, or one a task, as an array ``[K]``."""
+  """One number for all tasks, or one per task, as an array ``[K]``."""
   values = jnp.asarray(values, like.dtype)
   if values.ndim == 0:
     return jnp.broadcast_to(values, like.shape)

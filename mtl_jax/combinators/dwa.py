@@ -27,44 +27,6 @@ class DWAState(NamedTuple):
   before: jax.Array
 
 
-def dwa_weights(
-  num_tasks: int, *, temperature: float = 2.0, window: int | None = None
-) -> base.Weighting:
-  """The weighting of `dwa`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('temperature', temperature)
-  if window is not None:
-    checks.check_between('window', window, 1)
-
-  def init(params):
-    del params
-    none = jnp.full((num_tasks,), jnp.inf, float)
-    return DWAState(
-      period=jnp.full((num_tasks,), -1, jnp.int32),
-      total=jnp.zeros(num_tasks),
-      count=jnp.zeros(num_tasks, jnp.int32),
-      last=none,
-      before=none,
-    )
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key
-    checks.check_tasks(gradients, num_tasks)
-    present = gradients.present
-    period = epoch if window is None else step // window
-    state = _begin_period(state, jnp.asarray(period, jnp.int32), present)
-    known = jnp.isfinite(state.before) & (state.before > 0)
-    ratio = jnp.where(known, state.last / jnp.where(known, state.before, 1), 1)
-    w = state_lib.masked_softmax(ratio / temperature, present)
-    state = state._replace(
-      total=jnp.where(present, state.total + gradients.losses, state.total),
-      count=state.count + present,
-    )
-    return present.sum() * w, state
-
-  return base.Weighting(init, weights, heads='weighted')
-
-
 def _begin_period(state, period, present):
   """Moves the means back by one where a task's first loss of a period comes."""
   begins = present & (period != state.period)
@@ -111,6 +73,35 @@ def dwa(
     Liu, Johns and Davison, End-to-end multi-task learning with attention,
     CVPR 2019.
   """
-  return base.combine_by(
-    dwa_weights(num_tasks, temperature=temperature, window=window)
-  )
+  checks.check_between('num_tasks', num_tasks, 1)
+  checks.check_positive('temperature', temperature)
+  if window is not None:
+    checks.check_between('window', window, 1)
+
+  def init(params):
+    del params
+    none = jnp.full((num_tasks,), jnp.inf, float)
+    return DWAState(
+      period=jnp.full((num_tasks,), -1, jnp.int32),
+      total=jnp.zeros(num_tasks),
+      count=jnp.zeros(num_tasks, jnp.int32),
+      last=none,
+      before=none,
+    )
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key
+    checks.check_tasks(gradients, num_tasks)
+    present = gradients.present
+    period = epoch if window is None else step // window
+    state = _begin_period(state, jnp.asarray(period, jnp.int32), present)
+    known = jnp.isfinite(state.before) & (state.before > 0)
+    ratio = jnp.where(known, state.last / jnp.where(known, state.before, 1), 1)
+    w = state_lib.masked_softmax(ratio / temperature, present)
+    state = state._replace(
+      total=jnp.where(present, state.total + gradients.losses, state.total),
+      count=state.count + present,
+    )
+    return present.sum() * w, state
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

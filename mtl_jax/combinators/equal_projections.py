@@ -77,26 +77,6 @@ def _equal(scaled, target):
   return jnp.where(scaled.alive, y, 0)
 
 
-def imtl_g_weights(
-  *,
-  times_tasks: bool | None = None,
-  heads: gradients_lib.Heads | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `imtl_g`."""
-  options = presets.resolve(
-    preset, _PRESETS, times_tasks=times_tasks, heads=heads
-  )
-
-  def weights(gramian, present):
-    w = solve_imtl_g(gramian, present)
-    return presets.sized(
-      w, gramian, present, times_tasks=options['times_tasks']
-    )
-
-  return base.from_gramian(weights, options['heads'])
-
-
 def imtl_g(
   *,
   times_tasks: bool | None = None,
@@ -107,7 +87,7 @@ def imtl_g(
 
   :math:`\langle d, g_i \rangle / \|g_i\|` is the same for all tasks, and
   :math:`d = \sum_i w_i g_i` with :math:`\sum_i w_i = 1`. Weights may be
-  negative. The full IMTL is ``chain(scale_by(imtl_l_weights(K)), imtl_g())``.
+  negative. The full IMTL is ``chain(scale_by(imtl_l(K)), imtl_g())``.
 
   A singular Gramian is handled by the pseudo-inverse of the matrix of cosines
   (TorchJD takes that of the Gramian, which weighs large gradients more; LibMTL
@@ -135,24 +115,17 @@ def imtl_g(
   References:
     Liu et al., Towards impartial multi-task learning, ICLR 2021.
   """
-  return base.combine_by(
-    imtl_g_weights(times_tasks=times_tasks, heads=heads, preset=preset)
+  options = presets.resolve(
+    preset, _PRESETS, times_tasks=times_tasks, heads=heads
   )
 
-
-def conflict_free_weights(
-  preference: Sequence[float] | None = None,
-) -> base.Weighting:
-  """The weighting of `conflict_free`."""
-  checks.check_preference(preference)
-
   def weights(gramian, present):
-    p = preference
-    if p is not None:
-      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
-    return solve_conflict_free(gramian, present, p)
+    w = solve_imtl_g(gramian, present)
+    return presets.sized(
+      w, gramian, present, times_tasks=options['times_tasks']
+    )
 
-  return base.from_gramian(weights)
+  return base.from_gramian(weights, options['heads'])
 
 
 def conflict_free(
@@ -168,10 +141,10 @@ def conflict_free(
   It is computed from the Gramian, exactly, where other codes solve a least
   squares problem over all parameters. The direction is that of IMTL-G, but
   does not blow up when the weights nearly cancel. `m_config` is its form with
-  one backward pass a step.
+  one backward pass per step.
 
   Args:
-    preference: p, one a task; equal by default.
+    preference: p, one per task; equal by default.
 
   Raises:
     ValueError: if the preference is bad.
@@ -189,4 +162,12 @@ def conflict_free(
     Liu et al., ConFIG: towards conflict-free training of physics informed
     neural networks, ICLR 2025.
   """
-  return base.combine_by(conflict_free_weights(preference))
+  checks.check_preference(preference)
+
+  def weights(gramian, present):
+    p = preference
+    if p is not None:
+      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
+    return solve_conflict_free(gramian, present, p)
+
+  return base.from_gramian(weights)

@@ -1,22 +1,25 @@
-"""Weights that are computed anew every k steps only."""
+"""Weights that are recomputed every k steps only."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mtl_jax.combinators import base, checks, state as state_lib
 
 
 class EveryKState(NamedTuple):
-  """State of `every_k`: that of the inner weighting, and its last weights."""
+  """State of `every_k`: that of the inner method, and its last weights."""
 
   inner: Any
   weights: Any
 
 
-def every_k(inner: base.Weighting, k: int, num_tasks: int) -> base.Weighting:
-  """Runs a weighting at every k-th step, and keeps its weights in between.
+def every_k(
+  inner: base.Method, k: int, num_tasks: int
+) -> optax.GradientTransformationExtraArgs:
+  """Runs a method at every k-th step, and keeps its weights in between.
 
   In between, a step costs what fixed weights cost: the K backward passes of a
   Gramian method are in a branch that is not taken. Needs ``step=`` in
@@ -27,22 +30,23 @@ def every_k(inner: base.Weighting, k: int, num_tasks: int) -> base.Weighting:
   first.
 
   Args:
-    inner: the weighting.
+    inner: the method, such as ``pcgrad()``.
     k: >= 1; 1 changes nothing but what absent tasks get later.
     num_tasks: K.
 
   Raises:
+    TypeError: if the method has no weights.
     ValueError: if an argument is out of range.
 
   Example:
     >>> from mtl_jax import combinators
-    >>> inner = combinators.pcgrad_weights()
-    >>> tx = combinators.combine_by(combinators.every_k(inner, 10, num_tasks=2))
+    >>> tx = combinators.every_k(combinators.pcgrad(), 10, num_tasks=2)
 
   References:
     Navon et al., Multi-task learning as a bargaining game, ICML 2022
     (``update_weights_every``).
   """
+  inner = base.weighting_of(inner)
   checks.check_between('k', k, 1)
   checks.check_between('num_tasks', num_tasks, 1)
 
@@ -55,13 +59,13 @@ def every_k(inner: base.Weighting, k: int, num_tasks: int) -> base.Weighting:
 
     def compute():
       w, new = inner.weights(
-        gradients.copy(), state.inner, key=key, step=step, epoch=epoch
+        gradients, state.inner, key=key, step=step, epoch=epoch
       )
       if inner.labels is not None:
         # Labels of parameters that are not shared have no weights.
         w = {**state.weights, **w}
       return EveryKState(
-        _like(new, state.inner),
+        state_lib.like(new, state.inner),
         state_lib.keep_absent(gradients.present, w, state.weights),
       )
 
@@ -69,9 +73,6 @@ def every_k(inner: base.Weighting, k: int, num_tasks: int) -> base.Weighting:
     w = jax.tree.map(lambda w: jnp.where(gradients.present, w, 0), new.weights)
     return w, new
 
-  return base.Weighting(init, weights, inner.heads, inner.labels)
-
-
-def _like(new, old):
-  # The branches must agree in dtype.
-  return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)
+  return base.combine_by(
+    base.Weighting(init, weights, inner.heads, inner.labels)
+  )

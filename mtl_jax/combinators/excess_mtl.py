@@ -25,48 +25,6 @@ class ExcessMTLState(NamedTuple):
   weights: jax.Array
 
 
-def excess_mtl_weights(
-  num_tasks: int,
-  *,
-  step_size: float = 1e-2,
-  shared: Callable[[str], bool] = lambda path: True,
-) -> base.Weighting:
-  """The weighting of `excess_mtl`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('step_size', step_size, 0.0)
-
-  def init(params):
-    return ExcessMTLState(
-      state_lib.zero_rows(params, num_tasks, shared),
-      jnp.zeros(num_tasks),
-      jnp.ones(num_tasks),
-    )
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    present = gradients.present
-    rows = gradients.jacobian()
-    # An absent task's row is zero: its sum stays by itself.
-    squares = state_lib.map_rows(lambda s, g: s + g**2, state.squares, rows)
-    risk = _excess_risk(rows, state_lib.as_rows(squares, rows), num_tasks)
-    risk = risk.astype(state.initial.dtype)
-    seen = state.initial > 0
-    relative = jnp.where(seen, risk / jnp.where(seen, state.initial, 1), 0)
-    # In logarithms, for a risk that has grown a lot would overflow.
-    logits = jnp.log(state.weights) + step_size * relative
-    w = present.sum() * state_lib.masked_softmax(logits, present)
-    new = ExcessMTLState(
-      squares,
-      jnp.where(seen | ~present, state.initial, risk),
-      # The logarithm of a weight that rounds to zero would stay there.
-      jnp.where(present, jnp.maximum(w, 1e-30), state.weights),
-    )
-    return w, new
-
-  return base.Weighting(init, weights, heads='weighted')
-
-
 def _excess_risk(rows, squares, num_tasks):
   """``g^T diag(S + 1e-7)^(-1/2) g`` of each task, ``[K]``."""
 
@@ -119,6 +77,36 @@ def excess_mtl(
   References:
     He et al., Robust multi-task learning with excess risks, ICML 2024.
   """
-  return base.combine_by(
-    excess_mtl_weights(num_tasks, step_size=step_size, shared=shared)
-  )
+  checks.check_between('num_tasks', num_tasks, 1)
+  checks.check_between('step_size', step_size, 0.0)
+
+  def init(params):
+    return ExcessMTLState(
+      state_lib.zero_rows(params, num_tasks, shared),
+      jnp.zeros(num_tasks),
+      jnp.ones(num_tasks),
+    )
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    present = gradients.present
+    rows = gradients.jacobian()
+    # An absent task's row is zero: its sum stays by itself.
+    squares = state_lib.map_rows(lambda s, g: s + g**2, state.squares, rows)
+    risk = _excess_risk(rows, state_lib.as_rows(squares, rows), num_tasks)
+    risk = risk.astype(state.initial.dtype)
+    seen = state.initial > 0
+    relative = jnp.where(seen, risk / jnp.where(seen, state.initial, 1), 0)
+    # In logarithms, for a risk that has grown a lot would overflow.
+    logits = jnp.log(state.weights) + step_size * relative
+    w = present.sum() * state_lib.masked_softmax(logits, present)
+    new = ExcessMTLState(
+      squares,
+      jnp.where(seen | ~present, state.initial, risk),
+      # The logarithm of a weight that rounds to zero would stay there.
+      jnp.where(present, jnp.maximum(w, 1e-30), state.weights),
+    )
+    return w, new
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

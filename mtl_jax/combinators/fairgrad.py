@@ -38,41 +38,6 @@ _PRESETS = {
 }
 
 
-def fairgrad_weights(
-  alpha: float | None = None,
-  *,
-  times_tasks: bool | None = None,
-  max_norm: float | None = None,
-  heads: gradients_lib.Heads | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `fairgrad`."""
-  options = presets.resolve(
-    preset,
-    _PRESETS,
-    alpha=alpha,
-    times_tasks=times_tasks,
-    max_norm=max_norm,
-    heads=heads,
-  )
-  checks.check_between('alpha', options['alpha'], 1)
-
-  def weights(gramian, present):
-    w = fair_gains.solve_fair(
-      gramian, present, 1 / options['alpha'], ridge=ridge
-    )
-    return presets.sized(
-      w,
-      gramian,
-      present,
-      times_tasks=options['times_tasks'],
-      max_norm=options['max_norm'],
-    )
-
-  return base.from_gramian(weights, options['heads'])
-
-
 def fairgrad(
   alpha: float | None = None,
   *,
@@ -117,13 +82,26 @@ def fairgrad(
   References:
     Ban and Ji, Fair resource allocation in multi-task learning, ICML 2024.
   """
-  return base.combine_by(
-    fairgrad_weights(
-      alpha,
-      times_tasks=times_tasks,
-      max_norm=max_norm,
-      heads=heads,
-      ridge=ridge,
-      preset=preset,
-    )
+  options = presets.resolve(
+    preset,
+    _PRESETS,
+    alpha=alpha,
+    times_tasks=times_tasks,
+    max_norm=max_norm,
+    heads=heads,
   )
+  checks.check_between('alpha', options['alpha'], 1)
+
+  def weights(gramian, present):
+    w = fair_gains.solve_fair(
+      gramian, present, 1 / options['alpha'], ridge=ridge
+    )
+    return presets.sized(
+      w,
+      gramian,
+      present,
+      times_tasks=options['times_tasks'],
+      max_norm=options['max_norm'],
+    )
+
+  return base.from_gramian(weights, options['heads'])

@@ -28,13 +28,49 @@ class FAMOState(NamedTuple):
   losses_after: jax.Array
 
 
-def famo_weights(
+def famo(
   num_tasks: int,
   *,
   minimum: Sequence[float] | float = 0.0,
   optimizer: optax.GradientTransformation | None = None,
-) -> base.Weighting:
-  """The weighting of `famo`."""
+) -> optax.GradientTransformationExtraArgs:
+  r"""FAMO: the relative losses fall at equal rates, without task gradients.
+
+  With :math:`z = \mathrm{softmax}(\xi)` and
+  :math:`D_k = \max(L_k - b_k, 0) + 10^{-8}`, descends on
+  :math:`c \sum_k z_k \log D_k`, :math:`c = (\sum_k z_k / D_k)^{-1}`: weights
+  :math:`c z_k / D_k`, summing to 1. Then :math:`\xi` follows
+  :math:`(\partial z / \partial \xi)^\top (\log D(\theta_t) -
+  \log D(\theta_{t+1}))`, both on the batch of step t.
+
+  This takes a second look at the batch after the update. The training step
+  evaluates it and writes ``losses_after`` into the state; by hand, between two
+  updates: ``opt_state = optax.tree.set(opt_state, losses_after=losses)``.
+  Without that, the logits stay where they are.
+
+  Args:
+    num_tasks: K.
+    minimum: b, a lower bound of the losses, one number or one per task.
+    optimizer: of the logits; by default ``optax.adam(0.025)`` after
+      ``optax.add_decayed_weights(1e-3)``: the decay of the authors' scripts
+      for NYUv2, QM9 and CelebA (1e-2 for Cityscapes; the class has 1e-5).
+
+  Raises:
+    ValueError: if num_tasks is not that of the gradients.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> tx = combinators.famo(2)
+    >>> losses = jnp.array([1.0, 3.0])
+    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
+    >>> direction, state = tx.update(gradients, tx.init(None))
+    >>> direction
+    Array([0.75, 0.25], dtype=float32)
+    >>> state = optax.tree.set(state, losses_after=jnp.array([0.5, 2.9]))
+
+  References:
+    Liu et al., FAMO: fast adaptive multitask optimization, NeurIPS 2023.
+  """
   checks.check_between('num_tasks', num_tasks, 1)
   tx = optimizer
   if tx is None:
@@ -77,52 +113,4 @@ def famo_weights(
       jnp.full_like(state.losses_after, jnp.inf),
     )
 
-  return base.Weighting(init, weights, heads='weighted')
-
-
-def famo(
-  num_tasks: int,
-  *,
-  minimum: Sequence[float] | float = 0.0,
-  optimizer: optax.GradientTransformation | None = None,
-) -> optax.GradientTransformationExtraArgs:
-  r"""FAMO: the relative losses fall at equal rates, without task gradients.
-
-  With :math:`z = \mathrm{softmax}(\xi)` and
-  :math:`D_k = \max(L_k - b_k, 0) + 10^{-8}`, descends on
-  :math:`c \sum_k z_k \log D_k`, :math:`c = (\sum_k z_k / D_k)^{-1}`: weights
-  :math:`c z_k / D_k`, summing to 1. Then :math:`\xi` follows
-  :math:`(\partial z / \partial \xi)^\top (\log D(\theta_t) -
-  \log D(\theta_{t+1}))`, both on the batch of step t.
-
-  This takes a second look at the batch after the update. The training step
-  evaluates it and writes ``losses_after`` into the state; by hand, between two
-  updates: ``opt_state = optax.tree.set(opt_state, losses_after=losses)``.
-  Without that, the logits stay where they are.
-
-  Args:
-    num_tasks: K.
-    minimum: b, a lower bound of the losses, one number or one a task.
-    optimizer: of the logits; by default ``optax.adam(0.025)`` after
-      ``optax.add_decayed_weights(1e-3)``: the decay of the authors' scripts
-      for NYUv2, QM9 and CelebA (1e-2 for Cityscapes; the class has 1e-5).
-
-  Raises:
-    ValueError: if num_tasks is not that of the gradients.
-
-  Example:
-    >>> from mtl_jax import combinators
-    >>> tx = combinators.famo(2)
-    >>> losses = jnp.array([1.0, 3.0])
-    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
-    >>> direction, state = tx.update(gradients, tx.init(None))
-    >>> direction
-    Array([0.75, 0.25], dtype=float32)
-    >>> state = optax.tree.set(state, losses_after=jnp.array([0.5, 2.9]))
-
-  References:
-    Liu et al., FAMO: fast adaptive multitask optimization, NeurIPS 2023.
-  """
-  return base.combine_by(
-    famo_weights(num_tasks, minimum=minimum, optimizer=optimizer)
-  )
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

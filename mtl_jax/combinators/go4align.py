@@ -1,4 +1,4 @@
-"""GO4Align: tasks in groups, one weight a group."""
+"""GO4Align: tasks in groups, one weight per group."""
 
 from typing import NamedTuple
 
@@ -13,32 +13,6 @@ class GO4AlignState(NamedTuple):
   """State of `go4align`: ``risk`` ``[K]``, a distribution over the tasks."""
 
   risk: jax.Array
-
-
-def go4align_weights(
-  num_tasks: int, num_groups: int, *, step_size: float = 1e-4
-) -> base.Weighting:
-  """The weighting of `go4align`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('num_groups', num_groups, 1, num_tasks)
-  checks.check_between('step_size', step_size, 0.0)
-
-  def init(params):
-    del params
-    return GO4AlignState(jnp.full((num_tasks,), 1 / num_tasks, float))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    losses, present = gradients.losses, gradients.present
-    risk = jnp.where(present, state.risk * jnp.exp(-step_size * losses), 0)
-    risk = risk / jnp.where(risk.sum() > 0, risk.sum(), 1)
-    scale = losses.sum() / jnp.where(losses != 0, losses, 1)
-    w = cluster_means(risk * scale, present, num_groups)
-    new = jnp.where(present, risk, state.risk).astype(state.risk.dtype)
-    return w, GO4AlignState(new)
-
-  return base.Weighting(init, weights, heads='weighted')
 
 
 def cluster_means(
@@ -140,6 +114,23 @@ def go4align(
     Shen et al., GO4Align: group optimization for multi-task alignment,
     NeurIPS 2024.
   """
-  return base.combine_by(
-    go4align_weights(num_tasks, num_groups, step_size=step_size)
-  )
+  checks.check_between('num_tasks', num_tasks, 1)
+  checks.check_between('num_groups', num_groups, 1, num_tasks)
+  checks.check_between('step_size', step_size, 0.0)
+
+  def init(params):
+    del params
+    return GO4AlignState(jnp.full((num_tasks,), 1 / num_tasks, float))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    losses, present = gradients.losses, gradients.present
+    risk = jnp.where(present, state.risk * jnp.exp(-step_size * losses), 0)
+    risk = risk / jnp.where(risk.sum() > 0, risk.sum(), 1)
+    scale = losses.sum() / jnp.where(losses != 0, losses, 1)
+    w = cluster_means(risk * scale, present, num_groups)
+    new = jnp.where(present, risk, state.risk).astype(state.risk.dtype)
+    return w, GO4AlignState(new)
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

@@ -1,4 +1,4 @@
-"""GradDrop: one sign a coordinate, drawn in proportion to its support."""
+"""GradDrop: one sign per coordinate, drawn in proportion to its support."""
 
 from collections.abc import Sequence
 
@@ -51,7 +51,7 @@ def graddrop(
   backward pass through the trunk follows, and no Jacobian is held.
 
   Args:
-    leak: in [0, 1], one number or one a task: 0 drops, 1 is the plain sum.
+    leak: in [0, 1], one number or one per task: 0 drops, 1 is the plain sum.
     at: 'parameters', or 'features', which needs gradients with a cut: those
       of `mtl_jax.training`, or ``task_gradients(..., features=...)``.
 

@@ -1,4 +1,4 @@
-"""Lazy task gradients: what a combinator sees in place of one gradient.
+"""Lazy task gradients, the input of a combinator in place of one gradient.
 
 A `TaskGradients` stands for the matrix J of K task gradients over the shared
 parameters, without computing it. A method asks for what it uses (losses, the
@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any, Literal
 
 import jax
+from jax.extend import core as jax_core
 import jax.numpy as jnp
 
 from mtl_jax.combinators import passes as passes_lib, rows as rows_lib
@@ -63,8 +64,9 @@ class TaskGradients(passes_lib.NoArray):
     self._scales = scales
     # A Gramian to answer with, in place of that of the rows.
     self._gramian: jax.Array | None = None
-    # Whether the rows are computed anyway, so that `combine` may use them.
-    self._rows_asked = False
+    # The traces in which rows are computed anyway, so that `combine` may use
+    # them there. A branch of `lax.cond` is a trace of its own.
+    self._traces_with_rows: list[Any] = []
     self.used = False
     self.penalty_added = False
 
@@ -74,10 +76,10 @@ class TaskGradients(passes_lib.NoArray):
     return self.losses.shape[0]
 
   def copy(self, **passes) -> 'TaskGradients':
-    """The same gradients, to be used inside one branch of ``lax.cond``.
+    """The same gradients, for a look that leaves `combine` as it was.
 
-    What a branch asks of the copy does not make `combine` outside of the
-    branch rely on rows that were computed only inside.
+    Rows that are asked of a copy are not used by `combine` of the original,
+    which takes a backward pass of its own where it would have without them.
 
     Args:
       **passes: of the copy, where they differ.
@@ -94,7 +96,8 @@ class TaskGradients(passes_lib.NoArray):
 
   def jacobian(self) -> Params:
     """J: leaves ``[K, *shape]``; ``optax.MaskedNode()`` where not shared."""
-    self.used = self._rows_asked = True
+    self.used = True
+    self._note_rows()
     return rows_lib.scale(self._passes.rows(), self._scales)
 
   def gramian(
@@ -137,9 +140,12 @@ class TaskGradients(passes_lib.NoArray):
     rows = self._passes.rows
     if alone and self._passes.gramian_rows is not None:
       rows = self._passes.gramian_rows
-    else:
-      self._rows_asked |= self._passes.rows_after is None
+    elif self._passes.rows_after is None:
+      self._note_rows()
     return rows_lib.scale(rows(), self._scales)
+
+  def _note_rows(self):
+    self._traces_with_rows.append(jax_core.get_opaque_trace_state())
 
   def feature_gramian(self) -> jax.Array:
     """``[K, K]``: inner products of the tasks' gradients at the features.
@@ -159,9 +165,9 @@ class TaskGradients(passes_lib.NoArray):
       ValueError: if these gradients know of no features.
     """
     self.used = True
-    found = self._passes.need('features')()
-    scaled = rows_lib.scale(found.cotangents, self._scales)
-    return found._replace(cotangents=scaled)
+    features = self._passes.need('features')()
+    scaled = rows_lib.scale(features.cotangents, self._scales)
+    return features._replace(cotangents=scaled)
 
   def split(self, number: int) -> list['TaskGradients']:
     """The gradients of disjoint parts of the batch: independent samples of J.
@@ -217,7 +223,7 @@ class TaskGradients(passes_lib.NoArray):
       return self._combine_groups(weights, labels, scales)
     v = weights.astype(self.losses.dtype) * scales
     u = v if heads == 'weighted' else scales
-    if not self._rows_asked:
+    if jax_core.get_opaque_trace_state() not in self._traces_with_rows:
       return self._passes.pullback(v, u)
     # The rows exist already: a product with them is cheaper than a pass.
     return rows_lib.overlay(

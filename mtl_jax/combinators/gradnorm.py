@@ -30,60 +30,6 @@ class GradNormState(NamedTuple):
   count: jax.Array
 
 
-def gradnorm_weights(
-  num_tasks: int,
-  *,
-  alpha: float = 1.5,
-  labels: gradients_lib.Labels | None = None,
-  initial: str = 'batch',
-  optimizer: optax.GradientTransformation | None = None,
-) -> base.Weighting:
-  """The weighting of `gradnorm`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('alpha', alpha, 0.0)
-  checks.check_choice('initial', initial, ('batch', 'epoch'))
-  tx = optax.adam(0.025) if optimizer is None else optimizer
-
-  def init(params):
-    del params
-    w = jnp.ones(num_tasks)
-    return GradNormState(
-      w,
-      tx.init(w),
-      jnp.zeros(num_tasks),
-      jnp.zeros(num_tasks, jnp.int32),
-    )
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step
-    checks.check_tasks(gradients, num_tasks)
-    present = gradients.present
-    first = state.count == 0
-    if initial == 'epoch':
-      first = first | (epoch == 0)
-    first = first & present
-    total = state.total + jnp.where(first, gradients.losses, 0)
-    count = state.count + first
-    w = _normalise(state.weights, present)
-
-    ratio = gradients.losses * count / jnp.where(total > 0, total, 1)
-    mean_ratio = state_lib.masked_mean(ratio, present)
-    rate = ratio / jnp.where(mean_ratio > 0, mean_ratio, 1)
-    norms = _norms(gradients, labels)
-    goal = state_lib.masked_mean(w * norms, present) * rate**alpha
-    slope = jnp.where(present, jnp.sign(w * norms - goal) * norms, 0)
-
-    moved, opt_state = state_lib.descend(tx, slope, state.optimizer, w)
-    # A weight must stay positive, to be able to come back.
-    learned = (jnp.maximum(moved, 1e-4), opt_state)
-    old = (state.weights, state.optimizer)
-    learns = present & (initial == 'batch' or epoch > 0)
-    new, opt_state = state_lib.keep_absent(learns, learned, old)
-    return w, GradNormState(new, opt_state, total, count)
-
-  return base.Weighting(init, weights, heads='weighted')
-
-
 def _normalise(weights, present):
   """Weights of mean 1 over the tasks present, 0 for the others."""
   return jnp.where(
@@ -152,12 +98,46 @@ def gradnorm(
     Chen et al., GradNorm: gradient normalization for adaptive loss balancing
     in deep multitask networks, ICML 2018.
   """
-  return base.combine_by(
-    gradnorm_weights(
-      num_tasks,
-      alpha=alpha,
-      labels=labels,
-      initial=initial,
-      optimizer=optimizer,
+  checks.check_between('num_tasks', num_tasks, 1)
+  checks.check_between('alpha', alpha, 0.0)
+  checks.check_choice('initial', initial, ('batch', 'epoch'))
+  tx = optax.adam(0.025) if optimizer is None else optimizer
+
+  def init(params):
+    del params
+    w = jnp.ones(num_tasks)
+    return GradNormState(
+      w,
+      tx.init(w),
+      jnp.zeros(num_tasks),
+      jnp.zeros(num_tasks, jnp.int32),
     )
-  )
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step
+    checks.check_tasks(gradients, num_tasks)
+    present = gradients.present
+    first = state.count == 0
+    if initial == 'epoch':
+      first = first | (epoch == 0)
+    first = first & present
+    total = state.total + jnp.where(first, gradients.losses, 0)
+    count = state.count + first
+    w = _normalise(state.weights, present)
+
+    ratio = gradients.losses * count / jnp.where(total > 0, total, 1)
+    mean_ratio = state_lib.masked_mean(ratio, present)
+    rate = ratio / jnp.where(mean_ratio > 0, mean_ratio, 1)
+    norms = _norms(gradients, labels)
+    goal = state_lib.masked_mean(w * norms, present) * rate**alpha
+    slope = jnp.where(present, jnp.sign(w * norms - goal) * norms, 0)
+
+    moved, opt_state = state_lib.descend(tx, slope, state.optimizer, w)
+    # A weight must stay positive, to be able to come back.
+    learned = (jnp.maximum(moved, 1e-4), opt_state)
+    old = (state.weights, state.optimizer)
+    learns = present & (initial == 'batch' or epoch > 0)
+    new, opt_state = state_lib.keep_absent(learns, learned, old)
+    return w, GradNormState(new, opt_state, total, count)
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

@@ -90,38 +90,6 @@ def _sine(cosine):
   return jnp.sqrt(jnp.maximum((1 - cosine) * (1 + cosine), 0))
 
 
-def gradvac_weights(
-  num_tasks: int,
-  *,
-  beta: float | None = None,
-  always: bool | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `gradvac`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  options = presets.resolve(preset, _PRESETS, beta=beta, always=always)
-  checks.check_between('beta', options['beta'], 0, 1)
-
-  def weights(gradients, state, *, key, step, epoch):
-    del step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    if key is None:
-      raise ValueError(
-        'Expected a random key, found none; pass key=jax.random.key(...) to '
-        'update.'
-      )
-    keys = jax.random.split(key, num_tasks)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))(keys)
-    w, cosines = solve_gradvac(
-      gradients.gramian(), gradients.present, state.cosines, orders, **options
-    )
-    return w, GradVacState(cosines)
-
-  return base.Weighting(
-    lambda params: GradVacState(jnp.zeros((num_tasks, num_tasks))), weights
-  )
-
-
 def gradvac(
   num_tasks: int,
   *,
@@ -139,8 +107,8 @@ def gradvac(
   direction is the sum of the results. With averages of 0, as at the start, it
   is PCGrad. Needs ``key=`` in ``update``.
 
-  This is the whole-model form; for one average a layer or a tensor, as the
-  paper recommends, use ``per_group(gradvac_weights(K), labels)``.
+  This is the whole-model form; for one average per layer or tensor, as the
+  paper recommends, use ``per_group(gradvac(K), labels)``.
 
   Args:
     num_tasks: K.
@@ -167,6 +135,23 @@ def gradvac(
     Wang et al., Gradient vaccine: investigating and improving multi-task
     optimization in massively multilingual models, ICLR 2021.
   """
+  checks.check_between('num_tasks', num_tasks, 1)
+  options = presets.resolve(preset, _PRESETS, beta=beta, always=always)
+  checks.check_between('beta', options['beta'], 0, 1)
+
+  def weights(gradients, state, *, key, step, epoch):
+    del step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    base.expect_key(key)
+    keys = jax.random.split(key, num_tasks)
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))(keys)
+    w, cosines = solve_gradvac(
+      gradients.gramian(), gradients.present, state.cosines, orders, **options
+    )
+    return w, GradVacState(cosines)
+
   return base.combine_by(
-    gradvac_weights(num_tasks, beta=beta, always=always, preset=preset)
+    base.Weighting(
+      lambda params: GradVacState(jnp.zeros((num_tasks, num_tasks))), weights
+    )
   )

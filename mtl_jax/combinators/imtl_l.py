@@ -16,32 +16,6 @@ class IMTLLState(NamedTuple):
   optimizer: optax.OptState
 
 
-def imtl_l_weights(
-  num_tasks: int,
-  *,
-  optimizer: optax.GradientTransformation | None = None,
-) -> base.Weighting:
-  """The weighting of `imtl_l`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  tx = optax.adam(0.025) if optimizer is None else optimizer
-
-  def init(params):
-    del params
-    s = jnp.zeros(num_tasks)
-    return IMTLLState(s, tx.init(s))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    s, present = state.log_scale, gradients.present
-    w = jnp.exp(s)
-    slope = jnp.where(present, w * gradients.losses - 1, 0)
-    new = IMTLLState(*state_lib.descend(tx, slope, state.optimizer, s))
-    return jnp.where(present, w, 0), state_lib.keep_absent(present, new, state)
-
-  return base.Weighting(init, weights, heads='weighted')
-
-
 def imtl_l(
   num_tasks: int,
   *,
@@ -52,7 +26,7 @@ def imtl_l(
   Descends on :math:`\sum_k e^{s_k} L_k - s_k`, which is least in s where
   :math:`e^{s_k} L_k = 1`. The weights of a step are those before its update
   of s. Losses must be positive. In front of IMTL-G in a chain,
-  ``chain(scale_by(imtl_l_weights(K)), ...)``, it makes the paper's IMTL.
+  ``chain(scale_by(imtl_l(K)), ...)``, it makes the paper's IMTL.
 
   Args:
     num_tasks: K.
@@ -72,4 +46,21 @@ def imtl_l(
   References:
     Liu et al., Towards impartial multi-task learning, ICLR 2021.
   """
-  return base.combine_by(imtl_l_weights(num_tasks, optimizer=optimizer))
+  checks.check_between('num_tasks', num_tasks, 1)
+  tx = optax.adam(0.025) if optimizer is None else optimizer
+
+  def init(params):
+    del params
+    s = jnp.zeros(num_tasks)
+    return IMTLLState(s, tx.init(s))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    s, present = state.log_scale, gradients.present
+    w = jnp.exp(s)
+    slope = jnp.where(present, w * gradients.losses - 1, 0)
+    new = IMTLLState(*state_lib.descend(tx, slope, state.optimizer, s))
+    return jnp.where(present, w, 0), state_lib.keep_absent(present, new, state)
+
+  return base.combine_by(base.Weighting(init, weights, heads='weighted'))

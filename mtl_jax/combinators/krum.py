@@ -40,23 +40,6 @@ def solve_krum(
   return scaling.guarded(weights, gramian, present)
 
 
-def krum_weights(outliers: int = 0, *, selected: int = 1) -> base.Weighting:
-  """The weighting of `krum`."""
-  checks.check_between('outliers', outliers, 0)
-  checks.check_between('selected', selected, 1)
-
-  def weights(gramian, present):
-    num = gramian.shape[0]
-    if num < max(outliers + 3, selected):
-      raise ValueError(
-        f'Expected at least {max(outliers + 3, selected)} tasks for '
-        f'outliers={outliers} and selected={selected}, found {num}; lower them.'
-      )
-    return solve_krum(gramian, present, outliers, selected)
-
-  return base.from_gramian(weights)
-
-
 def krum(
   outliers: int = 0, *, selected: int = 1
 ) -> optax.GradientTransformationExtraArgs:
@@ -87,4 +70,16 @@ def krum(
     Blanchard et al., Machine learning with adversaries: Byzantine tolerant
     gradient descent, NeurIPS 2017.
   """
-  return base.combine_by(krum_weights(outliers, selected=selected))
+  checks.check_between('outliers', outliers, 0)
+  checks.check_between('selected', selected, 1)
+
+  def weights(gramian, present):
+    num = gramian.shape[0]
+    if num < max(outliers + 3, selected):
+      raise ValueError(
+        f'Expected at least {max(outliers + 3, selected)} tasks for '
+        f'outliers={outliers} and selected={selected}, found {num}; lower them.'
+      )
+    return solve_krum(gramian, present, outliers, selected)
+
+  return base.from_gramian(weights)

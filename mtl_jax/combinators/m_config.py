@@ -1,4 +1,4 @@
-"""M-ConFIG: conflict-free momenta for one backward pass a step."""
+"""M-ConFIG: conflict-free momenta for one backward pass per step."""
 
 from typing import Any, NamedTuple
 

@@ -26,55 +26,6 @@ class MetaBalanceState(NamedTuple):
   count: jax.Array
 
 
-def metabalance_weights(
-  num_tasks: int,
-  *,
-  target: int = 0,
-  relax: float = 0.7,
-  decay: float = 0.9,
-  strategy: str = 'both',
-  labels: gradients_lib.Labels = lambda path: path,
-) -> base.Weighting:
-  """The weighting of `metabalance`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('target', target, 0, num_tasks - 1)
-  checks.check_between('relax', relax, 0.0, 1.0)
-  checks.check_between('decay', decay, 0.0, 1 - 1e-9)
-  checks.check_choice('strategy', strategy, ('both', 'reduce', 'enlarge'))
-
-  def init(params):
-    names = state_lib.label_names(params, labels)
-    norms = {name: jnp.zeros(num_tasks) for name in names}
-    return MetaBalanceState(norms, jnp.zeros(num_tasks, jnp.int32))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    present = gradients.present
-    count = state.count + present
-    # Averages over different numbers of steps compare without their bias.
-    bias = state_lib.debias(decay, count)
-    norms, result = dict(state.norms), {}
-    for name, gramian in gradients.gramian(labels).items():
-      norm = jnp.sqrt(jnp.maximum(jnp.diagonal(gramian), 0))
-      moved = decay * state.norms[name] + (1 - decay) * norm
-      kept = jnp.where(present, moved, state.norms[name])
-      norms[name] = kept.astype(state.norms[name].dtype)
-      result[name] = balance(norms[name] / bias) * present
-    return result, MetaBalanceState(norms, count)
-
-  def balance(size):
-    known = (size > 0) & (size[target] > 0)
-    ratio = jnp.where(known, size[target] / jnp.where(known, size, 1), 1)
-    if strategy == 'reduce':
-      ratio = jnp.minimum(ratio, 1)
-    elif strategy == 'enlarge':
-      ratio = jnp.maximum(ratio, 1)
-    return relax * ratio + 1 - relax
-
-  return base.Weighting(init, weights, heads='plain', labels=labels)
-
-
 def metabalance(
   num_tasks: int,
   *,
@@ -117,13 +68,42 @@ def metabalance(
     He et al., MetaBalance: improving multi-task recommendations via adapting
     gradient magnitudes of auxiliary tasks, WWW 2022.
   """
+  checks.check_between('num_tasks', num_tasks, 1)
+  checks.check_between('target', target, 0, num_tasks - 1)
+  checks.check_between('relax', relax, 0.0, 1.0)
+  checks.check_between('decay', decay, 0.0, 1 - 1e-9)
+  checks.check_choice('strategy', strategy, ('both', 'reduce', 'enlarge'))
+
+  def init(params):
+    names = state_lib.label_names(params, labels)
+    norms = {name: jnp.zeros(num_tasks) for name in names}
+    return MetaBalanceState(norms, jnp.zeros(num_tasks, jnp.int32))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    present = gradients.present
+    count = state.count + present
+    # Averages over different numbers of steps compare without their bias.
+    bias = state_lib.debias(decay, count)
+    norms, result = dict(state.norms), {}
+    for name, gramian in gradients.gramian(labels).items():
+      norm = jnp.sqrt(jnp.maximum(jnp.diagonal(gramian), 0))
+      moved = decay * state.norms[name] + (1 - decay) * norm
+      kept = jnp.where(present, moved, state.norms[name])
+      norms[name] = kept.astype(state.norms[name].dtype)
+      result[name] = balance(norms[name] / bias) * present
+    return result, MetaBalanceState(norms, count)
+
+  def balance(size):
+    known = (size > 0) & (size[target] > 0)
+    ratio = jnp.where(known, size[target] / jnp.where(known, size, 1), 1)
+    if strategy == 'reduce':
+      ratio = jnp.minimum(ratio, 1)
+    elif strategy == 'enlarge':
+      ratio = jnp.maximum(ratio, 1)
+    return relax * ratio + 1 - relax
+
   return base.combine_by(
-    metabalance_weights(
-      num_tasks,
-      target=target,
-      relax=relax,
-      decay=decay,
-      strategy=strategy,
-      labels=labels,
-    )
+    base.Weighting(init, weights, heads='plain', labels=labels)
   )

@@ -43,8 +43,9 @@ def solve_mgda(
     gramian: ``[K, K]``.
     present: ``[K]`` bool.
     divisors: ``[K]``, > 0: the rows are :math:`g_i / s_i`; 1 by default.
-    ridge: added to each squared norm, relative to it; by default 1e-5 in
-      float32 and 1e-10 in float64.
+    ridge: added to each squared norm, relative to it. By default 1e-5 in
+      float32 and 1e-10 in float64, which count only where the problem without
+      them has many solutions or none.
 
   Returns:
     ``[K]``: w >= 0 with sum 1, of the divided rows. Where a present gradient
@@ -58,54 +59,15 @@ def solve_mgda(
   b = jnp.where(scaled.alive, divisors, 0)
   b = b / jnp.where(scaled.alive, scaled.norms, 1)
   b = b / jnp.maximum(jnp.max(b), jnp.finfo(b.dtype).tiny)
-  v = nonnegative_qp.solve(scaling.with_ridge(scaled, ridge), -b[None])[0]
+  a = scaling.with_ridge(scaled, ridge)
+  v = nonnegative_qp.solve(a, -b[None])[0]
+  if ridge is None:
+    v = nonnegative_qp.without_ridge(scaled.cosines, a, -b, v)
   weights = v * b / jnp.where(b @ v > 0, b @ v, 1)
   zero = present.astype(bool) & ~scaled.alive
   on_zero = zero / jnp.maximum(zero.sum(), 1)
   weights = jnp.where(zero.any(), on_zero.astype(weights.dtype), weights)
   return scaling.guarded(weights, gramian, present)
-
-
-def mgda_weights(
-  normalisation: str = 'none',
-  *,
-  of_normalised: bool | None = None,
-  times_tasks: bool | None = None,
-  heads: gradients_lib.Heads | None = None,
-  at: str | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `mgda`."""
-  checks.check_choice('normalisation', normalisation, NORMALISATIONS)
-  options = presets.resolve(
-    preset,
-    _PRESETS,
-    of_normalised=of_normalised,
-    times_tasks=times_tasks,
-    heads=heads,
-    at=at,
-  )
-  checks.check_choice('at', options['at'], ('parameters', 'features'))
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    features = options['at'] == 'features'
-    gramian = gradients.feature_gramian() if features else gradients.gramian()
-    present = gradients.present
-    s = _divisors(
-      normalisation, gramian, gradients.losses.astype(gramian.dtype)
-    )
-    w = solve_mgda(gramian, present, s, ridge=ridge)
-    if options['of_normalised']:
-      w = w / s
-    return presets.sized(
-      w, gramian, present, times_tasks=options['times_tasks']
-    ), state
-
-  return base.Weighting(
-    lambda params: optax.EmptyState(), weights, options['heads']
-  )
 
 
 def _divisors(normalisation, gramian, losses):
@@ -175,16 +137,34 @@ def mgda(
     Sener and Koltun, Multi-task learning as multi-objective optimization,
     NeurIPS 2018.
   """
-  return base.combine_by(
-    mgda_weights(
-      normalisation,
-      of_normalised=of_normalised,
-      times_tasks=times_tasks,
-      heads=heads,
-      at=at,
-      ridge=ridge,
-      preset=preset,
+  checks.check_choice('normalisation', normalisation, NORMALISATIONS)
+  options = presets.resolve(
+    preset,
+    _PRESETS,
+    of_normalised=of_normalised,
+    times_tasks=times_tasks,
+    heads=heads,
+    at=at,
+  )
+  checks.check_choice('at', options['at'], ('parameters', 'features'))
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    features = options['at'] == 'features'
+    gramian = gradients.feature_gramian() if features else gradients.gramian()
+    present = gradients.present
+    s = _divisors(
+      normalisation, gramian, gradients.losses.astype(gramian.dtype)
     )
+    w = solve_mgda(gramian, present, s, ridge=ridge)
+    if options['of_normalised']:
+      w = w / s
+    return presets.sized(
+      w, gramian, present, times_tasks=options['times_tasks']
+    ), state
+
+  return base.combine_by(
+    base.Weighting(lambda params: optax.EmptyState(), weights, options['heads'])
   )
 
 
@@ -201,7 +181,8 @@ def solve_capped_mgda(
     gramian: ``[K, K]``.
     present: ``[K]`` bool.
     cap: in (0, 1]; 1 is MGDA.
-    ridge: see `solve_mgda`.
+    ridge: added to each squared norm, relative to it; by default 1e-5 in
+      float32 and 1e-10 in float64.
 
   Returns:
     ``[K]``: w >= 0 with sum 1.
@@ -219,19 +200,6 @@ def solve_capped_mgda(
   return scaling.guarded(weights, gramian, present)
 
 
-def capped_mgda_weights(
-  cap: float = 0.5, *, ridge: float | None = None
-) -> base.Weighting:
-  """The weighting of `capped_mgda`."""
-  checks.check_positive('cap', cap)
-  checks.check_between('cap', cap, 0, 1)
-  return base.from_gramian(
-    lambda gramian, present: solve_capped_mgda(
-      gramian, present, cap, ridge=ridge
-    )
-  )
-
-
 def capped_mgda(
   cap: float = 0.5, *, ridge: float | None = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -246,7 +214,7 @@ def capped_mgda(
 
   Args:
     cap: c; where it is below 1 / K, the mean is taken.
-    ridge: see `solve_mgda`.
+    ridge: see `solve_capped_mgda`.
 
   Raises:
     ValueError: if the cap is not in (0, 1].
@@ -260,4 +228,10 @@ def capped_mgda(
     >>> jnp.allclose(direction, jnp.array([0.8, 0.6]), atol=1e-3)
     Array(True, dtype=bool)
   """
-  return base.combine_by(capped_mgda_weights(cap, ridge=ridge))
+  checks.check_positive('cap', cap)
+  checks.check_between('cap', cap, 0, 1)
+  return base.from_gramian(
+    lambda gramian, present: solve_capped_mgda(
+      gramian, present, cap, ridge=ridge
+    )
+  )

@@ -1,6 +1,6 @@
-"""What a combinator does, measured while it does it."""
+"""Conflict, balance and progress, measured while a method runs."""
 
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from mtl_jax.combinators import (
 
 
 class Measures(NamedTuple):
-  """What `monitor` measures in one step, over the shared parameters.
+  """Measures of one step, over the shared parameters.
 
   Entries of absent tasks are 0.
 
@@ -58,44 +58,34 @@ class MonitorState(NamedTuple):
   groups: dict[str, Measures]
 
 
-@overload
 def monitor(
-  inner: base.Weighting,
+  inner: base.Method,
   num_tasks: int,
   *,
   labels: gradients_lib.Labels | None = None,
-) -> base.Weighting: ...
-
-
-@overload
-def monitor(
-  inner: optax.GradientTransformationExtraArgs, num_tasks: int
-) -> optax.GradientTransformationExtraArgs: ...
-
-
-def monitor(inner, num_tasks, *, labels=None):
+) -> optax.GradientTransformationExtraArgs:
   """Measures conflict, balance and progress at every step.
 
   Changes nothing but the state, where the results lie:
-  ``optax.tree.get(opt_state, 'measures')``. Around a weighting that uses the
+  ``optax.tree.get(opt_state, 'measures')``. Around a method that uses the
   Gramian it is free: the same products are read. Around others it adds the K
-  backward passes (around `every_k` at every step), and around a combinator
-  (not a whole chain: d is what comes out) it reads the Jacobian.
+  backward passes (around `every_k` at every step), and around a transform
+  without weights (not a whole chain: d is what comes out) it reads the
+  Jacobian.
 
   Args:
-    inner: a weighting, or a combinator without weights.
+    inner: a method, such as ``pcgrad()``.
     num_tasks: K.
     labels: ``path -> label | None``: measures each group of parameters too,
-      in the state's ``groups``. Only with a weighting; one with groups of its
-      own is measured by these.
+      in the state's ``groups``. Only where the method has weights; one with
+      groups of its own is measured by these.
 
   Raises:
     ValueError: if labels are given where they cannot be used.
 
   Example:
     >>> from mtl_jax import combinators
-    >>> inner = combinators.weighted_sum_weights()
-    >>> tx = combinators.combine_by(combinators.monitor(inner, num_tasks=2))
+    >>> tx = combinators.monitor(combinators.weighted_sum(), num_tasks=2)
     >>> jacobian = jnp.array([[1.0, 0.0], [-1.0, 1.0]])
     >>> gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(2))
     >>> _, state = tx.update(gradients, tx.init(jnp.zeros(2)))
@@ -105,12 +95,12 @@ def monitor(inner, num_tasks, *, labels=None):
     1.0
   """
   checks.check_between('num_tasks', num_tasks, 1)
-  if isinstance(inner, base.Weighting):
-    return _monitor_weighting(inner, num_tasks, labels)
+  if base.has_weights(inner):
+    return _monitor_weighting(base.weighting_of(inner), num_tasks, labels)
   if labels is not None:
     raise ValueError(
-      'Expected labels only with a weighting, found them with a transform; '
-      'give monitor the weighting, or no labels.'
+      'Expected labels only with a method that has weights, found them with '
+      'a transform; give monitor the method itself, or no labels.'
     )
   return _monitor_transform(inner, num_tasks)
 
@@ -118,7 +108,7 @@ def monitor(inner, num_tasks, *, labels=None):
 def _monitor_weighting(inner, num_tasks, labels):
   if inner.labels is not None and labels not in (None, inner.labels):
     raise ValueError(
-      'Expected no labels with a weighting that has its own, found others; '
+      'Expected no labels with a method that has its own, found others; '
       'give none.'
     )
   labels = inner.labels if labels is None else labels
@@ -164,9 +154,11 @@ def _monitor_weighting(inner, num_tasks, labels):
       groups[name] = measures_of(by_group[name], present, *part, own)
     new = MonitorState(inner_state, measures, groups)
     w = w if inner.labels is None else {name: w[name] for name in parts}
-    return w, _like(new, state)
+    return w, state_lib.like(new, state)
 
-  return base.Weighting(init, weights, inner.heads, inner.labels)
+  return base.combine_by(
+    base.Weighting(init, weights, inner.heads, inner.labels)
+  )
 
 
 def _monitor_transform(inner, num_tasks):
@@ -194,7 +186,9 @@ def _monitor_transform(inner, num_tasks):
     measures = measures_of(
       seen.gramian(), gradients.present, progress, square, None
     )
-    return direction, _like(MonitorState(inner_state, measures, {}), state)
+    return direction, state_lib.like(
+      MonitorState(inner_state, measures, {}), state
+    )
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -272,8 +266,3 @@ def _zero_measures(num_tasks, weights):
   return Measures(
     weights, vector, matrix, matrix, vector, zero, zero, zero, zero
   )
-
-
-def _like(new, old):
-  # The state must keep its dtypes, whatever the gradients have.
-  return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)

@@ -19,30 +19,6 @@ _PRESETS = {
 }
 
 
-def nash_mtl_weights(
-  *,
-  unit_gramian: bool | None = None,
-  max_norm: float | None = None,
-  heads: gradients_lib.Heads | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `nash_mtl`."""
-  options = presets.resolve(
-    preset, _PRESETS, unit_gramian=unit_gramian, max_norm=max_norm, heads=heads
-  )
-
-  def weights(gramian, present):
-    w = fair_gains.solve_fair(gramian, present, 1.0, ridge=ridge)
-    if options['unit_gramian']:
-      scaled = scaling.normalise(gramian, present)
-      unit = scaled.norms[:, None] * scaled.norms * scaled.cosines
-      w = w * jnp.sqrt(jnp.linalg.norm(unit)) * scaled.largest
-    return presets.sized(w, gramian, present, max_norm=options['max_norm'])
-
-  return base.from_gramian(weights, options['heads'])
-
-
 def nash_mtl(
   *,
   unit_gramian: bool | None = None,
@@ -89,12 +65,16 @@ def nash_mtl(
   References:
     Navon et al., Multi-task learning as a bargaining game, ICML 2022.
   """
-  return base.combine_by(
-    nash_mtl_weights(
-      unit_gramian=unit_gramian,
-      max_norm=max_norm,
-      heads=heads,
-      ridge=ridge,
-      preset=preset,
-    )
+  options = presets.resolve(
+    preset, _PRESETS, unit_gramian=unit_gramian, max_norm=max_norm, heads=heads
   )
+
+  def weights(gramian, present):
+    w = fair_gains.solve_fair(gramian, present, 1.0, ridge=ridge)
+    if options['unit_gramian']:
+      scaled = scaling.normalise(gramian, present)
+      unit = scaled.norms[:, None] * scaled.norms * scaled.cosines
+      w = w * jnp.sqrt(jnp.linalg.norm(unit)) * scaled.largest
+    return presets.sized(w, gramian, present, max_norm=options['max_norm'])
+
+  return base.from_gramian(weights, options['heads'])

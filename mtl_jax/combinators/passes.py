@@ -1,4 +1,4 @@
-"""What `TaskGradients` is made of: functions that run when they are called."""
+"""Functions that `TaskGradients` calls on demand, and its features."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -10,7 +10,7 @@ Params = Any
 
 
 class Features(NamedTuple):
-  """What the heads read, and the tasks' gradients with respect to it.
+  """Features that the heads read, and the tasks' gradients there.
 
   Attributes:
     values: pytree of arrays ``[B, ...]``, this device's part of the batch.
@@ -26,7 +26,7 @@ class Features(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Passes:
-  """The passes that an engine can make, or None where it cannot.
+  """Passes that an engine can make, or None where it cannot.
 
   Attributes:
     pullback: ``(v [K], u [K]) -> gradient``, of the structure of the
@@ -61,15 +61,15 @@ class Passes:
   penalty: Callable[[], Params] | None = None
 
   def need(self, name: str) -> Callable:
-    """One of them.
+    """The pass of this name.
 
     Raises:
       ValueError: if there is none.
     """
-    found = getattr(self, name)
-    if found is None:
+    function = getattr(self, name)
+    if function is None:
       raise ValueError(_MISSING[name])
-    return found
+    return function
 
 
 _NO_FEATURES = (

@@ -65,7 +65,7 @@ def solve_pcd(
   return scaling.guarded(scaling.unscale(scaled, u), gramian, present)
 
 
-def pcd_weights(
+def pcd(
   num_tasks: int,
   *,
   tau: float | Sequence[float] = 0.02,
@@ -73,8 +73,46 @@ def pcd_weights(
   beta: float = 0.999,
   eps: float = 1e-8,
   ridge: float | None = None,
-) -> base.Weighting:
-  """The weighting of `pcd`."""
+) -> optax.GradientTransformationExtraArgs:
+  r"""Priority-constrained descent: stays near the gradient of the first task.
+
+  With :math:`\tilde g_i = g_i / \sqrt{v_i + \epsilon}`, v the moving average of
+  :math:`\|g_i\|^2`, and task 1 the primary one,
+
+  .. math:: \min_d \tfrac12 \| d - \tilde g_1 \|^2 \quad\text{s.t.}\quad
+    \langle \tilde g_j, d \rangle \ge \tau_j \| \tilde g_j \|^2
+    \quad (j \ne 1),
+
+  and d is rescaled to the norm of :math:`g_1`. Constraints that cannot be met
+  together are dropped. Heads get their plain gradients. Nothing moves the
+  shared parameters where the primary task is absent.
+
+  Args:
+    num_tasks: K.
+    tau: the progress of the other tasks, as a share of what a step along
+      their own gradient would give; one for all, or one per task (that of the
+      primary task is ignored).
+    primary: the index of the primary task.
+    beta: decay of the moving average.
+    eps: added to it.
+    ridge: see `solve_pcd`.
+
+  Raises:
+    ValueError: if an argument is out of range, or K is another number.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> tx = combinators.pcd(2, tau=0.1)
+    >>> jacobian = jnp.array([[1.0, 0.0], [-0.6, 0.8]])
+    >>> gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(2))
+    >>> direction, _ = tx.update(gradients, tx.init(jnp.zeros(2)))
+    >>> jnp.allclose(direction, jnp.array([0.719, 0.695]), atol=1e-3)
+    Array(True, dtype=bool)
+
+  References:
+    Not all objectives are born equal: priority-constrained descent for
+    hierarchical multi-objective optimization, TMLR 2026, arXiv 2606.29521.
+  """
   checks.check_between('num_tasks', num_tasks, 1)
   for value in [tau] if isinstance(tau, (int, float)) else list(tau):
     checks.check_between('tau', value, 0, 1)
@@ -101,64 +139,11 @@ def pcd_weights(
     w = solve_pcd(gramian, present, scales, taus, primary, ridge=ridge)
     return w, state
 
-  return base.Weighting(
-    lambda params: PCDState(
-      jnp.zeros((num_tasks,)), jnp.zeros((num_tasks,), jnp.int32)
-    ),
-    weights,
-  )
-
-
-def pcd(
-  num_tasks: int,
-  *,
-  tau: float | Sequence[float] = 0.02,
-  primary: int = 0,
-  beta: float = 0.999,
-  eps: float = 1e-8,
-  ridge: float | None = None,
-) -> optax.GradientTransformationExtraArgs:
-  r"""Priority-constrained descent: stays near the gradient of the first task.
-
-  With :math:`\tilde g_i = g_i / \sqrt{v_i + \epsilon}`, v the moving average of
-  :math:`\|g_i\|^2`, and task 1 the primary one,
-
-  .. math:: \min_d \tfrac12 \| d - \tilde g_1 \|^2 \quad\text{s.t.}\quad
-    \langle \tilde g_j, d \rangle \ge \tau_j \| \tilde g_j \|^2
-    \quad (j \ne 1),
-
-  and d is rescaled to the norm of :math:`g_1`. Constraints that cannot be met
-  together are dropped. Heads get their plain gradients. Nothing moves the
-  shared parameters where the primary task is absent.
-
-  Args:
-    num_tasks: K.
-    tau: the progress of the other tasks, as a share of what a step along
-      their own gradient would give; one for all, or one a task (that of the
-      primary task is ignored).
-    primary: the index of the primary task.
-    beta: decay of the moving average.
-    eps: added to it.
-    ridge: see `solve_pcd`.
-
-  Raises:
-    ValueError: if an argument is out of range, or K is another number.
-
-  Example:
-    >>> from mtl_jax import combinators
-    >>> tx = combinators.pcd(2, tau=0.1)
-    >>> jacobian = jnp.array([[1.0, 0.0], [-0.6, 0.8]])
-    >>> gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(2))
-    >>> direction, _ = tx.update(gradients, tx.init(jnp.zeros(2)))
-    >>> jnp.allclose(direction, jnp.array([0.719, 0.695]), atol=1e-3)
-    Array(True, dtype=bool)
-
-  References:
-    Not all objectives are born equal: priority-constrained descent for
-    hierarchical multi-objective optimization, TMLR 2026, arXiv 2606.29521.
-  """
   return base.combine_by(
-    pcd_weights(
-      num_tasks, tau=tau, primary=primary, beta=beta, eps=eps, ridge=ridge
+    base.Weighting(
+      lambda params: PCDState(
+        jnp.zeros((num_tasks,)), jnp.zeros((num_tasks,), jnp.int32)
+      ),
+      weights,
     )
   )

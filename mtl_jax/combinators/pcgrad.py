@@ -7,18 +7,6 @@ import optax
 from mtl_jax.combinators import base
 
 
-def pcgrad_weights() -> base.Weighting:
-  """The weighting of `pcgrad`."""
-
-  def weights(gramian, present, key):
-    num_tasks = gramian.shape[0]
-    keys = jax.random.split(key, num_tasks)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))(keys)
-    return solve_pcgrad(gramian, present, orders)
-
-  return base.from_gramian(weights)
-
-
 def solve_pcgrad(
   gramian: jax.Array, present: jax.Array, orders: jax.Array
 ) -> jax.Array:
@@ -79,4 +67,11 @@ def pcgrad() -> optax.GradientTransformationExtraArgs:
   References:
     Yu et al., Gradient surgery for multi-task learning, NeurIPS 2020.
   """
-  return base.combine_by(pcgrad_weights())
+
+  def weights(gramian, present, key):
+    num_tasks = gramian.shape[0]
+    keys = jax.random.split(key, num_tasks)
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))(keys)
+    return solve_pcgrad(gramian, present, orders)
+
+  return base.from_gramian(weights)

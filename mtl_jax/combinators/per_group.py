@@ -1,7 +1,8 @@
-"""A method run on each group of parameters by itself."""
+"""A method on each group of parameters separately."""
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mtl_jax.combinators import (
   base,
@@ -11,33 +12,33 @@ from mtl_jax.combinators import (
 
 
 def per_group(
-  inner: base.Weighting, labels: gradients_lib.Labels
-) -> base.Weighting:
-  """Runs a weighting on the Gramian of each group of parameters.
+  inner: base.Method, labels: gradients_lib.Labels
+) -> optax.GradientTransformationExtraArgs:
+  """Runs a method on the Gramian of each group of parameters.
 
-  One group a layer, a module or a tensor; all groups come out of the same K
+  One group per layer, module or tensor; all groups come out of the same K
   backward passes, and run side by side in one vmap. Heads get their plain
   gradients.
 
   Args:
-    inner: a weighting of losses and Gramian. It sees the Gramian of its group
-      and a key of its own, and has a state for every group.
+    inner: a method that reads losses and Gramian. It sees the Gramian of its
+      group and a key of its own, and has a state for every group.
     labels: ``path -> label``, a label for every shared parameter, such as
       ``lambda path: path.split('/')[0]``; one that gets None does not train.
 
   Raises:
-    ValueError: if the inner weighting has groups of its own.
+    TypeError: if the method has no weights.
+    ValueError: if the inner method has groups of its own.
 
   Example:
     >>> from mtl_jax import combinators
-    >>> inner = combinators.pcgrad_weights()
-    >>> weighting = combinators.per_group(inner, lambda path: path)
-    >>> tx = combinators.combine_by(weighting)
+    >>> tx = combinators.per_group(combinators.pcgrad(), lambda path: path)
 
   References:
     Wang et al., Gradient vaccine: investigating and improving multi-task
     optimization in massively multilingual models, ICLR 2021 (its groups).
   """
+  inner = base.weighting_of(inner)
   if inner.labels is not None:
     raise ValueError(
       'Expected a weighting [K], found one with groups of its own; give '
@@ -78,4 +79,6 @@ def per_group(
     }
     return {name: w[i] for i, name in enumerate(names)}, {**state, **new_states}
 
-  return base.Weighting(init, weights, heads='plain', labels=labels)
+  return base.combine_by(
+    base.Weighting(init, weights, heads='plain', labels=labels)
+  )

@@ -26,42 +26,6 @@ class PIVRGState(NamedTuple):
   performance_drop: jax.Array
 
 
-def pivrg_weights(
-  num_tasks: int,
-  *,
-  bound: float = 2.0,
-  min_temperature: float = 10.0,
-  times_tasks: bool | None = None,
-  max_norm: float | None = None,
-  ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `pivrg`."""
-  checks.check_between('num_tasks', num_tasks, 1)
-  options = presets.resolve(
-    preset, _PRESETS, times_tasks=times_tasks, max_norm=max_norm
-  )
-  if isinstance(bound, (int, float)) and not bound > 1:
-    raise ValueError(
-      f'Expected bound > 1, found {bound}; it is the largest ratio of two '
-      'targets.'
-    )
-  checks.check_positive('min_temperature', min_temperature)
-
-  def weights(gradients, state, *, key, step, epoch):
-    del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
-    gramian, present = gradients.gramian(), gradients.present
-    drop = state.performance_drop.astype(gramian.dtype)
-    p = _targets(drop, present, bound, min_temperature)
-    w = fair_gains.solve_fair(gramian, present, 0.5, p, ridge=ridge)
-    return presets.sized(w, gramian, present, **options), state
-
-  return base.Weighting(
-    lambda params: PIVRGState(jnp.zeros((num_tasks,))), weights
-  )
-
-
 def _targets(drop, present, bound, min_temperature):
   high = jnp.max(jnp.where(present, drop, -jnp.inf))
   low = jnp.min(jnp.where(present, drop, jnp.inf))
@@ -121,14 +85,26 @@ def pivrg(
     Qin et al., Revisiting fairness in multitask learning: a performance-driven
     approach for variance reduction, CVPR 2025.
   """
-  return base.combine_by(
-    pivrg_weights(
-      num_tasks,
-      bound=bound,
-      min_temperature=min_temperature,
-      times_tasks=times_tasks,
-      max_norm=max_norm,
-      ridge=ridge,
-      preset=preset,
+  checks.check_between('num_tasks', num_tasks, 1)
+  options = presets.resolve(
+    preset, _PRESETS, times_tasks=times_tasks, max_norm=max_norm
+  )
+  if isinstance(bound, (int, float)) and not bound > 1:
+    raise ValueError(
+      f'Expected bound > 1, found {bound}; it is the largest ratio of two '
+      'targets.'
     )
+  checks.check_positive('min_temperature', min_temperature)
+
+  def weights(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    checks.check_tasks(gradients, num_tasks)
+    gramian, present = gradients.gramian(), gradients.present
+    drop = state.performance_drop.astype(gramian.dtype)
+    p = _targets(drop, present, bound, min_temperature)
+    w = fair_gains.solve_fair(gramian, present, 0.5, p, ridge=ridge)
+    return presets.sized(w, gramian, present, **options), state
+
+  return base.combine_by(
+    base.Weighting(lambda params: PIVRGState(jnp.zeros((num_tasks,))), weights)
   )

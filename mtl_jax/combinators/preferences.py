@@ -6,30 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, scalarization
-
-
-def pbi_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  theta: float = 5.0,
-  ideal: float | Sequence[float] = 0.0,
-) -> base.Weighting:
-  """The weighting of `pbi`."""
-  checks.check_preference(preference)
-  checks.check_between('theta', theta, 0.0)
-
-  def boundary(losses, present):
-    r = _preference(preference, losses, present)
-    unit = r / jnp.sqrt(jnp.sum(r**2))
-    gap = losses - checks.task_scalars('ideal', ideal, losses)
-    gap = jnp.where(present, gap, 0)
-    along = jnp.sum(gap * unit)
-    # What rounding leaves of a point on the ray has no direction.
-    floor = 8 * jnp.finfo(gap.dtype).eps * jax.lax.stop_gradient(along)
-    return along + theta * _safe_norm(gap - along * unit, floor)
-
-  return scalarization.from_scalarization(boundary)
+from mtl_jax.combinators import checks, scalarization
 
 
 def pbi(
@@ -49,7 +26,7 @@ def pbi(
   Args:
     preference: r, ``[K]``, >= 0; all tasks alike by default.
     theta: >= 0; 5 as in the paper.
-    ideal: z, a lower bound of the losses, one number or one a task.
+    ideal: z, a lower bound of the losses, one number or one per task.
 
   Raises:
     ValueError: if theta or a preference is negative, or their number is not K.
@@ -66,24 +43,20 @@ def pbi(
     Zhang and Li, MOEA/D: a multiobjective evolutionary algorithm based on
     decomposition, IEEE Transactions on Evolutionary Computation 2007.
   """
-  return base.combine_by(pbi_weights(preference, theta=theta, ideal=ideal))
-
-
-def cosmos_weights(
-  preference: Sequence[float] | None = None, *, penalty: float = 1.0
-) -> base.Weighting:
-  """The weighting of `cosmos`."""
   checks.check_preference(preference)
-  checks.check_between('penalty', penalty, 0.0)
+  checks.check_between('theta', theta, 0.0)
 
-  def value(losses, present):
+  def boundary(losses, present):
     r = _preference(preference, losses, present)
-    linear = jnp.sum(r * losses)
-    size = _safe_norm(jnp.where(present, losses, 0))
-    cosine = linear / (_safe_norm(r) * jnp.where(size > 0, size, 1))
-    return linear - penalty * cosine
+    unit = r / jnp.sqrt(jnp.sum(r**2))
+    gap = losses - checks.task_scalars('ideal', ideal, losses)
+    gap = jnp.where(present, gap, 0)
+    along = jnp.sum(gap * unit)
+    # What rounding leaves of a point on the ray has no direction.
+    floor = 8 * jnp.finfo(gap.dtype).eps * jax.lax.stop_gradient(along)
+    return along + theta * _safe_norm(gap - along * unit, floor)
 
-  return scalarization.from_scalarization(value)
+  return scalarization.from_scalarization(boundary)
 
 
 def cosmos(
@@ -115,7 +88,17 @@ def cosmos(
     Ruchte and Grabocka, Scalable Pareto front approximation for deep
     multi-objective learning, ICDM 2021.
   """
-  return base.combine_by(cosmos_weights(preference, penalty=penalty))
+  checks.check_preference(preference)
+  checks.check_between('penalty', penalty, 0.0)
+
+  def value(losses, present):
+    r = _preference(preference, losses, present)
+    linear = jnp.sum(r * losses)
+    size = _safe_norm(jnp.where(present, losses, 0))
+    cosine = linear / (_safe_norm(r) * jnp.where(size > 0, size, 1))
+    return linear - penalty * cosine
+
+  return scalarization.from_scalarization(value)
 
 
 def _preference(preference, losses, present):

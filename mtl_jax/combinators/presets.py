@@ -1,4 +1,4 @@
-"""The settings in which published implementations of one method differ."""
+"""Presets: settings in which published implementations of a method differ."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from mtl_jax.combinators.solvers import scaling
 def resolve(
   preset: str, table: Mapping[str, Mapping[str, Any]], **given
 ) -> dict[str, Any]:
-  """The settings of a preset, except for those that are given.
+  """Settings of a preset, except for those that are given.
 
   Args:
     preset: a name in the table.
@@ -41,7 +41,7 @@ def sized(
   times_tasks: bool = False,
   max_norm: float | None = None,
 ) -> jax.Array:
-  """Weights ``[K]`` for a step of another length.
+  """Scales weights ``[K]`` to another step length.
 
   Args:
     weights: ``[K]``.

@@ -7,17 +7,6 @@ import optax
 from mtl_jax.combinators import base, checks, state as state_lib
 
 
-def rlw_weights(distribution: str = 'normal') -> base.Weighting:
-  """The weighting of `rlw`."""
-  checks.check_choice('distribution', distribution, ('normal', 'dirichlet'))
-  draw = jax.random.normal if distribution == 'normal' else _log_exponential
-
-  def weights(losses, present, key):
-    return solve_rlw(draw(key, losses.shape, losses.dtype), present)
-
-  return base.from_losses(weights)
-
-
 def solve_rlw(draws: jax.Array, present: jax.Array) -> jax.Array:
   """The softmax ``[K]`` of ``draws`` ``[K]`` over the tasks present."""
   return state_lib.masked_softmax(draws, present)
@@ -54,4 +43,10 @@ def rlw(
     for multi-task learning, TMLR 2022. Kurin et al., In defense of the unitary
     scalarization for deep multi-task learning, NeurIPS 2022.
   """
-  return base.combine_by(rlw_weights(distribution))
+  checks.check_choice('distribution', distribution, ('normal', 'dirichlet'))
+  draw = jax.random.normal if distribution == 'normal' else _log_exponential
+
+  def weights(losses, present, key):
+    return solve_rlw(draw(key, losses.shape, losses.dtype), present)
+
+  return base.from_losses(weights)

@@ -11,8 +11,8 @@ from mtl_jax.combinators import base, checks, state as state_lib
 
 def from_scalarization(
   f: Callable[[jax.Array, jax.Array], jax.Array],
-) -> base.Weighting:
-  """The weighting that descends on ``f(losses [K], present [K]) -> scalar``.
+) -> optax.GradientTransformationExtraArgs:
+  """A combinator that descends on ``f(losses [K], present [K]) -> scalar``.
 
   Its weights are ``df/dL``, so heads and trunk get exactly the gradient of f.
 
@@ -22,23 +22,13 @@ def from_scalarization(
   Example:
     >>> from mtl_jax import combinators
     >>> norm = lambda losses, present: jnp.sqrt(jnp.sum(losses**2))
-    >>> tx = combinators.combine_by(combinators.from_scalarization(norm))
+    >>> tx = combinators.from_scalarization(norm)
     >>> losses = jnp.array([3.0, 4.0])
     >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses)
     >>> tx.update(gradients, tx.init(None))[0]
     Array([0.6, 0.8], dtype=float32)
   """
   return base.from_losses(jax.grad(f), heads='weighted')
-
-
-def scale_invariant_weights(*, epsilon: float = 1e-8) -> base.Weighting:
-  """The weighting of `scale_invariant`."""
-  checks.check_between('epsilon', epsilon, 0.0)
-
-  def sum_of_logs(losses, present):
-    return jnp.log(jnp.where(present, losses + epsilon, 1)).sum()
-
-  return from_scalarization(sum_of_logs)
 
 
 def scale_invariant(
@@ -65,18 +55,12 @@ def scale_invariant(
     Navon et al., Multi-task learning as a bargaining game, ICML 2022 (as the
     baseline "SI").
   """
-  return base.combine_by(scale_invariant_weights(epsilon=epsilon))
-
-
-def geometric_mean_weights(*, epsilon: float = 1e-8) -> base.Weighting:
-  """The weighting of `geometric_mean`."""
   checks.check_between('epsilon', epsilon, 0.0)
 
-  def mean(losses, present):
-    logs = jnp.log(jnp.where(present, losses + epsilon, 1))
-    return jnp.exp(state_lib.masked_mean(logs, present))
+  def sum_of_logs(losses, present):
+    return jnp.log(jnp.where(present, losses + epsilon, 1)).sum()
 
-  return from_scalarization(mean)
+  return from_scalarization(sum_of_logs)
 
 
 def geometric_mean(
@@ -103,4 +87,10 @@ def geometric_mean(
     Chennupati et al., MultiNet++: multi-stream feature aggregation and
     geometric loss strategy for multi-task learning, CVPR workshops 2019.
   """
-  return base.combine_by(geometric_mean_weights(epsilon=epsilon))
+  checks.check_between('epsilon', epsilon, 0.0)
+
+  def mean(losses, present):
+    logs = jnp.log(jnp.where(present, losses + epsilon, 1))
+    return jnp.exp(state_lib.masked_mean(logs, present))
+
+  return from_scalarization(mean)

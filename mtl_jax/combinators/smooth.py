@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mtl_jax.combinators import base, checks, state as state_lib
 
@@ -12,7 +13,7 @@ class SmoothState(NamedTuple):
   """State of `smooth`.
 
   Attributes:
-    inner: of the inner weighting.
+    inner: of the inner method.
     weights: the smoothed weights, ``[K]`` or ``{label: [K]}``.
     seen: ``[K]`` bool: has the task been present yet?
   """
@@ -23,32 +24,33 @@ class SmoothState(NamedTuple):
 
 
 def smooth(
-  inner: base.Weighting, num_tasks: int, *, decay: float = 0.9
-) -> base.Weighting:
-  r"""CR-MOGM: smooths the weights of any weighting over time.
+  inner: base.Method, num_tasks: int, *, decay: float = 0.9
+) -> optax.GradientTransformationExtraArgs:
+  r"""CR-MOGM: smooths the weights of a method over time.
 
   :math:`\lambda_t = \alpha \lambda_{t-1} + (1 - \alpha) \hat\lambda_t`, with
   :math:`\hat\lambda` the inner weights. A task's first weights are taken as
   they are, whatever their scale (as in TorchJD), and stay while it is absent.
 
   Args:
-    inner: the weighting.
+    inner: the method, such as ``pcgrad()``.
     num_tasks: K.
     decay: alpha in [0, 1]; 0.9 by default, as in TorchJD. The paper lets it
       grow towards 1 as the learning rate falls.
 
   Raises:
+    TypeError: if the method has no weights.
     ValueError: if an argument is out of range.
 
   Example:
     >>> from mtl_jax import combinators
-    >>> inner = combinators.pcgrad_weights()
-    >>> tx = combinators.combine_by(combinators.smooth(inner, num_tasks=2))
+    >>> tx = combinators.smooth(combinators.pcgrad(), num_tasks=2)
 
   References:
     Zhou et al., On the convergence of stochastic multi-objective gradient
     manipulation and beyond, NeurIPS 2022.
   """
+  inner = base.weighting_of(inner)
   checks.check_between('num_tasks', num_tasks, 1)
   checks.check_between('decay', decay, 0.0, 1.0)
 
@@ -74,4 +76,6 @@ def smooth(
     w = jax.tree.map(lambda w: jnp.where(present, w, 0), smoothed)
     return w, SmoothState(inner_state, smoothed, state.seen | present)
 
-  return base.Weighting(init, weights, inner.heads, inner.labels)
+  return base.combine_by(
+    base.Weighting(init, weights, inner.heads, inner.labels)
+  )

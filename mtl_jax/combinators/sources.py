@@ -1,4 +1,4 @@
-"""Where task gradients come from: a Jacobian, or any function of parameters."""
+"""Task gradients of a Jacobian, or of any function of parameters."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -39,6 +39,18 @@ def gradients_from_jacobian(
   return _make(losses, present, passes)
 
 
+def _check_shared(is_shared, shown=20):
+  # Without a shared parameter every Gramian is zero, and a method does nothing.
+  flat = jax.tree_util.tree_leaves_with_path(is_shared)
+  if not any(leaf for _, leaf in flat):
+    paths = [path_name(path) for path, _ in flat]
+    more = ', ...' if len(paths) > shown else ''
+    raise ValueError(
+      'Expected shared= to be true for at least one parameter, found none; '
+      f'parameters are {", ".join(map(repr, paths[:shown]))}{more}.'
+    )
+
+
 def _make(losses, present, passes):
   if present is None:
     present = jnp.ones(losses.shape, bool)
@@ -67,6 +79,9 @@ def task_gradients(
     parts: functions like ``losses_fn``, without features, of disjoint parts
       of the batch, for methods that need independent gradients.
 
+  Raises:
+    ValueError: if no parameter is shared.
+
   Example:
     >>> losses = lambda x: jnp.stack([jnp.sum(x**2), jnp.sum((x - 1.0) ** 2)])
     >>> task_gradients(losses, jnp.array([1.0, 0.0])).gramian()
@@ -88,6 +103,7 @@ def task_gradients(
   is_shared = jax.tree_util.tree_map_with_path(
     lambda path, _: bool(shared(path_name(path))), params
   )
+  _check_shared(is_shared)
   basis = jnp.eye(losses.shape[0], dtype=losses.dtype)
 
   def select(of_shared, of_others):

@@ -1,4 +1,4 @@
-"""Pieces that stateful methods share: a task's state, rows, masked means."""
+"""Helpers of stateful methods: per-task state, rows, masked means."""
 
 from collections.abc import Callable
 import math
@@ -12,9 +12,9 @@ from mtl_jax.combinators import gradients as gradients_lib
 
 
 def keep_absent(present: jax.Array, new: Any, old: Any) -> Any:
-  """New state for the tasks that are present, old state for the others.
+  """Takes new state for the tasks that are present, old for the others.
 
-  Leaves ``[K]`` or ``[K, ...]`` hold one entry a task; all others (a count of
+  Leaves ``[K]`` or ``[K, ...]`` hold one entry per task; all others (a count of
   an optimizer) are new if any task is present.
 
   Args:
@@ -30,6 +30,11 @@ def keep_absent(present: jax.Array, new: Any, old: Any) -> Any:
     return jnp.where(present.any(), a, b)
 
   return jax.tree.map(leaf, new, old)
+
+
+def like(new: Any, old: Any) -> Any:
+  """New state in the dtypes of the old: branches and steps must agree."""
+  return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), new, old)
 
 
 def descend(
@@ -106,7 +111,7 @@ def as_rows(stored: Any, rows: Any) -> Any:
 
 
 def is_masked(x: Any) -> bool:
-  """Whether this is the mark of a parameter that is not shared."""
+  """Whether this marks a parameter that is not shared."""
   return isinstance(x, optax.MaskedNode)
 
 

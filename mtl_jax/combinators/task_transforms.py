@@ -93,7 +93,7 @@ class PerTaskMomentumState(NamedTuple):
   """State of `per_task_momentum`.
 
   Attributes:
-    moments: leaves ``[K, *shape]``, one moving average a task.
+    moments: leaves ``[K, *shape]``, one moving average per task.
     count: ``[K]`` number of steps in which the task was present.
   """
 

@@ -17,13 +17,40 @@ class UncertaintyState(NamedTuple):
   optimizer: optax.OptState
 
 
-def uncertainty_weights(
+def uncertainty(
   kinds: Sequence[str],
   *,
   init: float = 0.0,
   optimizer: optax.GradientTransformation | None = None,
-) -> base.Weighting:
-  """The weighting of `uncertainty`."""
+) -> optax.GradientTransformationExtraArgs:
+  r"""Homoscedastic uncertainty weighting, with learned log variances s.
+
+  Descends on :math:`\sum_k c_k e^{-s_k} L_k + s_k / 2`, with
+  :math:`c_k = 1/2` for regression (a Gaussian likelihood) and 1 for
+  classification (a softmax with temperature, the paper's approximation).
+  The weights of a step are those before its update of s.
+
+  Args:
+    kinds: one per task: 'regression' or 'classification'.
+    init: first value of each s.
+    optimizer: of s; ``optax.adam(0.025)`` by default, the value of the
+      nash-mtl code. LibMTL trains s with the model's own optimizer, and starts
+      from -0.5.
+
+  Raises:
+    ValueError: if a kind is unknown, or their number is not K.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> tx = combinators.uncertainty(['regression', 'classification'])
+    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
+    >>> tx.update(gradients, tx.init(jnp.zeros(2)))[0]
+    Array([0.5, 1. ], dtype=float32)
+
+  References:
+    Kendall, Gal and Cipolla, Multi-task learning using uncertainty to weigh
+    losses for scene geometry and semantics, CVPR 2018.
+  """
   unknown = [k for k in kinds if k not in ('regression', 'classification')]
   if unknown or not kinds:
     raise ValueError(
@@ -55,43 +82,4 @@ def uncertainty_weights(
     new = UncertaintyState(*state_lib.descend(tx, slope, state.optimizer, s))
     return w, state_lib.keep_absent(present, new, state)
 
-  return base.Weighting(init_fn, weights, heads='weighted')
-
-
-def uncertainty(
-  kinds: Sequence[str],
-  *,
-  init: float = 0.0,
-  optimizer: optax.GradientTransformation | None = None,
-) -> optax.GradientTransformationExtraArgs:
-  r"""Homoscedastic uncertainty weighting, with learned log variances s.
-
-  Descends on :math:`\sum_k c_k e^{-s_k} L_k + s_k / 2`, with
-  :math:`c_k = 1/2` for regression (a Gaussian likelihood) and 1 for
-  classification (a softmax with temperature, the paper's approximation).
-  The weights of a step are those before its update of s.
-
-  Args:
-    kinds: one a task: 'regression' or 'classification'.
-    init: first value of each s.
-    optimizer: of s; ``optax.adam(0.025)`` by default, the value of the
-      nash-mtl code. LibMTL trains s with the model's own optimizer, and starts
-      from -0.5.
-
-  Raises:
-    ValueError: if a kind is unknown, or their number is not K.
-
-  Example:
-    >>> from mtl_jax import combinators
-    >>> tx = combinators.uncertainty(['regression', 'classification'])
-    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
-    >>> tx.update(gradients, tx.init(jnp.zeros(2)))[0]
-    Array([0.5, 1. ], dtype=float32)
-
-  References:
-    Kendall, Gal and Cipolla, Multi-task learning using uncertainty to weigh
-    losses for scene geometry and semantics, CVPR 2018.
-  """
-  return base.combine_by(
-    uncertainty_weights(kinds, init=init, optimizer=optimizer)
-  )
+  return base.combine_by(base.Weighting(init_fn, weights, heads='weighted'))

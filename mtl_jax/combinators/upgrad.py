@@ -106,28 +106,6 @@ def _weighting(solve, preference, trace_ridge, ridge, preset):
   return base.from_gramian(weights)
 
 
-def upgrad_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  ridge: float | None = None,
-  trace_ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `upgrad`."""
-  return _weighting(solve_upgrad, preference, trace_ridge, ridge, preset)
-
-
-def dualproj_weights(
-  preference: Sequence[float] | None = None,
-  *,
-  ridge: float | None = None,
-  trace_ridge: float | None = None,
-  preset: str = 'paper',
-) -> base.Weighting:
-  """The weighting of `dualproj`."""
-  return _weighting(solve_dualproj, preference, trace_ridge, ridge, preset)
-
-
 def upgrad(
   preference: Sequence[float] | None = None,
   *,
@@ -144,7 +122,7 @@ def upgrad(
   PCGrad / 2. Heads get their plain gradients.
 
   Args:
-    preference: p, >= 0, one a task; 1/K each by default, as in the paper.
+    preference: p, >= 0, one per task; 1/K each by default, as in the paper.
     ridge: relative to each squared norm, see `solve_upgrad`.
     trace_ridge: relative to the sum of squared norms.
     preset: the defaults of the ridges. 'paper' (none but for rounding), or
@@ -167,11 +145,7 @@ def upgrad(
     Quinton and Rey, Jacobian descent for multi-objective optimization,
     arXiv 2406.16232, 2024.
   """
-  return base.combine_by(
-    upgrad_weights(
-      preference, ridge=ridge, trace_ridge=trace_ridge, preset=preset
-    )
-  )
+  return _weighting(solve_upgrad, preference, trace_ridge, ridge, preset)
 
 
 def dualproj(
@@ -209,8 +183,4 @@ def dualproj(
     Lopez-Paz and Ranzato, Gradient episodic memory for continual learning,
     NeurIPS 2017.
   """
-  return base.combine_by(
-    dualproj_weights(
-      preference, ridge=ridge, trace_ridge=trace_ridge, preset=preset
-    )
-  )
+  return _weighting(solve_dualproj, preference, trace_ridge, ridge, preset)

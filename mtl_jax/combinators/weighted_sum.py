@@ -8,10 +8,29 @@ import optax
 from mtl_jax.combinators import base
 
 
-def weighted_sum_weights(
+def weighted_sum(
   weights: Sequence[float] | None = None,
-) -> base.Weighting:
-  """The weighting of `weighted_sum`."""
+) -> optax.GradientTransformationExtraArgs:
+  r"""Descends on :math:`\sum_k w_k L_k` with fixed weights.
+
+  Equal weights are 1 each, not 1/K, so a single task trains as it does alone.
+  Heads get the weighted gradient: this is exactly the gradient of the weighted
+  sum. It costs one backward pass.
+
+  Args:
+    weights: one per task, >= 0; 1 each by default ("equal weighting", "linear
+      scalarization").
+
+  Raises:
+    ValueError: if a weight is negative, or their number is not K.
+
+  Example:
+    >>> from mtl_jax import combinators
+    >>> tx = optax.chain(combinators.weighted_sum([1.0, 0.5]), optax.sgd(0.1))
+    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
+    >>> tx.update(gradients, tx.init(jnp.zeros(2)))[0]
+    Array([-0.1 , -0.05], dtype=float32)
+  """
   if weights is not None and not all(w >= 0 for w in weights):
     raise ValueError(
       f'Expected weights >= 0, found {list(weights)}; give one a task.'
@@ -29,29 +48,3 @@ def weighted_sum_weights(
     return jnp.asarray(weights, losses.dtype)
 
   return base.from_losses(fixed, heads='weighted')
-
-
-def weighted_sum(
-  weights: Sequence[float] | None = None,
-) -> optax.GradientTransformationExtraArgs:
-  r"""Descends on :math:`\sum_k w_k L_k` with fixed weights.
-
-  Equal weights are 1 each, not 1/K, so a single task trains as it does alone.
-  Heads get the weighted gradient: this is exactly the gradient of the weighted
-  sum. It costs one backward pass.
-
-  Args:
-    weights: one a task, >= 0; 1 each by default ("equal weighting", "linear
-      scalarization").
-
-  Raises:
-    ValueError: if a weight is negative, or their number is not K.
-
-  Example:
-    >>> from mtl_jax import combinators
-    >>> tx = optax.chain(combinators.weighted_sum([1.0, 0.5]), optax.sgd(0.1))
-    >>> gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
-    >>> tx.update(gradients, tx.init(jnp.zeros(2)))[0]
-    Array([-0.1 , -0.05], dtype=float32)
-  """
-  return base.combine_by(weighted_sum_weights(weights))

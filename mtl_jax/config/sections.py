@@ -8,7 +8,16 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from mtl_jax import names
+
 Spec = Mapping[str, Any]
+MISSING = (
+  'NA', 'N/A', 'n/a', 'NULL', 'Null', 'null', 'NaN', 'nan', 'NAN', 'None', '?',
+)  # fmt: skip
+
+RELATIONS = ('>', '<', 'within', '=')
+REDUCTIONS = ('mean', 'min', 'max', 'median', 'above', 'below')
+TESTS = ('t', 'wilcoxon', 'bootstrap', 'spread', 'value')
 
 
 def _spec(**fields):
@@ -25,9 +34,21 @@ class DataSettings:
     splits: parts of it to train, validate and test on, in the language of
       TFDS; for files, ``{'train': 'reviews.csv[:80%]', ...}``.
     columns: of files: column -> kind, see `mtl_jax.data.load_files`.
-    features: key in the batch -> feature of the data set.
+    features: key in the batch -> feature of the data set; of files and arrays
+      by default all columns by their names, and ``inputs`` of the numbers among
+      them that are no labels.
     text: keys that are texts -> options of the tokenizer.
     standardize: keys of float inputs that get mean 0 and variance 1.
+    fill: keys of numbers among the inputs -> what becomes of a missing one:
+      'mean' (of the training split; the default), 'indicator' (the same, and 1
+      or 0 for each feature beside it), 'category' (of ids: an id of its own) or
+      'refuse'.
+    missing: words in files that stand for a missing value, besides the empty
+      cell.
+    ignore_case: compare names of classes and categories without their case.
+    separator: between the fields of a CSV line.
+    set_separator: between the names of a set that is written as one string.
+    encoding: of files; a byte-order mark overrides it.
     batch_size: examples a step, over all devices.
     evaluation_batch_size: the same of evaluation.
     cache: hold the examples in memory: 'auto' (by size), 'always', 'never'.
@@ -45,6 +66,12 @@ class DataSettings:
   features: Mapping[str, Any] = _spec()
   text: Mapping[str, Spec] = _spec()
   standardize: tuple[str, ...] = ()
+  fill: Mapping[str, str] = _spec()
+  missing: tuple[str, ...] = MISSING
+  ignore_case: bool = False
+  separator: str = ','
+  set_separator: str = '|'
+  encoding: str = 'utf-8'
   batch_size: int = 32
   evaluation_batch_size: int = 256
   cache: str = 'auto'
@@ -78,7 +105,8 @@ class OptimizerSettings:
   """What stands after the combinator in the chain.
 
   Attributes:
-    name: an optimizer of Optax, such as 'adam', 'adamw', 'sgd'.
+    name: an optimizer of Optax, such as 'adam', 'adamw', 'sgd', or the dotted
+      name of a function of the user's, ``(learning_rate, ...) -> transform``.
     options: its further keyword arguments.
     learning_rate: peak of the schedule.
     schedule: 'constant', 'cosine', 'linear' or 'exponential', to the end of
@@ -183,13 +211,107 @@ class PopulationSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+  """A sentence with a number, declared before the runs and held against them.
+
+  The number is the statistic of `method`, or its difference to that of
+  `against` of the same seed; the claim is that it lies on one side of the
+  threshold. `mtl_jax.claim` writes one in a line.
+
+  Attributes:
+    text: the claim in words.
+    statistic: of networks 'delta_m', 'overall', 'mean_rank' or ``task/metric``;
+      of a problem one of `problems.MEASURES`, ``relative/TASK`` (a task's last
+      loss over its first) or 'hypervolume_ratio'; ``cost/step_ms`` and the like
+      of both.
+    method: whose.
+    against: another method, subtracted seed by seed; '' for none.
+    beside: two methods, whose own difference of the same seed is subtracted
+      besides: the claim is that one gap is larger than another.
+    over: how the members of a seed (starts, preferences) become one number:
+      'mean', 'min', 'max', 'median', or 'above' or 'below', which count those
+      beyond `level`.
+    level: of 'above' and 'below'.
+    at: which members of a seed, by index; all if empty.
+    relation: '>' or '<' the threshold, 'within' +- the threshold, or '=' for a
+      count.
+    threshold: in the statistic's units.
+    test: 't', 'wilcoxon' or 'bootstrap' make the interval over seeds; 'spread'
+      is of another number, the log of how often the standard deviation over
+      seeds is that of `against`; 'value' compares the mean alone, for what has
+      no spread.
+    confidence: of the interval.
+    source: where the claim is from.
+    published: the number printed there.
+
+  Raises:
+    ValueError: for parts that do not go together.
+  """
+
+  text: str
+  statistic: str
+  method: str
+  against: str = ''
+  beside: tuple[str, ...] = ()
+  over: str = 'mean'
+  level: float | None = None
+  at: tuple[int, ...] = ()
+  relation: str = '>'
+  threshold: float = 0.0
+  test: str = 't'
+  confidence: float = 0.95
+  source: str = ''
+  published: float | None = None
+
+  @property
+  def methods(self) -> tuple[str, ...]:
+    """All methods that it is about."""
+    return tuple(filter(None, (self.method, self.against, *self.beside)))
+
+  def __post_init__(self):
+    for field, known in (
+      ('relation', RELATIONS),
+      ('over', REDUCTIONS),
+      ('test', TESTS),
+    ):
+      value = getattr(self, field)
+      if value not in known:
+        raise ValueError(
+          f'Expected the {field} of a claim to be one of {", ".join(known)}, '
+          f'found {value!r}; {names.nearest(value, known)}'
+        )
+    if self.over in ('above', 'below') and self.level is None:
+      raise ValueError(
+        f'Expected a level for the claim {self.text!r}, beyond which members '
+        'are counted, found none; set it.'
+      )
+    if self.beside and (len(self.beside) != 2 or not self.against):
+      raise ValueError(
+        'Expected two methods beside a method and what it is against, found '
+        f'{list(self.beside)} and {self.against!r}; name two gaps.'
+      )
+    if self.test == 'spread' and (
+      self.beside or not self.against or self.statistic.startswith('cost/')
+    ):
+      raise ValueError(
+        'Expected a method against another, and a statistic of runs, for the '
+        f"test 'spread', found {self.statistic!r} against {self.against!r} "
+        f'beside {list(self.beside)}; name one pair.'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySettings:
   """A comparison of methods, each run with all seeds of the population.
+
+  Of networks, or of methods on the problem of the config.
 
   Attributes:
     methods: name -> what it sets, as sections of a config: ``{'combinator':
       {'name': 'cagrad', 'c': 0.4}, 'optimizer': {'learning_rate': 1e-3}}``;
-      besides, 'label' and 'family' for the report, and 'draws' as below.
+      besides, 'label' and 'family' for the report, and 'draws' as below. On a
+      problem, each member has its own preference where one is 'member'.
+    absent: name -> why: methods of the paper that cannot be run here.
     control: the method that others are tested against.
     twins: single-task models to train in the same study: 'full', with the
       trunk of the config, and 'equal', with what ``equal_twins`` sets.
@@ -201,61 +323,54 @@ class StudySettings:
       before it is run; 0 = none.
     draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
       'choice', ...)`` with two bounds, or a tuple of values.
-    claims: see `mtl_jax.reporting.study_record.Claim`.
+    claims: declared before the first run; a work directory keeps to them.
     trade_offs: pairs of ``metrics``, each 'task/metric', that are drawn against
       each other; the scores of the first two tasks if none.
     by_task: delta-m as the mean of the tasks' means, not of all metrics.
     test: of differences to the control: 't', 'wilcoxon' or 'bootstrap'.
     interval: of metrics over seeds, one of the same.
+    columns: of the tables for papers (Markdown and LaTeX): 'delta_m',
+      'overall', 'mean_rank', 'p', 'versus', ``task/metric``, ``cost/step_ms``
+      and the like; all if empty.
   """
 
   methods: Mapping[str, Spec] = _spec()
+  absent: Mapping[str, str] = _spec()
   control: str = ''
   twins: tuple[str, ...] = ()
   equal_twins: Spec = _spec()
   metrics: tuple[str, ...] = ()
   trials: int = 0
   draws: tuple[tuple[Any, ...], ...] = ()
-  claims: tuple[Spec, ...] = ()
+  claims: tuple[Claim, ...] = ()
   trade_offs: tuple[tuple[str, str], ...] = ()
   by_task: bool = False
   test: str = 't'
   interval: str = 't'
+  columns: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProblemSettings:
   """An analytic problem, in place of data, targets and model.
 
-  Every method runs from every start, with every seed and every preference, as
-  one program; `optimizer` and `seed` of the config count, `combinator`, `data`
-  and the like do not.
+  Every method of ``study.methods``, or the ``combinator`` alone, runs from
+  every start, with ``population.seeds`` seeds and every preference, for
+  ``training.steps`` steps; ``optimizer`` and ``seed`` count too.
 
   Attributes:
     name: from `problems.PROBLEMS`; empty = a model is trained.
     options: its keyword arguments.
-    methods: what is compared: label -> spec as in ``config.combinator``. Where
-      one has ``preference: 'member'``, each member has its own.
-    absent: label -> why: rows of the paper that cannot be run here.
-    steps: of a run.
-    record_every: steps between records; it divides them.
+    record_every: steps between records; it divides the steps.
     steps_per_epoch: for methods that look at epochs.
-    seeds: runs of each start, where the problem draws at all.
     preferences: how many preferences of two tasks; 0 = none.
-    claims: name -> a claim, as `experiment.problem_claims` reads it; declared
-      before the first run, which a work directory holds fast.
   """
 
   name: str = ''
   options: Spec = _spec()
-  methods: Mapping[str, Spec] = _spec()
-  absent: Mapping[str, str] = _spec()
-  steps: int = 1000
   record_every: int = 10
   steps_per_epoch: int = 1
-  seeds: int = 1
   preferences: int = 0
-  claims: Mapping[str, Spec] = _spec()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import ml_collections
 from mtl_jax import names
 from mtl_jax.config import lookup
 from mtl_jax.config.sections import (
+  Claim,
   DataSettings,
   Settings,
   Spec,
@@ -26,6 +27,7 @@ __all__ = [
   'Settings',
   'Spec',
   'TrainingSettings',
+  'claim',
   'data_config',
   'default_config',
   'flatten',
@@ -37,6 +39,31 @@ __all__ = [
 ]
 
 
+class Config(ml_collections.ConfigDict):
+  """A ConfigDict that keeps the order of its keys, and takes any name and type.
+
+  Targets, and what belongs to them by position, stay in the order in which they
+  are written; a column may be called ``user.age``. Types are checked by
+  `from_config`, for some settings may be of several.
+  """
+
+  def __init__(self, initial_dictionary=None, type_safe=False, **options):
+    """Takes what a ConfigDict takes."""
+    del type_safe
+    if isinstance(initial_dictionary, ml_collections.ConfigDict):
+      # Its own items come sorted.
+      initial_dictionary = dict(vars(initial_dictionary)['_fields'])
+    options |= {'allow_dotted_keys': True, 'sort_keys': False}
+    super().__init__(initial_dictionary, type_safe=False, **options)
+
+  def __setitem__(self, key, value):
+    """Sets a value; sections become of this class."""
+    plain = isinstance(value, ml_collections.ConfigDict)
+    super().__setitem__(
+      key, Config(value) if plain and not isinstance(value, Config) else value
+    )
+
+
 def default_config() -> ml_collections.ConfigDict:
   """All settings with their defaults: what a config file starts from.
 
@@ -45,17 +72,38 @@ def default_config() -> ml_collections.ConfigDict:
     >>> config.optimizer.learning_rate
     0.001
   """
-  # Types are checked by `from_config`: some settings may be of several.
-  return ml_collections.ConfigDict(
-    dataclasses.asdict(Settings()), type_safe=False
-  )
+  return Config(dataclasses.asdict(Settings()))
 
 
 def data_config(**fields: Any) -> ml_collections.ConfigDict:
   """The settings of one more stream, for ``config.streams[name]``."""
-  config = ml_collections.ConfigDict(dataclasses.asdict(DataSettings()))
+  config = Config(dataclasses.asdict(DataSettings()))
   config.update(fields)
   return config
+
+
+def claim(
+  text: str,
+  statistic: str,
+  method: str,
+  relation: str = '>',
+  threshold: float = 0.0,
+  **more: Any,
+) -> dict[str, Any]:
+  """One of ``config.study.claims``; `sections.Claim` has all its fields.
+
+  Example:
+    >>> claim('Far.', 'distance', 'adam', '>', 0.5, over='max')['over']
+    'max'
+  """
+  return {
+    'text': text,
+    'statistic': statistic,
+    'method': method,
+    'relation': relation,
+    'threshold': threshold,
+    **more,
+  }
 
 
 def from_config(
@@ -68,7 +116,7 @@ def from_config(
       the wrong type.
   """
   if isinstance(config, ml_collections.ConfigDict):
-    config = config.to_dict()
+    config = Config(config).to_dict()
   return _build(Settings, config, '')
 
 
@@ -149,6 +197,14 @@ def _build(cls, values: Mapping[str, Any], where: str):
         f'{names.nearest(key, hints)}'
       )
     fields[key] = _convert(hints[key], value, where + key)
+  for field in dataclasses.fields(cls):
+    if field.name not in fields and (
+      field.default is field.default_factory is dataclasses.MISSING
+    ):
+      raise ValueError(
+        f'Expected {field.name!r} in config.{where.rstrip(".")}, found '
+        f'{", ".join(fields) or "nothing"}; set it.'
+      )
   return cls(**fields)
 
 
@@ -166,6 +222,17 @@ def _convert(hint, value, where):
       name: _build(DataSettings, section, f'{where}.{name}.')
       for name, section in value.items()
     }
+  if hint == tuple[Claim, ...] and isinstance(value, (list, tuple)):
+    return tuple(
+      item
+      if isinstance(item, Claim)
+      else _convert(Claim, item, f'{where}[{i}]')
+      for i, item in enumerate(value)
+    )
+  if isinstance(hint, types.UnionType):  # a value, or None
+    if value is None:
+      return None
+    hint = hint.__args__[0]
   expected = getattr(hint, '__origin__', hint)
   if expected is str and isinstance(value, os.PathLike):
     value = os.fspath(value)

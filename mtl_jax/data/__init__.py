@@ -1,13 +1,15 @@
 """Data: sets of our own, of the TFDS catalogue and of the user, as batches."""
 
 from mtl_jax.data.catalogue import make_builder
+from mtl_jax.data.cells import Reading
 from mtl_jax.data.checks import check_keys, check_labels
-from mtl_jax.data.encoding import Column, Encoder, mask_key
-from mtl_jax.data.files import open_files, read_columns
-from mtl_jax.data.fitting import fit_encoder
+from mtl_jax.data.encoding import Column, Counts, Encoder, mask_key
+from mtl_jax.data.files import open_files, read_columns, read_some
+from mtl_jax.data.fitting import Label, fit_encoder
 from mtl_jax.data.info import DataInfo, describe
 from mtl_jax.data.loading import (
   Data,
+  blank,
   fingerprint,
   from_splits,
   from_tables,
@@ -25,26 +27,33 @@ from mtl_jax.data.pipeline import (
   train_rows,
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
-from mtl_jax.data.sources import Columns, Records, Source, from_arrays
+from mtl_jax.data.sources import Blank, Columns, Records, Source, from_arrays
+from mtl_jax.data.summary import LABEL_COLUMNS, gaps, label_rows, notes
 from mtl_jax.data.tables import Field, Table, part, select
 from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
 from mtl_jax.data.tfds_tables import from_tfds
 
 __all__ = (
+  'LABEL_COLUMNS',
+  'Blank',
   'Column',
   'Columns',
+  'Counts',
   'Data',
   'DataInfo',
   'Draw',
   'Encoder',
   'EvaluationBatches',
   'Field',
+  'Label',
+  'Reading',
   'Records',
   'Source',
   'Stream',
   'Table',
   'TextOptions',
   'Tokenizer',
+  'blank',
   'cache_dir',
   'check_keys',
   'check_labels',
@@ -56,17 +65,21 @@ __all__ = (
   'from_splits',
   'from_tables',
   'from_tfds',
+  'gaps',
   'idle_rows',
+  'label_rows',
   'load',
   'load_files',
   'make_builder',
   'mask_key',
+  'notes',
   'open_files',
   'part',
   'probabilities',
   'proportional',
   'read_columns',
   'read_member',
+  'read_some',
   'select',
   'steps_per_epoch',
   'train_dataset',

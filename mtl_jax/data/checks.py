@@ -35,7 +35,7 @@ def check_labels(
     Traceback (most recent call last):
     ...
     ValueError: data, label 'department': expected classes from 0 to 5, or -1
-    for a missing one, found 6 in example 1; count the classes again or mend the
+    for a missing one, found 6 in example 2; count the classes again or mend the
     labels.
   """
   check_keys(source, labels, name=name)
@@ -76,7 +76,7 @@ def check_labels(
 
 
 def _row(source, position, count):
-  return int(np.linspace(0, len(source) - 1, count).round()[position])
+  return int(np.linspace(0, len(source) - 1, count).round()[position]) + 1
 
 
 def check_keys(

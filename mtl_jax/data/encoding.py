@@ -4,6 +4,7 @@ What is learned from the training split (vocabularies, tokenizers, means) is
 kept in one record that is saved with a checkpoint and used to predict.
 """
 
+import collections
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
 import functools
@@ -13,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import tables, text as text_lib
+from mtl_jax.data import cells, tables, text as text_lib
+
+# (key, feature, 'cells' | 'missing' | 'unknown' | 'cut') -> how many
+Counts = collections.Counter[tuple[str, str, str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,22 +29,55 @@ class Column:
       'class'; several features make a 'vector', and 'derived' ones are made by
       the table.
     features: what it is made from.
+    kinds: of the fields of these.
+    shape: of one value of a feature.
     size: number of classes, categories or tokens, where that is known.
-    names: of the classes, where they have names.
-    vocabulary: of a category; id 0 is any other name.
+    names: of the classes, where they have names, and of the members of a set.
+    vocabulary: of a category; id 0 is any other name. Of a class, the names
+      that training has, where they are not those of its classes.
+    by_value: of a class: whether codes are given to values by ``names``, or
+      values are codes; of a set, whether it is a label; of a list, whether it
+      holds whole numbers; of whole numbers, whether ``fill`` is an id of its
+      own.
+    positive: of a class, the name that is 1 where all others are 0.
+    fold: whether names are compared without regard to case.
     tokenizer: of a text, as JSON.
-    mean: subtracted from each of the features.
+    length: numbers of a padded list.
+    mean: subtracted from each of the features, in float64.
     std: they are divided by it.
+    fill: what a missing number of each feature is replaced by; none is if
+      empty, as in labels.
+    indicator: whether 1 or 0 for each feature that is missing or not follows.
+    refuse: whether a missing number is an error.
   """
 
   kind: str
   features: tuple[str, ...]
+  kinds: tuple[str, ...] = ()
+  shape: tuple[int, ...] = ()
   size: int | None = None
   names: tuple[str, ...] = ()
   vocabulary: tuple[str, ...] = ()
+  by_value: bool = False
+  positive: str = ''
+  fold: bool = False
   tokenizer: str = ''
+  length: int = 0
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
+  fill: tuple[float, ...] = ()
+  indicator: bool = False
+  refuse: bool = False
+
+  @functools.cached_property
+  def codes(self) -> dict[str, int]:
+    """Name of a value -> number of its class, category or member."""
+    if self.kind == 'category':
+      return {name: i for i, name in enumerate(self.vocabulary, start=1)}
+    if self.positive:
+      return {name: int(name == self.positive) for name in self.vocabulary}
+    names = self.names or map(str, range(self.size or 0))
+    return {name: i for i, name in enumerate(names)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +105,6 @@ class Encoder:
     }
 
   @functools.cached_property
-  def _ids(self):
-    return {
-      key: {name: i for i, name in enumerate(column.vocabulary, start=1)}
-      for key, column in self.columns.items()
-      if column.kind == 'category'
-    }
-
-  @functools.cached_property
   def _hidden(self) -> tuple[str, ...]:
     """Features that are only kept to derive others from."""
     kinds = {column.kind for column in self.columns.values()}
@@ -92,47 +121,176 @@ class Encoder:
     }
     return tuple(sorted(read | set(self._hidden)))
 
-  def encode(self, raw: tables.Raw) -> dict[str, np.ndarray]:
-    """Compact arrays ``[n, ...]``; keys whose features are absent are skipped.
+  def parse(
+    self, raw: Mapping[str, Any], reading: cells.Reading = cells.DEFAULT
+  ) -> tables.Raw:
+    """Values as a user gives them, typed as those of the training table were.
 
-    So texts without labels can be encoded, to predict the labels. A class that
-    has a name may be given by it.
+    Args:
+      raw: ``{feature: list of values}``.
+      reading: how they are written.
 
     Raises:
-      ValueError: if a value is not of its column's kind.
+      ValueError: naming the example with a value of another kind.
     """
-    stored = {
-      key: self._encode(key, column, raw)
-      for key, column in self.columns.items()
-      if column.kind != 'derived' and raw.keys() >= set(column.features)
+    typed = dict(raw)
+    for feature, kind in self.kinds.items():
+      if feature not in raw:
+        continue
+      values = list(raw[feature])
+      try:
+        if kind == 'multihot':
+          typed[feature] = self._multihot(feature, values, reading)
+        elif kind == 'declared':
+          column = self._declared[feature]
+          typed[feature] = class_ids(
+            values, column.names, feature, column.size, reading
+          )
+        else:
+          found = cells.parse(values, kind, reading)
+          words = kind in ('string', 'class')
+          typed[feature] = found.to_pylist() if words else found
+      except cells.CellError as error:
+        message = error.message
+        if '{example}' not in message:
+          message = f'{feature!r}, example {{example}}: {message}'
+        raise ValueError(
+          message.replace('{example}', str(error.position + 1))
+        ) from None
+    return typed
+
+  def _multihot(self, feature, values, reading):
+    """Lists of declared classes, by name or number."""
+    column = self._declared[feature]
+    return [
+      []
+      if names is None
+      else class_ids(
+        names, column.names, feature, column.size, reading
+      ).tolist()
+      for names in cells.parse(values, 'set', reading)
+    ]
+
+  @functools.cached_property
+  def kinds(self) -> dict[str, str]:
+    """Feature -> kind of cells it is read as.
+
+    Besides `cells.KINDS` there are 'array' of nested lists, and 'declared' and
+    'multihot' of classes that the data set declares.
+    """
+    found = {}
+    for column in self.columns.values():
+      kinds = column.kinds or _kinds_of(column)
+      for feature, kind in zip(column.features, kinds, strict=True):
+        whole = 'integer' if column.by_value else 'float'
+        found[feature] = {
+          'class': 'declared',
+          'name': 'class',
+          'list': whole,
+          'image': 'array',
+        }.get(kind, kind)
+        if kind in ('integer', 'float') and len(column.shape) > 1:
+          found[feature] = 'array'
+    return found
+
+  def file_kinds(self, features: Collection[str]) -> dict[str, str]:
+    """The kinds of columns that a file of some features is read by."""
+    kinds = {'declared': 'class', 'multihot': 'set'}
+    return {
+      feature: kinds.get(self.kinds.get(feature, ''), self.kinds[feature])
+      if feature in self.kinds
+      else 'array'
+      for feature in features
     }
+
+  def may_lack(self, feature: str) -> bool:
+    """Whether a missing value of an input has a meaning."""
+    return all(
+      column.kind in ('category', 'text', 'set', 'list')
+      or (bool(column.fill) and not column.refuse)
+      for column in self.columns.values()
+      if feature in column.features
+    )
+
+  @functools.cached_property
+  def _declared(self):
+    return {
+      feature: column
+      for column in self.columns.values()
+      if column.kind in ('class', 'multihot')
+      for feature in column.features
+    }
+
+  def encode(
+    self,
+    raw: tables.Raw,
+    *,
+    name: str = '',
+    first: int = 1,
+    counts: Counts | None = None,
+  ) -> dict[str, np.ndarray]:
+    """Compact arrays ``[n, ...]``; keys whose features are absent are skipped.
+
+    So texts without labels can be encoded, to predict the labels.
+
+    Args:
+      raw: typed values, see `parse`.
+      name: what error messages call the table.
+      first: number of the first example, for error messages.
+      counts: how many values are missing and unknown is added to it.
+
+    Raises:
+      ValueError: if a value is not of its column's kind, or has no place.
+    """
+    counts = collections.Counter() if counts is None else counts
+    stored = {}
+    for key, column in self.columns.items():
+      if column.kind == 'derived' or not raw.keys() >= set(column.features):
+        continue
+      try:
+        made = self._encode(key, column, raw, counts)
+      except cells.CellError as error:
+        raise ValueError(
+          f'{name}, ' * bool(name)
+          + error.message.replace('{example}', str(first + error.position))
+        ) from None
+      stored |= made if isinstance(made, dict) else {key: made}
     # Apart from the keys of the batch, whose names are the user's to choose.
     hidden = {f'/{name}': np.asarray(raw[name]) for name in self._hidden}
     return stored | hidden
 
-  def _encode(self, key, column, raw):
+  def _encode(self, key, column, raw, counts):
     values = [raw[feature] for feature in column.features]
+    (feature, *_) = column.features
+    counts[key, feature, 'cells'] += len(values[0])
     if column.kind == 'text':
-      return self.tokenizers[key].encode(strings(values[0], key))
+      texts = strings(values[0])
+      ids = self.tokenizers[key].encode(texts)
+      counts[key, feature, 'missing'] += sum(not text for text in texts)
+      counts[key, feature, 'tokens'] += int((ids != text_lib.PAD).sum())
+      counts[key, feature, 'unknown'] += int((ids == text_lib.UNKNOWN).sum())
+      return ids
     if column.kind == 'category':
-      ids, found = self._ids[key], strings(values[0], key)
-      return np.array([ids.get(v, 0) for v in found], np.int32)
+      names = _folded(strings(values[0]), column.fold)
+      ids = np.array([column.codes.get(v, 0) for v in names], np.int32)
+      absent = np.array([not name for name in names], bool)
+      counts[key, feature, 'missing'] += int(absent.sum())
+      counts[key, feature, 'unknown'] += int(((ids == 0) & ~absent).sum())
+      return ids
+    if column.kind == 'set':
+      return _members(key, column, values[0], counts)
     if column.kind == 'multihot':
       hot = np.zeros((len(values[0]), column.size or 0), np.uint8)
       for row, classes in zip(hot, values[0], strict=True):
         row[np.asarray(classes, int)] = 1
       return hot
-    if column.kind == 'vector':
-      found = [numbers(raw[feature], feature) for feature in column.features]
-      array = np.stack([v.astype(np.float32) for v in found], axis=-1)
-    elif column.kind == 'class' and column.names:
-      array = _compact(class_ids(values[0], column.names, key), 'class')
-    else:
-      array = _compact(numbers(values[0], key), column.kind)
-    if column.mean:
-      mean, std = np.float32(column.mean), np.float32(column.std)
-      array = (array - mean) / std
-    return array
+    if column.kind == 'class':
+      return _classes(key, column, values[0])
+    if column.kind == 'multilabel':
+      return _hot(key, column, values[0], counts)
+    if column.kind == 'list':
+      return _padded(key, column, values[0], counts)
+    return _numbers(key, column, values, counts)
 
   def finish(
     self, stored: Mapping[str, np.ndarray], keys: Collection[str] | None = None
@@ -142,7 +300,7 @@ class Encoder:
     for key, values in stored.items():
       if key.startswith('/'):
         continue
-      kind = self.columns[key].kind
+      kind = self.columns[key].kind if key in self.columns else 'float'
       if keys is None or key in keys:
         batch[key] = to_batch(values, kind)
       mask = mask_key(key)
@@ -168,10 +326,16 @@ class Encoder:
   @classmethod
   def from_json(cls, serialized: str) -> 'Encoder':
     """The encoder that `to_json` wrote."""
-    lists = ('features', 'names', 'vocabulary', 'mean', 'std')
+    lists = [
+      field.name
+      for field in dataclasses.fields(Column)
+      if 'tuple' in str(field.type)
+    ]
     return cls(
       {
-        key: Column(**column | {name: tuple(column[name]) for name in lists})
+        key: Column(
+          **column | {k: tuple(column[k]) for k in lists if k in column}
+        )
         for key, column in json.loads(serialized).items()
       }
     )
@@ -195,80 +359,324 @@ def to_batch(values: np.ndarray, kind: str) -> np.ndarray:
   return values.astype(dtype, copy=False)
 
 
-def _compact(array, kind):
-  """Labels in 32 bits; small integers and images stay as they are."""
-  if kind == 'float':
-    return array.astype(np.float32, copy=False)
-  small = array.dtype in (np.uint8, np.int8, np.int16)
-  return array if small else array.astype(np.int32)
+def _kinds_of(column):
+  """Of a column that an older version saved."""
+  kind = {'vector': 'float', 'text': 'string', 'category': 'string'}.get(
+    column.kind, column.kind
+  )
+  return (kind,) * len(column.features)
 
 
-def numbers(values: Any, name: str) -> np.ndarray:
+def _numbers(key, column, values, counts):
+  """Numbers ``[n, ...]``: filled, standardized in float64, then narrowed."""
+  vector = column.kind == 'vector'
+  found, absent = [], []
+  for feature, one in zip(column.features, values, strict=True):
+    shape = column.shape if column.kinds else None
+    array = numbers(one, feature, shape)
+    if array.shape[1:] != column.shape and column.kinds:
+      raise _wrong_shape(feature, column.shape, one)
+    hole = cells.missing(array)
+    counts[key, feature, 'missing'] += int(
+      hole.any(tuple(range(1, hole.ndim))).sum()
+    )
+    counts[key, feature, 'cells'] += (
+      0 if feature == column.features[0] else len(array)
+    )
+    if hole.any():
+      if column.refuse:
+        raise cells.CellError(
+          _first(hole),
+          f'{feature!r}: expected a value, found none in example {{example}}; '
+          f"mend it, or set data.fill[{key!r}] to 'mean' or 'indicator'.",
+        )
+      array = np.where(hole, np.nan, array)
+    found.append(array)
+    absent.append(hole)
+  array = np.stack(found, axis=-1) if vector else found[0]
+  hole = np.stack(absent, axis=-1) if vector else absent[0]
+  if column.fill and hole.any():
+    array = np.where(hole, np.asarray(column.fill).reshape(_per(column)), array)
+  if column.mean:
+    array = array.astype(np.float64) - np.asarray(column.mean).reshape(
+      _per(column)
+    )
+    array /= np.asarray(column.std).reshape(_per(column))
+  array = _compact(array, column, key)
+  if column.indicator:
+    flags = hole.astype(np.float32)
+    if array.ndim == 1:
+      return np.stack([array, flags], axis=-1)
+    return np.concatenate([array, flags], axis=-1)
+  return array
+
+
+def _per(column):
+  """The shape of a number per feature, beside values ``[n, ...]``."""
+  count = max(len(column.fill), len(column.mean), 1)
+  return () if column.kind != 'vector' and count == 1 else (count,)
+
+
+def _wrong_shape(name, shape, values):
+  position = next(
+    i for i, value in enumerate(values) if np.shape(value) != shape
+  )
+  return cells.CellError(
+    position,
+    f'{name!r}: expected {_numbers_of(shape)}, as in other rows, found '
+    f'{_numbers_of(np.shape(values[position]))} in example {{example}}; mend '
+    'the example.',
+  )
+
+
+def _numbers_of(shape):
+  if len(shape) > 1:
+    return f'shape {shape}'
+  return f'a list of {shape[0]} numbers' if shape else 'one number'
+
+
+def _first(bad):
+  """The first row ``[n, ...]`` in which something is true."""
+  return int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+
+
+def _compact(array, column, key):
+  """Small integers and images as they are, others in 32 bits if they fit."""
+  if array.dtype in (np.uint8, np.int8, np.int16):
+    return array
+  if column.kind in ('float', 'vector') or column.mean:
+    with np.errstate(over='ignore'):
+      narrow = array.astype(np.float32)
+    bad = np.isinf(narrow)
+    if np.isinf(array).any():
+      raise cells.CellError(
+        _first(np.isinf(array)),
+        f'{key!r}: expected finite numbers, or NaN for a missing one, found '
+        'inf in example {example}; mend it.',
+      )
+    if bad.any():
+      raise cells.CellError(
+        _first(bad),
+        f'{key!r}: expected numbers that 32 bits hold, found '
+        f'{array[bad].flat[0]:g} in example {{example}}; mend it, or list '
+        f'{key!r} in data.standardize.',
+      )
+    return narrow
+  if array.dtype.kind == 'f':  # whole numbers, some of which were missing
+    array = np.nan_to_num(array, nan=-1).astype(np.int64)
+  limits = np.iinfo(np.int32)
+  bad = (array < limits.min) | (array > limits.max)
+  if bad.any():
+    raise cells.CellError(
+      _first(bad),
+      f'{key!r}: expected whole numbers of 32 bits, found '
+      f'{array[bad].flat[0]} in example {{example}}; list {key!r} in '
+      "data.standardize if it is a quantity, or read ids as kind 'string'.",
+    )
+  return array.astype(np.int32)
+
+
+def _classes(key, column, values):
+  """Classes ``[n, ...]`` as codes, -1 where missing."""
+  if column.by_value:
+    if isinstance(values, np.ndarray):
+      distinct, where = np.unique(values, return_inverse=True)
+      names = value_names(distinct)
+    else:
+      names, where = _folded(strings(values), column.fold), None
+    codes = np.array(
+      [-1 if not name else column.codes.get(name, -2) for name in names],
+      np.int32,
+    )
+    found = codes if where is None else codes[where]
+    if (found == -2).any():
+      position = int(np.argmax(found == -2))
+      given = names[position if where is None else int(where[position])]
+      known = list(column.codes)
+      hint = (
+        names_lib.nearest(given, known)
+        if len(known) <= 20
+        else f'it has {len(known)}.'
+      )
+      raise cells.CellError(
+        position,
+        f'label {key!r}: expected a class of the training split, found '
+        f'{given!r} in example {{example}}; shuffle the rows before they are '
+        f'split, or leave that cell empty; {hint}',
+      )
+    return found
+  array = np.asarray(values)
+  if array.dtype.kind in 'biu':
+    codes = _compact(
+      array.astype(np.uint8) if array.dtype == bool else array, column, key
+    )
+  else:
+    codes = class_ids(values, column.names, key, column.size)
+  if column.positive:
+    one = column.names.index(column.positive)
+    codes = np.where(codes < 0, -1, codes == one).astype(np.int32)
+  return codes
+
+
+def value_names(values: np.ndarray) -> list[str]:
+  """The names of numbers as classes; '' is missing."""
+  absent = cells.missing(values)
+  return [
+    ''
+    if hole
+    else str(int(value))
+    if float(value).is_integer()
+    else repr(float(value))
+    for value, hole in zip(values.tolist(), absent, strict=True)
+  ]
+
+
+def _folded(names, fold):
+  return [name.casefold() for name in names] if fold else names
+
+
+def _members(key, column, values, counts):
+  """Sets as 0/1 ``[n, L]``; of labels, -1 where the whole set is missing."""
+  label = column.by_value
+  hot = np.zeros((len(values), len(column.names)), np.int8)
+  (feature,) = column.features
+  for position, names in enumerate(values):
+    if names is None:
+      counts[key, feature, 'missing'] += 1
+      hot[position] = -1 if label else 0
+      continue
+    if isinstance(names, np.ndarray):  # ids
+      names = value_names(names)
+    for name in _folded(names, column.fold):
+      code = column.codes.get(name)
+      if code is not None:
+        hot[position, code] = 1
+      elif label:
+        hint = names_lib.nearest(name, column.names)
+        raise cells.CellError(
+          position,
+          f'label {key!r}: expected names of the training split, found '
+          f'{name!r} in example {{example}}; leave it out, or shuffle the file '
+          f'before it is cut: {hint}',
+        )
+      else:
+        counts[key, feature, 'unknown'] += 1
+    counts[key, feature, 'members'] += len(names)
+  return hot
+
+
+def _hot(key, column, values, counts):
+  """Lists of 0 and 1 ``[n, L]``, -1 where missing."""
+  array = numbers(values, key)
+  if array.shape[1:] != column.shape:
+    raise _wrong_shape(key, column.shape, values)
+  hole = cells.missing(array)
+  counts[key, column.features[0], 'missing'] += int(hole.all(axis=1).sum())
+  array = np.where(hole, -1, array)
+  if (bad := ~np.isin(array, (-1, 0, 1))).any():
+    raise cells.CellError(
+      _first(bad),
+      f'label {key!r}: expected lists of 0 and 1, found {array[bad].flat[0]:g} '
+      "in example {example}; read ids as kind 'set'.",
+    )
+  return array.astype(np.int8)
+
+
+def _padded(key, column, values, counts):
+  """Lists of several lengths as ``[n, T]``, and a mask of the same shape."""
+  (feature,) = column.features
+  padded = np.zeros((len(values), column.length))
+  mask = np.zeros((len(values), column.length), np.float32)
+  for position, row in enumerate(values):
+    if row is None:
+      counts[key, feature, 'missing'] += 1
+      continue
+    row = np.atleast_1d(row)
+    counts[key, feature, 'cut'] += len(row) > column.length
+    row = row[: column.length]
+    known = ~cells.missing(row)
+    padded[position, : len(row)] = np.where(known, row, 0)
+    mask[position, : len(row)] = known
+  if column.mean:
+    padded = np.where(mask > 0, (padded - column.mean[0]) / column.std[0], 0)
+  whole = column.by_value and not column.mean
+  array = padded.astype(np.int64) if whole else padded
+  kind = dataclasses.replace(column, kind='integer' if whole else 'float')
+  return {key: _compact(array, kind, key), mask_key(key): mask}
+
+
+def numbers(
+  values: Any, name: str, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
   """An array of numbers ``[n, ...]``.
 
   Raises:
-    ValueError: naming the example that holds anything else.
+    CellError: naming the example that holds anything else.
   """
+  if isinstance(values, np.ndarray) and values.dtype.kind in 'biuf':
+    return values
+  rows = [np.nan if value is None else value for value in values]
   try:
-    array = np.asarray(values)
+    array = np.asarray(rows)
   except ValueError:  # of lists that differ in length
     array = np.asarray(None)
   if array.dtype.kind in 'biuf':
     return array
-  for row, value in enumerate(values, 1):
+  for row, value in enumerate(rows):
     if np.asarray(value).dtype.kind not in 'biuf':
-      raise ValueError(
-        f'{name!r}: expected numbers, found {value!r} in example {row}; mend '
-        'or remove the example.'
+      raise cells.CellError(
+        row,
+        f'{name!r}: expected numbers, found {value!r} in example {{example}}; '
+        'mend or remove the example.',
       )
-  raise ValueError(
-    f'{name!r}: expected as many numbers in every example, found lists of '
-    'several lengths; pad them.'
-  )
+  if shape is None:
+    counts = collections.Counter(np.shape(value) for value in rows)
+    ((shape, _),) = counts.most_common(1)
+  raise _wrong_shape(name, shape, rows)
 
 
 def class_ids(
-  values: Any, names: tuple[str, ...], name: str = 'label'
+  values: Any,
+  names: tuple[str, ...],
+  name: str = 'label',
+  size: int | None = None,
+  reading: cells.Reading = cells.DEFAULT,
 ) -> np.ndarray:
-  """Classes ``[n]`` that are given by number or by name; '' is missing, -1.
+  """Classes ``[n]`` that are given by name, or by number; missing is -1.
+
+  A number that is the name of a class is that class.
 
   Raises:
-    ValueError: naming what is neither.
+    CellError: naming what is neither.
   """
-  array = np.asarray(values)
-  if array.dtype.kind in 'biu':
-    return array
-  ids = {'': -1} | {known: i for i, known in enumerate(names)}
-  found = np.empty(len(values), np.int32)
-  for row, value in enumerate(values):
-    if isinstance(value, int | np.integer):
-      found[row] = value
+  texts = cells.parse(list(values), 'class', reading).to_pylist()
+  codes = {known: i for i, known in enumerate(names)}
+  size = size or len(names)
+  if size == 2:
+    codes = {'false': 0, 'true': 1} | codes
+  found = np.full(len(texts), -1, np.int32)
+  for row, text in enumerate(texts):
+    if text is None or text == '-1' and '-1' not in codes:
       continue
-    (text,) = strings([value]) if isinstance(value, str | bytes) else (None,)
-    if text not in ids:
-      given = repr(value if text is None else text)
-      raise ValueError(
-        f'{name!r}: expected a class of the training split, found {given}; '
-        + names_lib.nearest(str(text), names)
+    whole = text.isdecimal() and int(text) < size
+    if text not in codes and not whole:
+      hint = names_lib.nearest(text, names) if names else ''
+      raise cells.CellError(
+        row,
+        f'{name!r}: expected one of {size} classes, found {text!r} in example '
+        '{example}; give its name, or its number from 0: ' + hint,
       )
-    found[row] = ids[text]
+    found[row] = codes[text] if text in codes else int(text)
   return found
 
 
-def strings(values: Iterable[Any], name: str = 'text') -> list[str]:
-  """Strings, whether stored as such or as UTF-8 bytes.
-
-  Raises:
-    ValueError: naming the example that holds None.
-  """
-  values = list(values)
-  for row, value in enumerate(values, 1):
-    if value is None:
-      raise ValueError(
-        f"{name!r}: expected a string, found null in example {row}; write '' "
-        'if it is missing.'
-      )
+def strings(values: Iterable[Any]) -> list[str]:
+  """Strings, whether stored as such or as UTF-8 bytes; '' is missing."""
   return [
-    v.decode('utf-8', 'replace') if isinstance(v, bytes) else str(v)
+    ''
+    if v is None
+    else v.decode('utf-8', 'replace')
+    if isinstance(v, bytes)
+    else str(v)
     for v in values
   ]

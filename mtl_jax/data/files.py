@@ -1,32 +1,43 @@
-"""A user's own CSV and JSONL files as tables."""
+"""A user's own CSV and JSONL files as tables: see docs/data.md."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import csv
+import itertools
 import json
 import os
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import tables
+from mtl_jax.data import cells, tables
 
-MISSING = {'class': None, 'integer': -1, 'float': np.nan, 'string': ''}
+_CHUNK = 20_000  # rows that are strings at a time
+_MARKS = {  # longer ones first
+  b'\xff\xfe\x00\x00': 'utf-32', b'\x00\x00\xfe\xff': 'utf-32',
+  b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-16', b'\xef\xbb\xbf': 'utf-8-sig',
+}  # fmt: skip
 
 
 def open_files(
-  splits: Mapping[str, str | os.PathLike], columns: Mapping[str, str]
+  splits: Mapping[str, str | os.PathLike],
+  columns: Mapping[str, str],
+  reading: cells.Reading = cells.DEFAULT,
 ) -> dict[str, tables.Table]:
   """Tables of files, one a split, or of slices of files.
 
   Args:
     splits: ``{'train': 'reviews.csv[:80%]', 'validation': ...}``; paths end in
-      .csv or .jsonl. The classes of all splits are those of the first one.
-    columns: ``{column: kind}``: 'string' (text or a category), 'class' (any
-      names; numbered in sorted order), 'integer' or 'float' (in JSONL also a
-      list of numbers, equally long in each row). An empty or absent value is
-      missing: an empty string, class or integer -1, NaN.
+      .csv or .jsonl.
+    columns: ``{column: kind}``: 'string' (text or a category), 'class' (names
+      that are learned), 'integer' or 'float' (in JSONL also lists of numbers),
+      'set' (a list of names or ids, or a string with a separator).
+    reading: how cells are written, and which words are missing values.
 
   Returns:
     Tables in memory, by split.
@@ -36,50 +47,71 @@ def open_files(
     FileNotFoundError: if there is no such file.
   """
   for column, kind in columns.items():
-    if kind not in MISSING:
+    if kind not in cells.KINDS:
       raise ValueError(
         f'Column {column!r}: expected a kind, found {kind!r}; '
-        + names_lib.nearest(kind, MISSING)
+        + names_lib.nearest(kind, cells.KINDS)
       )
-  names: dict[str, tuple[str, ...]] = {}
   read: dict[str, tables.Table] = {}  # one file may hold several splits
   result = {}
   for split, spec in splits.items():
-    path, _, bounds = str(spec).partition('[')
+    path, bounds = split_spec(str(spec))
     if path not in read:
-      values = read_columns(path, columns)
-      if not read:
-        names = {
-          column: tables.class_names(values[column])
-          for column, kind in columns.items()
-          if kind == 'class'
-        }
-      read[path] = _table(path, values, names)
-    table = read[path]
-    bounds = bounds.removesuffix(']')
-    result[split] = tables.part(table, bounds) if bounds else table
+      read[path] = tables.from_columns(
+        read_columns(path, columns, reading), columns, name=path
+      )
+    result[split] = tables.part(read[path], bounds) if bounds else read[path]
   return result
 
 
+def split_spec(spec: str) -> tuple[str, str]:
+  """Path and slice.
+
+  Example:
+    >>> split_spec('a.csv[:80%]'), split_spec('a.csv')
+    (('a.csv', ':80%'), ('a.csv', ''))
+  """
+  if spec.endswith(']') and '[' in spec:
+    path, _, bounds = spec[:-1].rpartition('[')
+    return path, bounds
+  return spec, ''
+
+
 def read_columns(
-  path: str | os.PathLike, columns: Mapping[str, str]
-) -> dict[str, list[Any]]:
+  path: str | os.PathLike,
+  columns: Mapping[str, str],
+  reading: cells.Reading = cells.DEFAULT,
+) -> dict[str, Any]:
   """The typed values of some columns of a CSV or JSONL file.
 
   Args:
-    path: a UTF-8 file whose name ends in .csv, with one header line, or in
-      .jsonl, with one object a line.
+    path: a file whose name ends in .csv, with one header line, or in .jsonl,
+      with one object a line.
     columns: ``{column: kind}``, see `open_files`.
+    reading: how cells are written.
 
   Returns:
-    ``{column: values}``; missing classes are None.
+    ``{column: values}``, as `cells.parse` types them.
 
   Raises:
     ValueError: if a value is not of its kind, naming row and column.
     FileNotFoundError: if there is no such file.
   """
+  return _read(path, columns, reading, may_lack=False)[0]
+
+
+def read_some(
+  path: str | os.PathLike,
+  columns: Mapping[str, str],
+  reading: cells.Reading = cells.DEFAULT,
+) -> tuple[dict[str, Any], set[str]]:
+  """As `read_columns`, of the columns that a file has; and all their names."""
+  return _read(path, columns, reading, may_lack=True)
+
+
+def _read(path, columns, reading, may_lack):
   path = pathlib.Path(path)
-  readers = {'.csv': _csv_rows, '.jsonl': _json_rows}
+  readers = {'.csv': _Csv, '.jsonl': _Jsonl}
   if path.suffix not in readers:
     raise ValueError(
       f'Expected a file that ends in .csv or .jsonl, found {path}; convert it.'
@@ -88,120 +120,332 @@ def read_columns(
     raise FileNotFoundError(
       f'Expected a data file at {path}, found none; check the path.'
     )
-  values: dict[str, list[Any]] = {column: [] for column in columns}
+  file = readers[path.suffix](
+    path, _encoding(path, reading), reading.separator, may_lack
+  )
   try:
-    for row, record in readers[path.suffix](path, columns):
-      for column, kind in columns.items():
-        values[column].append(_parse(path, row, column, kind, record))
-  except UnicodeDecodeError as error:
+    try:
+      chunks = _parsed(file, columns, reading)
+    except pa.ArrowInvalid:  # `csv` says where, or reads it
+      file.plain = False
+      chunks = _parsed(file, columns, reading)
+  except UnicodeError as error:
     raise ValueError(
-      f'{path}: expected UTF-8 text, found other bytes ({error}); save it so.'
+      f'{path}: expected {file.encoding.upper()} text, found other bytes '
+      f'({error}); save it so, or set data.encoding.'
     ) from error
-  return values
+  lacking = [column for column in columns if column not in file.seen]
+  if lacking and file.seen and not may_lack:
+    raise ValueError(file.lacks(lacking[0]))
+  return {
+    column: _joined(path, column, kind, chunks[column])
+    for column, kind in columns.items()
+    if not (may_lack and column in lacking)
+  }, file.seen
 
 
-def _csv_rows(path, columns) -> Iterator[tuple[int, dict]]:
-  with open(path, newline='', encoding='utf-8-sig') as file:
-    reader = csv.DictReader(file, strict=True)
-    found = reader.fieldnames or ()
-    for column in columns:
-      if column not in found:
-        raise ValueError(
-          f'{path}: expected a column {column!r}, found none in the header; '
-          + names_lib.nearest(column, found)
-        )
-    rows = enumerate(reader, start=2)  # the header is row 1
-    row = 1
-    while True:
+def _parsed(file, columns, reading):
+  """Typed values of each chunk of a file, by column."""
+  chunks: dict[str, list[Any]] = {column: [] for column in columns}
+  first = 0
+  for records, values in file.chunks(tuple(columns)):
+    for column, kind in columns.items():
       try:
-        row, record = next(rows)
-      except StopIteration:
-        return
-      except csv.Error as error:
+        chunks[column].append(cells.parse(values[column], kind, reading))
+      except cells.CellError as error:
         raise ValueError(
-          f'{path}, row {row + 1}: expected comma-separated values, found '
-          f'damage ({error}); mend the row.'
-        ) from error
-      # DictReader puts extra fields under None, and None for absent ones.
-      if None in record or None in record.values():
-        raise ValueError(
-          f'{path}, row {row}: expected {len(found)} fields, found another '
-          'number; quote fields that hold a comma.'
-        )
-      yield row, record
+          f'{file.path}, {file.place(first + error.position)}, column '
+          f'{column!r}: {error.message}'
+        ) from None
+    first += records
+  return chunks
 
 
-def _json_rows(path, columns) -> Iterator[tuple[int, dict]]:
-  seen: set[str] = set()
-  with open(path, encoding='utf-8-sig') as file:
-    for row, line in enumerate(file, start=1):
-      if not line.strip():
-        continue
-      try:
-        record = json.loads(line)
-      except json.JSONDecodeError as error:
-        raise ValueError(
-          f'{path}, row {row}: expected a JSON object, found damage '
-          f'({error}); mend the row.'
-        ) from error
-      if not isinstance(record, dict):
-        raise ValueError(
-          f'{path}, row {row}: expected a JSON object, found '
-          f'{type(record).__name__}; write {{"column": value}} a line.'
-        )
-      seen |= record.keys()
-      yield row, record
-  # A key may be absent from some rows, where its value is missing.
-  for column in columns:
-    if seen and column not in seen:
-      raise ValueError(
-        f'{path}: expected a column {column!r}, found it in no row; '
-        + names_lib.nearest(column, seen)
-      )
+def _encoding(path, reading):
+  with open(path, 'rb') as file:
+    start = file.read(4)
+  return next(
+    (name for mark, name in _MARKS.items() if start.startswith(mark)),
+    reading.encoding,
+  )
 
 
-def _parse(path, row, column, kind, record):
-  value = record.get(column)
-  if value is None or (isinstance(value, str) and not value.strip()):
-    return MISSING[kind]
+def _joined(path, column, kind, chunks):
+  if kind in ('set', 'array'):
+    return list(itertools.chain.from_iterable(chunks))
   if kind in ('string', 'class'):
-    return str(value)
-  convert = int if kind == 'integer' else float
-  try:
-    if isinstance(value, list):
-      return [convert(number) for number in value]
-    if kind == 'integer' and isinstance(value, float) and value % 1:
-      raise ValueError
-    return convert(value)
-  except (TypeError, ValueError):
-    raise ValueError(
-      f'{path}, row {row}, column {column!r}: expected a value of kind {kind}, '
-      f'found {value!r}; mend it, or leave it empty if it is missing.'
-    ) from None
-
-
-def _table(path, values, names):
-  arrays = {}
-  for column, column_values in values.items():
-    if column in names:
-      arrays[column] = _class_ids(path, column, column_values, names[column])
-      continue
-    lengths = {len(v) if isinstance(v, list) else 0 for v in column_values}
-    if len(lengths) > 1:
+    return pa.chunked_array(chunks, pa.string())
+  dtype = np.int64 if kind == 'integer' else np.float64
+  if not chunks:
+    return np.zeros(0, dtype)
+  arrays = [chunk for chunk in chunks if isinstance(chunk, np.ndarray)]
+  if len(arrays) == len(chunks) and len({x.shape[1:] for x in arrays}) == 1:
+    return np.concatenate(arrays)
+  rows: list[np.ndarray | None] = []
+  for chunk in chunks:
+    scalars = isinstance(chunk, np.ndarray) and chunk.ndim == 1
+    if scalars and not cells.missing(chunk).all():
       raise ValueError(
-        f'{path}, column {column!r}: expected lists of one length, found '
-        f'lengths {sorted(lengths)}; pad them.'
+        f'{path}, column {column!r}: expected either numbers or lists of '
+        'numbers, found both; write [] around the numbers.'
       )
-    arrays[column] = column_values
-  return tables.from_arrays(arrays, name=str(path), names=names)
+    rows += [None] * len(chunk) if scalars else list(chunk)
+  rows = [
+    None if row is None or cells.missing(row).all() and len(row) else row
+    for row in rows
+  ]
+  return cells.stack(rows, kind)
 
 
-def _class_ids(path, column, values, names):
-  ids = {name: i for i, name in enumerate(names)} | {None: -1}
-  for value in values:
-    if value not in ids:
+class _Csv:
+  """Rows of a CSV file, by the rules of Python's `csv`, strictly."""
+
+  def __init__(self, path, encoding, separator, may_lack):
+    self.path, self.encoding, self.separator = path, encoding, separator
+    self.may_lack = may_lack
+    self.seen: set[str] = set()
+    self.plain = encoding.lower() in ('utf-8', 'utf8', 'utf-8-sig')
+    if self.plain:
+      with open(path, 'rb') as file:
+        head = file.readline()
+        blocks = iter(lambda: file.read(2**20), b'')
+        self.plain = bool(head.strip()) and not any(
+          b'"' in block for block in itertools.chain([head], blocks)
+        )
+
+  def chunks(
+    self, columns: Sequence[str]
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """How many records there are, and their fields by column."""
+    with self._open() as reader:
+      header = self._header(reader, columns)
+      width = len(header)
+      places = {
+        column: header.index(column) for column in columns if column in header
+      }
+      self.seen = set(header)
+      if len(places) < len(columns):
+        lacking = next(c for c in columns if c not in places)
+        if not places and not self.may_lack:
+          raise ValueError(self.lacks(lacking))
+      if self.plain:
+        yield from self._plain_chunks(columns, places, width)
+        return
+      while True:
+        try:
+          rows = list(itertools.islice(reader, _CHUNK))
+        except csv.Error:
+          rows = None
+        if rows is None:
+          self._find_damage(width)
+        if not rows:
+          return
+        if set(map(len, rows)) != {width}:
+          rows = [row for row in rows if row]  # empty lines
+          if any(len(row) != width for row in rows):
+            self._find_damage(width)
+          if not rows:
+            continue
+        fields = list(zip(*rows, strict=True))
+        yield (
+          len(rows),
+          {
+            column: fields[places[column]]
+            if column in places
+            else [None] * len(rows)
+            for column in columns
+          },
+        )
+
+  def _plain_chunks(self, columns, places, width):
+    """The same of a file without quotes, where only separators count."""
+    with pa_csv.open_csv(
+      self.path,
+      pa_csv.ReadOptions(
+        column_names=[str(i) for i in range(width)], skip_rows=1
+      ),
+      pa_csv.ParseOptions(delimiter=self.separator, quote_char=False),
+      pa_csv.ConvertOptions(
+        column_types={str(i): pa.string() for i in range(width)},
+        include_columns=[str(i) for i in sorted({*places.values()})],
+        strings_can_be_null=False,
+      ),
+    ) as batches:
+      for batch in batches:
+        yield (
+          len(batch),
+          {
+            column: batch.column(str(places[column]))
+            if column in places
+            else [None] * len(batch)
+            for column in columns
+          },
+        )
+
+  @contextlib.contextmanager
+  def _open(self):
+    limit = csv.field_size_limit(sys.maxsize)  # a long text is no damage
+    try:
+      with open(
+        self.path, newline='', encoding=self._skip_mark(self.encoding)
+      ) as file:
+        yield csv.reader(file, strict=True, delimiter=self.separator)
+    finally:
+      csv.field_size_limit(limit)
+
+  @staticmethod
+  def _skip_mark(encoding):
+    return 'utf-8-sig' if encoding.lower() in ('utf-8', 'utf8') else encoding
+
+  def _header(self, reader, columns):
+    try:
+      header = [name.strip() for name in next(reader, ())]
+    except csv.Error:
+      self._find_damage(0)
+    for column in columns:
+      if header.count(column) > 1:
+        places = [i for i, name in enumerate(header, 1) if name == column]
+        raise ValueError(
+          f'{self.path}: expected one column {column!r}, found it in fields '
+          f'{" and ".join(map(str, places))} of the header; rename one.'
+        )
+    return header
+
+  def lacks(self, column: str) -> str:
+    """What to say of a column that is not there."""
+    header = sorted(self.seen)
+    hint = names_lib.nearest(column, header)
+    if len(header) == 1:
+      for separator in ';\t|,':
+        if separator in header[0]:
+          hint = (
+            f'the header is {header[0]!r}: set data.separator to '
+            f'{separator!r} if that is between its fields.'
+          )
+    return (
+      f'{self.path}: expected a column {column!r}, found none in the header; '
+      f'{hint}'
+    )
+
+  def _records(self):
+    """Number and fields of each record, and the line on which it ends."""
+    with self._open() as reader:
+      row = 0
+      while True:
+        try:
+          fields = next(reader)
+        except StopIteration:
+          return
+        except csv.Error as error:
+          raise ValueError(
+            f'{self.path}, {_row(row + 1, reader.line_num)}: expected '
+            f'comma-separated values, found damage ({error}); mend the row.'
+          ) from error
+        if fields:
+          row += 1
+          yield row, fields, reader.line_num
+
+  def _find_damage(self, width):
+    for row, fields, line in self._records():
+      if len(fields) != width:
+        raise ValueError(
+          f'{self.path}, {_row(row, line)}: expected {width} fields, found '
+          f'{len(fields)}; quote fields that hold a separator.'
+        )
+    raise AssertionError('a row that was damaged is not')
+
+  def place(self, position: int) -> str:
+    """Where the record of that position among the data is."""
+    for row, _, line in self._records():
+      if row == position + 2:  # the header is row 1
+        return _row(row, line)
+    raise AssertionError('no such row')
+
+
+def _row(row, line):
+  return f'row {row}' if row == line else f'row {row} (line {line})'
+
+
+class _Jsonl:
+  """Objects of a JSONL file."""
+
+  def __init__(self, path, encoding, separator, may_lack):
+    del separator, may_lack
+    self.path, self.encoding, self.plain = path, encoding, False
+    self.seen: set[str] = set()
+
+  def chunks(
+    self, columns: Sequence[str]
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """How many records there are, and their values by column."""
+    records = (record for _, record in self._records())
+    while chunk := list(itertools.islice(records, _CHUNK)):
+      for record in chunk:
+        self.seen.update(record)
+      yield (
+        len(chunk),
+        {
+          # A key may be absent from some rows, where its value is missing.
+          column: [record.get(column) for record in chunk]
+          for column in columns
+        },
+      )
+
+  def _records(self):
+    encoding = _Csv._skip_mark(self.encoding)
+    with open(self.path, encoding=encoding) as file:
+      for row, line in enumerate(file, start=1):
+        if line.strip():
+          yield row, self._record(row, line)
+
+  def _record(self, row, line):
+    try:
+      record = _decode(line)
+    except _Double as error:
       raise ValueError(
-        f'{path}, column {column!r}: expected a class of the first split, '
-        f'found {value!r}; ' + names_lib.nearest(value, names)
+        f'{self.path}, row {row}: expected every key once, found {error} '
+        'twice; rename one.'
+      ) from error
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'{self.path}, row {row}: expected a JSON object, found damage '
+        f'({error}); mend the row.'
+      ) from error
+    if not isinstance(record, dict):
+      raise ValueError(
+        f'{self.path}, row {row}: expected a JSON object, found '
+        f'{type(record).__name__}; write {{"column": value}} a line.'
       )
-  return np.array([ids[value] for value in values], np.int32)
+    return record
+
+  def lacks(self, column: str) -> str:
+    """What to say of a column that is not there."""
+    return (
+      f'{self.path}: expected a column {column!r}, found it in no row; '
+      + names_lib.nearest(column, self.seen)
+    )
+
+  def place(self, position: int) -> str:
+    """Where the record of that position among the data is."""
+    rows = (row for row, _ in self._records())
+    return f'row {next(itertools.islice(rows, position, None))}'
+
+
+class _Double(ValueError):
+  """A key that an object has twice."""
+
+
+def _pairs(pairs):
+  record = dict(pairs)
+  if len(record) < len(pairs):
+    keys = [key for key, _ in pairs]
+    raise _Double(repr(next(key for key in keys if keys.count(key) > 1)))
+  return record
+
+
+_decode = json.JSONDecoder(
+  object_pairs_hook=_pairs,
+  # Numbers stay as they are written, as in a CSV file: ids keep every digit.
+  parse_float=cells.json_number,
+  parse_int=cells.Number,
+).decode

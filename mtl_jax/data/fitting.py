@@ -2,18 +2,39 @@
 
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import encoding, tables, text as text_lib
+from mtl_jax.data import cells, encoding, tables, text as text_lib
 
 Features = Mapping[str, str | Sequence[str]]
-# What is learned from longer training splits is learned from as many rows,
-# spread evenly.
+# Tokenizers and means of longer training splits are learned from as many rows,
+# spread evenly; classes and categories from all.
 FIT_ROWS = 200_000
 # Kinds of task whose labels are classes.
 CLASSES = ('classification', 'binary')
+FILLS = ('mean', 'indicator', 'category', 'refuse')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+  """What a task learns from a key of the batch.
+
+  Attributes:
+    kind: 'classification', 'binary', 'multilabel' or 'regression'.
+    num_classes: where whole numbers are classes 0, ..., num_classes - 1, also
+      those that training lacks; 0 = the values that training has.
+    positive: of 'binary': the name that is 1, all others being 0.
+    shift: of 'regression': whether a constant may be taken off, as where all
+      that is asked are differences.
+  """
+
+  kind: str
+  num_classes: int = 0
+  positive: str = ''
+  shift: bool = False
 
 
 def fit_encoder(
@@ -22,7 +43,10 @@ def fit_encoder(
   *,
   text: Mapping[str, text_lib.TextOptions] | None = None,
   standardize: Collection[str] = (),
-  labels: Mapping[str, str] | None = None,
+  labels: Mapping[str, str | Label] | None = None,
+  fill: Mapping[str, str] | None = None,
+  categories: Mapping[str, int] | None = None,
+  ignore_case: bool = False,
 ) -> encoding.Encoder:
   """Learns from a training table how its features become arrays.
 
@@ -33,11 +57,17 @@ def fit_encoder(
     text: keys that are texts, and how to tokenize each; other strings are
       categories. By default the key ``tokens``, if it is a string.
     standardize: keys of floats that get mean 0 and standard deviation 1.
-    labels: ``{key: kind of task}`` of the keys that are learned. Strings become
-      classes for 'classification' and 'binary': names in sorted order, of which
-      '' is missing and one that training lacks an error. Whole numbers become
-      floats for 'regression', of which -1 is a value like any other and none is
-      missing.
+    labels: ``{key: kind of task, or Label}`` of the keys that are learned. For
+      'classification' and 'binary' strings and whole numbers become classes:
+      the values of the training split in sorted order. For 'multilabel' sets
+      become 0/1 vectors. For 'regression' whole numbers become floats. Keys
+      that are not among them are inputs, whose missing values are filled;
+      without any mapping nothing is filled.
+    fill: what becomes of a missing number of an input, by key: 'mean' (of the
+      training split, and the default), 'indicator' (the same, and 1 or 0 for
+      each feature beside it), 'category' (of ids: one of its own) or 'refuse'.
+    categories: of 'category', key -> the id of a missing one.
+    ignore_case: compare names of classes and categories without their case.
 
   Returns:
     An encoder for all splits.
@@ -60,26 +90,51 @@ def fit_encoder(
     text = (
       {'tokens': text_lib.TextOptions()} if _is_text(table, features) else {}
     )
-  for key in (*text, *standardize):
+  fill = fill or {}
+  for key in (*text, *standardize, *fill):
     if key not in features:
       raise ValueError(
         f'{table.name}: expected a key of the batch, found {key!r}; '
         + names_lib.nearest(key, features)
       )
-  labels = {key: k for key, k in (labels or {}).items() if key not in text}
+  for key, how in fill.items():
+    if how not in FILLS:
+      raise ValueError(
+        f'Expected data.fill[{key!r}] to be one of {", ".join(FILLS)}, found '
+        f'{how!r}; name one of these.'
+      )
+  learned = {
+    key: Label(kind=label) if isinstance(label, str) else label
+    for key, label in (labels or {}).items()
+    if key not in text
+  }
+  fit = _Fit(table, labels is not None, categories or {}, ignore_case)
   columns = {
-    key: _fit_label(table, key, feature, labels[key])
-    if _is_converted(table, feature, labels.get(key))
-    else _fit_column(table, key, feature, text.get(key), key in standardize)
+    key: fit.label(key, feature, learned[key])
+    if key in learned
+    else fit.input(
+      key, feature, text.get(key), key in standardize, fill.get(key, 'mean')
+    )
     for key, feature in features.items()
   }
-  for key, column in columns.items():
-    if column.kind == 'text' and encoding.mask_key(key) in columns:
-      raise ValueError(
-        f'{table.name}: expected {encoding.mask_key(key)!r} to be free for the '
-        f'mask of {key!r}, found another feature of that name; rename it.'
-      )
+  _check_masks(table.name, columns)
   return encoding.Encoder(columns, table.derived)
+
+
+def _check_masks(name, columns):
+  masks: dict[str, str] = {}
+  for key, column in columns.items():
+    if column.kind not in ('text', 'list'):
+      continue
+    mask = encoding.mask_key(key)
+    other = masks.get(mask)
+    if mask in columns or other:
+      taken = f'that of {other!r}' if other else 'another feature'
+      raise ValueError(
+        f'{name}: expected {mask!r} to be free for the mask of {key!r}, found '
+        f'{taken} of that name; rename one of the keys.'
+      )
+    masks[mask] = key
 
 
 def reads(table: tables.Table, features: Features) -> tuple[str, ...]:
@@ -98,72 +153,356 @@ def reads(table: tables.Table, features: Features) -> tuple[str, ...]:
   return tuple(sorted(needed))
 
 
-def _is_converted(table, feature, kind):
-  """Whether a label is stored as something else than what its task learns."""
-  if kind is None or not isinstance(feature, str):
-    return False
-  field = _look_up(table, feature)
-  if table.derived and feature in table.derived.fields:
-    return False
-  if field.kind == 'string':
-    return kind in (*CLASSES, 'regression')
-  return field.kind == 'integer' and kind == 'regression'
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+  """Makes columns of one training table."""
 
+  table: tables.Table
+  fills: bool
+  categories: Mapping[str, int]
+  fold: bool
 
-def _fit_label(table, key, feature, kind):
-  field = _look_up(table, feature)
-  if kind == 'regression':
-    if field.kind == 'string':
-      raise ValueError(
-        f'{table.name}, label {key!r}: expected numbers for regression, found '
-        f'strings; choose classification, or another feature.'
-      )
-    return encoding.Column(kind='float', features=(feature,))
-  found: set[str] = set()
-  # In all rows: a class that is missed here would be an error later.
-  for start in range(0, table.size, FIT_ROWS):
-    rows = range(start, min(start + FIT_ROWS, table.size))
-    found.update(encoding.strings(table.read(rows, [feature])[feature], key))
-  names = tables.class_names(found)
-  if kind == 'binary' and len(names) != 2:
-    raise ValueError(
-      f'{table.name}, label {key!r}: expected two names for a binary task, '
-      f'found {len(names)} ({", ".join(names[:5]) or "none"}); choose '
-      'classification, or mend the labels.'
-    )
-  return encoding.Column(
-    kind='class', features=(feature,), size=len(names), names=names
-  )
-
-
-def _fit_column(table, key, feature, options, standardize):
-  names = (feature,) if isinstance(feature, str) else tuple(feature)
-  fields = [_look_up(table, name) for name in names]
-  field = fields[0]
-  if table.derived and names[0] in table.derived.fields:
-    return encoding.Column(kind='derived', features=names, size=field.size)
-  if len(names) > 1:
-    for name, one in zip(names, fields, strict=True):
-      if one.shape or one.kind not in ('class', 'integer', 'float'):
+  def label(self, key, feature, label) -> encoding.Column:
+    """The column of what a task learns."""
+    if not isinstance(feature, str):
+      return self.input(key, feature, None, False, '')
+    field = _look_up(self.table, feature)
+    derived = self.table.derived
+    if derived and feature in derived.fields:
+      return self.input(key, feature, None, False, '')
+    if label.kind in CLASSES:
+      return self._class(key, feature, field, label)
+    if label.kind == 'multilabel':
+      return self._multilabel(key, feature, field)
+    if label.kind == 'regression':
+      if field.kind not in ('integer', 'float', 'class'):
         raise ValueError(
-          f'{table.name}: expected numbers to make the vector {key!r} of, '
-          f'found {name!r} of kind {one.kind}; leave it out.'
+          f'{self.table.name}, label {key!r}: expected numbers for regression, '
+          f'found {_plural(field.kind)}; choose classification, or another '
+          'feature.'
         )
-  column = encoding.Column(
-    kind='vector' if len(names) > 1 else field.kind,
-    features=names,
-    size=field.size if len(names) == 1 else None,
-    names=field.names if len(names) == 1 else (),
+      return self._value(key, feature, field, label)
+    return self.input(key, feature, None, False, '')
+
+  def _class(self, key, feature, field, label):
+    column = encoding.Column(
+      kind='class',
+      features=(feature,),
+      kinds=(field.kind,),
+      shape=field.shape,
+      size=field.size,
+      names=field.names,
+      positive=label.positive,
+      vocabulary=field.names if label.positive else (),
+    )
+    declared = field.kind == 'class' or (
+      field.kind == 'integer' and not self.table.own
+    )
+    if field.kind not in ('class', 'integer', 'float', 'string', 'name') or (
+      field.shape and not declared
+    ):
+      raise ValueError(
+        f'{self.table.name}, label {key!r}: expected one class per row for '
+        f'{label.kind}, found {_plural(field.kind, field.shape)}; choose the '
+        "kind 'multilabel', or another feature."
+      )
+    if declared:
+      if label.positive:
+        column = self._positive(key, column, field.names, label)
+      return column
+    if field.kind == 'integer' and label.num_classes:
+      return dataclasses.replace(
+        column, size=label.num_classes, names=(), by_value=True
+      )
+    found: set[str] = set()
+    # In all rows: a class that is missed here would be an error later.
+    for values in self._chunks(feature):
+      if isinstance(values, np.ndarray):
+        found.update(encoding.value_names(np.unique(values)))
+      else:
+        found.update(encoding.strings(values))
+    found = {name.casefold() for name in found} if self.fold else found
+    if field.kind == 'float':
+      odd = sorted(n for n in found if not n.lstrip('-').isdecimal() and n)
+      if odd:
+        raise ValueError(
+          f'{self.table.name}, label {key!r}: expected whole numbers or names '
+          f'for {label.kind}, found {odd[0]}; choose regression, or read the '
+          "column as kind 'class'."
+        )
+    names = tables.class_names(found)
+    column = dataclasses.replace(
+      column, names=names, size=len(names), by_value=True, fold=self.fold
+    )
+    if label.positive:
+      return self._positive(key, column, names, label)
+    codes = tuple(map(str, range(max(len(names), 2))))
+    counted = field.kind != 'name' and field.kind != 'string'
+    if counted and names == codes[: len(names)] and names:
+      # Numbers that count from 0 are their own codes.
+      size = 2 if label.kind == 'binary' and len(names) <= 2 else len(names)
+      return dataclasses.replace(column, names=(), size=size)
+    if counted and label.kind == 'binary' and set(names) < {'0', '1'}:
+      return dataclasses.replace(column, names=(), size=2)
+    if label.kind == 'binary' and len(names) != 2:
+      several = len(names) > 2
+      advice = (
+        "set positive of the target to the name that is 1, choose 'classifi"
+        "cation', or leave the cells of missing labels empty (None or NaN in "
+        'arrays)'
+        if several
+        else 'shuffle the rows before they are split, or label some'
+      )
+      raise ValueError(
+        f'{self.table.name}, label {key!r}: expected two names for a binary '
+        f'task, found {len(names)} ({", ".join(names[:5]) or "none"}); '
+        f'{advice}.'
+      )
+    return column
+
+  def _positive(self, key, column, names, label):
+    positive = label.positive.casefold() if self.fold else label.positive
+    if positive not in names or len(names) < 2:
+      raise ValueError(
+        f'{self.table.name}, label {key!r}: expected positive to be one of at '
+        f'least two names that training has, found {positive!r}; '
+        + names_lib.nearest(positive, names)
+      )
+    rest = [name for name in names if name != positive]
+    other = rest[0] if len(rest) == 1 else f'not {positive}'
+    if not column.by_value:
+      return dataclasses.replace(column, positive=positive, size=2)
+    return dataclasses.replace(
+      column,
+      names=(other, positive),
+      vocabulary=names,
+      positive=positive,
+      size=2,
+    )
+
+  def _multilabel(self, key, feature, field):
+    if field.kind in ('class', 'multihot'):
+      return self.input(key, feature, None, False, '')
+    column = encoding.Column(
+      kind='multilabel',
+      features=(feature,),
+      kinds=(field.kind,),
+      shape=field.shape,
+      by_value=True,
+      fold=self.fold,
+    )
+    if field.kind in ('integer', 'float') and len(field.shape) == 1:
+      if not self.table.own:
+        return dataclasses.replace(column, kind=field.kind, by_value=False)
+      for values in self._chunks(feature):
+        known = values[~cells.missing(values)]
+        if not np.isin(known, (-1, 0, 1)).all():
+          return self._set(column, key)  # ids, by chance equally many
+      return column
+    if field.kind in ('set', 'list'):
+      return self._set(column, key)
+    raise ValueError(
+      f'{self.table.name}, label {key!r}: expected a set or a list of 0 and 1 '
+      f'per row for multilabel, found {_plural(field.kind)}; read the column '
+      "as kind 'set'."
+    )
+
+  def _set(self, column, key):
+    names: set[str] = set()
+    for values in self._chunks(column.features[0]):
+      for row in values:
+        if row is not None:
+          names.update(
+            encoding.value_names(row) if isinstance(row, np.ndarray) else row
+          )
+    names = {name.casefold() for name in names} if self.fold else names
+    if not names - {''}:
+      raise ValueError(
+        f'{self.table.name}, {key!r}: expected a set with a member in some row '
+        'of the training split, found none; leave it out.'
+      )
+    ordered = tables.class_names(names)
+    return dataclasses.replace(
+      column, kind='set', names=ordered, size=len(ordered), shape=()
+    )
+
+  def _value(self, key, feature, field, label):
+    column = encoding.Column(
+      kind='float', features=(feature,), kinds=(field.kind,), shape=field.shape
+    )
+    if not self.table.own:
+      return dataclasses.replace(column, shape=(), kinds=())
+    values = _sample(self.table, (feature,))[feature]
+    if _keeps_differences(values, 1e-5):
+      return column
+    if label.shift and not field.shape:
+      mean = float(np.round(np.nanmean(_holes(values))))
+      return dataclasses.replace(column, mean=(mean,), std=(1.0,))
+    raise ValueError(
+      f'{self.table.name}, label {key!r}: expected numbers whose differences '
+      f'32 bits hold, found values around {np.nanmean(_holes(values)):g}; take '
+      'a constant off the column.'
+    )
+
+  def input(self, key, feature, options, standardize, fill) -> encoding.Column:
+    """The column of what a model may read."""
+    table = self.table
+    names = (feature,) if isinstance(feature, str) else tuple(feature)
+    fields = [_look_up(table, name) for name in names]
+    field = fields[0]
+    if table.derived and names[0] in table.derived.fields:
+      return encoding.Column(kind='derived', features=names, size=field.size)
+    if len(names) > 1:
+      for name, one in zip(names, fields, strict=True):
+        if one.shape or one.kind not in ('class', 'integer', 'float'):
+          raise ValueError(
+            f'{table.name}: expected numbers to make the vector {key!r} of, '
+            f'found {name!r} of kind {one.kind}; leave it out.'
+          )
+    vector = len(names) > 1
+    column = encoding.Column(
+      kind='vector' if vector else field.kind,
+      features=names,
+      kinds=tuple(one.kind for one in fields),
+      shape=field.shape,
+      size=None if vector else field.size,
+      names=() if vector else field.names,
+      fold=self.fold and field.kind in ('string', 'name', 'set'),
+    )
+    if options is not None and column.kind not in ('string', 'name'):
+      raise ValueError(_unfit(table, key, column, 'a string', 'the texts'))
+    numbers = ('integer', 'float', 'vector', 'list')
+    if standardize and column.kind not in numbers:
+      raise ValueError(_unfit(table, key, column, 'numbers', 'standardize'))
+    if field.kind == 'name' and not self.fills and not vector:
+      return self._class(key, names[0], field, Label(kind='classification'))
+    if field.kind in ('string', 'name') and not vector:
+      return self._string(column, options)
+    if field.kind == 'set':
+      return self._set(dataclasses.replace(column, by_value=False), key)
+    if field.kind == 'list':
+      return self._list(column, standardize)
+    if column.kind not in numbers:
+      return column
+    return self._number(key, column, standardize, fill)
+
+  def _number(self, key, column, standardize, fill):
+    fills = self.fills and self.table.own and fill
+    if not (standardize or fills):
+      return column
+    if fills and key in self.categories:
+      return dataclasses.replace(
+        column, fill=(float(self.categories[key]),), by_value=True
+      )
+    raw = _sample(self.table, column.features)
+    values = np.stack([_holes(raw[name]) for name in column.features], axis=-1)
+    if len(column.features) == 1 and values.ndim > 2:
+      values = values[..., 0]  # its own last axis is that of the features
+    values = values.reshape(-1, values.shape[-1])  # [N T, F]
+    empty = np.isnan(values).all(axis=0)
+    if empty.any():
+      name = column.features[int(np.argmax(empty)) % len(column.features)]
+      raise ValueError(
+        f'{self.table.name}: expected a value of {name!r} in some row of the '
+        f'training split, found none; leave it out of {key!r}.'
+      )
+    mean = np.nanmean(values, axis=0)
+    if standardize:
+      std = np.nanstd(values, axis=0)
+      std = np.where(std > 0, std, 1)  # a constant stays a constant
+      column = dataclasses.replace(
+        column, mean=tuple(mean.tolist()), std=tuple(std.tolist())
+      )
+    elif column.kind != 'integer' and self.table.own:
+      for name in column.features:
+        if not _keeps_differences(raw[name]):
+          raise ValueError(
+            f'{self.table.name}: expected numbers whose differences 32 bits '
+            f'hold, found {name!r} around {np.nanmean(_holes(raw[name])):g}; '
+            f'list {key!r} in data.standardize.'
+          )
+    if not fills:
+      return column
+    whole = column.kind == 'integer' and not standardize
+    return dataclasses.replace(
+      column,
+      fill=tuple((np.round(mean) if whole else mean).tolist()),
+      indicator=fill == 'indicator',
+      refuse=fill == 'refuse',
+    )
+
+  def _string(self, column, options):
+    if options is not None:
+      texts = encoding.strings(
+        _sample(self.table, column.features)[column.features[0]]
+      )
+      tokenizer = text_lib.train_tokenizer(texts, options)
+      return dataclasses.replace(
+        column,
+        kind='text',
+        size=tokenizer.size,
+        tokenizer=tokenizer.to_json(),
+        fold=False,
+      )
+    found: set[str] = set()
+    for values in self._chunks(column.features[0]):
+      found.update(encoding.strings(values))
+    found = {name.casefold() for name in found} if column.fold else found
+    vocabulary = tuple(sorted(found))
+    return dataclasses.replace(
+      column,
+      kind='category',
+      size=len(vocabulary) + 1,
+      vocabulary=vocabulary,
+    )
+
+  def _list(self, column, standardize):
+    length, whole, parts = 1, True, [np.zeros(0)]
+    for values in self._chunks(column.features[0]):
+      for row in values:
+        if row is not None:
+          length = max(length, len(row))
+          whole = whole and row.dtype.kind in 'iu'
+          parts.append(_holes(row))
+    column = dataclasses.replace(
+      column, length=length, by_value=whole, shape=()
+    )
+    if not standardize:
+      return column
+    numbers = np.concatenate(parts)
+    std = float(np.nanstd(numbers))
+    return dataclasses.replace(
+      column, mean=(float(np.nanmean(numbers)),), std=(std if std > 0 else 1.0,)
+    )
+
+  def _chunks(self, feature):
+    for start in range(0, self.table.size, FIT_ROWS):
+      rows = range(start, min(start + FIT_ROWS, self.table.size))
+      yield self.table.read(rows, [feature])[feature]
+
+
+def _plural(kind, shape=()):
+  if shape:
+    return f'lists of {shape[0]} numbers'
+  return {'string': 'strings', 'name': 'names', 'set': 'sets'}.get(
+    kind, f'{kind} values'
   )
-  if options is not None and column.kind != 'string':
-    raise ValueError(_unfit(table, key, column, 'a string', 'the texts'))
-  if standardize and column.kind not in ('integer', 'float', 'vector'):
-    raise ValueError(_unfit(table, key, column, 'numbers', 'standardize'))
-  if field.kind == 'string':
-    return _fit_string(table, column, options)
-  if standardize:
-    return _fit_moments(table, column)
-  return column
+
+
+def _holes(values: Any) -> np.ndarray:
+  """Numbers as float64, NaN where missing."""
+  array = np.asarray(values)
+  return np.where(cells.missing(array), np.nan, array.astype(np.float64))
+
+
+def _keeps_differences(values, tolerance=1e-4) -> bool:
+  """Whether rounding to 32 bits is small beside the spread of numbers."""
+  exact = _holes(values)
+  known = exact[~np.isnan(exact)]
+  if known.size == 0 or np.abs(known).max() > np.finfo(np.float32).max:
+    return known.size == 0
+  rounding = np.abs(known - known.astype(np.float32)).max()
+  return bool(rounding <= tolerance * known.std() or known.std() == 0)
 
 
 def _unfit(table, key, column, expected, where):
@@ -192,35 +531,7 @@ def _look_up(table, name):
 
 
 def _sample(table, features):
-  rows = np.unique(
-    np.linspace(0, table.size - 1, min(table.size, FIT_ROWS)).astype(int)
-  )
-  return table.read(rows.tolist(), features)
-
-
-def _fit_string(table, column, options):
-  texts = encoding.strings(_sample(table, column.features)[column.features[0]])
-  if options is not None:
-    tokenizer = text_lib.train_tokenizer(texts, options)
-    return dataclasses.replace(
-      column, kind='text', size=tokenizer.size, tokenizer=tokenizer.to_json()
-    )
-  vocabulary = tuple(sorted(set(texts)))
-  return dataclasses.replace(
-    column, kind='category', size=len(vocabulary) + 1, vocabulary=vocabulary
-  )
-
-
-def _fit_moments(table, column):
-  raw = _sample(table, column.features)
-  values = np.stack(
-    [np.asarray(raw[name], np.float64) for name in column.features], axis=-1
-  )
-  if len(column.features) == 1 and values.ndim > 2:
-    values = values[..., 0]  # its own last axis is that of the features
-  values = values.reshape(-1, values.shape[-1])  # [N T, F]
-  mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-  std = np.where(std > 0, std, 1)  # a constant stays a constant
-  return dataclasses.replace(
-    column, mean=tuple(mean.tolist()), std=tuple(std.tolist())
-  )
+  shape = table.fields[features[0]].shape
+  count = max(min(table.size, FIT_ROWS // int(np.prod(shape or 1))), 1)
+  rows = np.unique(np.linspace(0, table.size - 1, count).astype(int))
+  return table.read(rows, features)

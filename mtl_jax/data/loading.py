@@ -10,6 +10,7 @@ import numpy as np
 
 from mtl_jax.data import (
   catalogue,
+  cells,
   encoding,
   files,
   fitting,
@@ -20,16 +21,28 @@ from mtl_jax.data import (
   tfds_tables,
 )
 
+INTEGERS = ('class', 'category', 'text', 'set', 'multilabel', 'multihot')
+STRINGS = ('string', 'class')
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """Splits that can be read, what made them, and what is known of them."""
+  """Splits that can be read, what made them, and what is known of them.
+
+  Attributes:
+    splits: sources by name.
+    encoder: what made them.
+    info: what is known of them.
+    origins: split -> a file or the like, and the numbers of its rows there.
+  """
 
   splits: Mapping[str, sources.Source]
   encoder: encoding.Encoder
   info: info_lib.DataInfo
+  origins: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def load(
@@ -67,34 +80,59 @@ def load_files(
   columns: Mapping[str, str],
   features: fitting.Features | None = None,
   *,
-  labels: Mapping[str, str] | None = None,
+  labels: Mapping[str, str | fitting.Label] | None = None,
+  reading: cells.Reading = cells.DEFAULT,
   **options,
 ) -> Data:
-  """A data set in the user's own CSV or JSONL files.
+  """A data set in the user's own CSV or JSONL files, see docs/data.md.
 
   Args:
     splits: ``{'train': 'my.csv[:80%]', ...}``, see `files.open_files`.
     columns: ``{column: kind}``, see there.
-    features: ``{key in the batch: column}``; by default all columns.
-    labels: see `fitting.fit_encoder`. A column 'integer' that is learned by
-      regression is read as 'float', so that empty values are missing.
+    features: ``{key in the batch: column}``; see `default_features`.
+    labels: see `fitting.fit_encoder`. A column of strings that is learned as
+      'multilabel' is read as 'set'.
+    reading: how cells are written.
     **options: of `from_tables`.
 
   Returns:
     Sources, encoder and facts.
   """
-  features = features or {column: column for column in columns}
   columns = dict(columns)
-  for key, kind in (labels or {}).items():
-    column = features.get(key)
-    if kind != 'regression' or not isinstance(column, str):
-      continue
-    alone = list(features.values()).count(column) == 1
-    if alone and columns.get(column) == 'integer':
-      columns[column] = 'float'
+  for key, label in (labels or {}).items():
+    column = features.get(key) if features else key
+    kind = label if isinstance(label, str) else label.kind
+    words = isinstance(column, str) and columns.get(column) in STRINGS
+    if kind == 'multilabel' and words:
+      columns[column] = 'set'
+  opened = files.open_files(splits, columns, reading)
   return from_tables(
-    files.open_files(splits, columns), features, labels=labels, **options
+    opened,
+    features or default_features(next(iter(opened.values())), labels),
+    labels=labels,
+    **options,
   )
+
+
+def default_features(
+  table: tables.Table, labels: Mapping[str, Any] | None
+) -> fitting.Features:
+  """All features of a table by their names, and ``inputs`` of its numbers.
+
+  The numbers that are not labels are the vector ``inputs``, where labels are
+  told and no feature is called so.
+  """
+  features: dict[str, Any] = {name: name for name in table.fields}
+  numbers = tuple(
+    name
+    for name, field in table.fields.items()
+    if field.kind in ('class', 'integer', 'float')
+    and not field.shape
+    and name not in (labels or {})
+  )
+  if labels and numbers and 'inputs' not in features:
+    features['inputs'] = numbers
+  return features
 
 
 def from_splits(
@@ -107,8 +145,8 @@ def from_splits(
   Args:
     splits: ``{'train': {feature: [N, ...]}, 'validation': ..., 'test': ...}``,
       or tables in place of dictionaries of arrays.
-    features: ``{key in the batch: feature}``; by default all, by their names.
-    **options: of `from_tables`.
+    features: ``{key in the batch: feature}``; see `default_features`.
+    **options: of `from_tables`; cells follow the rules of files.
 
   Returns:
     Sources, encoder and facts.
@@ -124,8 +162,9 @@ def from_splits(
     else tables.from_arrays(found, name=split)
     for split, found in splits.items()
   }
-  if features is None:
-    features = {key: key for key in next(iter(made.values())).fields}
+  features = features or default_features(
+    next(iter(made.values())), options.get('labels')
+  )
   return from_tables(made, features, **options)
 
 
@@ -135,7 +174,9 @@ def from_tables(
   *,
   text: Mapping[str, text_lib.TextOptions] | None = None,
   standardize: Collection[str] = (),
-  labels: Mapping[str, str] | None = None,
+  labels: Mapping[str, str | fitting.Label] | None = None,
+  fill: Mapping[str, str] | None = None,
+  ignore_case: bool = False,
   encoder: encoding.Encoder | None = None,
   cache: sources.Cache = 'auto',
 ) -> Data:
@@ -149,6 +190,9 @@ def from_tables(
     standardize: keys of float inputs that get mean 0 and variance 1.
     labels: ``{key: kind of task}`` of what is learned, by which strings become
       classes and whole numbers values: see `fitting.fit_encoder`.
+    fill: key -> what becomes of missing numbers, see there; the id of a missing
+      'category' is one above the largest of all splits.
+    ignore_case: compare names without their case.
     encoder: of another run; nothing is learned then.
     cache: keep splits in memory: True, False or 'auto', by their size.
 
@@ -189,12 +233,56 @@ def from_tables(
       text=text,
       standardize=standardize,
       labels=labels,
+      fill=fill,
+      categories={
+        key: _next_id(kept.values(), features[key])
+        for key, how in (fill or {}).items()
+        if how == 'category' and isinstance(features.get(key), str)
+      },
+      ignore_case=ignore_case,
     )
   made = {
     split: sources.from_table(table, encoder, cache)
     for split, table in kept.items()
   }
-  return Data(made, encoder, info_lib.describe(made, encoder, first))
+  origins = {
+    split: table.origin for split, table in splits.items() if table.origin
+  }
+  return Data(made, encoder, info_lib.describe(made, encoder, first), origins)
+
+
+def blank(encoder: encoding.Encoder, info: info_lib.DataInfo) -> Data:
+  """Data of which only what a checkpoint has is known: enough to predict.
+
+  Args:
+    encoder: of the run.
+    info: facts of its data.
+  """
+  arrays = {}
+  for key, shape in info.shapes.items():
+    column = encoder.columns.get(key)
+    whole = column is not None and (
+      column.kind in INTEGERS
+      or (column.kind == 'integer' and not column.mean)
+      or (column.kind == 'list' and column.by_value and not column.mean)
+    )
+    dtype = np.int32 if whole else np.float32
+    arrays[key] = np.zeros((0, *shape), dtype)
+  return Data(
+    {split: sources.Blank(size, arrays) for split, size in info.sizes.items()},
+    encoder,
+    info,
+  )
+
+
+def _next_id(splits, feature):
+  """One above the largest whole number of a feature in all splits."""
+  largest = -1
+  for table in splits:
+    if table.own and table.fields[feature].kind == 'integer':
+      values = table.read(range(table.size), [feature])[feature]
+      largest = max(largest, int(values.max()))
+  return largest + 1
 
 
 def fingerprint(data: Data) -> dict[str, str]:

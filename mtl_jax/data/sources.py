@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
+import functools
 from typing import Literal, Protocol
 
 import numpy as np
@@ -36,11 +37,13 @@ class Columns:
     arrays: ``{key: [N, ...]}``, equally long.
     finish: makes a batch out of some rows of them.
     name: what error messages call it.
+    counts: of values that are missing or unknown, see `encoding.Counts`.
   """
 
   arrays: Mapping[str, np.ndarray]
   finish: Callable[..., Batch]
   name: str = 'data'
+  counts: encoding.Counts = dataclasses.field(default_factory=encoding.Counts)
 
   def __len__(self) -> int:
     return len(next(iter(self.arrays.values())))
@@ -78,7 +81,47 @@ class Records:
   ) -> Batch:
     """See `Source`."""
     raw = self.table.read(rows.tolist(), self.encoder.features)
-    return self.encoder.finish(self.encoder.encode(raw), keys)
+    return self.encoder.finish(
+      self.encoder.encode(raw, name=self.table.name), keys
+    )
+
+  @functools.cached_property
+  def counts(self) -> encoding.Counts:
+    """As of `Columns`, of some rows spread evenly."""
+    counts = encoding.Counts()
+    size = min(self.table.size, _CHUNK)
+    rows = np.linspace(0, self.table.size - 1, size).astype(int)
+    raw = self.table.read(rows.tolist(), self.encoder.features)
+    self.encoder.encode(raw, name=self.table.name, counts=counts)
+    return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Blank:
+  """Stands for a split that is not at hand: its size and shapes, all zeros.
+
+  Attributes:
+    size: of the split.
+    arrays: ``{key: [0, ...]}``, for shapes and dtypes.
+  """
+
+  size: int
+  arrays: Mapping[str, np.ndarray]
+  name: str = 'blank'
+  counts: encoding.Counts = dataclasses.field(default_factory=encoding.Counts)
+
+  def __len__(self) -> int:
+    return self.size
+
+  def take(
+    self, rows: np.ndarray, keys: Collection[str] | None = None
+  ) -> Batch:
+    """See `Source`."""
+    return {
+      key: np.zeros((len(rows), *values.shape[1:]), values.dtype)
+      for key, values in self.arrays.items()
+      if keys is None or key in keys
+    }
 
 
 def from_table(
@@ -96,16 +139,20 @@ def from_table(
   """
   if not fits(table, encoder.features, cache):
     return Records(table, encoder)
+  counts = encoding.Counts()
   chunks = [
     encoder.encode(
-      table.read(range(i, min(i + _CHUNK, table.size)), encoder.features)
+      table.read(range(i, min(i + _CHUNK, table.size)), encoder.features),
+      name=table.name,
+      first=i + 1,
+      counts=counts,
     )
     for i in range(0, table.size, _CHUNK)
   ]
   arrays = {
     key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]
   }
-  return Columns(arrays, encoder.finish, table.name)
+  return Columns(arrays, encoder.finish, table.name, counts)
 
 
 def remember(table: tables.Table, features, cache: Cache) -> tables.Table:

@@ -10,8 +10,14 @@ import re
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
-Kind = Literal['class', 'integer', 'float', 'string', 'multihot', 'image']
+from mtl_jax.data import cells
+
+Kind = Literal[
+  'class', 'name', 'integer', 'float', 'string', 'multihot', 'set', 'list',
+  'image',
+]  # fmt: skip
 Raw = dict[str, Any]  # feature -> [n] list, or array [n, ...]
 
 
@@ -20,9 +26,12 @@ class Field:
   """What one feature of a table holds.
 
   Attributes:
-    kind: 'class' is an integer label, -1 = missing; 'integer' and 'float' are
-      numbers; 'string' is text or the name of a category; 'multihot' is a list
-      of classes; 'image' is ``[H, W, C]`` in {0, ..., 255}.
+    kind: 'class' is the number of a class that the data set declares, -1 =
+      missing; 'name' is the name of a class; 'integer' and 'float' are numbers,
+      of which `cells.MISSING` and NaN are missing; 'string' is text or the name
+      of a category; 'multihot' is a list of classes, 'set' a tuple of names;
+      'list' is an array of numbers, of several lengths; 'image' is ``[H, W,
+      C]`` in {0, ..., 255}. Of strings, names, sets and lists None is missing.
     shape: of one example's value; () for a single number.
     size: how many classes there are, where that is declared.
     names: of the classes, where they have names.
@@ -60,13 +69,18 @@ class Table:
     read: ``(rows, features) -> {feature: values}``, ``rows`` a sequence of
       integers and values a list or an array of as many.
     derived: further features, made from these.
+    own: whether they are a user's own values, in memory, which `cells` typed:
+      a negative whole number is a value then, and no missing label.
+    origin: where the rows come from: a name, and their numbers there.
   """
 
   name: str
   fields: Mapping[str, Field]
   size: int
-  read: Callable[[Sequence[int], Iterable[str]], Raw]
+  read: Callable[[Any, Iterable[str]], Raw]
   derived: Derived | None = None
+  own: bool = False
+  origin: tuple[str, np.ndarray] | None = None
 
   def __post_init__(self):
     check_size(self.name, self.size)
@@ -87,61 +101,140 @@ def from_arrays(
   name: str = 'arrays',
   names: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
-  """A table of the user's own arrays, one row an example.
+  """A table of the user's own arrays or lists, one row an example.
 
   Booleans become classes of size 2, integers stay integers, ``[N, H, W, C]`` of
-  bytes are images, strings may become text or categories.
+  bytes are images, strings may become text or categories, lists of strings are
+  sets. None, NaN, a masked element and the words of `cells.Reading` are
+  missing, by the same rule as in files.
 
   Args:
     arrays: ``{feature: [N, ...]}``, equally long.
     name: what error messages call the table.
-    names: class names of integer labels, by feature; makes them classes.
+    names: class names of integer labels, by feature; makes them classes, of
+      which -1 is missing.
 
   Returns:
     A table in memory.
 
   Raises:
-    ValueError: if the arrays differ in length, there is none, or one mixes
-      strings with something else.
+    ValueError: if the arrays differ in length, there is none, or one holds
+      values of no kind.
 
   Example:
-    >>> table = from_arrays({'x': np.ones((3, 2)), 'label': [0, 1, 0]})
+    >>> table = from_arrays({'x': np.ones((3, 2)), 'label': [0, 1, None]})
     >>> table.size, table.fields['x'].kind, table.fields['label'].kind
     (3, 'float', 'integer')
   """
-  columns = {
-    key: _strings_only(name, key, np.asarray(value))
-    for key, value in arrays.items()
-  }
+  names = names or {}
+  columns = {key: _typed(name, key, value) for key, value in arrays.items()}
+  return from_columns(
+    columns,
+    dict.fromkeys(names, 'class'),
+    name=name,
+    names={key: tuple(value) for key, value in names.items()},
+  )
+
+
+def from_columns(
+  columns: Mapping[str, Any],
+  kinds: Mapping[str, str],
+  *,
+  name: str,
+  names: Mapping[str, tuple[str, ...]] | None = None,
+) -> Table:
+  """A table of typed values, see `cells.parse`.
+
+  Args:
+    columns: by feature, equally long.
+    kinds: of files, by feature: 'class' makes strings names of classes.
+    name: what error messages call the table.
+    names: of classes that are given by number.
+  """
+  names = names or {}
   lengths = {key: len(value) for key, value in columns.items()}
   if len(set(lengths.values())) != 1:
     raise ValueError(
-      f'{name}: expected arrays of one length, found {lengths}; give one row '
+      f'{name}: expected columns of one length, found {lengths}; give one row '
       'an example to each.'
     )
-  names = names or {}
   fields = {
-    key: _field(value, tuple(names.get(key, ())))
+    key: _field(value, kinds.get(key, ''), names.get(key, ()))
     for key, value in columns.items()
   }
 
   def read(rows, features):
-    rows = np.asarray(rows)
-    return {feature: columns[feature][rows] for feature in features}
+    rows = np.asarray(rows, int)
+    return {feature: _rows(columns[feature], rows) for feature in features}
 
-  return Table(name, fields, next(iter(lengths.values())), read)
+  size = next(iter(lengths.values()))
+  return Table(
+    name, fields, size, read, own=True, origin=(name, np.arange(size))
+  )
 
 
-def _strings_only(name, key, array):
-  """Missing strings of data frames would else become the texts None or nan."""
-  if array.dtype == object:
-    for row, value in enumerate(array):
-      if not isinstance(value, str | bytes):
-        raise ValueError(
-          f'{name}, {key!r}: expected numbers only or strings only, found '
-          f"{value!r} in row {row}; write '' for a missing string."
-        )
-  return array
+def _rows(values, rows):
+  if isinstance(values, np.ndarray):
+    return values[rows]
+  if isinstance(values, list):
+    return [values[row] for row in rows]
+  return values.take(pa.array(rows)).to_pylist()
+
+
+def _typed(name, key, values):
+  """An array or list as `cells` types it, its kind taken from its values."""
+  if isinstance(values, np.ma.MaskedArray):
+    hidden = np.ma.getmaskarray(values)
+    if hidden.any() and values.ndim > 1:
+      values = np.ma.filled(values.astype(np.float64), np.nan)
+    elif hidden.any():
+      values = [
+        None if one else value
+        for value, one in zip(values.data.tolist(), hidden, strict=True)
+      ]
+    else:
+      values = values.data
+  try:
+    array = np.asarray(values)
+  except ValueError:  # lists of several lengths
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+  if array.dtype.kind in 'biuf':
+    return array
+  if array.ndim > 1:
+    array = _of_lists(array)
+  kind = 'string' if array.dtype.kind in 'US' else _kind_of(array)
+  try:
+    return cells.parse(array.tolist(), kind)
+  except cells.CellError as error:
+    raise ValueError(
+      f'{name}, {key!r}, example {error.position + 1}: {error.message}'
+    ) from None
+
+
+def _of_lists(array):
+  rows = np.empty(len(array), object)
+  rows[:] = [row.tolist() for row in array]
+  return rows
+
+
+def _kind_of(values):
+  """The kind of objects: that of the values which are not missing."""
+  found = set()
+  for value in values:
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+      texts = any(isinstance(item, str | bytes) for item in value)
+      whole = all(isinstance(item, int | np.integer) for item in value)
+      found.add('set' if texts else 'integer' if whole else 'float')
+    elif value is None or value != value or type(value).__name__ == 'NAType':
+      continue
+    elif isinstance(value, str | bytes):
+      found.add('string')
+    else:
+      whole = isinstance(value, int | np.integer | np.bool_)
+      found.add('integer' if whole else 'float')
+  order = ('set', 'string', 'float', 'integer')
+  return next((kind for kind in order if kind in found), 'float')
 
 
 def class_names(values: Iterable[str | None]) -> tuple[str, ...]:
@@ -159,20 +252,20 @@ def class_names(values: Iterable[str | None]) -> tuple[str, ...]:
   return tuple(sorted(found))
 
 
-def _field(array, names):
-  shape = array.shape[1:]
+def _field(values, kind, names):
+  if isinstance(values, list):
+    tuples = any(isinstance(value, tuple) for value in values)
+    return Field('set' if kind == 'set' or tuples else 'list')
+  if not isinstance(values, np.ndarray):
+    return Field('name' if kind == 'class' else 'string')
+  shape = values.shape[1:]
   if names:
     return Field('class', shape, len(names), names)
-  if len(shape) == 3 and array.dtype == np.uint8:
+  if len(shape) == 3 and values.dtype == np.uint8:
     return Field('image', shape)
-  kinds: dict[str, Kind] = {
-    'b': 'class',
-    'i': 'integer',
-    'u': 'integer',
-    'f': 'float',
-  }
-  kind = kinds.get(array.dtype.kind, 'string')
-  return Field(kind, shape, 2 if kind == 'class' else None)
+  kinds: dict[str, Kind] = {'b': 'class', 'f': 'float'}
+  found = kinds.get(values.dtype.kind, 'integer')
+  return Field(found, shape, 2 if found == 'class' else None)
 
 
 SLICE = re.compile(r'^(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?$')
@@ -208,15 +301,18 @@ def select(table: Table, rows: np.ndarray, name: str | None = None) -> Table:
   """The table of some of the rows ``[n]``, in that order."""
 
   def read(positions, features):
-    return table.read(rows[np.asarray(positions)].tolist(), features)
+    return table.read(rows[np.asarray(positions, int)], features)
 
+  origin = table.origin and (table.origin[0], table.origin[1][rows])
   return dataclasses.replace(
-    table, name=name or table.name, size=len(rows), read=read
+    table, name=name or table.name, size=len(rows), read=read, origin=origin
   )
 
 
 def remember(table: Table, features: Iterable[str]) -> Table:
   """The same table, with some features read once and kept in memory."""
+  if table.own:
+    return table
   features = tuple(features)
   kept = table.read(range(table.size), features)
 

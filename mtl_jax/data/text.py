@@ -10,6 +10,10 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 PAD, UNKNOWN = 0, 1  # ids
 SPECIAL = ['[PAD]', '[UNK]']
+# Scripts that put no space between words: each character is a word.
+_UNSPACED = tokenizers.Regex(
+  r'[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]'
+)
 
 _KINDS = {
   'word': (models.WordLevel, trainers.WordLevelTrainer),
@@ -22,7 +26,9 @@ class TextOptions:
   """How texts become tokens.
 
   Attributes:
-    kind: 'word' for whole words, 'bpe' for byte-pair encoding.
+    kind: 'word' for whole words, and single characters of scripts that put no
+      space between them (Chinese, Japanese, Thai, Lao, Khmer, Burmese); 'bpe'
+      for byte-pair encoding.
     vocabulary: largest number of tokens, the two special ones included.
     min_frequency: rarer words of the training texts are unknown.
     max_length: longer texts lose their end; None means as long as the longest
@@ -116,6 +122,13 @@ def train_tokenizer(texts: Iterable[str], options: TextOptions) -> Tokenizer:
   fold = [normalizers.Lowercase()] if options.lowercase else []
   tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *fold])
   tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+  if options.kind == 'word':
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+      [
+        pre_tokenizers.Split(_UNSPACED, 'isolated'),
+        pre_tokenizers.Whitespace(),
+      ]
+    )
   tokenizer.train_from_iterator(
     texts,
     trainer(

@@ -10,8 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mtl_jax import combinators, data, evaluation, models, names
-from mtl_jax import tasks as tasks_lib
+from mtl_jax import (
+  combinators,
+  data,
+  evaluation,
+  models,
+  names,
+  tasks as tasks_lib,
+)
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.evaluation import baselines
 from mtl_jax.experiment import (
@@ -22,8 +28,14 @@ from mtl_jax.experiment import (
   sources as sources_lib,
 )
 from mtl_jax.tasks import kinds as task_kinds
-from mtl_jax.training import gramians, loop, optimizers, parallel, step
-from mtl_jax.training import state as state_lib
+from mtl_jax.training import (
+  gramians,
+  loop,
+  optimizers,
+  parallel,
+  state as state_lib,
+  step,
+)
 from mtl_jax.training.builders import base as builders_base, outer
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
@@ -122,6 +134,10 @@ class Experiment:
     )
     return state._replace(step=None)
 
+  def first_state(self, seed: Any) -> state_lib.TrainState:
+    """The state that a loop of `make_step` begins with."""
+    return self.make_state(seed)._replace(step=jnp.zeros((), jnp.int32))
+
   def make_step(
     self, axis_name: str | None = None, hyper: Hyper = NONE
   ) -> step.Step:
@@ -158,7 +174,8 @@ class Experiment:
     training = self.settings.training
     devices = jax.device_count()
     manual = training.mode != 'jit'
-    model = (self.model, self.tasks, *self.params_shapes)
+    params, model_state = self.params_shapes
+    model = (self.model, self.tasks, params, model_state)
     options = {
       'key': jax.random.key(0),
       'frozen': self.frozen,
@@ -204,7 +221,7 @@ class Experiment:
         shared,
       )
 
-    def update(params):
+    def direction(params):
       losses = jnp.ones(len(self.tasks))
       gradients = combinators.TaskGradients(
         losses,
@@ -216,12 +233,11 @@ class Experiment:
         ),
       )
       extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
-      return optax.with_extra_args_support(tx).update(
-        gradients, tx.init(params), params, **extra
-      )[0]
+      update: Any = optax.with_extra_args_support(tx).update
+      return update(gradients, tx.init(params), params, **extra)[0]
 
     try:
-      jax.eval_shape(update, params)
+      jax.eval_shape(direction, params)
     except Exception:  # What else it asks for, the step has; it says the rest.
       return True
     return bool(asked)
@@ -285,8 +301,8 @@ class Experiment:
 class Sources:
   """The data of streams, each read once however many runs ask for it."""
 
-  def __init__(self, given: Mapping[str, data.Data] | None = None):
-    """Begins with data at hand, by stream, in place of the settings'."""
+  def __init__(self, given: Mapping[str, Any] | None = None):
+    """Begins with `data.Data` or arrays of splits at hand, by stream."""
     self.given = dict(given or {})
     self._read: dict[str, data.Data] = {}
 
@@ -295,18 +311,21 @@ class Sources:
     name: str,
     stream: settings_lib.DataSettings,
     encoder: Any,
-    labels: Mapping[str, str],
+    labels: Mapping[str, data.Label],
   ) -> data.Data:
     """The data of one stream, as `sources.load_data` reads it."""
-    if name in self.given:
-      return self.given[name]
+    arrays = self.given.get(name)
+    if isinstance(arrays, data.Data):
+      return arrays
     section = settings_lib.plain(stream)
     for key in ('batch_size', 'evaluation_batch_size', 'on_device'):
       del section[key]
     text = encoder.to_json() if encoder else ''
-    key = repr((section, sorted(labels.items()), text))
+    key = repr((name, section, sorted(labels.items()), text))
     if key not in self._read:
-      self._read[key] = sources_lib.load_data(stream, name, encoder, labels)
+      self._read[key] = sources_lib.load_data(
+        stream, name, encoder, labels, arrays
+      )
     return self._read[key]
 
 
@@ -336,32 +355,34 @@ def build(
   streams = _streams(settings, targets.values())
   reader = sources or Sources()
   checks.check_given(reader.given, settings)
-  sources = {
+  loaded = {
     name: reader.get(
-      name, stream, (encoders or {}).get(name), _labels(targets, name)
+      name,
+      stream,
+      (encoders or {}).get(name),
+      _labels(settings, targets, name),
     )
     for name, stream in streams.items()
   }
   if facts:
-    sources = {
+    loaded = {
       name: dataclasses.replace(source, info=facts[name])
-      for name, source in sources.items()
+      for name, source in loaded.items()
     }
-  tasks = tuple(
-    make_task(name, spec, sources) for name, spec in targets.items()
-  )
-  checks.check_data(sources, tasks, targets)
+  tasks = tuple(make_task(name, spec, loaded) for name, spec in targets.items())
+  checks.check_data(loaded, tasks, targets)
+  checks.check_ids(loaded, settings)
   # The members of a population are spread over devices, and not their batches.
   mesh = parallel.make_mesh(None if is_alone(settings) else jax.devices()[:1])
   for name, stream in streams.items():
-    checks.check_batch_size(name, stream, sources[name], settings, mesh)
+    checks.check_batch_size(name, stream, loaded[name], settings, mesh)
   make_model: MakeModel = functools.partial(
-    models_lib.make_model, settings, tasks, sources
+    models_lib.make_model, settings, tasks, loaded
   )
   frozen = optimizers.matcher(settings.optimizer.frozen)
   steps_per_epoch = data.steps_per_epoch(
     {
-      name: data.Stream(sources[name].splits['train'], stream.batch_size)
+      name: data.Stream(loaded[name].splits['train'], stream.batch_size)
       for name, stream in streams.items()
     },
     _draw(settings.training),
@@ -378,7 +399,7 @@ def build(
   _, builder = make_chain(NONE)
   experiment = Experiment(
     settings=settings,
-    data=sources,
+    data=loaded,
     tasks=tasks,
     make_model=make_model
     if builder is None
@@ -388,7 +409,7 @@ def build(
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
     outer=outer_lib.make_stream(
-      settings, builder, tasks, sources, mesh, reader.given
+      settings, builder, tasks, loaded, mesh, reader.given
     ),
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
@@ -419,14 +440,21 @@ def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
   return {name: settings.targets[name] for name in chosen}
 
 
-def _labels(targets, stream) -> dict[str, str]:
-  """Key in a stream's batches -> kind of the task whose label it is."""
-  return {
-    spec.get('label') or name: task_kinds.LABELS.get(spec['kind'], spec['kind'])
-    for name, spec in targets.items()
-    if spec.get('stream', 'main') == stream
-    and spec.get('kind') in task_kinds.TASK_KINDS
+def _labels(settings, targets, stream) -> dict[str, data.Label]:
+  """The labels of a stream: those of all targets, if they go together.
+
+  So that the tasks of a study's methods and twins read the same data.
+  """
+  known = {'main': settings.data, **settings.streams}[stream].features
+  everything = {
+    name: spec
+    for name, spec in settings.targets.items()
+    if not known or (spec.get('label') or name) in known
   }
+  try:
+    return sources_lib.labels_of({**everything, **targets}, stream)
+  except ValueError:
+    return sources_lib.labels_of(targets, stream)
 
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:

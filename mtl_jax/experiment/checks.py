@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax import data, evaluation, models, tasks as tasks_lib
+from mtl_jax import data, evaluation, models, reporting, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import optimizers, parallel
@@ -93,6 +93,8 @@ def check_data(
           f'Expected splits {", ".join(SPLITS)} of stream {name!r}, found no '
           f'{split!r}; name a part for it in data.splits.'
         )
+    if isinstance(stream.splits['train'], data.Blank):
+      continue
     labels = labels_of(name, tasks, targets)
     for split, source in stream.splits.items():
       place = f'stream {name!r}, {split}'
@@ -100,7 +102,8 @@ def check_data(
       for task in tasks:
         if task.stream == name:
           task_kinds.check_values(task, targets[task.name], source, place)
-    _check_labelled(name, stream.splits['validation'], labels)
+    for split in ('train', 'validation'):
+      _check_labelled(name, split, stream.splits[split], labels)
 
 
 def _check_reads(tasks):
@@ -133,17 +136,125 @@ def labels_of(
   return labels
 
 
-def _check_labelled(name, source, labels):
-  """Without labels there is no score, and no best checkpoint by it."""
+def _check_labelled(name, split, source, labels):
+  """Without labels there is nothing to learn, or no score to choose by."""
   columns = source.take(np.arange(len(source)), labels)
   for label, (kind, _) in labels.items():
     values = columns[label]
     known = ~np.isnan(values) if kind == 'regression' else values >= 0
     if not known.any():
       raise ValueError(
-        f'Expected labels {label!r} in the validation split of stream '
-        f'{name!r}, found none; choose another split, or leave the task out.'
+        f'Expected labels {label!r} in the {split} split of stream {name!r}, '
+        'found none; choose another split, or leave the task out.'
       )
+    if split == 'train' and kind == 'binary' and np.ptp(values[known]) == 0:
+      raise ValueError(
+        f'Expected both classes of {label!r} in the train split of stream '
+        f'{name!r}, found {int(values[known][0])} only; shuffle the rows '
+        'before they are split.'
+      )
+
+
+def check_ids(
+  sources: Mapping[str, data.Data], settings: settings_lib.Settings
+) -> None:
+  """Raises for an id that has no row in the table of its feature."""
+  for name, stream in sources.items():
+    for split, source in stream.splits.items():
+      if not isinstance(source, data.Blank):
+        check_source_ids(
+          f'Stream {name!r}, {split}', name, stream, source, settings
+        )
+
+
+def check_source_ids(
+  place: str,
+  name: str,
+  stream: data.Data,
+  source: data.Source,
+  settings: settings_lib.Settings,
+) -> None:
+  """Raises for an id in a source of a stream that has no row in its table."""
+  for key, given in table_sizes(settings, name).items():
+    column = stream.encoder.columns.get(key)
+    size = given or stream.info.cardinalities.get(key)
+    if column is not None and size:
+      _check_ids(place, key, column, size, source)
+
+
+def _check_ids(place, key, column, size, source):
+  (feature, *_) = column.features
+  holes = source.counts[key, feature, 'missing']
+  if column.kind == 'integer' and holes and not column.by_value:
+    raise ValueError(
+      f'{place}: expected an id of {key!r} in every row, found {holes} rows '
+      f"without; set data.fill[{key!r}] to 'category', so that they get an id "
+      'of their own.'
+    )
+  rows = np.arange(len(source))
+  values = source.take(rows, [key])[key]
+  bad = ((values < 0) | (values >= size)).reshape(len(values), -1).any(axis=1)
+  if bad.any():
+    row = int(np.argmax(bad))
+    largest = int(values.max()) + 1
+    raise ValueError(
+      f'{place}: expected ids of {key!r} from 0 to {size - 1}, as its table '
+      f'has {size} rows, found {int(np.max(values[row]))} in example {row + 1} '
+      f'of {source.name}; make the table {largest} rows, or leave its '
+      f'size out: model.inputs.categorical = {{{key!r}: dim}}.'
+    )
+
+
+def table_sizes(
+  settings: settings_lib.Settings, stream: str
+) -> dict[str, int | None]:
+  """Feature of a stream -> rows of its table; None if the config has none."""
+  inputs = settings.model.inputs
+  if 'name' not in inputs:
+    inputs = inputs.get(stream, {})
+  sizes = {}
+  for key, given in (inputs.get('categorical') or {}).items():
+    pair = given if isinstance(given, tuple) and len(given) == 2 else (0, 0)
+    sizes[key] = pair[0] or None
+  return sizes
+
+
+def label_table(experiment: Any) -> reporting.Table:
+  """Labels of each task in each split: how many, and of which classes."""
+  rows = []
+  for name, stream in experiment.data.items():
+    rows += data.label_rows(stream, _label_keys(experiment, name))
+  return reporting.Table('Labels', data.LABEL_COLUMNS, rows, left=3)
+
+
+def notes(experiment: Any) -> list[str]:
+  """What is doubtful in the data of an experiment, one line each."""
+  several = len(experiment.data) > 1
+  return [
+    line
+    for name, stream in experiment.data.items()
+    for line in data.notes(
+      stream, _label_keys(experiment, name), name if several else ''
+    )
+  ]
+
+
+def show_data(experiment: Any) -> None:
+  """Prints the table of labels, and a line for all that is doubtful."""
+  reporting.show(label_table(experiment))
+  for line in notes(experiment):
+    print(f'Note: {line}', flush=True)
+
+
+def _label_keys(experiment, stream):
+  """Task -> key of its label, of the tasks in a stream whose kind is ours."""
+  targets = experiment.settings.targets
+  return {
+    task.name: targets[task.name].get('label') or task.name
+    for task in experiment.tasks
+    if task.stream == stream
+    and targets[task.name].get('kind') in task_kinds.TASK_KINDS
+  }
 
 
 def check_batch_size(

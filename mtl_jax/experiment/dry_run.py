@@ -13,7 +13,7 @@ def dry_run(experiment: build.Experiment) -> None:
   """Prints shapes, parameters, memory and compile time of a training step."""
   settings = experiment.settings
   mesh = parallel.make_mesh()
-  state = jax.eval_shape(lambda: experiment.make_state(settings.seed))
+  state = jax.eval_shape(experiment.first_state, settings.seed)
   run.show(experiment)
   shapes = experiment.batch_shapes()
   rows = [
@@ -26,8 +26,7 @@ def dry_run(experiment: build.Experiment) -> None:
   # pmap is a jitted shard_map too, but only says so when it runs.
   mode = 'jit' if settings.training.mode == 'jit' else 'shard_map'
   step = parallel.parallelize(experiment.make_step, mesh, mode)
-  number = jax.ShapeDtypeStruct((), 'int32')
-  compiled = step.lower(state._replace(step=number), shapes).compile()
+  compiled = step.lower(state, shapes).compile()
   seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()
   megabyte = 2**20

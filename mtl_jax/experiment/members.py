@@ -39,7 +39,7 @@ class Group:
     traced: those numbers' settings, in `TRACED` sections.
   """
 
-  experiment: build.Trainable
+  experiment: build.Experiment
   members: tuple[Member, ...]
   traced: tuple[str, ...] = ()
 

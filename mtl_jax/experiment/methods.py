@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import inspect
 import re
 from typing import Any
 
 import optax
 
-from mtl_jax import combinators, tasks as tasks_lib
+from mtl_jax import combinators, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.training import optimizers
 from mtl_jax.training.builders import base as builders_base, table
 
-BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.WEIGHTINGS}
-METHODS = {
-  **combinators.COMBINATORS,
-  **combinators.WEIGHTINGS,
-  **table.STEP_BUILDERS,
-}
+BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.COMBINATORS}
+METHODS = {**combinators.COMBINATORS, **table.STEP_BUILDERS}
 
 
 Chain = optax.GradientTransformationExtraArgs
@@ -135,7 +132,7 @@ def make_method(
 
   Raises:
     ValueError: for unknown names or options, or a wrapper around a method that
-      is no weighting.
+      has no weights.
   """
   offered |= {
     'num_tasks': len(kinds),
@@ -155,9 +152,7 @@ def make_method(
     return method
   for wrapper in spec.get('wrappers', ()):
     # Only the monitor can measure from outside what has no weights.
-    if not isinstance(method, combinators.Weighting) and (
-      wrapper.get('name') != 'monitor'
-    ):
+    if not combinators.has_weights(method) and wrapper.get('name') != 'monitor':
       raise ValueError(
         f'Expected a weighting to wrap, found the combinator {spec["name"]!r} '
         'that does not choose weights; remove combinator.wrappers.'
@@ -165,10 +160,10 @@ def make_method(
     inside = {**offered, 'inner': method}
     method = _build('wrapper', wrapper, combinators.WRAPPERS, inside)
   transforms = [
-    _as_transform(_build('transform', item, BEFORE, offered), front=True)
+    _in_front(_build('transform', item, BEFORE, offered), item['name'])
     for item in spec.get('before', ())
   ]
-  last = _as_transform(method, front=False)
+  last = _as_combinator(method)
   return optax.chain(*transforms, last) if transforms else last
 
 
@@ -181,7 +176,24 @@ def _build(kind, spec, table, offered):
     spec['optimizer'] = optimizers.optimizer_by_name(name, section)(rate)
   if isinstance(spec.get('labels'), str):
     spec['labels'] = _labels(re.compile(spec['labels']))
+  if offered.get('task_names'):
+    spec = _by_position(kind, spec, table, offered['task_names'])
   return lookup.build(kind, spec, table, offered=offered)
+
+
+def _by_position(kind, spec, table, task_names):
+  """Options that go by position, where the spec gives them by name of task."""
+  spec = dict(spec)
+  for option in ('weights', 'preference', 'ideal'):
+    if isinstance(spec.get(option), Mapping):
+      spec[option] = names.in_order(spec[option], task_names, option)
+  for option in ('primary', 'target'):
+    if isinstance(spec.get(option), str):
+      function = lookup.find(kind, spec['name'], table)
+      known = inspect.signature(function).parameters
+      if option in known and known[option].annotation in (int, 'int'):
+        spec[option] = names.index(spec[option], task_names, option)
+  return spec
 
 
 def _labels(pattern):
@@ -194,7 +206,19 @@ def _labels(pattern):
   return label
 
 
-def _as_transform(made: Any, *, front: bool) -> Any:
-  if not isinstance(made, combinators.Weighting):
-    return made
-  return combinators.scale_by(made) if front else combinators.combine_by(made)
+def _as_combinator(method):
+  if isinstance(method, combinators.Weighting):
+    return combinators.combine_by(method)
+  return method
+
+
+def _in_front(transform, name):
+  if combinators.has_weights(transform):
+    return combinators.scale_by(transform)
+  if name in combinators.COMBINATORS:
+    raise ValueError(
+      'Expected a method that chooses one weight per task in '
+      f'combinator.before, found {name!r}; choose one that does, or one of '
+      f'{", ".join(combinators.TASK_TRANSFORMS)}.'
+    )
+  return transform

@@ -59,23 +59,17 @@ def make_model(
     )
     for task in tasks
   }
-  return lookup.build(
-    'sharing architecture',
-    section.sharing,
-    models.SHARING,
-    required={
-      'trunk': lookup.build(
-        'trunk', section.trunk, models.TRUNKS, offered=offered
-      ),
-      'heads': heads,
-      'inputs': _make_inputs(section, offered),
-      'axis_name': axis_name,
-    },
-    offered={'streams': {task.name: task.stream for task in tasks}},
+  return models.build_model(
+    lookup.build('sharing architecture', section.sharing, models.SHARING),
+    lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered),
+    heads,
+    inputs=_make_inputs(section, offered, sources),
+    axis_name=axis_name,
+    streams={task.name: task.stream for task in tasks},
   )
 
 
-def _make_inputs(section, offered):
+def _make_inputs(section, offered, sources):
   """One encoder for all streams, or one a stream; None if there is none."""
   if not section.inputs:
     return None
@@ -83,5 +77,30 @@ def _make_inputs(section, offered):
     lookup.build, 'input encoder', table=models.INPUTS, offered=offered
   )
   if 'name' in section.inputs:
-    return build(section.inputs)
-  return {stream: build(spec) for stream, spec in section.inputs.items()}
+    known = {
+      key: size
+      for source in reversed(sources.values())
+      for key, size in source.info.cardinalities.items()
+    }
+    return build(_with_sizes(section.inputs, known))
+  return {
+    stream: build(_with_sizes(spec, sources[stream].info.cardinalities))
+    for stream, spec in section.inputs.items()
+  }
+
+
+def _with_sizes(spec, cardinalities):
+  """Sizes of tables that the config leaves out, from the data.
+
+  ``categorical`` has ``{feature: dim}`` or ``{feature: (size, dim)}``.
+  """
+  tables = {}
+  for key, given in (spec.get('categorical') or {}).items():
+    size, dim = given if isinstance(given, tuple) else (None, given)
+    if not size and key not in cardinalities:
+      raise ValueError(
+        f'Expected the size of the table of {key!r}, found none in the data; '
+        f'{names.nearest(key, cardinalities)}'
+      )
+    tables[key] = (size or cardinalities[key], dim)
+  return {**spec, 'categorical': tables} if tables else spec

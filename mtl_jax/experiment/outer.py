@@ -71,7 +71,13 @@ def make_stream(
 def _load(settings, section, inner, source, loaded) -> data.Data:
   """The data with one split, 'train': what the outer loss is taken of."""
   if outer.OUTER in loaded:
-    return _only(loaded[outer.OUTER], 'train')
+    given = loaded[outer.OUTER]
+    if not isinstance(given, data.Data):
+      known = {'main': settings.data, **settings.streams}[inner]
+      given = sources_lib.load_data(
+        known, outer.OUTER, source.encoder, arrays=given
+      )
+    return _only(given, 'train')
   split = section.splits.get('train', '')
   known = {'main': settings.data, **settings.streams}[inner]
   if not section.name and not section.columns:

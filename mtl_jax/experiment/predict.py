@@ -1,6 +1,8 @@
 """``--mode=predict``: a file of new examples in, a file of predictions out."""
 
 from collections.abc import Iterable, Mapping
+import dataclasses
+import difflib
 import json
 import os
 import pathlib
@@ -10,51 +12,143 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import data, tasks as tasks_lib
-from mtl_jax.experiment import trained
+from mtl_jax.experiment import sources, trained
 
 
 def predict_file(
   workdir: pathlib.Path | str,
   source: str | None,
   target: str | None = None,
-  stream: str = 'main',
+  tasks: str = '',
   method: str | None = None,
   member: int | None = None,
 ) -> None:
-  """Writes a JSON object of predictions for each line of a JSONL file.
+  """Writes a JSON object of predictions for each example of a file.
+
+  A file is read as those of training were: see docs/data.md. What is missing
+  and unknown in it is said on standard error.
 
   Args:
-    workdir: of the run whose best checkpoint predicts.
-    source: JSONL file: an object of the data set's features a line; a class is
-      given by its name, or by its number where that is no name.
+    workdir: of the run whose best checkpoint predicts; its data are not needed.
+    source: CSV or JSONL file with the inputs of the tasks.
     target: JSONL file to write; standard output by default.
-    stream: whose tasks predict.
+    tasks: which ones, of one stream, comma separated; by default all of the
+      stream ``main``, or of the first one if none is called so.
     method: of a study.
     member: of several.
 
   Raises:
-    ValueError: if a line is no object, lacks an input or has one of another
-      kind; if the target cannot be written; if a prediction is not finite.
+    ValueError: if a row cannot be read, or lacks an input that has to be there;
+      if the target cannot be written; if a prediction is not finite.
   """
   if not source:
     raise ValueError(
-      'Expected a file of examples to predict, found none; give --input=FILE '
-      'with one JSON object a line.'
+      'Expected a file of examples to predict, found none; give --input=FILE, '
+      'CSV or JSONL.'
     )
   if target is not None:
     _check_target(pathlib.Path(target))
-  rows = read_jsonl(source)
-  model = trained.load(workdir, method, member)
+  if not pathlib.Path(source).is_file():
+    raise ValueError(
+      f'Expected a file of examples, found that {source} cannot be read (no '
+      'such file); check the path.'
+    )
+  model = trained.load(workdir, method, member, predicts=True)
+  names = [name.strip() for name in tasks.split(',') if name.strip()]
+  stream = stream_of(model.experiment, names)
   encoder = model.experiment.data[stream].encoder
-  predictions = model.predict(name_classes(rows, encoder), stream)
+  reading = sources.reading_of(model.experiment.streams[stream])
+  raw, count = read_inputs(
+    source, encoder, model.features(stream, names or None), reading
+  )
+  predictions, examples = model.predict_columns(
+    raw, count, stream, names or None
+  )
+  for line in data.gaps({'the file': examples}, encoder):
+    print(f'Note: {line}', file=sys.stderr)
+  named, sets = [], set()
+  for task in model.experiment.tasks:
+    column = _column(model.experiment, encoder, task)
+    named.append(dataclasses.replace(task, labels=task.labels or column.names))
+    if column.kind in SETS:
+      sets.add(task.name)
   lines = [
     json.dumps(row, allow_nan=False) + '\n'
-    for row in to_rows(predictions, model.experiment.tasks)
+    for row in to_rows(predictions, named, sets)
   ]
   if target is None:
     sys.stdout.writelines(lines)
   else:
     pathlib.Path(target).write_text(''.join(lines), encoding='utf-8')
+
+
+SETS = ('set', 'multihot', 'multilabel')
+
+
+def _column(experiment, encoder, task):
+  label = experiment.settings.targets[task.name].get('label') or task.name
+  return encoder.columns.get(label, data.Column(kind='', features=()))
+
+
+def stream_of(experiment: Any, names: Iterable[str]) -> str:
+  """The stream of some tasks; of none, ``main`` or the first one.
+
+  Raises:
+    ValueError: if they are of several.
+  """
+  by_name = {task.name: task.stream for task in experiment.tasks}
+  streams = {by_name[name] for name in names if name in by_name}
+  if len(streams) > 1:
+    raise ValueError(
+      f'Expected tasks of one stream, found {", ".join(names)} of '
+      f'{", ".join(sorted(streams))}; predict them one after the other.'
+    )
+  known = list(experiment.data)
+  return streams.pop() if streams else 'main' if 'main' in known else known[0]
+
+
+def read_inputs(
+  path: pathlib.Path | str,
+  encoder: data.Encoder,
+  features: Iterable[str],
+  reading: data.Reading,
+) -> tuple[dict[str, Any], int]:
+  """Columns of a file, and how many rows it has.
+
+  A column that the file lacks is missing in every row, if a missing value has a
+  meaning, and that is said; if another column is called nearly so, or nothing
+  is there, it is an error.
+
+  Raises:
+    ValueError: naming what is absent or cannot be read.
+  """
+  kinds = encoder.file_kinds(sorted(features))
+  raw, names = data.read_some(path, kinds, reading)
+  count = len(next(iter(raw.values()))) if raw else 0
+  for feature in kinds:
+    if feature in raw:
+      continue
+    close = difflib.get_close_matches(feature, names - kinds.keys(), n=1)
+    if not raw or close or not encoder.may_lack(feature):
+      hint = f'rename {close[0]!r}' if close else f'add {feature!r}'
+      raise ValueError(
+        f'Expected {", ".join(sorted(kinds))} in {path}, found '
+        f'{", ".join(sorted(names)) or "nothing"}; {hint}.'
+      )
+    print(
+      f'Note: {path} has no {feature!r}: it is missing in every example.',
+      file=sys.stderr,
+    )
+  typed = {}
+  for feature, values in raw.items():
+    values = values.to_pylist() if hasattr(values, 'to_pylist') else values
+    read_as = encoder.kinds.get(feature)
+    typed[feature] = (
+      encoder.parse({feature: values}, reading)[feature]
+      if read_as in ('declared', 'multihot')
+      else values
+    )
+  return typed, count
 
 
 def _check_target(path) -> None:
@@ -73,75 +167,20 @@ def _check_target(path) -> None:
   )
 
 
-def name_classes(
-  rows: Iterable[Mapping[str, Any]], encoder: data.Encoder
-) -> list[dict[str, Any]]:
-  """Rows of a file, in which a number may be the name of a class.
-
-  So ``{"shoe": 41}`` is the class '41', as it was in the file of the training
-  data, and not the one numbered 41.
-
-  Raises:
-    ValueError: naming the example with a number that is no class.
-  """
-  sizes, names = {}, {}
-  for column in encoder.columns.values():
-    if column.kind == 'class' and column.size is not None:
-      sizes[column.features[0]] = column.size
-      names[column.features[0]] = set(column.names)
-  named = [dict(row) for row in rows]
-  for number, row in enumerate(named, 1):
-    for feature in row.keys() & sizes.keys():
-      value = row[feature]
-      if isinstance(value, bool) or not isinstance(value, int):
-        continue
-      if str(value) in names[feature]:
-        row[feature] = str(value)
-      elif not -1 <= value < sizes[feature]:
-        raise ValueError(
-          f'Expected one of {sizes[feature]} classes of {feature!r} in example '
-          f'{number}, found {value}; give its name, or its number from 0.'
-        )
-  return named
-
-
-def read_jsonl(path: pathlib.Path | str) -> list[dict[str, Any]]:
-  """The objects of a JSONL file.
-
-  Raises:
-    ValueError: naming the line that is none.
-  """
-  try:
-    text = pathlib.Path(path).read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise ValueError(
-      f'Expected a JSONL file of examples, found that {path} cannot be read '
-      f'({error}); check the path.'
-    ) from error
-  rows = []
-  for number, line in enumerate(text.splitlines(), 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      row = None
-    if not isinstance(row, dict):
-      raise ValueError(
-        f'Expected a JSON object in line {number} of {path}, found '
-        f'{line[:40]!r}; write one object a line.'
-      )
-    rows.append(row)
-  return rows
-
-
 def to_rows(
-  predictions: Mapping[str, np.ndarray], tasks: Iterable[tasks_lib.Task]
+  predictions: Mapping[str, np.ndarray],
+  tasks: Iterable[tasks_lib.Task],
+  sets: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
   """Predictions as one JSON-like object an example.
 
-  Classes give the most probable one by name and all probabilities; binary
-  tasks a probability; values a number.
+  Classes give the most probable one by name and all probabilities, sets the
+  probable ones; binary tasks without names a probability; values a number.
+
+  Args:
+    predictions: ``{task: [N, ...]}``.
+    tasks: these and others.
+    sets: names of tasks that give any number of labels.
 
   Raises:
     ValueError: naming the example whose prediction is not finite.
@@ -158,18 +197,21 @@ def to_rows(
   count = len(next(iter(predictions.values())))
   return [
     {
-      name: _readable(values[i], by_name[name])
+      name: _readable(values[i], by_name[name], name in sets)
       for name, values in predictions.items()
     }
     for i in range(count)
   ]
 
 
-def _readable(values, task):
+def _readable(values, task, is_set):
   values = np.round(np.asarray(values, np.float64), 6)
-  if values.size == 1:
-    return float(values.reshape(()))
-  if not task.labels:
-    return values.tolist()
+  if values.size == 1 and len(task.labels) == 2:
+    values = np.array([1 - values.item(), values.item()]).round(6)
+  if not task.labels or len(task.labels) != values.size:
+    return float(values.item()) if values.size == 1 else values.tolist()
   named = dict(zip(task.labels, values.tolist(), strict=True))
+  if is_set:
+    probable = [name for name, p in named.items() if p > 0.5]
+    return {'labels': probable, 'probabilities': named}
   return {'label': task.labels[int(values.argmax())], 'probabilities': named}

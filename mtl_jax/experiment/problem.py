@@ -153,7 +153,7 @@ def train(
   way = steppers.Way('vmap', number, experiment.plan.steps)
   stepper = steppers.DeviceProgram(experiment, way, jax.local_devices())
   began = time.perf_counter()
-  state = stepper.init(hyper['seed'], hyper)
+  state = stepper.init(hyper['seed'].tolist(), hyper)
   read = jax.jit(jax.vmap(experiment.read))
   first = jax.device_get(read(state, hyper))
   some = training_members.Members(

@@ -34,7 +34,7 @@ def make_step(
     raise ValueError(
       'Expected a combinator, or a method between features and heads on a '
       'problem that has these, found a step builder that this problem cannot '
-      'take; name it in problem.absent instead.'
+      'take; name it in study.absent instead.'
     )
   tasks = [_task(problem, index) for index in range(problem.num_tasks)]
   names = tuple(task.name for task in tasks)

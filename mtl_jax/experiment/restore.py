@@ -131,6 +131,7 @@ def open_member(
   *,
   best: str = '',
   sources: build.Sources | None = None,
+  predicts: bool = False,
 ) -> Opened:
   """A member of a run, or of a method of a study, and its best parameters.
 
@@ -141,19 +142,34 @@ def open_member(
     best: the criterion, of ``training.select`` and ``training.keep_best``; the
       first by default.
     sources: data at hand.
+    predicts: whether nothing but predictions is asked for, for which the data
+      of the run need not be at hand.
 
   Raises:
     ValueError: listing what there is, if the choice is not one member.
   """
   workdir, settings, place = workdir_lib.choose(path, method, member)
   params, model_state, info, step = open_best(workdir, place, best)
+  encoders, facts = decode_encoders(info), decode_facts(info)
+  if predicts and sources is None:
+    sources = build.Sources(
+      {
+        name: data.blank(encoder, facts[name])
+        for name, encoder in encoders.items()
+        # What derives features is of the data set.
+        if not any(c.kind == 'derived' for c in encoder.columns.values())
+      }
+    )
   experiment = build.build(
     settings_lib.with_values(settings, place.point),
-    encoders=decode_encoders(info),
-    facts=decode_facts(info),
+    encoders=encoders,
+    facts=facts,
     sources=sources,
   )
-  prints = {n: data.fingerprint(x) for n, x in experiment.data.items()}
+  if predicts:
+    prints = {}
+  else:
+    prints = {n: data.fingerprint(x) for n, x in experiment.data.items()}
   for difference in workdir_lib.other_data(workdir, prints):
     print(
       f'The data are not those of the training: {difference} than '

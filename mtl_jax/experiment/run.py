@@ -46,6 +46,7 @@ def train(
   sources: build.Sources | None = None,
   test: bool = True,
   profile: bool = False,
+  title: str = '',
 ) -> outcome_lib.Outcome:
   """Trains all members, or goes on where a killed run of them stopped.
 
@@ -59,6 +60,7 @@ def train(
     sources: where data are read, or are at hand already.
     test: whether to evaluate the best parameters on the test split.
     profile: write a trace of ten steps of a run alone to ``profile``.
+    title: printed when there is something left to train.
 
   Returns:
     The outcome on the test split.
@@ -71,11 +73,14 @@ def train(
   alone = build.is_alone(settings)
   _check(settings, alone)
   workdir_lib.check(path, settings)
+  path = pathlib.Path(path)
   stored = (
     None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
   )
   if stored is not None:
     return stored
+  if title:
+    print(title, flush=True)
   sources = sources or build.Sources()
   everyone = members_lib.list_members(settings)
   groups = members_lib.group(
@@ -88,6 +93,7 @@ def train(
   }
   with workdir_lib.claim(path, settings, fingerprints) as workdir:
     show(experiment)
+    checks.show_data(experiment)
     for line in _doubtful(experiment, selections):
       print(line, flush=True)
     if not alone:
@@ -125,12 +131,10 @@ def evaluate(
   """Reprints the table of a member, computed from its best checkpoint."""
   opened = restore.open_member(path, method, member)
   stepper = steppers.DataParallel(opened.experiment, parallel.make_mesh())
-  (result,) = stepper.evaluate(
-    *stepper.place(
-      training_members.as_members((opened.params, opened.model_state))
-    ),
-    'test',
+  params, model_state = stepper.place(
+    training_members.as_members((opened.params, opened.model_state))
   )
+  (result,) = stepper.evaluate(params, model_state, 'test')
   outcome = outcome_lib.Outcome(
     workdir=opened.workdir.path,
     ended='evaluated',
@@ -206,7 +210,10 @@ def _stored(folder, settings) -> list[outcome_lib.MemberOutcome] | None:
   stored = files.read_json(file) if file.exists() else {}
   if stored.get('length') != _length(settings):
     return None
-  return [outcome_lib.MemberOutcome(**row) for row in stored['members']]
+  return [
+    outcome_lib.MemberOutcome(**row | {'undefined': tuple(row['undefined'])})
+    for row in stored['members']
+  ]
 
 
 def _length(settings) -> list[int]:
@@ -330,10 +337,12 @@ def train_groups(
 def _selections(experiment) -> dict[str, evaluation.Selection]:
   """What chooses the best parameters and is waited for, by its setting."""
   training, source = experiment.settings.training, experiment.data
+  params, model_state = experiment.params_shapes
   undefined = evaluation.undefined(
     experiment.model,
     experiment.tasks,
-    *experiment.params_shapes,
+    params,
+    model_state,
     (
       {name: batch}
       for name, stream in experiment.streams.items()
@@ -522,7 +531,7 @@ def monitor_of(opt_state: Any) -> combinators.MonitorState | None:
 
 def _measure(names, opt_state):
   """What the monitor of each member measured in the last step."""
-  state = monitor_of(opt_state)
+  state: Any = monitor_of(opt_state)
   parts = jax.device_get((state.measures, state.groups))
   rows = [
     measures.measure_scalars(names, *jax.tree.map(lambda x, i=i: x[i], parts))
@@ -570,9 +579,9 @@ def _finish(program, members, best, progress, test):
         overall=result.overall,
         undefined=tuple(result.undefined),
         relations={
-          'tasks': program.group.experiment.task_names,
-          'labels': result.labels,
-          'residuals': result.residuals,
+          'tasks': list(program.group.experiment.task_names),
+          'labels': result.labels.tolist(),
+          'residuals': result.residuals.tolist(),
         },
         experts=result.experts,
       )

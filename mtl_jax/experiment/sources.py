@@ -5,6 +5,7 @@ from typing import Any
 
 from mtl_jax import data
 from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.tasks import kinds as task_kinds
 
 CACHE = {'auto': 'auto', 'always': True, 'never': False}
 
@@ -13,7 +14,8 @@ def load_data(
   stream: settings_lib.DataSettings,
   name: str,
   encoder: Any = None,
-  labels: Mapping[str, str] | None = None,
+  labels: Mapping[str, data.Label] | None = None,
+  arrays: Mapping[str, Any] | None = None,
 ) -> data.Data:
   """The data of one stream, as its settings say.
 
@@ -25,7 +27,8 @@ def load_data(
     stream: its settings.
     name: what messages call it.
     encoder: of a checkpoint; learned from the training split else.
-    labels: key in the batch -> kind of the task that it is the label of.
+    labels: of `labels_of`.
+    arrays: ``{split: {feature: [N, ...]}}`` in place of what the settings name.
 
   Raises:
     ValueError: if the data cannot be found, or do not fit the settings.
@@ -41,8 +44,12 @@ def load_data(
     'standardize': stream.standardize,
     'encoder': encoder,
     'labels': labels or {},
+    'fill': stream.fill,
+    'ignore_case': stream.ignore_case,
     'cache': CACHE[stream.cache],
   }
+  if arrays is not None:
+    return data.from_splits(arrays, stream.features or None, **options)
   if '.' in stream.name:
     function = lookup.find('data set', stream.name, {})
     return data.from_splits(
@@ -63,8 +70,67 @@ def load_data(
       'data= if the run had its data from Python.'
     )
   return data.load_files(
-    stream.splits, stream.columns, stream.features or None, **options
+    stream.splits,
+    stream.columns,
+    stream.features or None,
+    reading=reading_of(stream),
+    **options,
   )
+
+
+def reading_of(stream: settings_lib.DataSettings) -> data.Reading:
+  """How the cells of a stream's files are written."""
+  return data.Reading(
+    missing=stream.missing,
+    separator=stream.separator,
+    set_separator=stream.set_separator,
+    encoding=stream.encoding,
+  )
+
+
+def labels_of(
+  targets: Mapping[str, settings_lib.Spec], stream: str
+) -> dict[str, data.Label]:
+  """Key in a stream's batches -> what the tasks whose label it is learn of it.
+
+  Raises:
+    ValueError: if two tasks read one key as different things.
+  """
+  labels: dict[str, data.Label] = {}
+  owners: dict[str, str] = {}
+  for name, spec in targets.items():
+    kind = spec.get('kind', '')
+    if spec.get('stream', 'main') != stream or (
+      kind not in task_kinds.TASK_KINDS
+    ):
+      continue
+    key = spec.get('label') or name
+    label = data.Label(
+      kind=task_kinds.LABELS.get(kind, kind),
+      num_classes=spec.get('num_classes') or 0,
+      positive=str(spec.get('positive') or ''),
+      shift=kind == 'regression',
+    )
+    other = labels.get(key)
+    if other is None:
+      labels[key], owners[key] = label, name
+      continue
+    classes = {'classification', 'binary'}
+    alike = {label.kind, other.kind} <= classes or label.kind == other.kind
+    if not alike or label.positive != other.positive:
+      raise ValueError(
+        f'Expected tasks that share the label {key!r} to read it alike, found '
+        f'{other.kind} for {owners[key]!r} and {label.kind} for {name!r}; give '
+        'one of them a key of its own in data.features, of the same column, '
+        "and name it as the target's label."
+      )
+    labels[key] = data.Label(
+      kind='binary' if 'binary' in (label.kind, other.kind) else label.kind,
+      num_classes=max(label.num_classes, other.num_classes),
+      positive=label.positive,
+      shift=label.shift and other.shift,
+    )
+  return labels
 
 
 def _text_options(options):

@@ -3,7 +3,7 @@
 Both implement `loop.Stepper`, and decide where state and batches lie.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import time
@@ -46,7 +46,7 @@ class DeviceProgram:
 
   def __init__(
     self,
-    experiment: build.Trainable,
+    experiment: Any,
     way: Way,
     devices: Sequence[jax.Device],
     feeder: feeding.Feeder | None = None,
@@ -54,7 +54,7 @@ class DeviceProgram:
     """Builds the program; it is compiled when it is first used.
 
     Args:
-      experiment: of all members.
+      experiment: a `build.Trainable`, of all members.
       way: how they run.
       devices: of the way 'devices'; others use the first.
       feeder: of the training data; None where a step reads none.

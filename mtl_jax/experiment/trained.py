@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import combinators, data, evaluation
-from mtl_jax.experiment import build, restore
+from mtl_jax import combinators, data, evaluation, names as names_lib
+from mtl_jax.experiment import build, checks, restore
 from mtl_jax.training import gradients as gradients_lib, pullbacks
 
 
@@ -32,14 +32,19 @@ class Trained:
   step: int
 
   def predict(
-    self, rows: Iterable[Mapping[str, Any]], stream: str = 'main'
+    self,
+    rows: Iterable[Mapping[str, Any]],
+    stream: str = 'main',
+    tasks: Iterable[str] | None = None,
   ) -> dict[str, np.ndarray]:
     """Predictions for new examples.
 
     Args:
       rows: ``{feature of the data set: value}`` each, such as
-        ``{'text': 'Lovely dress'}``; labels may be absent.
+        ``{'text': 'Lovely dress'}``, read as training reads them; labels may be
+        absent, and inputs where a missing one has a meaning.
       stream: whose inputs they are.
+      tasks: some of that stream's; all by default.
 
     Returns:
       ``{task: [N, ...]}``: probabilities, or values in the label's units.
@@ -47,17 +52,129 @@ class Trained:
     Raises:
       ValueError: if a row lacks an input.
     """
-    encoder = self.experiment.data[stream].encoder
+    rows = list(rows)
+    if not rows:
+      raise ValueError(
+        'Expected at least one example to predict, found none; is it empty?'
+      )
+    needed, encoder = self.features(stream, tasks), self._encoder(stream)
+    known = {feature for feature in needed if any(feature in r for r in rows)}
+    for number, row in enumerate(rows, 1):
+      lacks = [
+        feature
+        for feature in needed
+        if row.get(feature) is None
+        and (not encoder.may_lack(feature) or not needed & row.keys())
+      ]
+      if lacks:
+        raise ValueError(
+          f'Expected {", ".join(sorted(needed))} in example {number}, found '
+          f'{", ".join(sorted(row)) or "nothing"}; add {sorted(lacks)[0]!r}.'
+        )
+    raw = encoder.parse({f: [row.get(f) for row in rows] for f in known})
+    return self.predict_columns(raw, len(rows), stream, tasks)[0]
+
+  def predict_columns(
+    self,
+    raw: Mapping[str, Any],
+    count: int,
+    stream: str = 'main',
+    tasks: Iterable[str] | None = None,
+  ) -> tuple[dict[str, np.ndarray], data.Columns]:
+    """Predictions for columns of N values, and the source made of them.
+
+    Args:
+      raw: ``{feature: N values}``, typed as by `data.Encoder.parse`; those that
+        are absent are missing.
+      count: N.
+      stream: whose inputs they are.
+      tasks: some of that stream's; all by default.
+
+    Raises:
+      ValueError: if a value is not as those in training were.
+    """
+    names = self.tasks_of(stream, tasks)
+    encoder = self._encoder(stream)
+    needed = self.features(stream, names)
+    absent = {f: [None] * count for f in needed - raw.keys()}
+    columns = {f: raw[f] for f in needed & raw.keys()} | encoder.parse(absent)
+    counts = data.Counts()
+    stored = encoder.encode(columns, counts=counts)
+    unread = self._unread(stream, names)
+
+    def finish(picked, keys=None):
+      batch = encoder.finish(picked, keys)
+      rows = len(next(iter(batch.values())))
+      return {k: np.repeat(v, rows, axis=0) for k, v in unread.items()} | batch
+
+    def step(params, model_state, batch):
+      made = self._predict_step(params, model_state, batch)
+      return {name: made[name] for name in names}
+
+    source = data.Columns(stored, finish, 'the examples', counts)
+    settings = self.experiment.settings
+    checks.check_source_ids(
+      'Predict', stream, self.experiment.data[stream], source, settings
+    )
     batch_size = self.experiment.streams[stream].evaluation_batch_size
-    source = _encode(list(rows), encoder, self._inputs(stream))
-    batches = data.EvaluationBatches(source, min(batch_size, len(source)))
-    return evaluation.predict(
-      jax.jit(self._predict_step),
-      [task for task in self.experiment.tasks if task.stream == stream],
+    batches = data.EvaluationBatches(source, min(batch_size, count))
+    predictions = evaluation.predict(
+      jax.jit(step),
+      [task for task in self.experiment.tasks if task.name in names],
       self.params,
       self.model_state,
       ({stream: batch} for batch in batches),
     )
+    for name in names:
+      label = settings.targets[name].get('label') or name
+      column = encoder.columns.get(label)
+      if column is not None and column.kind == 'float' and column.mean:
+        # The task's units lack a constant that 32 bits could not hold.
+        predictions[name] = predictions[name].astype(np.float64) + column.mean
+    return predictions, source
+
+  def tasks_of(
+    self, stream: str, tasks: Iterable[str] | None = None
+  ) -> tuple[str, ...]:
+    """The names of a stream's tasks, or of some of them.
+
+    Raises:
+      ValueError: for a task that the stream does not have.
+    """
+    known = [t.name for t in self.experiment.tasks if t.stream == stream]
+    for name in tasks or ():
+      if name not in known:
+        raise ValueError(
+          f'Expected tasks of the stream {stream!r}, found {name!r}; '
+          + names_lib.nearest(name, known)
+        )
+    return tuple(tasks) if tasks else tuple(known)
+
+  def features(
+    self, stream: str, tasks: Iterable[str] | None = None
+  ) -> set[str]:
+    """What the predictions of some tasks are made from."""
+    encoder = self._encoder(stream)
+    needed: set[str] = set()
+    for key in self._inputs(stream, tasks):
+      column = encoder.columns[key]
+      made = column.kind == 'derived' and encoder.derived
+      needed |= set(made.reads if made else column.features)
+    return needed
+
+  def _unread(self, stream, names) -> dict[str, np.ndarray]:
+    """Arrays that only other tasks of the stream read, as one row of zeros."""
+    if set(names) == set(self.tasks_of(stream)):
+      return {}
+    others = self._inputs(stream) - self._inputs(stream, names)
+    return {
+      key: np.zeros_like(values)
+      for key, values in self.experiment.example_batch()[stream].items()
+      if any(key in (other, data.mask_key(other)) for other in others)
+    }
+
+  def _encoder(self, stream):
+    return self.experiment.data[stream].encoder
 
   def task_gradients(self, batch: Any) -> combinators.TaskGradients:
     """The task gradients of a batch ``{stream: {name: [B, ...]}}``."""
@@ -89,14 +206,16 @@ class Trained:
       self.experiment.model, self.experiment.tasks
     )
 
-  def _inputs(self, stream) -> set[str]:
-    """Keys of the batch that the predictions depend on."""
+  def _inputs(self, stream, tasks=None) -> set[str]:
+    """Keys of the batch that the predictions of some tasks depend on."""
+    names = self.tasks_of(stream, tasks)
     arrays = self.experiment.example_batch()[stream]
     keys = list(arrays)
 
     def outputs(values):
       batch = {stream: dict(zip(keys, values, strict=True))}
-      return self._predict_step(self.params, self.model_state, batch)
+      made = self._predict_step(self.params, self.model_state, batch)
+      return {name: made[name] for name in names}
 
     values = [jnp.asarray(arrays[key]) for key in keys]
     reads = pullbacks.dependencies(outputs, values)
@@ -112,34 +231,15 @@ def load(
   *,
   best: str = '',
   sources: build.Sources | None = None,
+  predicts: bool = False,
 ) -> Trained:
   """A member of a work directory: see `restore.open_member`."""
-  opened = restore.open_member(path, method, member, best=best, sources=sources)
+  opened = restore.open_member(
+    path, method, member, best=best, sources=sources, predicts=predicts
+  )
   return Trained(
     opened.experiment,
     jax.tree.map(jnp.asarray, opened.params),
     jax.tree.map(jnp.asarray, opened.model_state),
     opened.step,
   )
-
-
-def _encode(rows, encoder, inputs) -> data.Columns:
-  """New rows as a source; labels that are absent stay absent."""
-  if not rows:
-    raise ValueError(
-      'Expected at least one example to predict, found none; is the file empty?'
-    )
-  needed: set[str] = set()
-  for key in inputs:
-    column = encoder.columns[key]
-    made = column.kind == 'derived'
-    needed |= set(encoder.derived.reads if made else column.features)
-  for number, row in enumerate(rows, 1):
-    for feature in needed:
-      if feature not in row:
-        raise ValueError(
-          f'Expected {", ".join(sorted(needed))} in example {number}, found '
-          f'{", ".join(sorted(row)) or "nothing"}; add {feature!r}.'
-        )
-  raw = {feature: [row[feature] for row in rows] for feature in needed}
-  return data.Columns(encoder.encode(raw), encoder.finish, 'predict')

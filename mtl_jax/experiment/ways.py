@@ -73,7 +73,7 @@ def _candidates(group, feeder, devices) -> list[Way]:
   return list(dict.fromkeys(candidates))
 
 
-def _fitting(experiment: build.Trainable) -> int:
+def _fitting(experiment: build.Experiment) -> int:
   """Members whose states fill half of the memory of a device, at most."""
   shapes = jax.eval_shape(lambda: experiment.make_state(0)._replace(key=None))
   size = sum(

@@ -31,6 +31,7 @@ MAY_CHANGE = {
   'data.on_device',
   'diagnostics.every',
   'study.by_task',
+  'study.columns',
   'study.interval',
   'study.test',
   'study.trade_offs',
@@ -132,6 +133,13 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
         f'{stored.get(key)!r} in {file} instead of {wanted.get(key)!r}; choose '
         f'another --workdir, or set --config.{key}={stored.get(key)!r}.'
       )
+
+  if list(there.targets) != list(settings.targets):
+    raise ValueError(
+      f'Expected the targets in the order {", ".join(there.targets)} of '
+      f'{file}, found {", ".join(settings.targets)}; keep the order, or choose '
+      'another --workdir.'
+    )
 
 
 @contextlib.contextmanager

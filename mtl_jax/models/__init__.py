@@ -1,10 +1,34 @@
 """Models: trunks, heads, and who shares what."""
 
 from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.models.build_model import build_model
 from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
-from mtl_jax.models.sharing import SHARING, hard_sharing
+from mtl_jax.models.sharing import (
+  SHARING,
+  Sharing,
+  aitm,
+  branching,
+  cgc,
+  cross_stitch,
+  dselect_k,
+  film,
+  hard_sharing,
+  home,
+  lora,
+  mmoe,
+  mtan,
+  omoe,
+  pepnet,
+  ple,
+  sluice,
+  snr,
+  soft_sharing,
+  stem,
+  task_groups,
+  task_routing,
+)
 from mtl_jax.models.trunks import (
   LSTM,
   MLP,
@@ -29,8 +53,29 @@ __all__ = [
   'ParameterRow',
   'ResNet',
   'SHARING',
+  'Sharing',
   'TRUNKS',
   'Transformer',
+  'aitm',
+  'branching',
+  'build_model',
+  'cgc',
+  'cross_stitch',
+  'dselect_k',
+  'film',
   'hard_sharing',
+  'home',
+  'lora',
+  'mmoe',
+  'mtan',
+  'omoe',
   'parameter_table',
+  'pepnet',
+  'ple',
+  'sluice',
+  'snr',
+  'soft_sharing',
+  'stem',
+  'task_groups',
+  'task_routing',
 ]

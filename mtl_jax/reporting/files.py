@@ -30,7 +30,7 @@ def writing(path: Path) -> Iterator[None]:
     ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
   """Writes beside the path, then renames: a reader never sees a half.
 
   Raises:
@@ -39,8 +39,10 @@ def write_atomically(path: Path, text: str) -> None:
   path = pathlib.Path(path)
   draft = path.with_name(path.name + '.tmp')
   try:
-    with writing(path), open(draft, 'w', encoding='utf-8') as file:
-      file.write(text)
+    if isinstance(content, str):
+      content = content.encode('utf-8')
+    with writing(path), open(draft, 'wb') as file:
+      file.write(content)
       file.flush()
       os.fsync(file.fileno())
     os.replace(draft, path)

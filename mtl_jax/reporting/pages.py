@@ -1,101 +1,112 @@
-"""The parts of a page: what the reports of runs and of studies share."""
+"""Pages of runs, studies and problems, from one template."""
 
-from collections.abc import Iterable, Mapping, Sequence
-import html
+import base64
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from importlib import resources
 import json
+import pathlib
 from typing import Any
 
+import jinja2
+import markupsafe
 from matplotlib import figure as mpl_figure
 
-from mtl_jax.reporting import plots, tables
+from mtl_jax.reporting import files, plots, tables
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 2rem auto;
-       max-width: 60rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: .2rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem;
-     border-bottom: 1px solid #ccc; }
-p.note { color: #555; margin: .2rem 0 .8rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-        margin-bottom: .4rem; }
-th, td { padding: .25rem .8rem .25rem 0; text-align: right;
-         white-space: nowrap; }
-th { border-bottom: 2px solid #1a1a1a; font-weight: 600; }
-td { border-bottom: 1px solid #e5e5e5; }
-th.left, td.left { text-align: left; white-space: pre; }
-tr.beside td { color: #555; }
-svg { max-width: 100%; height: auto; display: block; margin: .6rem 0; }
-pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
-summary { cursor: pointer; }
-"""
+TEMPLATE = 'page.html.jinja'
 
 
-def frame(
-  title: str,
-  summary: str,
-  sections: Sequence[tuple[str, str]],
-  script: str = '',
-) -> str:
+@dataclasses.dataclass(frozen=True)
+class Folded:
+  """Parts that open on a click."""
+
+  title: str
+  parts: Sequence[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+  """A PNG file that is put into the page, for pictures of many points."""
+
+  path: pathlib.Path
+
+  @property
+  def name(self) -> str:
+    """What is shown where pictures are not."""
+    return self.path.stem
+
+  @property
+  def base64(self) -> str:
+    """The content, as a data address has it."""
+    return base64.b64encode(self.path.read_bytes()).decode()
+
+
+# A note in small print, a table, a picture, an image, settings, or a fold.
+Part = (
+  str
+  | tables.Table
+  | mpl_figure.Figure
+  | Image
+  | Mapping[str, Any]
+  | Folded
+  | None
+)
+Sections = Sequence[tuple[str, Sequence[Part]]]
+
+
+def render(title: str, summary: Sequence[Part], sections: Sections) -> str:
   """A whole page, which needs no network and no other file.
 
   Args:
     title: plain text.
-    summary: HTML below the title.
-    sections: titles and HTML; those without any are left out.
-    script: of the page, if it has one.
+    summary: parts below the title.
+    sections: titles and parts; empty parts and sections are left out.
   """
-  title = html.escape(title)
-  body = ''.join(
-    f'<h2>{name}</h2>\n{text}\n' for name, text in sections if text
+  shown = [(name, _parts(parts)) for name, parts in sections]
+  flat = [part for _, parts in sections for part in parts]
+  text = _template().render(
+    title=title,
+    summary=_parts(summary),
+    sections=[{'title': n, 'parts': parts} for n, parts in shown if parts],
+    sortable=any(isinstance(x, tables.Table) and x.keys for x in flat),
   )
-  code = f'<script>{script}</script>\n' if script else ''
-  return (
-    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f'<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
-    f'<h1>{title}</h1>\n{summary}\n{body}{code}</body>\n</html>\n'
+  return text + '\n'
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+  text = resources.files('mtl_jax.reporting').joinpath(TEMPLATE).read_text()
+  environment = jinja2.Environment(
+    autoescape=True, undefined=jinja2.StrictUndefined
   )
+  return environment.from_string(text)
 
 
-def note(text: str) -> str:
-  """A paragraph in small print."""
-  return f'<p class="note">{html.escape(text)}</p>\n'
+def _parts(parts: Sequence[Part]) -> list[tuple[str, Any]]:
+  """Kind and content of each part that is not empty."""
+  kinds = (_kind(part) for part in parts if part is not None)
+  return [(kind, content) for kind, content in kinds if content]
 
 
-def folded(title: str, content: str) -> str:
-  """What opens on a click."""
-  return f'<details><summary>{title}</summary>\n{content}</details>\n'
-
-
-def as_json(content: Mapping[str, Any]) -> str:
-  """Settings and the like, indented."""
-  text = json.dumps(content, indent=2, ensure_ascii=False)
-  return f'<pre>{html.escape(text)}</pre>\n'
-
-
-def pictures(figures: Iterable[mpl_figure.Figure]) -> str:
-  """The figures as SVG."""
-  return '\n'.join(f'<div>{plots.to_svg(f)}</div>' for f in figures)
-
-
-def table(table: tables.Table) -> str:
-  """A table as HTML; rows of other models are paler."""
-
-  def cells(row, tag):
-    kinds = ['left' if i < table.left else '' for i in range(len(row))]
-    return ''.join(
-      f'<{tag} class="{kind}">{html.escape(cell)}</{tag}>'
-      for cell, kind in zip(row, kinds, strict=True)
-    )
-
-  body = '\n'.join(
-    f'<tr{" class=beside" if row[0].startswith(" ") else ""}>'
-    f'{cells(row, "td")}</tr>'
-    for row in table.rows
-  )
-  head = f'<tr>{cells(table.columns, "th")}</tr>'
-  text = f'<table>\n<thead>{head}</thead>\n<tbody>{body}</tbody>\n</table>'
-  return f'<div class="wide">{text}</div>\n' + (
-    note(table.note) if table.note else ''
+def _kind(part) -> tuple[str, Any]:
+  """What the template makes of a part, and what it shows; empty for nothing."""
+  if isinstance(part, str):
+    return 'note', part
+  if isinstance(part, tables.Table):
+    return 'table', part if part.rows else None
+  if isinstance(part, mpl_figure.Figure):
+    return 'picture', markupsafe.Markup(plots.to_svg(part))
+  if isinstance(part, Image):
+    return 'image', part
+  if isinstance(part, Folded):
+    inner = _parts(part.parts)
+    return 'folded', Folded(part.title, inner) if inner else None
+  if isinstance(part, Mapping):
+    content = files.plain(part)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return 'settings', text if part else None
+  raise TypeError(
+    f'Expected a part of a page, found {part!r}; give one of {Part}.'
   )

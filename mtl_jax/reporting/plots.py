@@ -138,7 +138,7 @@ def shares(title: str, rates: Mapping[str, Series]) -> mpl_figure.Figure:
     figure, axes = panel()
     draw_lines(axes, rates)
     legend_outside(axes)
-    axes.set(title=title, xlabel='step')
+    axes.set(title=title, xlabel='step', ylabel='share')
     axes.set(ylim=(-0.03, 1.03), yticks=np.linspace(0, 1, 5))
     return figure
 
@@ -230,7 +230,7 @@ def draw_lines(axes: mpl_axes.Axes, series: Mapping[str, Series]) -> None:
       linestyle=DASHES[i // len(COLORS) % len(DASHES)],
       linewidth=1.4,
       marker='o' if steps.size <= 20 else None,
-      markersize=3,
+      markersize=5 if steps.size == 1 else 3,  # a point alone is seen
     )
   axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
   if not any(np.isfinite(values).any() for _, values in series.values()):

@@ -8,12 +8,11 @@ from mtl_jax.reporting import (
   pages,
   plots,
   progress,
-  record,
+  run_record,
   tables,
 )
 
 REPORT = 'report.html'
-STYLE = pages.STYLE
 
 
 def write_report(workdir: files.Path) -> pathlib.Path:
@@ -32,77 +31,81 @@ def write_report(workdir: files.Path) -> pathlib.Path:
     ValueError: if there is no record of a run, or it is damaged.
     OSError: if there is no space left.
   """
-  run = record.read(workdir)
+  run = run_record.read(workdir)
   path = run.workdir / REPORT
   files.write_atomically(path, page(run))
   return path
 
 
-def page(run: record.Record) -> str:
+def page(run: run_record.Record) -> str:
   """The whole page."""
-  sections = [
-    ('Result', _result(run)),
-    ('Learning curves', _curves(run)),
-    ('Task gradients', _gradients(run)),
-    ('Experts', _experts(run)),
-    ('Relations between tasks', _relations(run)),
-    ('Config', pages.as_json(run.config) if run.config else ''),
-    ('Surroundings', _surroundings(run)),
-  ]
-  return pages.frame(run.workdir.resolve().name, _summary(run), sections)
+  names = ('commit', 'devices', 'platform', 'versions', 'timing')
+  return pages.render(
+    run.workdir.resolve().name,
+    [_summary(run)],
+    [
+      ('Result', _result(run)),
+      ('Learning curves', _curves(run)),
+      ('Task gradients', _gradients(run)),
+      ('Experts', _experts(run)),
+      ('Relations between tasks', _relations(run)),
+      ('Config', [run.config]),
+      (
+        'Environment',
+        [{name: run.results[name] for name in names if name in run.results}],
+      ),
+    ],
+  )
 
 
-def _summary(run: record.Record) -> str:
-  """One line: where it stands, and on what it ran."""
-  found = run.results
-  if not found:
+def _summary(run: run_record.Record) -> str:
+  """One line: how far the run is, and on what it ran."""
+  results = run.results
+  if not results:
     last = run.rows[-1]['step'] if run.rows else 0
-    return pages.note(
-      f'The run has not ended; its record goes up to step {last}.'
-    )
-  parts = [f'overall score {tables.number(found.get("overall"))}']
-  if found.get('split'):
-    parts[0] += f' on {found["split"]}'
-  if found.get('best_step') is not None:
-    parts.append(f'parameters of step {found["best_step"]:,}')
-  seconds = (found.get('timing') or {}).get('seconds')
+    return f'The run has not ended; its record goes up to step {last}.'
+  parts = [f'overall score {tables.number(results.get("overall"))}']
+  if results.get('split'):
+    parts[0] += f' on {results["split"]}'
+  if results.get('best_step') is not None:
+    parts.append(f'parameters of step {results["best_step"]:,}')
+  seconds = (results.get('timing') or {}).get('seconds')
   if seconds is not None:
     parts.append(f'trained for {progress.duration(seconds)}')
-  device = found.get('devices') or {}
+  device = results.get('devices') or {}
   if device:
     parts.append(f'{device.get("count")} x {device.get("kind")}')
-  return pages.note(' · '.join(parts))
+  return ' · '.join(parts)
 
 
-def _result(run: record.Record) -> str:
+def _result(run: run_record.Record) -> list[pages.Part]:
   metrics = run.results.get('metrics')
   if not metrics:
-    return ''
+    return []
   positives = {
     task['name']: task['positive']
     for task in run.results.get('tasks', ())
     if task.get('positive')
   }
-  baselines = run.results.get('baselines')
-  shown = tables.final_tables(metrics, baselines, positives)
-  text = '\n'.join(pages.table(table) for table in shown)
   undefined = run.results.get('undefined')
-  if undefined:
-    text += pages.note(
-      'There is no overall score, for these tasks could not be scored: '
-      f'{", ".join(undefined)}.'
-    )
   rows = [
     [task, name, tables.number(value)]
     for task, values in metrics.items()
     for name, value in values.items()
   ]
   every = tables.Table('', ['task', 'metric', 'value'], rows, left=2)
-  return text + pages.folded('All metrics', pages.table(every))
+  return [
+    *tables.final_tables(metrics, run.results.get('baselines'), positives),
+    'There is no overall score, for these tasks could not be scored: '
+    f'{", ".join(undefined)}.'
+    if undefined
+    else None,
+    pages.Folded('All metrics', [every]),
+  ]
 
 
-def _curves(run: record.Record) -> str:
-  pictures = []
+def _curves(run: run_record.Record) -> list[pages.Part]:
+  pictures: list[pages.Part] = []
   for task in run.tasks:
     losses = {
       'train': run.series('train', f'loss/{task}'),
@@ -112,12 +115,12 @@ def _curves(run: record.Record) -> str:
     values = run.series('validation', f'{task}/{score}')
     label = tables.HEADERS.get(score, score) or 'score'
     pictures.append(plots.learning_curves(task, losses, label, values))
-  return pages.pictures(pictures)
+  return pictures
 
 
-def _gradients(run: record.Record) -> str:
+def _gradients(run: run_record.Record) -> list[pages.Part]:
   cosines = run.cosines()
-  made = []
+  made: list[pages.Part] = []
   if cosines:
     if len(cosines) <= plots.MOST_LINES:
       made.append(plots.gradient_cosines(cosines))
@@ -129,53 +132,45 @@ def _gradients(run: record.Record) -> str:
     if run.by_task(kind):
       made.append(draw(run.by_task(kind)))
   if run.conflict():
-    made.append(plots.shares('Share of', run.conflict()))
+    made.append(plots.shares('Conflict of task gradients', run.conflict()))
   if not made:
-    return ''
+    return []
   groups = [
     plots.cosine_map(run.cosines(group), f'Cosine in the group {group}')
     for group in run.groups()
     if run.cosines(group)
   ]
-  text = pages.note(
-    'Of the shared parameters, on a training batch. Below 0 the tasks pull '
-    'in opposite directions.'
-  ) + pages.pictures(made)
-  if groups:
-    text += pages.folded('Groups of parameters', pages.pictures(groups))
-  return text
-
-
-def _experts(run: record.Record) -> str:
-  found = expert_use.levels(run.results.get('experts') or {})
-  if not found:
-    return ''
-  figure = expert_use.picture(found)
-  return (
-    pages.note(expert_use.NOTE)
-    + pages.pictures([figure] if figure else [])
-    + pages.note(expert_use.USED)
-    + pages.table(expert_use.used({'': found}))
-    + pages.note(expert_use.FACTS)
-    + pages.folded('Every expert', pages.table(expert_use.table({'': found})))
+  note = (
+    'Of the shared parameters, on a training batch. Below 0 the tasks pull in '
+    'opposite directions.'
   )
+  return [note, *made, pages.Folded('Groups of parameters', groups)]
 
 
-def _relations(run: record.Record) -> str:
+def _experts(run: run_record.Record) -> list[pages.Part]:
+  levels = expert_use.levels(run.results.get('experts') or {})
+  if not levels:
+    return []
+  return [
+    expert_use.NOTE,
+    expert_use.picture(levels),
+    expert_use.USED,
+    expert_use.used({'': levels}),
+    expert_use.FACTS,
+    pages.Folded('Every expert', [expert_use.table({'': levels})]),
+  ]
+
+
+def _relations(run: run_record.Record) -> list[pages.Part]:
   titles = {'labels': 'Labels', 'residuals': 'Residuals'}
-  found = {name: run.matrix(kind) for kind, name in titles.items()}
-  matrices = {name: x for name, x in found.items() if x is not None}
+  known = {name: run.matrix(kind) for kind, name in titles.items()}
+  matrices = {name: x for name, x in known.items() if x is not None}
   if not matrices or len(run.tasks) < 2:
-    return ''
+    return []
   tasks = (run.results.get('relations') or {}).get('tasks') or run.tasks
-  return pages.note(
+  note = (
     'Correlation over the examples that are labelled for both tasks. It has a '
     'sign only between tasks of a single column; where classes are involved '
     'it is the square root of the RV coefficient. Grey: not defined.'
-  ) + pages.pictures([plots.correlations(tasks, matrices)])
-
-
-def _surroundings(run: record.Record) -> str:
-  names = ('commit', 'devices', 'platform', 'versions', 'timing')
-  found = {name: run.results[name] for name in names if name in run.results}
-  return pages.as_json(found) if found else ''
+  )
+  return [note, plots.correlations(tasks, matrices)]

@@ -34,7 +34,7 @@ def write_results(
   timing: Mapping[str, float],
   **more: Any,
 ) -> dict[str, Any]:
-  """Writes ``results.json`` from the run's numbers and its surroundings.
+  """Writes ``results.json`` from the run's numbers and its environment.
 
   Args:
     workdir: where to.
@@ -58,7 +58,7 @@ def write_results(
       'metrics': metrics,
       **more,
       'timing': timing,
-      **surroundings(),
+      **environment(),
       'config': config,
     }
   )
@@ -66,11 +66,11 @@ def write_results(
   return content
 
 
-def surroundings() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
   """Commit, versions and devices.
 
   Example:
-    >>> sorted(surroundings())
+    >>> sorted(environment())
     ['commit', 'devices', 'platform', 'versions']
   """
   devices = jax.devices()

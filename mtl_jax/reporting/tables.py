@@ -66,8 +66,11 @@ class Table:
     columns: the headers.
     rows: cells, as many as columns.
     left: how many columns are flush left, the others are numbers.
-    note: one line below.
+    note: below, a line each.
     bold: ``(row, column)`` of the cells to be printed bold, where that can be.
+    keys: what a click on a page sorts the rows by, as many as cells: numbers,
+      and '' where there is none; without keys the table is not sorted.
+    wrap: whether a page may break lines within a cell.
   """
 
   title: str
@@ -76,6 +79,13 @@ class Table:
   left: int = 1
   note: str = ''
   bold: frozenset[tuple[int, int]] = frozenset()
+  keys: Sequence[Sequence[float | str]] = ()
+  wrap: bool = False
+
+  @property
+  def heads(self) -> list[str]:
+    """The headers, each in one line."""
+    return [str(name).replace('\n', ' ') for name in self.columns]
 
   def to_text(self) -> str:
     """Plain text.
@@ -88,7 +98,7 @@ class Table:
       x   1
       y  10
     """
-    cells = [self.columns, *self.rows]
+    cells = [self.heads, *self.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
 
     def line(row):
@@ -99,7 +109,7 @@ class Table:
       return '  '.join(padded).rstrip()
 
     rule = line(['-' * width for width in widths])
-    body = [line(self.columns), rule, *map(line, self.rows)]
+    body = [line(self.heads), rule, *map(line, self.rows)]
     return '\n'.join(x for x in (self.title, *body, self.note) if x)
 
   def to_markdown(self) -> str:
@@ -129,7 +139,7 @@ class Table:
       ]
       for i, row in enumerate(self.rows)
     ]
-    return [[escape(str(c)) for c in self.columns], *rows]
+    return [[escape(c) for c in self.heads], *rows]
 
   def to_rich(self) -> rich.table.Table:
     """For a terminal."""
@@ -142,7 +152,7 @@ class Table:
       box=rich.box.SIMPLE_HEAD,
       pad_edge=False,
     )
-    for i, name in enumerate(self.columns):
+    for i, name in enumerate(self.heads):
       justify = 'left' if i < self.left else 'right'
       table.add_column(rich.text.Text(name), justify=justify)
     for row in self.rows:
@@ -246,7 +256,7 @@ def final_tables(
   baselines: Mapping[str, Metrics] | None = None,
   positives: Mapping[str, str] | None = None,
 ) -> list[Table]:
-  """Tasks x metrics, one table for classes and one for values.
+  """Tasks x metrics, one table for classification and one for regression.
 
   Args:
     metrics: a task's metrics; a value is a number or (mean, half width of its
@@ -267,9 +277,9 @@ def final_tables(
     ]
     groups.setdefault(usual[0] if usual else (), []).append(task)
   titles: dict[tuple[str, ...], str] = {
-    CLASS_METRICS: 'Classes',
-    VALUE_METRICS: 'Values',
-    (): 'Others',
+    CLASS_METRICS: 'Classification',
+    VALUE_METRICS: 'Regression',
+    (): 'Other tasks',
   }
   return [
     _group_table(

@@ -16,7 +16,7 @@ from mtl_jax.experiment import (
   run as run_lib,
   trained,
 )
-from mtl_jax.studies import devices
+from mtl_jax.studies import devices, page, problem_run, run as study_run
 
 
 def run(
@@ -70,19 +70,15 @@ def run(
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
   sources = build.Sources(data)
-  several = bool(
-    settings.population.seeds
-    or settings.population.sweep
-    or settings.study.methods
-  )
+  several = study_run.is_study(settings)
   devices.prepare(several)
+  if settings.problem.name:
+    return problem_run.run(settings, path, dry_run=dry_run)
   if tune and not several:
     raise ValueError(
       'Expected a study to tune, found a run alone; set study.trials and '
       'study.draws, or leave the tuning out.'
     )
-  if settings.problem.name:
-    return problem_run.run(settings, path, dry_run=dry_run)
   if dry_run:
     for entry in study_run.entries(settings):
       dry_run_lib.dry_run(build.build(entry, sources=sources))
@@ -115,7 +111,11 @@ def load(
       the choice is not one member.
   """
   return trained.load(
-    workdir, method, member, best=best, sources=build.Sources(data)
+    pathlib.Path(workdir),
+    method,
+    member,
+    best=best,
+    sources=build.Sources(data),
   )
 
 
@@ -128,19 +128,20 @@ def evaluate(
   member: int | None = None,
 ) -> outcome_lib.Outcome:
   """Prints the table of a member again, computed from its best checkpoint."""
-  return run_lib.evaluate(workdir, method, member)
+  return run_lib.evaluate(pathlib.Path(workdir), method, member)
 
 
 def predict(
   workdir: os.PathLike | str,
   source: str | None,
   target: str | None = None,
+  tasks: str = '',
   method: str | None = None,
   member: int | None = None,
 ) -> None:
   """Writes predictions for a file of examples: `predict.predict_file`."""
   predict_lib.predict_file(
-    workdir, source, target, method=method, member=member
+    pathlib.Path(workdir), source, target, tasks, method, member
   )
 
 

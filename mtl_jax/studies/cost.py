@@ -1,37 +1,41 @@
-"""What a method costs: counted from shapes, and as measured while it ran."""
+"""Operations of a method, counted from shapes."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
+from jax.extend import core
+from jax.interpreters import partial_eval
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, start
+from mtl_jax.experiment import build
 from mtl_jax.training import gradients, operations
 
-# Fields of `study_record.Cost` that a population measures while it runs.
+# Fields of `record.Cost` that a population measures while it runs.
 MEASURED = ('step_ms', 'compile_s', 'peak_mb')
 
 
-def backward_passes(experiment: build.Experiment) -> float:
-  """Operations of a step beyond its forward pass, in plain backward passes.
+def relative_flops(experiment: build.Experiment) -> float:
+  """FLOPs of a step beyond its forward pass, over the same of equal weights.
 
-  1 for methods that choose weights from losses, about K through the trunk for
-  those that need all task gradients. Counted from shapes: products and
-  convolutions only.
+  What equal weights do beyond the forward pass is one backward pass of the
+  whole model. Products and convolutions are counted, in the program as it is
+  traced and without what nothing depends on; what stands in it twice counts
+  twice, although XLA may merge it: an upper bound.
   """
   plain = experiment.with_settings(
     settings_lib.with_values(
       experiment.settings, {'combinator': {'name': 'weighted_sum'}}
     )
   )
-  batch = experiment.batch_shapes()
-  state = jax.eval_shape(start.make_init(plain))
-  forward = operations.count(_losses(plain), state, batch).flops
-  once = _flops(plain, batch) - forward
-  return (_flops(experiment, batch) - forward) / once
+  forward = _flops(plain, _losses(plain))
+  once = _flops(plain, plain.make_step()) - forward
+  return (_flops(experiment, experiment.make_step()) - forward) / once
 
 
 def _losses(experiment):
   def losses(state, batch):
-    found, _ = gradients.model_gradients(
+    task_gradients, _ = gradients.model_gradients(
       experiment.model,
       experiment.tasks,
       state.params,
@@ -39,11 +43,19 @@ def _losses(experiment):
       batch,
       key=state.key,
     )
-    return found.losses
+    return task_gradients.losses
 
   return losses
 
 
-def _flops(experiment, batch) -> float:
-  state = jax.eval_shape(start.make_init(experiment))
-  return operations.count(experiment.make_step(), state, batch).flops
+def _flops(experiment, function: Callable[..., Any]) -> float:
+  """Of a function of state and batch, without what nothing depends on."""
+  state = jax.eval_shape(experiment.first_state, 0)
+  batch = experiment.batch_shapes()
+  traced = jax.make_jaxpr(function)(state, batch)
+  number = len(traced.jaxpr.outvars)
+  jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * number)
+  live = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, traced.consts))
+  leaves = jax.tree.leaves((state, batch))
+  arguments = [x for x, needed in zip(leaves, used, strict=True) if needed]
+  return operations.count(live, *arguments).flops

@@ -1,8 +1,7 @@
 """Task grouping: affinities while all tasks train together, and the groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from mtl_jax import data, evaluation
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.evaluation import grouping
-from mtl_jax.experiment import build, start
+from mtl_jax.experiment import build
 from mtl_jax.training import lookahead as lookahead_lib
 
 WAYS = ('lookahead', 'cosine')
@@ -60,7 +59,7 @@ def measure(
   every: int = 10,
   rate: float = 0.01,
   seeds: Sequence[int] = (0,),
-  loaded: Mapping[str, Any] | None = None,
+  sources: build.Sources | None = None,
 ) -> Affinities:
   """Trains all tasks together, and looks ahead in every ``every``-th step.
 
@@ -72,7 +71,7 @@ def measure(
       backward passes.
     rate: of the step that is looked at.
     seeds: of the runs whose looks are averaged.
-    loaded: data at hand, by stream.
+    sources: where data are read, or are at hand already.
 
   Returns:
     The means over looks and seeds; NaN where a pair was never seen together.
@@ -90,7 +89,7 @@ def measure(
       'them so.'
     )
   experiment = build.build(
-    settings_lib.with_values(settings, {'seed': seeds[0]}), loaded=loaded
+    settings_lib.with_values(settings, {'seed': seeds[0]}), sources=sources
   )
   step = jax.jit(experiment.make_step(), donate_argnums=0)
   look = jax.jit(
@@ -100,14 +99,14 @@ def measure(
   )
   ahead, cosines = [], []
   for seed in seeds:
-    own = dataclasses.replace(
-      experiment, settings=settings_lib.with_values(settings, {'seed': seed})
-    )
-    state = jax.jit(start.make_init(own))()
+    state = jax.jit(experiment.first_state)(seed)
     batches = data.train_iterator(
-      own.training_streams(), seed=seed, prefetch=0, draw=own.draw()
+      experiment.training_streams(),
+      seed=seed,
+      prefetch=0,
+      draw=experiment.draw(),
     )
-    for number in range(own.plan.steps):
+    for number in range(experiment.plan.steps):
       batch = next(batches)
       if number % every == 0:
         found = jax.device_get(look(state, batch))

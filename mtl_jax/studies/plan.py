@@ -1,11 +1,18 @@
 """What a study runs: a population a method, a twin, and a tuning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from mtl_jax import names
-from mtl_jax.config import sections, settings as settings_lib, sweeps
+from mtl_jax import models, names
+from mtl_jax.config import (
+  lookup,
+  sections,
+  settings as settings_lib,
+  sweeps,
+)
+from mtl_jax.experiment import methods as methods_lib
+from mtl_jax.studies import record, statistics, study_tables
 
 RESERVED = ('label', 'family', 'draws')
 DRAWS = {
@@ -26,7 +33,7 @@ class Entry:
     name: unique.
     settings: of its population.
     label: for people.
-    family: see `study_record.Method`.
+    family: see `record.Method`.
     draws: what tuning draws.
   """
 
@@ -60,7 +67,9 @@ def list_methods(settings: settings_lib.Settings) -> list[Entry]:
       )
     )
   if not entries:
-    name = str(settings.combinator.get('name', ''))
+    name = settings.combinator.get('name', '')
+    if callable(name):
+      name = lookup.dotted_name(name).rpartition('.')[2]
     entries = [Entry(name=name, settings=base, draws=study.draws)]
   known = [entry.name for entry in entries]
   if study.control and study.control not in known:
@@ -172,3 +181,105 @@ def value_of(settings: settings_lib.Settings, path: str) -> Any:
       )
     node = found
   return node
+
+
+def check_names(settings: settings_lib.Settings) -> None:
+  """Looks up the method and the model of a config, and imports dotted names.
+
+  Raises:
+    ValueError: for a name that is not known, with the nearest one.
+  """
+  tables = {
+    'combinator': (settings.combinator, methods_lib.METHODS),
+    'trunk': (settings.model.trunk, models.TRUNKS),
+    'sharing': (settings.model.sharing, models.SHARING),
+    'input encoder': (settings.model.inputs, models.INPUTS),
+    'head': (settings.model.head, models.HEADS),
+  }
+  for kind, (spec, table) in tables.items():
+    if spec.get('name'):
+      lookup.find(kind, spec['name'], table)
+
+
+def list_metrics(
+  settings: settings_lib.Settings,
+) -> list[record.MetricRecord]:
+  """The metrics that ``study.metrics`` declares, of tasks that there are.
+
+  Raises:
+    ValueError: for one without a sign, or of another task.
+  """
+  metrics = []
+  tasks = task_names(settings)
+  for text in settings.study.metrics:
+    task, _, metric = text[1:].rpartition('/')
+    if text[:1] not in ('+', '-') or not task or not metric:
+      raise ValueError(
+        'Expected +task/metric where higher is better or -task/metric where '
+        f'lower is in study.metrics, found {text!r}; write it so.'
+      )
+    if task not in tasks:
+      raise ValueError(
+        f'Expected a task of the study in study.metrics, found {text!r}; '
+        f'{names.nearest(task, tasks)}'
+      )
+    metrics.append(
+      record.MetricRecord(
+        task=task, metric=metric, higher_is_better=text[0] == '+'
+      )
+    )
+  return metrics
+
+
+def check_metrics(
+  metrics: Sequence[record.MetricRecord], known: Collection[str]
+) -> None:
+  """Raises for a metric that no evaluation gives.
+
+  Args:
+    metrics: of `list_metrics`.
+    known: all ``task/metric`` that there are.
+
+  Raises:
+    ValueError: with the nearest name.
+  """
+  for metric in metrics:
+    if metric.name not in known:
+      raise ValueError(
+        'Expected metrics of an evaluation in study.metrics, found '
+        f'{metric.name!r}; {names.nearest(metric.name, known)}'
+      )
+
+
+def check_report(
+  section: sections.StudySettings, declared: Sequence[str]
+) -> None:
+  """Raises for pictures, tests and columns that the report could not make.
+
+  Args:
+    section: of the study.
+    declared: names of its metrics; empty if they are the tasks' scores.
+
+  Raises:
+    ValueError: in one sentence.
+  """
+  for pair in section.trade_offs:
+    if len(pair) != 2 or isinstance(pair, str):
+      raise ValueError(
+        'Expected pairs of task/metric in study.trade_offs, found '
+        f'{pair!r}; write (("a/accuracy", "b/rmse"),).'
+      )
+    for name in pair:
+      if name not in declared:
+        raise ValueError(
+          'Expected study.trade_offs among study.metrics, whose directions '
+          f'are declared, found {name!r}; {names.nearest(name, declared)}'
+        )
+  for key in ('test', 'interval'):
+    value, known = getattr(section, key), statistics.INTERVALS
+    if value not in known:
+      raise ValueError(
+        f'Expected config.study.{key} among {", ".join(known)}, found '
+        f'{value!r}; {names.nearest(value, known)}'
+      )
+  study_tables.check_columns(section.columns, declared)

@@ -1,97 +1,119 @@
 """Runs a study: tunes, trains all methods and twins, and writes the report."""
 
-from collections.abc import Mapping
 import dataclasses
 import pathlib
 from typing import Any
 
 import jax
 
-from mtl_jax import evaluation, names
+from mtl_jax import data, evaluation, reporting
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.evaluation import statistics
 from mtl_jax.experiment import (
   build,
   checks,
-  population,
-  start,
-  study_report,
+  outcome as outcome_lib,
+  run as run_lib,
   workdir as workdir_lib,
 )
-from mtl_jax.reporting import results, study_files, study_record
-from mtl_jax.studies import cost as cost_lib, plan, tuning
+from mtl_jax.reporting import files, results
+from mtl_jax.studies import (
+  claims as claims_lib,
+  cost as cost_lib,
+  page,
+  plan,
+  record,
+  study_tables,
+  tuning,
+)
+
+COST = 'study_cost.json'
 
 
 def run(
   settings: settings_lib.Settings,
-  path: pathlib.Path | str,
+  path: pathlib.Path,
   *,
-  loaded: Mapping[str, Any] | None = None,
+  sources: build.Sources | None = None,
   tune_only: bool = False,
-) -> study_record.Study | None:
+) -> outcome_lib.Outcome:
   """Runs all of a study that is not done yet, and writes its report.
 
   Args:
-    settings: with ``study.methods``, or a population alone.
+    settings: with ``study.methods``, or a population alone, whose members lie
+      in the directory itself.
     path: the work directory.
-    loaded: data at hand, by stream.
+    sources: where data are read, or are at hand already.
     tune_only: end after the tuning.
 
   Returns:
-    The record, which is in ``study.json`` too; None if it was interrupted, or
-    only tuned.
+    The outcome of all methods; the record is in ``study.json``.
 
   Raises:
     ValueError: for a config that does not fit together.
   """
+  sources = sources or build.Sources()
   entries = plan.list_methods(settings)
   twins = plan.list_twins(settings)
-  claims = [_make_claim(spec) for spec in settings.study.claims]
   if tune_only and not settings.study.trials:
     raise ValueError(
       'Expected study.trials > 0 to tune, found 0; set it, and study.draws.'
     )
-  experiment = build.build(entries[0].settings, loaded=loaded)
-  metrics = _named_metrics(settings, checks.metric_names(experiment))
-  _check_report(settings.study, [metric.name for metric in metrics])
-  workdir = workdir_lib.claim(path, settings).path
-  tuned = _tune(settings, [*entries, *(t[2] for t in twins)], workdir, loaded)
-  if tuned is None or tune_only:
-    return None
-  chosen, trials = tuned
-  methods: list[study_record.Method] = []
-  for i, entry in enumerate(entries):
-    print(f'\n{i + 1} of {len(entries)} methods: {entry.name}', flush=True)
-    made = _method(entry, chosen[entry.name], workdir, loaded)
-    if made is None:
-      return None
-    methods += made
-  twin_records = []
-  for size, task, entry in twins:
-    print(f'\nSingle-task twin ({size}): {task}', flush=True)
-    runs = _runs(chosen[entry.name], workdir / 'twins' / entry.name, loaded)
-    if runs is None:
-      return None
-    twin_records.append(study_record.Twin(task=task, size=size, runs=runs[0]))
-  study = study_record.Study(
-    name=pathlib.Path(workdir).name,
-    config=workdir_lib.to_dict(settings),
-    tasks=[
-      study_record.Task(name=task.name, score=task.score)
-      for task in experiment.tasks
-    ],
-    metrics=metrics or _scores(experiment.tasks, methods),
-    control=settings.study.control,
-    methods=methods,
-    twins=twin_records,
-    trials=trials,
-    claims=claims,
-    surroundings=results.surroundings(),
+  # Names before data, which may take long to prepare.
+  for entry in (*entries, *(twin for _, _, twin in twins)):
+    plan.check_names(entry.settings)
+  metrics = plan.list_metrics(settings)
+  plan.check_report(settings.study, [metric.name for metric in metrics])
+  experiment = build.build(entries[0].settings, sources=sources)
+  known = checks.metric_names(experiment)
+  plan.check_metrics(metrics, known)
+  claims_lib.check(
+    settings.study.claims,
+    [*(x for e in entries for x in _names(e)), *settings.study.absent],
+    [*known, 'overall', 'mean_rank', *(['delta_m'] if twins else [])],
   )
-  study_files.write_study(workdir, study)
-  page = study_report.write(workdir)
-  print(f'\nReport: {page}', flush=True)
-  return study
+  study = _Study(settings, experiment, metrics, sources, path)
+  if not settings.study.methods and not twins and not settings.study.trials:
+    outcome = run_lib.train(settings, path, sources=sources)
+    if outcome.ended == 'interrupted':
+      return outcome
+    study.add(entries[0], entries[0].settings, outcome)
+    return study.finish(outcome)
+  with workdir_lib.claim(path, settings, study.fingerprints()):
+    tuned = study.tune([*entries, *(twin for _, _, twin in twins)])
+    if tuned is None or tune_only:
+      return outcome_lib.Outcome(
+        workdir=path,
+        ended='interrupted' if tuned is None else 'tuned',
+        tuned=study.options(),
+      )
+    for i, entry in enumerate(entries):
+      trained = study.train(
+        entry,
+        tuned[entry.name],
+        path / workdir_lib.METHODS / entry.name,
+        f'\n{i + 1} of {len(entries)} methods: {entry.name}',
+      )
+      if trained is None:
+        return outcome_lib.Outcome(workdir=path, ended='interrupted')
+      study.add(entry, tuned[entry.name], trained)
+    for size, task, entry in twins:
+      trained = study.train(
+        entry,
+        tuned[entry.name],
+        path / 'twins' / entry.name,
+        f'\nSingle-task twin ({size}): {task}',
+      )
+      if trained is None:
+        return outcome_lib.Outcome(workdir=path, ended='interrupted')
+      runs = _records(trained, study.parameters(entry, trained))
+      study.twins.append(record.Twin(task=task, size=size, runs=runs))
+    outcome = outcome_lib.Outcome(
+      workdir=path,
+      ended='finished',
+      methods=study.outcomes,
+      tuned=study.options(),
+    )
+    return study.finish(outcome)
 
 
 def is_study(settings: settings_lib.Settings) -> bool:
@@ -100,63 +122,144 @@ def is_study(settings: settings_lib.Settings) -> bool:
   return bool(section.seeds or section.sweep or settings.study.methods)
 
 
-def _make_claim(spec) -> study_record.Claim:
-  known = {field.name for field in dataclasses.fields(study_record.Claim)}
-  for key in spec:
-    if key not in known:
-      raise ValueError(
-        f'Expected a claim with fields among {", ".join(sorted(known))}, found '
-        f'{key!r}; rename it in study.claims.'
+def entries(settings: settings_lib.Settings) -> list[settings_lib.Settings]:
+  """The settings of each method, without those of the study."""
+  if not is_study(settings):
+    return [settings]
+  return [entry.settings for entry in plan.list_methods(settings)]
+
+
+class _Study:
+  """What a study has come to so far."""
+
+  def __init__(self, settings, experiment, metrics, sources, path):
+    self._settings = settings
+    self._experiment = experiment
+    self._metrics = metrics
+    self._sources = sources
+    self._path = path
+    self.outcomes: dict[str, outcome_lib.Outcome] = {}
+    self.methods: list[record.Method] = []
+    self.twins: list[record.Twin] = []
+    self.trials: list[record.Trial] = []
+
+  def fingerprints(self):
+    """Of the data of the first method."""
+    return {
+      name: data.fingerprint(source)
+      for name, source in self._experiment.data.items()
+    }
+
+  def options(self):
+    """What tuning has chosen, by method."""
+    return {t.method: dict(t.options) for t in self.trials if t.chosen}
+
+  def tune(self, entries):
+    """Settings of each entry after tuning; None if it was interrupted."""
+    number = self._settings.study.trials
+    if not number:
+      return {entry.name: entry.settings for entry in entries}
+    chosen = {}
+    for i, entry in enumerate(entries):
+      tuned = tuning.tune(
+        entry,
+        number,
+        self._path / 'tuning' / entry.name,
+        self._sources,
+        f'\nTuning {i + 1} of {len(entries)}: {entry.name}',
       )
-  return study_record.Claim(**spec)
+      if tuned is None:
+        return None
+      chosen[entry.name], trials = tuned
+      self.trials += trials
+    return chosen
 
-
-def _tune(settings, entries, workdir, loaded):
-  """Settings of each entry after tuning, and all trials."""
-  number = settings.study.trials
-  if not number:
-    return {entry.name: entry.settings for entry in entries}, []
-  chosen, trials = {}, []
-  for i, entry in enumerate(entries):
-    print(f'\nTuning {i + 1} of {len(entries)}: {entry.name}', flush=True)
-    found = tuning.tune(entry, number, workdir / 'tuning' / entry.name, loaded)
-    if found is None:
-      return None
-    chosen[entry.name] = found[0]
-    trials += found[1]
-    point = {k: v for t in found[1] if t.chosen for k, v in t.options.items()}
-    print(f'Chosen for {entry.name}: {point}', flush=True)
-  return chosen, trials
-
-
-def _method(entry, settings, workdir, loaded):
-  """The records of an entry: one, or one a point of its sweep."""
-  folder = workdir / 'methods' / entry.name
-  by_point = _runs(settings, folder, loaded)
-  if by_point is None:
-    return None
-  measured = population.cost(folder)
-  experiment = build.build(settings, loaded=loaded)
-  cost = study_record.Cost(
-    backward_passes=cost_lib.backward_passes(experiment),
-    **{key: measured.get(key) for key in cost_lib.MEASURED},
-  )
-  points = settings.population.sweep or ({},)
-  return [
-    study_record.Method(
-      name=_point_name(entry.name, point),
-      label=_point_name(entry.label, point) if entry.label else '',
-      family=entry.family or (entry.name if len(points) > 1 else ''),
-      runs=runs,
-      cost=cost,
-      options={
-        'combinator': workdir_lib.plain(settings.combinator),
-        'learning_rate': settings.optimizer.learning_rate,
-        **point,
-      },
+  def train(self, entry, settings, folder, title):
+    """The outcome of an entry's members; None if it was interrupted."""
+    outcome = run_lib.train(
+      settings, folder, sources=self._sources, title=title
     )
-    for point, runs in zip(points, by_point, strict=True)
-  ]
+    return None if outcome.ended == 'interrupted' else outcome
+
+  def add(self, entry, settings, outcome) -> None:
+    """Adds the records of an entry: one, or one per point of its sweep."""
+    self.outcomes[entry.name] = outcome
+    measured = {key: outcome.cost.get(key) for key in cost_lib.MEASURED}
+    counted = self._counted(entry, settings, outcome)
+    cost = record.Cost(relative_flops=counted['relative_flops'], **measured)
+    points = settings.population.sweep or ({},)
+    seeds = max(settings.population.seeds, 1)
+    runs = _records(outcome, counted['parameters'])
+    for i, point in enumerate(points):
+      self.methods.append(
+        record.Method(
+          name=_point_name(entry.name, point),
+          label=_point_name(entry.label, point) if entry.label else '',
+          family=entry.family or (entry.name if len(points) > 1 else ''),
+          runs=runs[i * seeds : (i + 1) * seeds],
+          cost=cost,
+          options={
+            'combinator': settings_lib.plain(settings.combinator),
+            'learning_rate': settings.optimizer.learning_rate,
+            **point,
+          },
+        )
+      )
+
+  def parameters(self, entry, outcome) -> int:
+    """The number of parameters of a model."""
+    return self._counted(entry, entry.settings, outcome)['parameters']
+
+  def _counted(self, entry, settings, outcome) -> dict[str, Any]:
+    """What is counted from shapes; once for each entry."""
+    file = outcome.workdir / COST
+    if file.exists():
+      return files.read_json(file)
+    experiment = build.build(settings, sources=self._sources)
+    params, _ = experiment.params_shapes
+    counted = {
+      'relative_flops': cost_lib.relative_flops(experiment),
+      'parameters': sum(x.size for x in jax.tree.leaves(params)),
+    }
+    files.write_json(file, counted)
+    return counted
+
+  def finish(self, outcome) -> outcome_lib.Outcome:
+    """Writes record and report, and shows the tables."""
+    settings, tasks = self._settings, self._experiment.tasks
+    study = record.Study(
+      name=self._path.resolve().name,
+      config=settings_lib.plain(settings),
+      tasks=[
+        record.TaskRecord(name=task.name, score=task.score) for task in tasks
+      ],
+      metrics=self._metrics or _scores(tasks, self.methods),
+      control=settings.study.control,
+      methods=self.methods,
+      absent=dict(settings.study.absent),
+      twins=self.twins,
+      trials=self.trials,
+      claims=settings.study.claims,
+      environment=results.environment(),
+    )
+    record.write(self._path, study)
+    summary = page.summarise(study)
+    print()
+    for table in study_tables.screen(summary):
+      reporting.show(table)
+    written = page.write_page(self._path, summary, settings.study.columns)
+    print(f'Report: {written}', flush=True)
+    return dataclasses.replace(
+      outcome,
+      table=study_tables.table(summary),
+      claims={v.claim.text: v.verdict for v in summary.verdicts},
+    )
+
+
+def _names(entry) -> list[str]:
+  """The methods that an entry becomes: one per point of its sweep."""
+  points = entry.settings.population.sweep or ({},)
+  return [_point_name(entry.name, point) for point in points]
 
 
 def _point_name(name, point) -> str:
@@ -173,87 +276,33 @@ def _short(value) -> str:
   return str(value)
 
 
-def _runs(settings, folder, loaded) -> list[list[study_record.Run]] | None:
-  """The runs of each point, by seed; trains what is missing."""
-  seeds = settings.population.seeds
-  outcomes = population.train(settings, folder, loaded=loaded)
-  if outcomes is None:
-    return None
-  parameters = _parameters(settings, loaded)
-  runs = [
-    study_record.Run(
-      seed=o.seed,
-      status=o.status,
-      diverged_at=o.diverged_at,
+def _records(outcome, parameters) -> list[record.MemberRecord]:
+  """The record of each member."""
+  return [
+    record.MemberRecord(
+      seed=member.seed,
+      point=member.point,
+      status=member.status,
+      diverged_at=member.diverged_at,
       metrics={
         f'{task}/{name}': value
-        for task, values in o.metrics.items()
+        for task, values in member.metrics.items()
         for name, value in values.items()
       },
-      overall=o.overall,
-      curves=o.curves,
+      overall=member.overall,
+      curves=member.curves,
       parameters=parameters,
-      relations=o.relations,
-      experts=o.experts,
+      relations=member.relations,
+      experts=member.experts,
     )
-    for o in outcomes
+    for member in outcome.members
   ]
-  return [runs[i : i + seeds] for i in range(0, len(runs), seeds)]
 
 
-def _parameters(settings, loaded) -> int:
-  experiment = build.build(settings, loaded=loaded)
-  shapes = jax.eval_shape(start.make_init(experiment)).params
-  return sum(x.size for x in jax.tree.leaves(shapes))
-
-
-def _named_metrics(settings, known) -> list[study_record.Metric]:
-  """What the study names, checked before anything is trained."""
-  metrics = []
-  for text in settings.study.metrics:
-    sign, name = text[:1], text[1:]
-    if sign not in ('+', '-') or name not in known:
-      raise ValueError(
-        'Expected +task/metric where higher is better or -task/metric where '
-        f'lower is in study.metrics, found {text!r}; metrics are '
-        f'{", ".join(sorted(known))}.'
-      )
-    task, _, metric = name.partition('/')
-    metrics.append(
-      study_record.Metric(
-        task=task, metric=metric, higher_is_better=sign == '+'
-      )
-    )
-  return metrics
-
-
-def _check_report(section, declared) -> None:
-  """Raises for pictures and tests that the report could not make."""
-  for pair in section.trade_offs:
-    if len(pair) != 2 or isinstance(pair, str):
-      raise ValueError(
-        'Expected pairs of task/metric in study.trade_offs, found '
-        f'{pair!r}; write (("a/accuracy", "b/rmse"),).'
-      )
-    for name in pair:
-      if name not in declared:
-        raise ValueError(
-          'Expected study.trade_offs among study.metrics, whose directions '
-          f'are declared, found {name!r}; {names.nearest(name, declared)}'
-        )
-  for key in ('test', 'interval'):
-    value, known = getattr(section, key), statistics.INTERVALS
-    if value not in known:
-      raise ValueError(
-        f'Expected config.study.{key} among {", ".join(known)}, found '
-        f'{value!r}; {names.nearest(value, known)}'
-      )
-
-
-def _scores(tasks, methods) -> list[study_record.Metric]:
+def _scores(tasks, methods) -> list[record.MetricRecord]:
   """The score of each task, of which more is better."""
   return [
-    study_record.Metric(
+    record.MetricRecord(
       task=task.name, metric=_score(task, methods), higher_is_better=True
     )
     for task in tasks

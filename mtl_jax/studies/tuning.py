@@ -1,22 +1,25 @@
 """Random search on the validation split, with the same budget for everyone."""
 
-from collections.abc import Mapping
 import dataclasses
 import pathlib
-from typing import Any
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import population
-from mtl_jax.reporting import files, study_record
-from mtl_jax.studies import plan
+from mtl_jax.experiment import (
+  build,
+  outcome as outcome_lib,
+  run as run_lib,
+)
+from mtl_jax.reporting import files
+from mtl_jax.studies import plan, record
 
 
 def tune(
   entry: plan.Entry,
   number: int,
   workdir: pathlib.Path,
-  loaded: Mapping[str, Any] | None = None,
-) -> tuple[settings_lib.Settings, list[study_record.Trial]] | None:
+  sources: build.Sources | None = None,
+  title: str = '',
+) -> tuple[settings_lib.Settings, list[record.Trial]] | None:
   """Tries some points, and takes the best by the validation split.
 
   The points of an entry are one population. The test split is not touched.
@@ -25,7 +28,8 @@ def tune(
     entry: a method or a twin.
     number: of trials.
     workdir: of the trials.
-    loaded: data at hand, by stream.
+    sources: where data are read.
+    title: printed when it begins.
 
   Returns:
     The entry's settings with the best point, and all trials; None if it was
@@ -42,9 +46,12 @@ def tune(
       entry.settings.population, seeds=1, sweep=points
     ),
   )
-  outcomes = population.train(settings, workdir, loaded=loaded, test=False)
-  if outcomes is None:
+  outcome = run_lib.train(
+    settings, workdir, sources=sources, test=False, title=title
+  )
+  if outcome.ended == 'interrupted':
     return None
+  outcomes = outcome.members
   scored = [o for o in outcomes if o.validation is not None]
   if not scored:
     raise ValueError(
@@ -53,7 +60,7 @@ def tune(
     )
   best = max(scored, key=_validation)
   trials = [
-    study_record.Trial(
+    record.Trial(
       method=entry.name,
       options=dict(o.point),
       validation=o.validation,
@@ -63,6 +70,8 @@ def tune(
     for o in outcomes
   ]
   chosen = settings_lib.with_values(entry.settings, best.point)
+  if not (workdir / 'trials.json').exists():
+    print(f'Chosen for {entry.name}: {dict(best.point)}', flush=True)
   files.write_json(
     workdir / 'trials.json',
     files.plain([dataclasses.asdict(trial) for trial in trials]),
@@ -70,5 +79,5 @@ def tune(
   return chosen, trials
 
 
-def _validation(outcome: population.MemberOutcome) -> float:
+def _validation(outcome: outcome_lib.MemberOutcome) -> float:
   return -float('inf') if outcome.validation is None else outcome.validation

@@ -17,7 +17,7 @@ import numpy as np
 from mtl_jax.training import probes
 
 # Their rules are functions, which do not compare: see `trace`.
-_CUSTOM = ('custom_jvp_call', 'custom_vjp_call', 'custom_vjp_call_jaxpr')
+_CUSTOM = ('custom_jvp_call', 'custom_vjp_call')
 
 
 class Traced(NamedTuple):
@@ -201,9 +201,5 @@ def _plain(x) -> Hashable:
 
 
 def _shape(aval) -> Hashable:
-  return (
-    getattr(aval, 'shape', None),
-    str(getattr(aval, 'dtype', aval)),
-    getattr(aval, 'weak_type', False),
-    str(getattr(aval, 'vma', '')),
-  )
+  """Shape, type, whether it is weak, and over which axes it varies."""
+  return str(aval)

@@ -48,7 +48,9 @@ def make_lookahead(
     >>> from mtl_jax.training import state
     >>> tasks = (tasks_lib.regression('a'), tasks_lib.regression('b'))
     >>> heads = {task.name: models.LinearHead(1) for task in tasks}
-    >>> model = models.hard_sharing(models.MLP(widths=(2,)), heads)
+    >>> model = models.build_model(
+    ...   models.hard_sharing(), models.MLP(widths=(2,)), heads
+    ... )
     >>> ones = jnp.ones(4)
     >>> arrays = {'inputs': ones[:, None], 'a': ones, 'b': ones}
     >>> start = state.init_state(

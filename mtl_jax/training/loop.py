@@ -193,13 +193,13 @@ def fit(
     while step < plan.steps and not all(m.finished for m in progress):
       event = next_event(step, plan, probed=probed, measured=measured)
       number = min(event - step, stepper.longest)
-      if probed and step % probed == 0:
+      if hooks.probe and _divides(probed, step):
         hooks.write('gradients', step, hooks.probe(members, step))
       state, records = stepper.advance(members, step, number)
       members = members._replace(state=state)
       step += number
       losses.add(records, number)
-      if measured and (step - 1) % measured == 0:
+      if hooks.measure and _divides(measured, step - 1):
         series = losses.of_active(hooks.measure(state.opt_state))
         hooks.write('gradients', step - 1, series)
       last = step == plan.steps
@@ -409,10 +409,12 @@ class _Losses:
       means = self._sums / self._counts
       norms = self._norms / self._steps
     row = {f'loss/{n}': means[:, k] for k, n in enumerate(self._names)}
-    row = self.of_active({**row, 'update_norm': norms})
     seconds = time.perf_counter() - self._start
     speed = self._clocked / max(seconds, 1e-9)
-    row['steps_per_second'] = np.full(len(norms), speed)
+    row = {
+      **self.of_active({**row, 'update_norm': norms}),
+      'steps_per_second': np.full(len(norms), speed),
+    }
     self._hooks.write('train', step, row)
     if len(norms) == 1:
       news = {name: float(x[0]) for name, x in row.items()}

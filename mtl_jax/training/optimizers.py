@@ -1,6 +1,7 @@
 """What stands after the combinator: clipping, decay, schedule, groups."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+import importlib
 import inspect
 import re
 from typing import Any
@@ -74,41 +75,55 @@ def make_schedule(
 def optimizer_by_name(
   name: str, options: Mapping[str, Any], weight_decay: float = 0.0
 ) -> Callable[[Schedule], optax.GradientTransformation]:
-  """An optimizer of Optax as ``schedule -> transform``.
+  """An optimizer of Optax, or of the user, as ``schedule -> transform``.
 
   Args:
-    name: its name in Optax.
+    name: its name in Optax, or ``module.function`` of importable code that
+      takes ``learning_rate``, a schedule.
     options: its keyword arguments, but for the learning rate.
     weight_decay: of matrices and higher arrays, not of biases and norms. It
-      is decoupled for optimizers that know it ('adamw', 'lion', ...), and an
-      L2 penalty's gradient in front of all others ('adam', 'sgd', ...).
+      is decoupled for optimizers with the arguments ``weight_decay`` and
+      ``mask`` ('adamw', 'lion', ...), and an L2 penalty's gradient in front of
+      all others ('adam', 'sgd', ...).
 
   Raises:
-    ValueError: if Optax has none of that name with a learning rate, or it
-      does not take one of the options.
+    ValueError: if there is none of that name with a learning rate, or it does
+      not take one of the options.
   """
-  make: Any = getattr(optax, name, None)
+  make = _find(name)
   known = inspect.signature(make).parameters if callable(make) else {}
   if 'learning_rate' not in known:
     raise ValueError(
       f'Expected an optimizer of Optax, found {name!r}; use one such as adam, '
-      'adamw, sgd, lion or rmsprop.'
+      'adamw, sgd, lion or rmsprop, or the dotted name of a function of your '
+      'own with an argument learning_rate.'
     )
   for option in options:
     if option not in known:
       raise ValueError(
-        f'Expected an option of optax.{name}, found {option!r} (known: '
+        f'Expected an option of {"" if "." in name else "optax."}{name}, found '
+        f'{option!r} (known: '
         f'{", ".join(known)}); remove or rename it in optimizer.options.'
       )
   if not isinstance(weight_decay, jax.Array) and not weight_decay:
     return lambda schedule: make(learning_rate=schedule, **options)
-  if 'weight_decay' in known:
+  if {'weight_decay', 'mask'} <= set(known):
     decay = {'weight_decay': weight_decay, 'mask': _matrices}
     return lambda schedule: make(learning_rate=schedule, **decay, **options)
   return lambda schedule: optax.chain(
     optax.add_decayed_weights(weight_decay, _matrices),
     make(learning_rate=schedule, **options),
   )
+
+
+def _find(name: str) -> Any:
+  module, _, attribute = name.rpartition('.')
+  try:
+    return getattr(importlib.import_module(module or 'optax'), attribute, None)
+  except ModuleNotFoundError as error:
+    if error.name is None or not module.startswith(error.name):
+      raise  # It is there, and imports what is not.
+    return None
 
 
 def _matrices(params):

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 
 Array = jax.Array
 LOOKUP, PRODUCT, OTHER = 'lookup', 'product', 'other'
-_CALLS = ('jit', 'pjit', 'closed_call')
 
 
 class Use(NamedTuple):
@@ -158,11 +157,11 @@ def _walk(jaxpr, leaves, see) -> None:
     if not used:
       continue
     name = equation.primitive.name
-    if name in _CALLS:
+    if name == 'jit':
       inner = equation.params['jaxpr'].jaxpr
       inside = {inner.invars[position]: leaf for position, leaf in used}
       _walk(inner, inside, see)
-    elif name in ('convert_element_type', 'pvary', 'pcast'):
+    elif name in ('convert_element_type', 'pvary'):
       leaves[equation.outvars[0]] = used[0][1]
     else:
       for position, leaf in used:
@@ -187,7 +186,7 @@ def _evaluate(jaxpr, consts, arguments, leaves, at_reading) -> list[Any]:
   for equation in jaxpr.eqns:
     inputs = [read(v) for v in equation.invars]
     used = _uses(equation, leaves)
-    if used and equation.primitive.name in _CALLS:
+    if used and equation.primitive.name == 'jit':
       inner = equation.params['jaxpr']
       inside = {inner.jaxpr.invars[p]: leaf for p, leaf in used}
       outputs = _evaluate(inner.jaxpr, inner.consts, inputs, inside, at_reading)

@@ -14,7 +14,7 @@ class TrainState(NamedTuple):
   """All that a step reads and writes.
 
   Attributes:
-    step: ``[]`` int32, steps taken.
+    step: ``[]`` int32, steps taken; None where all members have the same.
     params: parameters, float32.
     model_state: batch statistics and the like; ``{}`` for most models.
     opt_state: of the whole chain: combinator and optimizer. Of a step builder
@@ -23,11 +23,11 @@ class TrainState(NamedTuple):
       so that a resumed run equals an unbroken one.
   """
 
-  step: jax.Array
+  step: Any
   params: Any
   model_state: Any
   opt_state: Any
-  key: jax.Array
+  key: Any
 
 
 def init_state(

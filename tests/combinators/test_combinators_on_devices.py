@@ -6,19 +6,16 @@ from jax.sharding import AxisType, PartitionSpec as P
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators
 
 K, B = 2, 16
-PCGRAD = combinators.pcgrad_weights()
+PCGRAD = combinators.pcgrad()
 METHODS = {
-  'every_k': combinators.combine_by(combinators.every_k(PCGRAD, 2, K)),
-  'smooth and monitor': combinators.combine_by(
-    combinators.monitor(combinators.smooth(PCGRAD, K), K)
-  ),
-  'per_group': combinators.combine_by(
-    combinators.per_group(PCGRAD, lambda path: path)
-  ),
+  'every_k': combinators.every_k(PCGRAD, 2, K),
+  'smooth and monitor': combinators.monitor(combinators.smooth(PCGRAD, K), K),
+  'per_group': combinators.per_group(PCGRAD, lambda path: path),
   'gradnorm': combinators.gradnorm(K),
   'moco': combinators.moco(K),
   'm_config': combinators.m_config(K),
@@ -58,15 +55,8 @@ def gradients_of(params, x, y, axis):
   )
 
 
-QUICK = ('every_k', 'gradnorm', 'moco')
-
-
 @pytest.mark.parametrize(
-  'name',
-  [
-    n if n in QUICK else pytest.param(n, marks=pytest.mark.slow)
-    for n in METHODS
-  ],
+  'name', sweeps.some(METHODS, 'every_k', 'smooth and monitor', 'per_group')
 )
 def test_four_devices_are_one(name):
   tx = optax.chain(METHODS[name], optax.sgd(0.1))

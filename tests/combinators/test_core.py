@@ -62,13 +62,41 @@ def test_gramian_is_summed_in_float32():
 
 
 def test_nothing_shared(problem):
+  """As of a model whose tasks share no parameter."""
   params, rows = problem
-  gradients = combinators.task_gradients(
-    network_case.losses_fn, params, shared=lambda path: False
+  everything = combinators.task_gradients(network_case.losses_fn, params)
+  gradients = combinators.TaskGradients(
+    everything.losses,
+    everything.present,
+    everything.counts,
+    combinators.Passes(
+      pullback=lambda v, u: everything.combine(u),
+      rows=lambda: jax.tree.map(lambda p: optax.MaskedNode(), params),
+    ),
   )
   np.testing.assert_array_equal(gradients.gramian(), np.zeros((K, K)))
   for path, leaf in network_case.named(gradients.combine(jnp.zeros(K))).items():
     np.testing.assert_allclose(leaf, rows[path].sum(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('parts', [None, [network_case.losses_fn]])
+def test_shared_that_matches_nothing(problem, parts):
+  with pytest.raises(
+    ValueError,
+    match=r"shared= to be true .* found none; parameters are 'heads', "
+    "'trunk/in', 'trunk/out'.",
+  ):
+    combinators.task_gradients(
+      network_case.losses_fn,
+      problem[0],
+      shared=lambda path: path.startswith('params/trunk'),
+      parts=parts,
+    )
+  many = {f'w{i:02}': jnp.ones(()) for i in range(21)}
+  with pytest.raises(ValueError, match=r"'w00', .*, 'w19', \.\.\.\.$"):
+    combinators.task_gradients(
+      lambda p: jnp.stack([p['w00'], p['w01']]), many, shared=lambda path: False
+    )
 
 
 W = np.array([0.5, -1.0, 2.0])

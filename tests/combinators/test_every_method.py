@@ -11,6 +11,7 @@ import method_cases
 import numpy as np
 import optax
 import pytest
+import sweeps
 import test_gramian_properties
 
 from mtl_jax import combinators
@@ -93,7 +94,15 @@ def over_devices(step):
   )
 
 
-@pytest.mark.parametrize('name', METHODS)
+# Of each kind: by losses and with a second look, by Gramians with and without
+# a state, by rows, parts, and one gradient a step.
+EVERY_DAY = (
+  'uncertainty', 'famo', 'gradnorm', 'nash_mtl', 'pcgrad', 'pivrg', 'moco',
+  'modo', 'graddrop', 'm_config',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', sweeps.some(METHODS, smoke=EVERY_DAY))
 def test_four_devices_are_one_and_a_checkpoint_is_the_state(name, tmp_path):
   import orbax.checkpoint as ocp
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import spectral_oracles
+import sweeps
 
 from mtl_jax import combinators
 
@@ -24,7 +25,9 @@ METHODS = (
 )
 
 
-@pytest.fixture(scope='module', params=['float32', 'float64'])
+@pytest.fixture(
+  scope='module', params=sweeps.some(['float32', 'float64'], 'float32')
+)
 def answers(request):
   return gramian_answers.Answers(np.dtype(request.param), METHODS)
 

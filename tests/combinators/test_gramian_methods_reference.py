@@ -62,9 +62,7 @@ TORCHJD_CASES = {
   # The ridge of 1e-10 of our program.
   'pcd': (combinators.pcd(K, tau=0.1), 1e-8),
   'smooth_upgrad': (
-    combinators.combine_by(
-      combinators.smooth(combinators.upgrad_weights(preset='torchjd'), K)
-    ),
+    combinators.smooth(combinators.upgrad(preset='torchjd'), K),
     1e-10,
   ),
 }

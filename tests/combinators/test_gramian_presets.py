@@ -14,7 +14,8 @@ def gradients(k=2, losses=None):
   return combinators.gradients_from_jacobian(jnp.eye(k), losses)
 
 
-def weights_of(weighting, rows, losses, params=None):
+def weights_of(method, rows, losses, params=None):
+  weighting = combinators.weighting_of(method)
   found, _ = weighting.weights(
     combinators.gradients_from_jacobian(rows, losses),
     weighting.init(params),
@@ -30,9 +31,7 @@ LOSSES = jnp.array([0.5, 2.0])
 
 
 def test_mgda_presets():
-  weights = lambda *a, **k: weights_of(
-    combinators.mgda_weights(*a, **k), ROWS, LOSSES
-  )
+  weights = lambda *a, **k: weights_of(combinators.mgda(*a, **k), ROWS, LOSSES)
   norms = np.linalg.norm(ROWS, axis=1)
   paper = weights('loss+')
   assert abs(paper.sum() - 1) < 1e-5
@@ -43,56 +42,49 @@ def test_mgda_presets():
     weights('loss+', preset='nash-mtl'), 2 * paper, rtol=1e-5
   )
   np.testing.assert_allclose(weights('l2'), [0.5, 0.5], rtol=1e-4)
-  assert combinators.mgda_weights(preset='nash-mtl').heads == 'weighted'
-  assert combinators.mgda_weights().heads == 'plain'
+  heads = lambda method: combinators.weighting_of(method).heads
+  assert heads(combinators.mgda(preset='nash-mtl')) == 'weighted'
+  assert heads(combinators.mgda()) == 'plain'
 
 
 def test_nash_presets_differ_by_a_factor():
   gramian = np.float64(ROWS @ ROWS.T)
-  exact = weights_of(combinators.nash_mtl_weights(), ROWS, LOSSES)
-  longer = weights_of(
-    combinators.nash_mtl_weights(unit_gramian=True), ROWS, LOSSES
-  )
+  exact = weights_of(combinators.nash_mtl(), ROWS, LOSSES)
+  longer = weights_of(combinators.nash_mtl(unit_gramian=True), ROWS, LOSSES)
   factor = np.sqrt(np.linalg.norm(gramian))
   np.testing.assert_allclose(longer, exact * factor, rtol=1e-4)
-  clipped = weights_of(
-    combinators.nash_mtl_weights(preset='nash-mtl'), ROWS, LOSSES
-  )
+  clipped = weights_of(combinators.nash_mtl(preset='nash-mtl'), ROWS, LOSSES)
   np.testing.assert_allclose(clipped, exact / np.sqrt(2), rtol=1e-4)
 
 
 def test_cagrad_and_fairgrad_presets_multiply_and_clip():
-  plain = weights_of(combinators.cagrad_weights(), ROWS, LOSSES)
-  sum_of = weights_of(
-    combinators.cagrad_weights(times_tasks=True), ROWS, LOSSES
-  )
+  plain = weights_of(combinators.cagrad(), ROWS, LOSSES)
+  sum_of = weights_of(combinators.cagrad(times_tasks=True), ROWS, LOSSES)
   np.testing.assert_allclose(sum_of, 2 * plain, rtol=1e-5)
-  for make in (combinators.cagrad_weights, combinators.fairgrad_weights):
+  for make in (combinators.cagrad, combinators.fairgrad):
     w = weights_of(make(preset='nash-mtl'), 9 * ROWS, LOSSES)
     assert np.linalg.norm(w @ (9 * np.asarray(ROWS))) <= 1 + 1e-5
   np.testing.assert_allclose(
-    weights_of(combinators.fairgrad_weights(preset='libmtl'), ROWS, LOSSES),
-    weights_of(combinators.nash_mtl_weights(), ROWS, LOSSES),
+    weights_of(combinators.fairgrad(preset='libmtl'), ROWS, LOSSES),
+    weights_of(combinators.nash_mtl(), ROWS, LOSSES),
     rtol=1e-4,
   )
 
 
 def test_aligned_mtl_mean_and_preference():
-  sums = weights_of(combinators.aligned_mtl_weights(), ROWS, LOSSES)
-  mean = weights_of(
-    combinators.aligned_mtl_weights(preset='torchjd'), ROWS, LOSSES
-  )
+  sums = weights_of(combinators.aligned_mtl(), ROWS, LOSSES)
+  mean = weights_of(combinators.aligned_mtl(preset='torchjd'), ROWS, LOSSES)
   np.testing.assert_allclose(mean, sums / 2, rtol=1e-5)
-  halves = weights_of(combinators.aligned_mtl_weights([0.5, 0.5]), ROWS, LOSSES)
+  halves = weights_of(combinators.aligned_mtl([0.5, 0.5]), ROWS, LOSSES)
   np.testing.assert_allclose(halves, mean, rtol=1e-5)
 
 
 def test_preferences_of_upgrad_and_conflict_free():
-  first = weights_of(combinators.upgrad_weights([1, 0]), ROWS, LOSSES)
-  second = weights_of(combinators.upgrad_weights([0, 1]), ROWS, LOSSES)
-  both = weights_of(combinators.upgrad_weights(), ROWS, LOSSES)
+  first = weights_of(combinators.upgrad([1, 0]), ROWS, LOSSES)
+  second = weights_of(combinators.upgrad([0, 1]), ROWS, LOSSES)
+  both = weights_of(combinators.upgrad(), ROWS, LOSSES)
   np.testing.assert_allclose((first + second) / 2, both, rtol=1e-4)
-  w = weights_of(combinators.conflict_free_weights([1, 3]), ROWS, LOSSES)
+  w = weights_of(combinators.conflict_free([1, 3]), ROWS, LOSSES)
   cosine = np.asarray(ROWS) @ (w @ np.asarray(ROWS))
   cosine = cosine / np.linalg.norm(ROWS, axis=1)
   np.testing.assert_allclose(cosine[1] / cosine[0], 3, rtol=1e-4)

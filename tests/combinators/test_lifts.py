@@ -25,16 +25,12 @@ def test_lifts(problem):
   )
   cases = [
     (
-      combinators.combine_by(
-        combinators.from_losses(lambda losses, present: losses**2)
-      ),
+      combinators.from_losses(lambda losses, present: losses**2),
       np.asarray(network_case.losses_fn(params)) ** 2,
       'weighted',
     ),
     (
-      combinators.combine_by(
-        combinators.from_gramian(lambda gramian, present: gramian[0])
-      ),
+      combinators.from_gramian(lambda gramian, present: gramian[0]),
       trunk @ trunk[0],
       'plain',
     ),
@@ -47,7 +43,7 @@ def test_lifts(problem):
   # An absent task gets no weight, whatever the function says.
   present = jnp.array([True, False, True])
   ones = combinators.from_losses(lambda losses, present: losses * jnp.nan + 1)
-  w, _ = ones.weights(
+  w, _ = combinators.weighting_of(ones).weights(
     network_case.gradients_of(params, present=present),
     (),
     key=None,
@@ -56,8 +52,7 @@ def test_lifts(problem):
   )
   np.testing.assert_array_equal(np.isnan(w), present)
 
-  keyed = combinators.from_gramian(lambda g, present, key: jnp.ones(K))
-  tx = combinators.combine_by(keyed)
+  tx = combinators.from_gramian(lambda g, present, key: jnp.ones(K))
   with pytest.raises(ValueError, match='Expected a random key, found none'):
     tx.update(network_case.gradients_of(params), tx.init(params))
 
@@ -82,7 +77,7 @@ def test_from_jacobian_lift(problem):
 def test_one_gradient_is_refused():
   for tx in (
     combinators.weighted_sum(),
-    combinators.scale_by(combinators.weighted_sum_weights()),
+    combinators.scale_by(combinators.weighted_sum()),
     combinators.coordinate_median(),
     combinators.log_losses(),
   ):
@@ -95,7 +90,7 @@ def test_a_chain_composes(problem):
   params, rows = problem
   scales = [2.0, 0.5, 1.0]
   tx = optax.chain(
-    combinators.scale_by(combinators.weighted_sum_weights(scales)),
+    combinators.scale_by(combinators.weighted_sum(scales)),
     combinators.pcgrad(),
     optax.clip_by_global_norm(0.1),
     optax.adam(1e-2),
@@ -190,13 +185,9 @@ def test_state_survives_a_checkpoint(tmp_path):
 
   tx = optax.chain(
     combinators.per_task_momentum(2),
-    combinators.combine_by(
-      combinators.monitor(
-        combinators.every_k(
-          combinators.smooth(combinators.famo_weights(2), 2), 2, 2
-        ),
-        2,
-      )
+    combinators.monitor(
+      combinators.every_k(combinators.smooth(combinators.famo(2), 2), 2, 2),
+      2,
     ),
     optax.adam(0.1),
   )

@@ -8,6 +8,7 @@ import method_cases
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators
 
@@ -61,9 +62,14 @@ def make_method(request):
   return cached(request.param)
 
 
-def those(promise):
-  """Parametrises a test over the methods whose case promises something."""
+def those(promise, *every_day):
+  """Parametrises a test over the methods whose case promises something.
+
+  Of a test that compiles programs of its own, those named run every day.
+  """
   names = [name for name, case in CASES.items() if promise(case)]
+  if every_day:
+    names = sweeps.some(names, *every_day)
   return pytest.mark.parametrize('method', names, indirect=True, scope='module')
 
 
@@ -121,7 +127,7 @@ def test_a_batch_without_labels_gives_no_direction(method):
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(directions))
 
 
-@those(lambda case: case.smaller)
+@those(lambda case: case.smaller, 'stch', 'dwa', 'graddrop', 'moco')
 def test_an_absent_task_has_no_influence(method):
   rest = np.array([0, 1, 3])
   present = EVERYONE.copy()
@@ -138,6 +144,7 @@ def test_an_absent_task_has_no_influence(method):
   close(directions, method.run(present)[0])
 
 
+@those(lambda case: True, 'uncertainty', 'famo', 'rlw', 'modo', 'metabalance')
 def test_two_members_side_by_side_are_two_runs(method):
   jacobians, losses = method.data
   members = [
@@ -166,6 +173,7 @@ def test_no_step_compiles_again(method):
   assert method.jitted._cache_size() == 1
 
 
+@those(lambda case: True, 'scale_invariant', 'gradnorm', 'm_config', 'db_mtl')
 def test_one_task(method):
   tx = method.case.make(1)
   jacobians, losses = method_cases.draw(1, 1)
@@ -183,14 +191,9 @@ def test_one_task(method):
   )
 
 
-# Compiling operation by operation is slow: these few stand for all, and CI
-# runs the others.
-QUICK = ('weighted_sum', 'dwa', 'famo', 'db_mtl')
-
-
+# Compiling operation by operation is slow: these few stand for all.
 @pytest.mark.parametrize(
-  'name',
-  [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES],
+  'name', sweeps.some(CASES, 'weighted_sum', 'famo', 'db_mtl')
 )
 def test_eager_is_jit(name):
   method = Method(name)

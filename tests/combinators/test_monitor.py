@@ -60,12 +60,11 @@ def test_against_numpy(seed):
   )
   weights = np.array([1.0, 0.2, 3.0, 0.5])
   for inner in (
-    combinators.weighted_sum_weights(weights),
     combinators.weighted_sum(weights),
+    # Its weights cannot be read.
+    optax.chain(combinators.weighted_sum(weights)),
   ):
     monitored = combinators.monitor(inner, num_tasks=K)
-    if isinstance(monitored, combinators.Weighting):
-      monitored = combinators.combine_by(monitored)
     direction, state = jax.jit(
       lambda state, tx=monitored: tx.update(gradients, state)
     )(monitored.init(jnp.zeros(6)))
@@ -85,9 +84,9 @@ def test_groups():
   gradients = combinators.gradients_from_jacobian(rows, losses, present)
 
   plain = combinators.monitor(
-    combinators.weighted_sum_weights(), K, labels=lambda path: path
+    combinators.weighted_sum(), K, labels=lambda path: path
   )
-  _, state = combinators.combine_by(plain).update(gradients, plain.init(params))
+  _, state = plain.update(gradients, plain.init(params))
   for name, r in dict(a=a, b=b).items():
     compare(state.groups[name], expected_measures(r, present, r.sum(0)))
   both = np.concatenate([a, b], 1)
@@ -97,9 +96,7 @@ def test_groups():
   grouped = combinators.monitor(
     combinators.per_group(square, lambda path: path), K
   )
-  _, state = combinators.combine_by(grouped).update(
-    gradients, grouped.init(params)
-  )
+  _, state = grouped.update(gradients, grouped.init(params))
   d = {k: (r**2).sum(1) @ r for k, r in dict(a=a, b=b).items()}
   for name, r in dict(a=a, b=b).items():
     compare(state.groups[name], expected_measures(r, present, d[name]))
@@ -133,12 +130,10 @@ def test_heads_do_not_count():
   )
   expected = expected_measures(rows, np.ones(K, bool), rows.sum(0))
   for inner in (
-    combinators.weighted_sum_weights(),
     combinators.weighted_sum(),
+    optax.chain(combinators.weighted_sum()),
   ):
     monitored = combinators.monitor(inner, num_tasks=K)
-    if isinstance(monitored, combinators.Weighting):
-      monitored = combinators.combine_by(monitored)
     _, state = jax.jit(lambda s, tx=monitored: tx.update(gradients, s))(
       monitored.init(params)
     )
@@ -148,9 +143,7 @@ def test_heads_do_not_count():
 def test_it_is_free_around_a_gramian_method():
   params = network()
 
-  def flops(weighting):
-    tx = combinators.combine_by(weighting)
-
+  def flops(tx):
     def step(params, state, key):
       gradients = combinators.task_gradients(losses_fn, params)
       return tx.update(gradients, state, params, key=key)
@@ -161,8 +154,8 @@ def test_it_is_free_around_a_gramian_method():
     analysis = compiled.cost_analysis()
     return analysis['flops'], compiled.as_text().count(' dot(')
 
-  bare = flops(combinators.pcgrad_weights())
-  watched = flops(combinators.monitor(combinators.pcgrad_weights(), K))
+  bare = flops(combinators.pcgrad())
+  watched = flops(combinators.monitor(combinators.pcgrad(), K))
   # The products with G are K^2 each; a backward pass is 8 * 5 * K.
   assert watched[0] - bare[0] < 40 * K**2
   assert watched[1] <= bare[1] + 2
@@ -171,9 +164,8 @@ def test_it_is_free_around_a_gramian_method():
 def test_it_changes_no_direction():
   params = network()
   gradients = combinators.task_gradients(losses_fn, params)
-  for weighting in (combinators.pcgrad_weights(), combinators.dwa_weights(K)):
-    bare = combinators.combine_by(weighting)
-    watched = combinators.combine_by(combinators.monitor(weighting, K))
+  for bare in (combinators.pcgrad(), combinators.dwa(K)):
+    watched = combinators.monitor(bare, K)
     extra = {'key': jax.random.key(3)}
     jax.tree.map(
       np.testing.assert_array_equal,
@@ -195,10 +187,8 @@ def test_edges():
 
 
 def test_labels_where_they_cannot_be():
-  with pytest.raises(ValueError, match='labels only with a weighting'):
-    combinators.monitor(combinators.pcgrad(), 2, labels=lambda p: p)
-  grouped = combinators.per_group(
-    combinators.pcgrad_weights(), lambda path: path
-  )
-  with pytest.raises(ValueError, match='no labels with a weighting that has'):
+  with pytest.raises(ValueError, match='labels only with a method that has'):
+    combinators.monitor(combinators.graddrop(), 2, labels=lambda p: p)
+  grouped = combinators.per_group(combinators.pcgrad(), lambda path: path)
+  with pytest.raises(ValueError, match='no labels with a method that has'):
     combinators.monitor(grouped, 2, labels=lambda path: '')

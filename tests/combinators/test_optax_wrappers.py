@@ -1,5 +1,7 @@
 """Runs every row of docs/combinators_wrappers.md."""
 
+import copy
+import functools
 import pathlib
 import re
 
@@ -51,9 +53,7 @@ AFTER = {
 }
 
 BEFORE = {
-  'combinators.scale_by': lambda: combinators.scale_by(
-    combinators.dwa_weights(2)
-  ),
+  'combinators.scale_by': lambda: combinators.scale_by(combinators.dwa(2)),
   'combinators.log_losses': combinators.log_losses,
   'combinators.clip_per_task': lambda: combinators.clip_per_task(1.0),
   'combinators.per_task_momentum': lambda: combinators.per_task_momentum(2),
@@ -93,6 +93,31 @@ AROUND = {
   'optax.contrib.mechanize': optax.contrib.mechanize,
 }
 
+INSIDE = {
+  'combinators.from_gramian': lambda tx: combinators.from_gramian(
+    lambda gramian, present: jnp.ones(2)
+  ),
+  'combinators.every_k': lambda tx: combinators.every_k(tx, 1, 2),
+  'copy.copy': copy.copy,
+  'copy.deepcopy': copy.deepcopy,
+  'optax.with_extra_args_support': optax.with_extra_args_support,
+  'tx._replace(init=...)': lambda tx: tx._replace(
+    init=lambda params: tx.init(0)
+  ),
+  # A function that calls it, and has its attributes, is not it.
+  'tx._replace(update=...)': lambda tx: tx._replace(
+    update=functools.wraps(tx.update)(
+      lambda *args, **kw: tx.update(*args, **kw)
+    )
+  ),
+  'optax.chain': optax.chain,
+  'optax.named_chain': lambda tx: optax.named_chain(('all', tx)),
+  'optax.inject_hyperparams': lambda tx: optax.inject_hyperparams(
+    lambda c: combinators.cagrad(c)
+  )(c=0.4),
+  'combinators.scale_by': combinators.scale_by,
+}
+
 
 def read_tables():
   """``[{name: works}]``, a table a section."""
@@ -108,14 +133,19 @@ TABLES = read_tables()
 ROWS = [
   (place, name, make, TABLES[i].get(name))
   for i, (place, makes) in enumerate(
-    [('after', AFTER), ('before', BEFORE), ('around', AROUND)]
+    [
+      ('after', AFTER),
+      ('before', BEFORE),
+      ('around', AROUND),
+      ('inside', INSIDE),
+    ]
   )
   for name, make in makes.items()
 ]
 
 
 def test_the_page_has_these_rows():
-  for table, makes in zip(TABLES, (AFTER, BEFORE, AROUND), strict=True):
+  for table, makes in zip(TABLES, (AFTER, BEFORE, AROUND, INSIDE), strict=True):
     assert set(table) == set(makes)
 
 
@@ -124,6 +154,8 @@ def build(place, make):
     return optax.chain(combine(), make())
   if place == 'before':
     return optax.chain(make(), whole())
+  if place == 'inside':
+    return optax.chain(combinators.smooth(make(combine()), 2), optax.sgd(0.1))
   return make(whole())
 
 
@@ -131,6 +163,10 @@ def build(place, make):
   'place, name, make, works', ROWS, ids=[f'{r[0]} {r[1]}' for r in ROWS]
 )
 def test_row(place, name, make, works):
+  if place == 'inside' and not works:
+    with pytest.raises(TypeError, match='one weight per task, found a tran'):
+      build(place, make)
+    return
   tx = build(place, make)
 
   @jax.jit
@@ -199,3 +235,78 @@ def test_wrappers_that_add_nothing_change_nothing():
       losses_along(AROUND[name](whole())),
       expected,
     )
+
+
+def gradients_at(params):
+  return combinators.task_gradients(
+    losses_fn, params, shared=lambda path: path == 'trunk'
+  )
+
+
+@pytest.mark.parametrize('name', [n for n, works in TABLES[3].items() if works])
+def test_a_method_keeps_its_weights(name):
+  """Smoothed for the first time, weights are those of the method itself."""
+  method = INSIDE[name](combine())
+  extra = {'key': jax.random.key(0), 'step': 0}
+  directions = [
+    tx.update(gradients_at(PARAMS), tx.init(PARAMS), PARAMS, **extra)[0]
+    for tx in (method, combinators.smooth(method, 2))
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *directions)
+  assert directions[0]['trunk'].any()
+
+
+def test_another_init_is_that_of_the_wrapped_method():
+  weighting = combinators.Weighting(
+    lambda params: jnp.array([1.0, 2.0]), lambda g, state, **_: (state, state)
+  )
+  tx = combinators.combine_by(weighting)
+  tx = tx._replace(init=lambda params: jnp.array([3.0, 4.0]))
+  smoothed = combinators.smooth(tx, 2)
+  _, state = smoothed.update(gradients_at(PARAMS), smoothed.init(PARAMS))
+  np.testing.assert_array_equal(state.weights, [3.0, 4.0])
+
+
+WRAP = {
+  'scale_by': combinators.scale_by,
+  'smooth': lambda tx: combinators.smooth(tx, 2),
+  'every_k': lambda tx: combinators.every_k(tx, 2, 2),
+  'per_group': lambda tx: combinators.per_group(tx, lambda path: path),
+  'with_preference': lambda tx: combinators.with_preference(tx, [1.0, 2.0]),
+  'combine_by': combinators.combine_by,
+}
+
+
+@pytest.mark.parametrize('name', WRAP)
+def test_wrappers_take_methods_with_weights_only(name):
+  for make in (combinators.graddrop, lambda: optax.chain(combine())):
+    with pytest.raises(TypeError, match='give the method itself, before it'):
+      WRAP[name](make())
+  tx = WRAP[name](combine())
+  assert isinstance(tx, optax.GradientTransformationExtraArgs)
+  assert combinators.has_weights(tx) == (name != 'scale_by')
+
+
+def test_an_array_reaches_a_wrapped_method():
+  make = optax.inject_hyperparams(
+    lambda decay: combinators.smooth(combinators.mgda(), 2, decay=decay)
+  )
+  tx = make(decay=0.25)
+  states = [tx.init(PARAMS)]
+  for scale in (1.0, 3.0):
+    params = jax.tree.map(lambda p, s=scale: s * p, PARAMS)
+    states.append(tx.update(gradients_at(params), states[-1], params)[1])
+  first, second = (
+    combinators.weighting_of(combinators.mgda()).weights(
+      gradients_at(jax.tree.map(lambda p, s=scale: s * p, PARAMS)),
+      optax.EmptyState(),
+      key=None,
+      step=0,
+      epoch=0,
+    )[0]
+    for scale in (1.0, 3.0)
+  )
+  np.testing.assert_allclose(
+    states[-1].inner_state.weights, 0.25 * first + 0.75 * second, rtol=1e-5
+  )
+  assert not np.allclose(first, second)

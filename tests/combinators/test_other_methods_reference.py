@@ -63,7 +63,7 @@ LIBMTL_CASES = {
   'famo': lambda: combinators.famo(K),
   'uncertainty': lambda: combinators.uncertainty(REGRESSION, init=-0.5),
   'imtl_l_then_g': lambda: optax.chain(
-    combinators.scale_by(combinators.imtl_l_weights(K)),
+    combinators.scale_by(combinators.imtl_l(K)),
     combinators.imtl_g(preset='libmtl'),
   ),
   'rlw': combinators.rlw,

@@ -181,6 +181,63 @@ def test_pseudo_inverse_of_a_singular_matrix(precision):
   np.testing.assert_allclose(found, expected, atol=10 * tolerance)
 
 
+def test_a_regular_matrix_is_solved_by_its_factors(precision):
+  """To rounding, where eigenvectors would leave some; and so is a hard one."""
+  dtype, _, tolerance = precision
+  rows = np.random.default_rng(4).normal(size=(8, 9))
+  right = np.arange(8.0) - 3
+  for rank in (9, 8):
+    a = cosines(rows[:, :rank], 0, dtype)
+    exact = np.linalg.solve(np.float64(a), right)
+    condition = np.linalg.cond(np.float64(a))
+    found = spectral.pseudo_solve(a, right.astype(dtype), 8)
+    gap = np.abs(found - exact).max() / np.abs(exact).max()
+    assert gap < 4 * np.finfo(dtype).eps * condition and gap < tolerance
+
+
+def ridged_problem(rows, dtype, ridge):
+  exact = cosines(rows, 0, dtype)
+  return exact, exact + dtype.type(ridge) * np.eye(len(rows), dtype=dtype)
+
+
+def test_the_ridge_is_taken_away_where_it_only_served_the_factors(precision):
+  dtype, ridge, tolerance = precision
+  rng = np.random.default_rng(5)
+  exact, a = ridged_problem(rng.normal(size=(8, 16)), dtype, ridge)
+  q = -np.linspace(0.2, 1, 8).astype(dtype)
+  with_it = nonnegative_qp.solve(a, q[None])[0]
+  x = nonnegative_qp.without_ridge(exact, a, q, with_it)
+  expected = oracles.cone(np.float64(exact), np.float64(q), 0)
+  eps = np.finfo(dtype).eps
+  np.testing.assert_allclose(x, expected, atol=20 * eps * expected.max())
+  assert np.abs(with_it - expected).max() > 0.1 * ridge
+
+  r = np.linspace(0.5, 2, 8).astype(dtype)
+  u = np.float64(power.solve(a, r, 0.5, exact))
+  gap = np.abs(np.float64(exact) @ u - np.float64(r) * u**-0.5).max()
+  assert gap < 8 * eps * u.sum()
+
+  b = np.linspace(0.3, 1, 8).astype(dtype)
+  x = np.float64(ball.solve(a, 0.1 - q, b, dtype.type(0.5), exact))
+  length = np.sqrt(x @ np.float64(exact) @ x)
+  assert abs(length - 0.5) < 8 * eps
+  y = np.float64(exact) @ x + np.float64(0.1 - q)
+  assert oracles.best_level(x, y, np.float64(b)) < 20 * eps * (1 + x.sum())
+
+
+def test_the_ridge_stays_where_there_is_no_solution_without(precision):
+  """Opposite rows: every multiple of (1, 1) costs nothing."""
+  dtype, ridge, _ = precision
+  exact, a = ridged_problem(np.array([[1.0, 0], [-1.0, 0]]), dtype, ridge)
+  q = -np.ones(2, dtype)
+  x = nonnegative_qp.solve(a, q[None])[0]
+  np.testing.assert_array_equal(nonnegative_qp.without_ridge(exact, a, q, x), x)
+  np.testing.assert_allclose(x, 1 / ridge, rtol=0.02)
+  u = power.solve(a, np.ones(2, dtype), 1.0, exact)
+  np.testing.assert_array_equal(u, power.solve(a, np.ones(2, dtype), 1.0))
+  np.testing.assert_allclose(u, ridge**-0.5, rtol=0.02)
+
+
 @jax.jit
 def solve_all(a, q, radius):
   return (

@@ -17,7 +17,7 @@ def test_per_task_momentum():
   for debias in (True, False):
     tx = optax.chain(
       combinators.per_task_momentum(K, decay=0.7, debias=debias),
-      combinators.combine_by(wrapper_cases.GRAMIAN),
+      wrapper_cases.GRAMIAN,
     )
     directions, _ = wrapper_cases.run(tx, data)
     m, count = np.zeros((K, 5)), np.zeros(K)

@@ -1,4 +1,4 @@
-"""Wrappers of weightings."""
+"""Wrappers of methods."""
 
 import functools
 import re
@@ -17,9 +17,7 @@ K = 3
 def test_every_k_keeps_weights():
   data = wrapper_cases.draw(7)
   jacobians, _, present = data
-  tx = combinators.combine_by(
-    combinators.every_k(wrapper_cases.GRAMIAN, 3, num_tasks=K)
-  )
+  tx = combinators.every_k(wrapper_cases.GRAMIAN, 3, num_tasks=K)
   directions, _ = wrapper_cases.run(tx, data)
   w = np.ones(K)
   for t in range(7):
@@ -61,8 +59,7 @@ def counted_gradients(params, calls):
 
 def test_every_k_saves_the_passes():
   calls = []
-  weighting = combinators.every_k(wrapper_cases.GRAMIAN, 4, num_tasks=K)
-  tx = combinators.combine_by(weighting)
+  tx = combinators.every_k(wrapper_cases.GRAMIAN, 4, num_tasks=K)
   params = {'w': jnp.ones((3, 4))}
 
   @jax.jit
@@ -85,10 +82,74 @@ def test_every_k_saves_the_passes():
   assert not any(b.startswith('ENTRY') for b in with_rows)
 
 
-def test_every_k_saves_in_a_population():
-  tx = combinators.combine_by(
-    combinators.every_k(wrapper_cases.GRAMIAN, 4, num_tasks=K)
+def rows_in_a_branch(weights_of_gramian):
+  """An own method that reads the Gramian at every second step only."""
+
+  def weights(gradients, state, *, key, step, epoch):
+    w = jax.lax.cond(
+      step % 2 == 0,
+      lambda: weights_of_gramian(gradients.gramian()),
+      lambda: state,
+    )
+    return w, w
+
+  return combinators.combine_by(
+    combinators.Weighting(lambda params: jnp.ones(K), weights)
   )
+
+
+def test_rows_of_a_branch_are_not_those_outside():
+  """`combine` outside takes one pass, without a word of the method."""
+  calls, params = [], {'w': jnp.ones((3, 4))}
+  tx = rows_in_a_branch(jnp.diagonal)
+
+  @jax.jit
+  def step(params, state, t):
+    gradients = counted_gradients(params, calls)
+    return tx.update(gradients, state, params, step=t)
+
+  state, directions = tx.init(params), []
+  for t in range(4):
+    direction, state = step(params, state, t)
+    directions.append(np.asarray(direction['w']))
+  assert len(calls) == 2
+  rows = counted_gradients(params, calls).jacobian()['w']
+  squares = (rows**2).sum((1, 2))
+  for direction in directions:
+    expected = jnp.tensordot(squares, rows, axes=1)
+    np.testing.assert_allclose(direction, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('inside', [False, True])
+def test_rows_are_used_where_they_were_asked_for(inside):
+  """Asked in the trace of `combine`: a product; else: a backward pass."""
+  passes = []
+  rows = jnp.arange(6.0).reshape(2, 3)
+  gradients = combinators.TaskGradients(
+    jnp.ones(2),
+    jnp.ones(2, bool),
+    jnp.ones(2),
+    combinators.Passes(
+      pullback=lambda v, u: passes.append(v is u) or v @ rows,
+      rows=lambda: rows,
+    ),
+  )
+
+  @jax.jit
+  def combined():
+    if inside:
+      jax.lax.cond(True, gradients.gramian, lambda: jnp.zeros((2, 2)))
+    else:
+      gradients.gramian()
+    return gradients.combine(jnp.array([1.0, 2.0]))
+
+  np.testing.assert_allclose(combined(), [6.0, 9.0, 12.0])
+  # With equal cotangents it is the pass of the heads, beside the product.
+  assert passes == [not inside]
+
+
+def test_every_k_saves_in_a_population():
+  tx = combinators.every_k(wrapper_cases.GRAMIAN, 4, num_tasks=K)
 
   def step(jacobian, state, t):
     gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(K))
@@ -103,8 +164,8 @@ def test_every_k_saves_in_a_population():
 def test_smooth():
   data = wrapper_cases.draw(5)
   jacobians, _, present = data
-  weighting = combinators.smooth(wrapper_cases.GRAMIAN, num_tasks=K, decay=0.8)
-  directions, _ = wrapper_cases.run(combinators.combine_by(weighting), data)
+  tx = combinators.smooth(wrapper_cases.GRAMIAN, num_tasks=K, decay=0.8)
+  directions, _ = wrapper_cases.run(tx, data)
   smoothed = [None] * K
   for t in range(5):
     fresh = (jacobians[t] ** 2).sum(-1)
@@ -122,10 +183,7 @@ def test_per_group_is_the_method_on_each_group():
   gradients = combinators.task_gradients(
     losses_fn, params, shared=wrapper_cases.is_trunk
   )
-  weighting = combinators.per_group(
-    combinators.pcgrad_weights(), lambda path: path
-  )
-  tx = combinators.combine_by(weighting)
+  tx = combinators.per_group(combinators.pcgrad(), lambda path: path)
   update = jax.jit(lambda s, key: tx.update(gradients, s, key=key))
   direction, _ = update(tx.init(params), jax.random.key(0))
   jacobian = jax.jit(jax.jacrev(losses_fn))(params)
@@ -147,10 +205,9 @@ def test_per_group_keeps_a_state_for_each_group():
   gradients = combinators.task_gradients(
     losses_fn, params, shared=wrapper_cases.is_trunk
   )
-  weighting = combinators.per_group(
+  tx = combinators.per_group(
     combinators.smooth(wrapper_cases.GRAMIAN, num_tasks=K), lambda path: path
   )
-  tx = combinators.combine_by(weighting)
   _, state = tx.update(gradients, tx.init(params))
   rows = jax.jit(jax.jacrev(losses_fn))(params)['trunk']
   for name, leaf in rows.items():
@@ -167,16 +224,14 @@ def test_wrappers_of_groups_agree():
     losses_fn, params, shared=wrapper_cases.is_trunk
   )
   groups = combinators.per_group(wrapper_cases.GRAMIAN, lambda path: path)
-  expected, _ = combinators.combine_by(groups).update(
-    gradients, groups.init(params)
-  )
+  expected, _ = groups.update(gradients, groups.init(params))
   for wrap in (
     functools.partial(combinators.every_k, k=2, num_tasks=K),
     functools.partial(combinators.smooth, num_tasks=K),
     functools.partial(combinators.monitor, num_tasks=K),
     functools.partial(combinators.with_preference, preference=[1.0, 1.0, 1.0]),
   ):
-    tx = combinators.combine_by(wrap(groups))
+    tx = wrap(groups)
     state = tx.init(params)
     update = jax.jit(lambda s, tx=tx: tx.update(gradients, s, step=0))
     for _ in range(2):
@@ -197,9 +252,7 @@ def test_per_group_of_groups():
 def test_with_preference():
   data = wrapper_cases.draw(1)
   p = np.array([0.5, 2.0, 1.0])
-  tx = combinators.combine_by(
-    combinators.with_preference(wrapper_cases.GRAMIAN, p)
-  )
+  tx = combinators.with_preference(wrapper_cases.GRAMIAN, p)
   (direction,), _ = wrapper_cases.run(tx, data)
   scaled = data[0][0] * p[:, None]
   np.testing.assert_allclose(direction, (scaled**2).sum(1) @ scaled, rtol=1e-5)
@@ -211,12 +264,10 @@ def test_with_preference_inside_groups():
     losses_fn, params, shared=wrapper_cases.is_trunk
   )
   p = np.array([0.5, 2.0, 1.0])
-  weighting = combinators.per_group(
+  tx = combinators.per_group(
     combinators.with_preference(wrapper_cases.GRAMIAN, p), lambda path: path
   )
-  direction, _ = combinators.combine_by(weighting).update(
-    gradients, weighting.init(params)
-  )
+  direction, _ = tx.update(gradients, tx.init(params))
   for name, rows in jax.jit(jax.jacrev(losses_fn))(params)['trunk'].items():
     scaled = np.asarray(rows) * p[:, None]
     np.testing.assert_allclose(
@@ -248,7 +299,7 @@ def test_bad_arguments(make, message):
 
 @pytest.mark.parametrize('wrap', [combinators.smooth, combinators.monitor])
 def test_a_wrong_number_of_tasks(wrap):
-  tx = combinators.combine_by(wrap(wrapper_cases.GRAMIAN, num_tasks=2))
+  tx = wrap(wrapper_cases.GRAMIAN, num_tasks=2)
   gradients = combinators.gradients_from_jacobian(jnp.eye(3), jnp.ones(3))
   with pytest.raises(ValueError, match='gradients of 2 tasks, found 3'):
     tx.update(gradients, tx.init(jnp.zeros(3)))

@@ -13,6 +13,8 @@ from mtl_jax.data import (
   tfds_tables,
 )
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ import pytest
 from mtl_jax.data import catalogue, loading, packages, tfds_tables
 from mtl_jax.data.builders import census_income as census
 
+pytestmark = pytest.mark.smoke
+
 # As in the files: a space after the comma, a full stop at the end.
 ROW = (
   '58, Self-employed-not incorporated, 4, 34, Some college but no degree, 0, '

@@ -11,6 +11,8 @@ import pytest
 from mtl_jax.data import catalogue, packages, tfds_tables
 from mtl_jax.data.builders import clothing_reviews
 
+pytestmark = pytest.mark.smoke
+
 
 def row(text, title=None, **changes):
   return {

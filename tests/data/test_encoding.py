@@ -148,7 +148,7 @@ def test_a_class_is_given_by_name_or_by_number():
   table = make()
   encoder = fitting.fit_encoder(table, {'department': 'kind'})
   for given in (['b', '', 'a'], [1, -1, 0], ['b', -1, 0], [b'b', b'', b'a']):
-    stored = encoder.encode({'kind': given})['department']
+    stored = encoder.encode(encoder.parse({'kind': given}))['department']
     assert stored.tolist() == [1, -1, 0]
     assert stored.dtype == np.int32
 
@@ -156,13 +156,21 @@ def test_a_class_is_given_by_name_or_by_number():
 @pytest.mark.parametrize(
   'raw, message',
   [
-    ({'kind': ['a', 'bb']}, "'department': expected a class .* found 'bb'; "),
-    ({'kind': [0, None]}, "'department': expected a class .* found None; "),
-    ({'review': ['a', None]}, "'tokens': .* found null in example 2; write ''"),
-    ({'user': [None]}, "'user': expected a string, found null in example 1"),
-    ({'stars': [1.0, 'x']}, "'rating': expected numbers, found 'x' in ex.* 2"),
-    ({'stars': [[1.0], [1, 2]]}, "'rating': .* several lengths; pad them"),
-    ({'age': [3, None], 'stars': [1, 2]}, "'age': .* found None in example 2"),
+    (
+      {'kind': ['a', 'bb']},
+      "'kind': expected one of 2 classes, found 'bb' in ex.* 2",
+    ),
+    (
+      {'review': ['a', {}]},
+      "'review', example 2: expected one value, found an",
+    ),
+    ({'user': [[1]]}, "'user', example 1: expected one value, found a list"),
+    ({'stars': [1.0, 'x']}, "'stars', example 2: .* kind float.* found 'x'"),
+    (
+      {'stars': [[1.0], [1, 2]]},
+      "'stars': expected one number.* a list of 1 num",
+    ),
+    ({'age': [3, 2.5], 'stars': [1, 2]}, "'age', example 2: .* whole number"),
   ],
 )
 def test_values_of_another_kind(raw, message):
@@ -175,4 +183,4 @@ def test_values_of_another_kind(raw, message):
   }
   encoder = fitting.fit_encoder(make(), features, text={'tokens': OPTIONS})
   with pytest.raises(ValueError, match=message):
-    encoder.encode(raw)
+    encoder.encode(encoder.parse(raw))

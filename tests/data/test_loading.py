@@ -7,6 +7,8 @@ import pytest
 
 from mtl_jax.data import files, info, loading, pipeline, sources, tables, text
 
+pytestmark = pytest.mark.smoke
+
 OPTIONS = {'tokens': text.TextOptions(max_length=4, min_frequency=1)}
 FEATURES = {'tokens': 'review', 'label': 'kind', 'stars': 'stars', 'user': 'id'}
 
@@ -132,7 +134,7 @@ def test_all_columns_are_taken_by_default(tmp_path):
   path.write_text('a,b\n1,2\n3,4\n')
   data = loading.load_files({'train': path}, {'a': 'float', 'b': 'integer'})
   assert data.splits['train'].take(np.array([1])) == {'a': [3], 'b': [4]}
-  assert files.read_columns(path, {'a': 'float'}) == {'a': [1, 3]}
+  assert files.read_columns(path, {'a': 'float'})['a'].tolist() == [1, 3]
 
 
 def test_large_splits_are_not_kept(monkeypatch):

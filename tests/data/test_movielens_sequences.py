@@ -15,6 +15,8 @@ from mtl_jax.data import (
 )
 from mtl_jax.data.builders import movielens_sequences as movielens
 
+pytestmark = pytest.mark.smoke
+
 HEADER = 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n'
 ITEMS = (
   b'item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n'

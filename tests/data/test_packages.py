@@ -10,6 +10,8 @@ import pytest
 
 from mtl_jax.data import packages
 
+pytestmark = pytest.mark.smoke
+
 
 def make_wheel(path):
   with zipfile.ZipFile(path, 'w') as archive:

@@ -6,6 +6,8 @@ import pytest
 
 from mtl_jax.data import pipeline, sampling, sources
 
+pytestmark = pytest.mark.smoke
+
 
 def source(n, name='x'):
   return sources.from_arrays({name: np.arange(n), 'f': np.arange(n) / 2})

@@ -9,6 +9,8 @@ import pytest
 from mtl_jax.data import catalogue, tfds_tables
 from mtl_jax.data.builders import storms
 
+pytestmark = pytest.mark.smoke
+
 
 def row(name, month, day, hour, lat, year=2000, status='tropical storm'):
   return {

@@ -10,6 +10,8 @@ import pytest
 
 from mtl_jax.data import text
 
+pytestmark = pytest.mark.smoke
+
 TEXTS = ['The dress fits.', 'the dress is soft', 'THE coat!', "isn't it"]
 
 

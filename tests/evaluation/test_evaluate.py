@@ -99,6 +99,7 @@ def outputs_of(data):
   return {k: features @ v for k, v in PARAMS.items() if k != 'trunk'}
 
 
+@pytest.mark.smoke
 def test_evaluate_agrees_with_float64():
   main, other = examples(0), examples(1, n=37)
   result = run(main, other)
@@ -171,6 +172,7 @@ def test_the_cut_into_batches_does_not_matter(seed, sizes):
   assert a.counts == b.counts
 
 
+@pytest.mark.smoke
 def test_sharded_batches_give_the_same():
   mesh = Mesh(np.array(jax.devices()[:4]), ('data',))
   rows = NamedSharding(mesh, PartitionSpec('data'))

@@ -92,7 +92,9 @@ def test_an_evaluation_has_it():
     for name in ('a', 'b')
   ]
   heads = {task.name: models.LinearHead(1) for task in made}
-  model = models.SHARING['mmoe'](models.MLP(widths=(4,)), heads, experts=2)
+  model = models.build_model(
+    models.SHARING['mmoe'](experts=2), models.MLP(widths=(4,)), heads
+  )
   arrays = {
     'inputs': jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32),
     'a': jnp.arange(6.0),

@@ -105,6 +105,7 @@ def test_binary_agrees_with_scikit_learn(in_batches, case, ties):
   assert np.isnan(values['auc']) == (case in ('positive', 'negative'))
 
 
+@pytest.mark.smoke
 def test_multilabel_agrees_with_scikit_learn(in_batches):
   logits, y = random_case(1)
   y[:, 2] = 0  # never true: its AUC is not defined, its recall is 0

@@ -5,6 +5,7 @@ import pytest
 
 import mtl_jax
 from mtl_jax import data
+from mtl_jax.reporting import plots
 
 
 def make_tables(seed=0, size=60, features=5):
@@ -65,3 +66,11 @@ class Tiny:
 @pytest.fixture(scope='session')
 def tiny():
   return Tiny()
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _pictures_are_not_drawn():
+  """Drawing them takes as long as a tiny run; tests/reporting looks at them."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(plots, 'to_svg', lambda figure: '<svg></svg>')
+    yield

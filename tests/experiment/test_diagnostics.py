@@ -70,7 +70,7 @@ def first_gradients(tiny, config):
       means.append(jnp.where(mask > 0, loss, 0).sum() / mask.sum())
     return jnp.stack(means)
 
-  trunk = jax.jacrev(losses)(params)['trunk']
+  trunk = jax.jit(jax.jacrev(losses))(params)['trunk']
   leaves = jax.tree_util.tree_leaves_with_path(trunk)
   return {
     jax.tree_util.keystr(path): np.asarray(x, np.float64).reshape(3, -1)
@@ -130,6 +130,7 @@ def test_a_resumed_run_has_the_rows_of_an_unbroken_one(tiny, tmp_path):
   assert rows(tmp_path / 'cut') == rows(tmp_path / 'whole')
 
 
+@pytest.mark.slow
 def test_members_have_the_rows_of_the_run_alone(tiny, tmp_path):
   config = config_of(tiny, 'mgda', ({'name': 'monitor'},))
   tiny.run(config, tmp_path / 'alone')
@@ -159,10 +160,8 @@ def test_a_method_without_weights_can_be_watched(tiny, tmp_path):
 
 def test_the_last_of_several_monitors_is_read():
   tx = optax.chain(
-    combinators.scale_by(
-      combinators.monitor(combinators.weighted_sum_weights(), 2)
-    ),
-    combinators.combine_by(combinators.monitor(combinators.mgda_weights(), 2)),
+    combinators.scale_by(combinators.monitor(combinators.weighted_sum(), 2)),
+    combinators.monitor(combinators.mgda(), 2),
   )
   gradients = combinators.gradients_from_jacobian(
     jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.ones(2)

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax.experiment import trained
 from mtl_jax.training import checkpoints
@@ -24,7 +25,7 @@ def run(tiny, path, spec, steps, **training):
   return jax.tree.map(lambda x: x[0], restored.trees['state'])
 
 
-@pytest.mark.parametrize('name', SPECS)
+@pytest.mark.parametrize('name', sweeps.some(SPECS, 'rotograd'))
 def test_trains_resumes_exactly_and_predicts(tiny, tmp_path, name):
   spec = {'name': name, **SPECS[name]}
   first = run(tiny, tmp_path / 'broken', spec, 3)

@@ -158,6 +158,7 @@ def test_sigterm_saves(tiny, tmp_path, monkeypatch):
   assert values(train(tiny, config, tmp_path / 'cut')) == values(unbroken)
 
 
+@pytest.mark.slow  # As are members of each way in tests/training.
 def test_ways_agree(tiny, tmp_path):
   found = {}
   for way in ('vmap', 'map', 'devices'):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import data, tasks
+from mtl_jax.config import settings
 from mtl_jax.experiment import predict, trained
 
 CITIES = ['rome', 'oslo', 'rome', 'bonn']
@@ -22,13 +23,15 @@ def make_encoder():
 
 def encode(rows):
   encoder = make_encoder()
-  rows = predict.name_classes(rows, encoder)
-  return encoder.encode({key: [row[key] for row in rows] for key in rows[0]})
+  raw = {key: [row[key] for row in rows] for key in rows[0]}
+  return encoder.encode(encoder.parse(raw))
 
 
 def test_classes_are_read_by_name():
-  found = encode([{'city': 'rome', 'shoe': 41}, {'city': 0, 'shoe': '40'}])
-  assert found['city'].tolist() == [2, 0]
+  found = encode(
+    [{'city': 'rome', 'shoe': 41}, {'city': ' oslo', 'shoe': '40'}]
+  )
+  assert found['city'].tolist() == [2, 1]
   assert found['shoe'].tolist() == [1, 0]
 
 
@@ -39,9 +42,12 @@ def test_numbers_that_are_no_names_are_numbers():
 @pytest.mark.parametrize(
   'rows, message',
   [
-    ([{'city': 'roma'}], "'city': .* found 'roma'; did you mean 'rome'"),
-    ([{'shoe': 1}, {'shoe': 7}], "3 classes of 'shoe' in example 2, found 7"),
-    ([{'text': 'a'}, {'text': None}], "'tokens': .* found null in example 2"),
+    ([{'city': 'roma'}], "'city': .* found 'roma' .*did you mean 'rome'"),
+    (
+      [{'shoe': 1}, {'shoe': 7}],
+      "'shoe': .* 3 classes, found '7' in example 2",
+    ),
+    ([{'text': 'a'}, {'text': {}}], "'text', example 2: .* found an object"),
   ],
 )
 def test_bad_rows(rows, message):
@@ -57,15 +63,21 @@ class Model:
     self.experiment = self
     self.tasks = (tasks.regression('stars'), tasks.binary('like'))
     self.data = {'main': data.Data({}, make_encoder(), None)}
+    self.streams = {'main': settings.DataSettings()}
+    self.settings = settings.Settings(targets={'stars': {}, 'like': {}})
 
-  def predict(self, rows, stream):
-    assert len(rows) == 2 and stream == 'main'
-    return self.predictions
+  def features(self, stream, tasks):
+    return {'text'}
+
+  def predict_columns(self, raw, count, stream, tasks):
+    assert raw == {'text': ['a', 'b']}
+    assert (count, stream, tasks) == (2, 'main', None)
+    return self.predictions, data.Columns({}, None)
 
 
 def write(monkeypatch, tmp_path, stars, target):
   predictions = {'stars': np.array(stars), 'like': np.array([[0.25], [0.5]])}
-  monkeypatch.setattr(trained, 'load', lambda workdir: Model(predictions))
+  monkeypatch.setattr(trained, 'load', lambda *_, **__: Model(predictions))
   source = tmp_path / 'new.jsonl'
   source.write_text('{"text": "a"}\n\n{"text": "b"}\n')
   predict.predict_file(tmp_path, str(source), target)

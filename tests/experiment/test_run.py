@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 import mtl_jax
 from mtl_jax import data
@@ -35,6 +36,7 @@ def rows(path, kind):
   return [row for row in map(json.loads, lines) if row['kind'] == kind]
 
 
+@pytest.mark.smoke
 def test_the_work_directory_holds_what_is_promised(finished):
   path, outcome = finished
   assert outcome.ended == 'finished' and outcome.workdir == path
@@ -54,6 +56,7 @@ def test_the_work_directory_holds_what_is_promised(finished):
   assert all(-1 <= row['cosine/genre/rating'] <= 1 for row in probes)
 
 
+@pytest.mark.smoke
 def test_a_finished_run_trains_no_further(finished, tiny, capsys):
   path, outcome = finished
   before = (path / 'metrics.jsonl').read_text()
@@ -73,6 +76,7 @@ def test_another_config_is_refused(finished, tiny):
   assert 'instead of 0.5; choose another --workdir' in str(error.value)
 
 
+@pytest.mark.smoke
 def test_best_parameters_are_those_of_the_best_validation_score(finished):
   path, outcome = finished
   scores = {r['step']: r['selection'] for r in rows(path, 'validation')}
@@ -305,7 +309,7 @@ def best_params(path):
   return (params, model_state), step
 
 
-@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
+@pytest.mark.parametrize('mode', sweeps.some(['shard_map', 'pmap'], 'pmap'))
 def test_whole_runs_agree_over_modes_and_resume(finished, tiny, tmp_path, mode):
   config = tiny.config(mode=mode)
   outcome = tiny.run(config, tmp_path)

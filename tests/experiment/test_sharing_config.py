@@ -8,7 +8,7 @@ import pytest
 
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build
+from mtl_jax.experiment import build, workdir
 from mtl_jax.reporting import files
 
 
@@ -35,11 +35,15 @@ def test_wrong_settings(tiny, sharing, message):
 @pytest.mark.parametrize(
   'sharing, method',
   [
-    ({'name': 'dselect_k', 'experts': 4}, 'pcgrad'),
-    ({'name': 'dselect_k', 'experts': 4}, 'rotograd'),
+    pytest.param(
+      {'name': 'dselect_k', 'experts': 4}, 'pcgrad', marks=pytest.mark.slow
+    ),
+    pytest.param(
+      {'name': 'dselect_k', 'experts': 4}, 'rotograd', marks=pytest.mark.slow
+    ),
     ({'name': 'ple', 'task_experts': 1}, 'graddrop'),
     ({'name': 'lora', 'rank': 1, 'frozen': True}, 'pcgrad'),
-    ({'name': 'soft'}, 'nash_mtl'),
+    pytest.param({'name': 'soft'}, 'nash_mtl', marks=pytest.mark.slow),
     pytest.param({'name': 'stem'}, 'pcgrad', marks=pytest.mark.slow),
     pytest.param({'name': 'home'}, 'pcgrad', marks=pytest.mark.slow),
     pytest.param({'name': 'snr'}, 'rotograd', marks=pytest.mark.slow),

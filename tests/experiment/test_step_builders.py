@@ -126,7 +126,12 @@ def check(tiny, config, **loaded):
 
 
 @pytest.mark.parametrize(
-  'name, own', [('auto_lambda', True), ('moml', False), ('forum', True)]
+  'name, own',
+  [
+    pytest.param('auto_lambda', True, marks=pytest.mark.slow),
+    ('moml', False),
+    pytest.param('forum', True, marks=pytest.mark.slow),
+  ],
 )
 def test_bilevel_methods_train_and_resume_exactly(tiny, tmp_path, name, own):
   config = bilevel(tiny, name, own, steps=2)

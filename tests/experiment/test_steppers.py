@@ -7,6 +7,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
@@ -77,7 +78,7 @@ def test_stretches_end_as_steps_from_the_host_do(tiny, whole, tmp_path, capsys):
     assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize('then', ['auto', 'never'])
+@pytest.mark.parametrize('then', sweeps.some(['auto', 'never'], 'auto'))
 def test_killed_inside_a_stretch_and_resumed(
   tiny, whole, tmp_path, monkeypatch, then
 ):

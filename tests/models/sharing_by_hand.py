@@ -24,7 +24,9 @@ def started(name, trunk, *, batch=None, inputs=None, **options):
 
   Drawn anew, so that nothing is at the simple value that it starts with.
   """
-  model = models.SHARING[name](trunk, HEADS, inputs=inputs, **options)
+  model = models.build_model(
+    models.SHARING[name](**options), trunk, HEADS, inputs=inputs
+  )
   batch = cases.make_batch('mlp') if batch is None else batch
   params, state = model.init(jax.random.key(1), {'main': batch})
   rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 
@@ -91,25 +92,17 @@ IMAGES = {
   'lenet': lambda: models.LeNet(channels=(3, 6), window=3, features=8),
   'resnet': lambda: models.ResNet(widths=(3, 4), norm='none'),
 }
-# Programs that are long in compiling: one trunk besides the MLP is enough for
-# every day.
-LONG = {
-  'aitm': 'cnn_text',
-  'branching': 'lstm',
-  'film': 'lstm',
-  'home': None,
-  'lora': 'lstm',
-  'pepnet': 'cnn_text',
-  'routing': 'lstm',
-  'snr': 'lstm',
-  'soft': 'cnn_text',
-  'stem': 'cnn_text',
-}
+# Every architecture is compiled around the MLP every day, and these around
+# another trunk; all the others, and the variants, when CI runs the slow tests.
+SMOKE = ('mmoe', 'lora')
+BESIDES = {'cgc': 'cnn_text', 'mmoe': 'lstm', 'cross_stitch': 'transformer'}
 
 
 def _case(name, trunk):
-  every_day = name not in LONG or trunk in ('mlp', LONG[name])
-  marks = () if every_day else (pytest.mark.slow,)
+  first = name in models.SHARING and trunk == 'mlp'
+  marks = sweeps.marks(
+    first or BESIDES.get(name) == trunk, first and name in SMOKE
+  )
   return pytest.param((name, trunk), marks=marks, id=f'{name}-{trunk}')
 
 
@@ -120,15 +113,19 @@ CASES = [
 ]
 
 
-def make_model(name, trunk, axis_name=None, **changes):
+def make_model(
+  name, trunk, axis_name=None, *, inputs=None, streams=None, **changes
+):
   """The model of a case."""
   table_name, options, _ = ARCHITECTURES[name]
   heads = {task.name: models.LinearHead(task.size) for task in make_tasks()}
-  return models.SHARING[table_name](
+  return models.build_model(
+    models.SHARING[table_name](**{**options, **changes}),
     {**TRUNKS, **IMAGES}[trunk](),
     heads,
+    inputs=inputs,
     axis_name=axis_name,
-    **{**options, **changes},
+    streams=streams,
   )
 
 

@@ -21,7 +21,8 @@ def make(tasks='ab', norm='none', **kwargs):
     'b': models.MLPHead(1, widths=(4,), dropout=0.5),
     'c': models.LinearHead(2, dropout=0.5),
   }
-  return models.hard_sharing(
+  return models.build_model(
+    models.hard_sharing(),
     models.MLP(widths=(6,), norm=norm, dropout=0.5),
     {task: heads[task] for task in tasks},
     **kwargs,
@@ -193,6 +194,6 @@ def test_a_task_without_head():
   model = make('ab')
   params, state = model.init(jax.random.key(0), {'main': batch()})
   with pytest.raises(
-    ValueError, match="expected a task among a, b, found 'c'; give it a head"
+    ValueError, match="Expected a task among a, b, found 'c'; give it a head"
   ):
     run(model, params, state, batch(), tasks=('c',), train=False)

@@ -66,7 +66,8 @@ def test_bfloat16():
 @pytest.mark.parametrize('trunk', ['mlp', 'lstm'])
 def test_in_front_of_a_trunk(trunk):
   time = trunk == 'lstm'
-  model = models.hard_sharing(
+  model = models.build_model(
+    models.hard_sharing(),
     models.TRUNKS[trunk](),
     {'next': models.LinearHead(3)},
     inputs=models.InputEncoder(**SETTINGS, time=time),

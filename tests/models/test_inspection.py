@@ -23,7 +23,9 @@ LAST = dict.fromkeys(['branching', 'ple', 'home', 'snr'], 'level 2')
 
 
 def make(name, **options):
-  model = models.SHARING[name](models.MLP(widths=(5,)), HEADS, **options)
+  model = models.build_model(
+    models.SHARING[name](**options), models.MLP(widths=(5,)), HEADS
+  )
   batch = {'inputs': jax.random.normal(jax.random.key(1), (6, 3))}
   params, state = model.init(jax.random.key(0), {'main': batch})
   # Away from gates that weigh all alike.
@@ -70,12 +72,18 @@ def test_the_first_level_feeds_the_second(name):
 def test_models_without_experts_show_nothing(name):
   options = {'groups': {'groups': [['a'], ['b']]}}.get(name, {})
   trunk = models.MLP(widths=(5,))
-  assert models.SHARING[name](trunk, HEADS, **options).inspect is None
+  assert (
+    models.build_model(models.SHARING[name](**options), trunk, HEADS).inspect
+    is None
+  )
 
 
 def test_streams_show_their_own_tasks():
-  model = models.SHARING['mmoe'](
-    models.MLP(widths=(5,)), HEADS, streams={'a': 'left', 'b': 'right'}
+  model = models.build_model(
+    models.SHARING['mmoe'](),
+    models.MLP(widths=(5,)),
+    HEADS,
+    streams={'a': 'left', 'b': 'right'},
   )
   batch = {'inputs': jnp.ones((2, 3))}
   params, state = model.init(jax.random.key(0), {'left': batch, 'right': batch})

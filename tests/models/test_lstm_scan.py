@@ -151,6 +151,7 @@ def test_forward_mode_needs_the_slow_gradient():
     along(True)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('mode', ['pmap', 'shard_map', 'shard_map replicated'])
 def test_gradients_over_devices(mode):
   x, mask, weights = make()

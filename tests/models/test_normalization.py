@@ -91,7 +91,9 @@ def test_padding_rows_stay_out_of_a_trunks_statistics(name):
 def sharing(axis_name):
   trunk = models.ResNet(widths=(2, 3))
   heads = {'a': models.LinearHead(2), 'b': models.MLPHead(1)}
-  return models.hard_sharing(trunk, heads, axis_name=axis_name)
+  return models.build_model(
+    models.hard_sharing(), trunk, heads, axis_name=axis_name
+  )
 
 
 def loss_sum(model, params, state, batch):

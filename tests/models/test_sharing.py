@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import combinators, models
 from mtl_jax.training import gradients, optimizers, parallel, state, step
@@ -119,14 +120,22 @@ def test_a_step_is_finite_and_moves_every_parameter(case):
       assert np.abs(leaf - by_path(params)[path]).max() > 0, path
 
 
-HARD = pytest.param('branching', {'draws': 'hard'}, id='branching hard')
+def small(*every_day):
+  """All architectures around an MLP, of which these run every day."""
+  entries = [(name, name, {}) for name in cases.ARCHITECTURES]
+  entries.append(('branching hard', 'branching', {'draws': 'hard'}))
+  return pytest.mark.parametrize(
+    'name, changes',
+    [
+      pytest.param(name, changes, id=i, marks=sweeps.marks(i in every_day))
+      for i, name, changes in entries
+    ],
+  )
 
 
-@pytest.mark.parametrize(
-  'name, changes', [*((name, {}) for name in cases.ARCHITECTURES), HARD]
-)
-@pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
-def test_modes_agree(name, changes, mode):
+# Experts, draws, adapters of kernels; tests of norms have those of the batch.
+@small('ple', 'branching hard', 'lora')
+def test_modes_agree(name, changes):
   def run(mode, devices):
     tasks = cases.make_tasks()
     tx = chain(combinators.pcgrad())
@@ -155,12 +164,12 @@ def test_modes_agree(name, changes, mode):
     )
     return jax.device_get((new.params, metrics['losses']))
 
-  jax.tree.map(close, run(mode, 2), run('jit', 1))
+  expected = run('jit', 1)
+  for mode in ('shard_map', 'pmap'):
+    jax.tree.map(close, run(mode, 2), expected)
 
 
-@pytest.mark.parametrize(
-  'name, changes', [*((name, {}) for name in cases.ARCHITECTURES), HARD]
-)
+@small('mmoe', 'cross_stitch', 'film', 'snr')
 def test_members_of_a_population_are_runs(name, changes):
   model = cases.make_model(name, 'mlp', **changes)
   tasks = cases.make_tasks()
@@ -181,21 +190,14 @@ def test_members_of_a_population_are_runs(name, changes):
   jax.tree.map(lambda x, y: close(x[1], y), together, alone)
 
 
+MANY = ('omoe', 'mmoe', 'cgc', 'ple', 'dselect_k', 'stem', 'home', 'snr')
+MANY += ('branching',)
+
+
 @pytest.mark.parametrize(
-  'name',
-  [
-    'omoe',
-    'mmoe',
-    'cgc',
-    'ple',
-    'dselect_k',
-    'stem',
-    'home',
-    'snr',
-    'branching',
-  ],  # fmt: skip
+  'name', sweeps.some(MANY, 'mmoe', 'ple', 'dselect_k', 'branching')
 )
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'mlp'))
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
   batch = {'main': cases.make_batch(trunk)}
   plain = name in ('omoe', 'mmoe', 'dselect_k', 'snr', 'branching')
@@ -267,12 +269,19 @@ def test_a_chain_that_loses_the_penalty():
   tx = optax.chain(combinators.pcgrad(), optax.sgd(0.1))
   batch = {'main': cases.make_batch('mlp')}
   train = step.make_train_step(model, cases.make_tasks(), tx)
-  start = state.init_state(model, tx, jax.random.key(0), batch)
+  start = jax.eval_shape(
+    lambda key: state.init_state(model, tx, key, batch), jax.random.key(0)
+  )
   with pytest.raises(ValueError, match='a chain that adds the penalty of the'):
-    train(start, batch)
+    jax.eval_shape(train, start, batch)
 
 
 def test_the_table_names_every_case():
   assert {name for name, _, _ in cases.ARCHITECTURES.values()} == set(
     models.SHARING
   )
+  every_day = [
+    c.values[0] for c in cases.CASES if c.marks != sweeps.marks(False)
+  ]
+  assert {(name, 'mlp') for name in models.SHARING} <= set(every_day)
+  assert {trunk for _, trunk in every_day} == set(cases.TRUNKS)

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import combinators, models
 from mtl_jax.training import optimizers, state, step
@@ -39,7 +40,9 @@ def merged(params, task, scale):
   return flax.traverse_util.unflatten_dict(found)
 
 
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize(
+  'trunk', sweeps.some(cases.TRUNKS, 'mlp', 'transformer')
+)
 def test_adapters_are_added_to_kernels(trunk):
   model = cases.make_model('lora', trunk, rank=2, alpha=3.0)
   hard, batch = cases.make_model('hard', trunk), cases.make_batch(trunk)
@@ -69,7 +72,9 @@ def test_adapters_are_added_to_kernels(trunk):
 
 def test_a_perceptron_by_hand():
   heads = {'a': models.LinearHead(1)}
-  model = models.SHARING['lora'](models.MLP(widths=(5, 4)), heads, rank=3)
+  model = models.build_model(
+    models.SHARING['lora'](rank=3), models.MLP(widths=(5, 4)), heads
+  )
   batch = cases.make_batch('mlp')
   params, _ = model.init(jax.random.key(2), {'main': batch})
   params = cases.started(params)
@@ -102,8 +107,10 @@ def test_without_change_it_is_hard_sharing(rank):
     gradient, (outputs, new) = jax.grad(total, has_aux=True)(params)
     return gradient, outputs, new['batch_stats']
 
-  hard = jax.jit(lambda: find(models.hard_sharing(trunk, heads)))()
-  lora = models.SHARING['lora'](trunk, heads, rank=rank)
+  hard = jax.jit(
+    lambda: find(models.build_model(models.hard_sharing(), trunk, heads))
+  )()
+  lora = models.build_model(models.SHARING['lora'](rank=rank), trunk, heads)
   gradient, outputs, new = jax.jit(lambda: find(lora))()
   adapters = gradient.pop('adapters', {})
   assert bool(adapters) == bool(rank)

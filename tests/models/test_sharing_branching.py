@@ -74,7 +74,9 @@ def test_connections_have_a_gradient_where_nothing_is_drawn():
 @pytest.mark.parametrize('trunk', ['mlp', 'transformer'])
 def test_one_expert_is_hard_sharing(trunk):
   batch, module = cases.make_batch(trunk), cases.TRUNKS[trunk]()
-  model = models.SHARING['branching'](module, HEADS, levels=1, experts=1)
+  model = models.build_model(
+    models.SHARING['branching'](levels=1, experts=1), module, HEADS
+  )
   params, state = model.init(jax.random.key(0), {'main': batch})
   options = {'train': True, 'key': jax.random.key(2)}
   found = features_of(model, params, state, batch, **options)
@@ -170,4 +172,6 @@ def test_one_of_is_a_choice_with_the_gradient_of_a_softmax():
 )
 def test_bad_options(options, message):
   with pytest.raises(ValueError, match=f'branching: .*{message}'):
-    models.SHARING['branching'](models.MLP(widths=(4,)), HEADS, **options)
+    models.build_model(
+      models.SHARING['branching'](**options), models.MLP(widths=(4,)), HEADS
+    )

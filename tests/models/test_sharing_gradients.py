@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax.training import gradients
 
@@ -44,7 +45,9 @@ def rows_of(tree):
   return np.concatenate([np.reshape(x, (3, -1)) for x in leaves], 1)
 
 
-@pytest.fixture(scope='module', params=NAMES)
+@pytest.fixture(
+  scope='module', params=sweeps.some(NAMES, 'ple', 'cross_stitch')
+)
 def case(request):
   """A model, and its derivatives by hand."""
   model = cases.make_model(request.param, 'mlp')

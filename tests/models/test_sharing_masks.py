@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models import layers
@@ -48,7 +49,7 @@ def test_mtan_is_the_equation():
   """Two levels of an MLP, in float64."""
   heads = {task: models.LinearHead(1) for task in 'ab'}
   trunk = models.MLP(widths=(5, 4))
-  model = models.SHARING['mtan'](trunk, heads, norm='none')
+  model = models.build_model(models.SHARING['mtan'](norm='none'), trunk, heads)
   params, _, batch = started(model, 'mlp')
   found = jitted(model)(params, {}, batch)
   p0 = np.maximum(
@@ -99,8 +100,10 @@ def test_a_task_does_not_depend_on_the_others():
   heads = {task: models.LinearHead(1) for task in 'ab'}
   for name in ('mtan', 'routing'):
     streams = {'a': 'main', 'b': 'other'}
-    both = models.SHARING[name](trunk, heads)
-    one = models.SHARING[name](trunk, heads, streams=streams)
+    both = models.build_model(models.SHARING[name](), trunk, heads)
+    one = models.build_model(
+      models.SHARING[name](), trunk, heads, streams=streams
+    )
     params, state, batch = started(both, 'mlp')
     options = {'train': True, 'key': jax.random.key(1)}
     expected = features(both, params, state, batch, **options)
@@ -118,7 +121,9 @@ def test_mtan_refuses_sequences():
     cases.make_model('mtan', 'mlp', norm='group')
 
 
-@pytest.mark.parametrize('trunk', [*cases.TRUNKS, *cases.IMAGES])
+@pytest.mark.parametrize(
+  'trunk', sweeps.some([*cases.TRUNKS, *cases.IMAGES], 'mlp', 'resnet')
+)
 def test_the_whole_share_is_hard_sharing(trunk):
   model = cases.make_model('routing', trunk, share=1.0)
   params, state, batch = started(model, trunk)
@@ -133,7 +138,9 @@ def test_routing_is_the_equation():
   """Units that a task does not use are gone from an MLP, in float64."""
   heads = {task: models.LinearHead(1) for task in 'ab'}
   trunk = models.MLP(widths=(8, 6))
-  model = models.SHARING['routing'](trunk, heads, share=0.5, seed=3)
+  model = models.build_model(
+    models.SHARING['routing'](share=0.5, seed=3), trunk, heads
+  )
   params, state, batch = started(model, 'mlp')
   found = features(model, params, state, batch)
   assert state == {}

@@ -95,8 +95,10 @@ def test_home_is_the_equation(norm, size):
 )
 def test_home_of_tasks_without_one_category(categories, message):
   with pytest.raises(ValueError, match=message):
-    models.SHARING['home'](
-      models.MLP(widths=(4,)), HEADS, categories=categories
+    models.build_model(
+      models.SHARING['home'](categories=categories),
+      models.MLP(widths=(4,)),
+      HEADS,
     )
 
 
@@ -104,7 +106,9 @@ def test_home_of_tasks_without_one_category(categories, message):
 def test_scaling_of_steps_skips_padding(trunk):
   """One factor for a number at all steps; what stands in padding is unseen."""
   batch = cases.make_batch(trunk)
-  module = scaled.Scaled(cases.TRUNKS[trunk](), hidden=3, with_inputs=True)
+  module = scaled.ScaledInputs(
+    cases.TRUNKS[trunk](), hidden=3, with_inputs=True
+  )
   key = jax.random.key(0)
   (found, mean), variables = module.init_with_output(key, batch, train=False)
   assert set(variables['params']) == {'gate', 'trunk'}

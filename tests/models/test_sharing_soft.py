@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import combinators
 from mtl_jax.training import optimizers, parallel, state, step
@@ -48,7 +49,7 @@ def distance(params, strength, choose=lambda name: True):
   return strength * total
 
 
-@pytest.mark.parametrize('trunk', cases.TRUNKS)
+@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'cnn_text'))
 def test_each_task_has_a_network_of_its_own(trunk):
   model = cases.make_model('soft', trunk)
   params, batch = started(model, trunk)

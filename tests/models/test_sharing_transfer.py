@@ -68,7 +68,9 @@ def test_the_chain_is_the_equation():
 
 def test_steps_of_a_sequence_attend_for_themselves():
   heads = {'a': models.LinearHead(1), 'b': models.LinearHead(1)}
-  model = models.SHARING['aitm'](models.LSTM(features=3, pool='none'), heads)
+  model = models.build_model(
+    models.SHARING['aitm'](), models.LSTM(features=3, pool='none'), heads
+  )
   batch = cases.make_batch('lstm')
   params, _ = model.init(jax.random.key(0), {'main': batch})
   found = features(model, params, batch)
@@ -102,8 +104,10 @@ def test_the_order_of_probabilities_trains_both_towers():
     tasks_lib.binary('click'),
     task_chains.order_calibrated('buy', 'click', alpha=2.0),
   )
-  model = models.SHARING['aitm'](
-    models.MLP(widths=(4,)), heads, order=('click', 'buy'), stop_gradient=True
+  model = models.build_model(
+    models.SHARING['aitm'](order=('click', 'buy'), stop_gradient=True),
+    models.MLP(widths=(4,)),
+    heads,
   )
   batch = cases.make_batch('mlp')
   batch |= {'click': batch['c'], 'buy': jnp.ones_like(batch['c'])}
@@ -144,7 +148,11 @@ def test_a_part_of_the_chain():
   """Models for some of the tasks take the order of all."""
   order = ('click', 'cart', 'buy')
   heads = {t: models.LinearHead(1) for t in ('buy', 'click')}
-  make = functools.partial(models.SHARING['aitm'], models.MLP(widths=(4,)))
+
+  def make(heads, order):
+    sharing = models.aitm(order=order)
+    return models.build_model(sharing, models.MLP(widths=(4,)), heads)
+
   two = make(heads, order=order)
   assert two.shared('towers/click/Dense_0/kernel')
   assert not two.shared('towers/buy/Dense_0/kernel')

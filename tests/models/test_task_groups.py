@@ -58,4 +58,6 @@ def test_groups_start_apart():
 def test_every_task_once(groups):
   heads = {name: models.LinearHead(1) for name in NAMES}
   with pytest.raises(ValueError, match='every one of the tasks a, b, c in one'):
-    models.SHARING['groups'](models.MLP(widths=(2,)), heads, groups=groups)
+    models.build_model(
+      models.SHARING['groups'](groups=groups), models.MLP(widths=(2,)), heads
+    )

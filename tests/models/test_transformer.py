@@ -228,7 +228,9 @@ def make_experiment():
     'like': rng.integers(0, 2, B),
     'stars': rng.normal(size=B),
   }
-  return models.hard_sharing(trunk, heads), {'main': batch}
+  return models.build_model(models.hard_sharing(), trunk, heads), {
+    'main': batch
+  }
 
 
 def step_with_pcgrad(mode, devices):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models
 
@@ -164,7 +165,12 @@ def run_everything(trunk, members, batches, cotangents):
   }
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize(
+  'case',
+  sweeps.smoke(
+    CASES, 'cnn_text', 'lenet', 'lstm', 'mlp batch', 'resnet', 'transformer'
+  ),
+)
 def test_trunk(case):
   name, settings = CASES[case]
   trunk = models.TRUNKS[name](**settings)

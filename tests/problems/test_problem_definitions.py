@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import problems
-from mtl_jax.evaluation import pareto
+from mtl_jax.studies import pareto
 
 POINTS = np.random.default_rng(0).uniform(-8, 8, (40, 2))
 UNIT = np.random.default_rng(1).uniform(0.05, 0.95, (20, 30))

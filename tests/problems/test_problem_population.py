@@ -181,12 +181,8 @@ def test_famo_learns_from_the_losses_after_the_step():
     problem,
     lambda _: optax.chain(
       # Without the second look its weights stay z / D, never learned.
-      combinators.combine_by(
-        combinators.from_losses(
-          lambda losses, present: (
-            (1 / (losses + 21)) / jnp.sum(1 / (losses + 21))
-          )
-        )
+      combinators.from_losses(
+        lambda losses, present: (1 / (losses + 21)) / jnp.sum(1 / (losses + 21))
       ),
       optax.adam(1e-2),
     ),

@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from mtl_jax.reporting import files, record, report, results, writers
+from mtl_jax.reporting import files, report, results, run_record, writers
 
 TASKS = ['department', 'recommended', '<odd> & "name"']
 
@@ -65,6 +65,7 @@ def pictures(page):
   return re.findall(r'<svg.*?</svg>', page, re.DOTALL)
 
 
+@pytest.mark.smoke
 def test_the_page_shows_the_run(workdir):
   finish(workdir)
   page = page_of(workdir)
@@ -77,7 +78,7 @@ def test_the_page_shows_the_run(workdir):
     'Task gradients',
     'Relations between tasks',
     'Config',
-    'Surroundings',
+    'Environment',
   ]
   assert len(pictures(page)) == 3 + 3 + 1
 
@@ -96,7 +97,7 @@ def test_the_page_needs_nothing_else(workdir):
 def test_names_and_config_are_escaped(workdir):
   finish(workdir)
   page = page_of(workdir)
-  assert '&lt;odd&gt; &amp; &quot;name&quot;' in page
+  assert '&lt;odd&gt; &amp; &#34;name&#34;' in page
   assert '<odd>' not in page and '<script>' not in page
   assert '<title>run &lt;1&gt;</title>' in page
   for picture in pictures(page):
@@ -106,7 +107,7 @@ def test_names_and_config_are_escaped(workdir):
 def test_config_file_comes_before_the_config_of_the_results(workdir):
   finish(workdir)
   files.write_json(workdir / 'config.json', {'seed': 17})
-  assert record.read(workdir).config == {'seed': 17}
+  assert run_record.read(workdir).config == {'seed': 17}
 
 
 def test_a_run_that_goes_on_has_a_report_too(workdir):
@@ -139,7 +140,7 @@ def test_one_task_alone(tmp_path):
 
 
 def test_series_and_pairs(workdir):
-  run = record.read(workdir)
+  run = run_record.read(workdir)
   assert run.tasks == tuple(TASKS)
   steps, values = run.series('train', 'loss/department')
   np.testing.assert_array_equal(steps, [1, 51, 101])
@@ -172,7 +173,7 @@ def test_what_the_monitor_measured_is_drawn(tmp_path):
     }
     writer.write('gradients', step, row)
   writer.close()
-  run = record.read(tmp_path)
+  run = run_record.read(tmp_path)
   assert run.by_task('weight')['a'][1].tolist() == [0.25, 1.5]
   assert run.groups() == ['high', 'low']
   assert run.cosines('low')['a, b'][1].tolist() == [0.25, 0.25]

@@ -69,7 +69,7 @@ def test_final_tables():
     {'popularity': {'genre': {'accuracy': 0.4}}, 'bias': {'rating': VALUES}},
   )
   assert classes.to_text().splitlines() == [
-    'Classes',
+    'Classification',
     'task          accuracy  precision  recall      F1              AUC'
     '  log-loss  ECE',
     '------------  --------  ---------  ------  ------  ---------------'

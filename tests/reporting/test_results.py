@@ -7,7 +7,7 @@ import numpy as np
 from mtl_jax.reporting import files, results
 
 
-def test_results_tell_numbers_and_surroundings(tmp_path):
+def test_results_tell_numbers_and_environment(tmp_path):
   written = results.write_results(
     tmp_path,
     metrics={'genre': {'accuracy': 0.5, 'auc': math.nan}},

@@ -100,6 +100,7 @@ def events(directory):
   return found
 
 
+@pytest.mark.smoke
 def test_tensorboard_events(tmp_path):
   writer = writers.TensorBoardWriter(tmp_path)
   gramian = {'gramian': np.array([[1.0, -1.0], [-1.0, math.nan]])}

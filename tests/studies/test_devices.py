@@ -9,8 +9,7 @@ import pytest
 SCRIPT = """
 import os
 import launch
-from mtl_jax.experiment import dry_run, predict, problem_run, run
-from mtl_jax.studies import devices, report, run as study_run
+from mtl_jax.studies import api, devices
 devices.use_all_cores()
 import jax
 print(len(jax.devices()))

@@ -9,9 +9,11 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import population
-from mtl_jax.reporting import study_files
-from mtl_jax.studies import plan, report, run
+from mtl_jax.experiment import build, sources as sources_lib
+from mtl_jax.studies import cost, page, plan, record, run
+from mtl_jax.training import loop
+
+CLAIM = mtl_jax.claim('PCGrad is better', 'overall', 'pcgrad', against='equal')
 
 
 def make_data():
@@ -49,28 +51,27 @@ def make_config(**study):
   return config
 
 
-def go(config, path, **options):
+def outcome_of(config, path, **options):
+  sources = build.Sources({'main': make_data()})
   settings = settings_lib.from_config(config)
-  return run.run(settings, path, loaded={'main': make_data()}, **options)
+  return run.run(settings, path, sources=sources, **options)
+
+
+def go(config, path, **options):
+  """The record of a study."""
+  assert outcome_of(config, path, **options).ended == 'finished'
+  return record.read(path)
 
 
 @pytest.fixture(scope='module')
 def done(tmp_path_factory):
   path = tmp_path_factory.mktemp('study')
-  claims = (
-    {
-      'text': 'PCGrad beats equal weights',
-      'statistic': 'overall',
-      'method': 'pcgrad',
-      'against': 'equal',
-    },
-  )
   config = make_config(
     twins=('full', 'equal'),
     equal_twins={'model': {'trunk': {'name': 'mlp', 'widths': (4,)}}},
     trials=2,
     draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
-    claims=claims,
+    claims=(CLAIM,),
     metrics=('+genre/accuracy', '-rating/rmse', '-rating/mae'),
     trade_offs=(('rating/mae', 'genre/accuracy'),),
     by_task=True,
@@ -86,9 +87,27 @@ def test_every_method_has_every_seed(done):
   for method in study.methods:
     assert [r.seed for r in method.runs] == [0, 1, 2]
     assert method.cost.step_ms > 0 and method.cost.compile_s > 0
-  passes = {m.name: m.cost.backward_passes for m in study.methods}
+  passes = {m.name: m.cost.relative_flops for m in study.methods}
   assert passes['equal'] == pytest.approx(1)
   assert passes['pcgrad'] > 1
+
+
+def test_operations_are_counted_by_hand():
+  """Of a network 5 - 8 - (3, 1): products forward, of weights, of inputs."""
+  ratios = {}
+  for name in ('weighted_sum', 'famo', 'uncertainty'):
+    config = make_config()
+    config.combinator = {'name': name}
+    settings = settings_lib.from_config(config)
+    experiment = build.build(
+      settings, sources=build.Sources({'main': make_data()})
+    )
+    ratios[name] = cost.relative_flops(experiment)
+  forward = 5 * 8 + 8 * 3 + 8 * 1
+  backward = forward + 8 * 3 + 8 * 1  # the first layer's inputs have none
+  assert ratios['weighted_sum'] == ratios['uncertainty'] == 1
+  # FAMO looks at the losses once more.
+  assert ratios['famo'] == pytest.approx(1 + forward / backward)
 
 
 def test_twins_learn_one_task_and_are_smaller_if_so_declared(done):
@@ -127,8 +146,9 @@ def test_tuning_has_the_same_budget_and_other_seeds(done):
   }
   assert len(set(drawn.values())) == 1  # what all draw, all try
   # A trial does not look at the test split.
-  lot = path / 'tuning' / 'equal' / 'group_0' / 'lot_0' / 'members.json'
-  assert all(row['metrics'] == {} for row in json.loads(lot.read_text()))
+  file = path / 'tuning' / 'equal' / 'outcomes.json'
+  rows = json.loads(file.read_text())['members']
+  assert len(rows) == 2 and all(row['metrics'] == {} for row in rows)
   assert config.study.trials == 2
 
 
@@ -144,24 +164,93 @@ def test_a_chosen_value_is_what_is_run(done):
   assert all(r.status == 'finished' for r in fast.runs)
 
 
-def test_the_same_command_again_trains_nothing(done, monkeypatch):
+def test_the_same_command_again_trains_nothing(done, monkeypatch, capsys):
   path, config, study = done
-  monkeypatch.setattr(
-    population.population_loop, 'fit', lambda *args, **kwargs: 1 / 0
-  )
+  capsys.readouterr()
+  monkeypatch.setattr(loop, 'fit', lambda *args, **kwargs: 1 / 0)
   again = go(config, path)
   for a, b in zip(again.methods, study.methods, strict=True):
     assert [r.overall for r in a.runs] == [r.overall for r in b.runs]
     assert a.cost == b.cost
+  printed = capsys.readouterr().out
+  # What is finished is not said again; the tables are.
+  assert 'of 3 methods' not in printed and 'Tuning' not in printed
+  assert 'Equal weights' in printed and 'Report: ' in printed
+
+
+def test_members_of_methods_can_be_opened(done):
+  path, _, study = done
+  data_again = {'main': make_data()}
+  with pytest.raises(ValueError, match=r'\(equal, fast, pcgrad\), found none'):
+    mtl_jax.load(path, data=data_again)
+  with pytest.raises(ValueError, match=r'0 \(seed 0\), 1 \(seed 1\)'):
+    mtl_jax.load(path, method='pcgrad', data=data_again)
+  model = mtl_jax.load(path, method='pcgrad', member=2, data=data_again)
+  test = make_data().splits['test'].take(np.arange(24))
+  predictions = model.predict([{'inputs': x} for x in test['inputs']])
+  (pcgrad,) = (m for m in study.methods if m.name == 'pcgrad')
+  accuracy = np.mean(predictions['genre'].argmax(1) == test['genre'])
+  assert accuracy == pytest.approx(pcgrad.runs[2].metrics['genre/accuracy'])
+
+
+def test_the_outcome_has_methods_table_and_claims(done):
+  path, config, study = done
+  outcome = outcome_of(config, path)
+  assert list(outcome.methods) == ['equal', 'fast', 'pcgrad']
+  for method in study.methods:
+    members = outcome.methods[method.name].members
+    assert [m.overall for m in members] == [r.overall for r in method.runs]
+    values = [r.metrics['rating/mae'] for r in method.runs]
+    mean, low, high, number = outcome.table[method.title]['rating/mae']
+    assert mean == pytest.approx(np.mean(values)) and number == 3
+    assert low <= mean <= high
+  assert set(outcome.claims) == {'PCGrad is better'}
+  assert outcome.tuned['fast'].keys() == {'optimizer.learning_rate'}
+  history = outcome.history
+  assert set(history['method']) == {'equal', 'fast', 'pcgrad'}
+  with pytest.raises(ValueError, match='found a study of equal, fast, pcgrad'):
+    outcome.overall  # noqa: B018
+
+
+def test_data_are_read_once(tmp_path, monkeypatch):
+  """By three methods, tuning and twins, of one section of data."""
+  read = sources_lib.load_data
+  seen = []
+
+  def counting(*args, **kwargs):
+    seen.append(args)
+    return read(*args, **kwargs)
+
+  monkeypatch.setattr(sources_lib, 'load_data', counting)
+  (tmp_path / 'my_arrays.py').write_text(
+    'import numpy as np\n'
+    'def load():\n'
+    '  rng = np.random.default_rng(0)\n'
+    '  def split(n):\n'
+    '    x = rng.normal(size=(n, 5))\n'
+    '    return {"inputs": x, "genre": (x[:, 0] > 0).astype(int),\n'
+    '            "rating": x[:, 1]}\n'
+    '  return {"train": split(48), "validation": split(24), "test": split(24)}'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  config = make_config(
+    twins=('full',),
+    trials=2,
+    draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
+  )
+  config.data.name = 'my_arrays.load'
+  config.population.seeds = 1
+  settings = settings_lib.from_config(config)
+  assert run.run(settings, tmp_path / 'study').ended == 'finished'
+  assert len(seen) == 1
 
 
 def test_the_report_is_made_from_the_directory_alone(done):
   path, _, study = done
   (path / 'report.html').unlink()
-  page = report.write(path)
-  text = page.read_text()
+  text = page.write_any(path).read_text()
   assert 'Equal weights' in text
-  assert study_files.read_study(path).control == study.control
+  assert record.read(path).control == study.control
   # As the config has it, without being told again.
   assert 'mean over tasks, of the mean change' in text
   summary = json.loads((path / 'summary.json').read_text())
@@ -172,9 +261,7 @@ def test_the_report_is_made_from_the_directory_alone(done):
 
 def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   path, config, _ = done
-  monkeypatch.setattr(
-    population.population_loop, 'fit', lambda *args, **kwargs: 1 / 0
-  )
+  monkeypatch.setattr(loop, 'fit', lambda *args, **kwargs: 1 / 0)
   changed = config.copy_and_resolve_references()
   changed.study.trade_offs = (('rating/mae', 'rating/rmse'),)
   changed.study.by_task = False
@@ -182,7 +269,7 @@ def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   summary = json.loads((path / 'summary.json').read_text())
   assert not summary['by_task']
   assert summary['trade_offs'][0]['y']['metric'] == 'rmse'
-  report.study_report.write(path, by_task=True)
+  page.write(path, by_task=True)
   assert json.loads((path / 'summary.json').read_text())['by_task']
 
 
@@ -226,9 +313,20 @@ def test_a_population_alone_is_a_study_of_its_points(tmp_path):
       {'trials': 3, 'draws': (('optimizer.learning_rate', 'normal', 0, 1),)},
       'one of uniform, log_uniform, choice',
     ),
-    ({'metrics': ('+genre/acuracy',)}, "found '.genre/acuracy'"),
+    (
+      {'metrics': ('+genre/acuracy',)},
+      "found 'genre/acuracy'; did you mean 'genre/accuracy'",
+    ),
+    ({'metrics': ('+gender/accuracy',)}, "found '.gender/accuracy'; did you"),
     ({'metrics': ('genre/accuracy',)}, 'where higher is better'),
-    ({'claims': ({'txt': 'a'},)}, "found 'txt'"),
+    ({'claims': ({'txt': 'a'},)}, r"claims\[0\].txt'; did you mean 'text'"),
+    ({'claims': (CLAIM | {'method': 'pcgrat'},)}, "did you mean 'pcgrad'"),
+    (
+      {'claims': (CLAIM | {'statistic': 'genre/acc'},)},
+      "found 'genre/acc'; did you mean 'genre/auc'",
+    ),
+    ({'claims': (CLAIM | {'statistic': 'delta_m'},)}, "found 'delta_m'"),
+    ({'columns': ('mean_ran',)}, "did you mean 'mean_rank'"),
     ({'trade_offs': (('a/b', 'a/c'),)}, "study.metrics, .* found 'a/b'"),
     ({'trade_offs': ('a/b',)}, 'Expected pairs of task/metric'),
     ({'test': 'u'}, "study.test among t, wilcoxon, bootstrap, found 'u'"),

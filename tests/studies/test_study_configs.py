@@ -4,16 +4,15 @@ import gzip
 import json
 import pathlib
 import struct
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import build, start
-from mtl_jax.reporting import study_record, study_tables
-from mtl_jax.studies import plan, run
+from mtl_jax.experiment import build
+from mtl_jax.studies import claims as claims_lib, plan, record, run
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -23,7 +22,8 @@ def study_configs():
   found = []
   for folder in ('suites', 'papers'):
     for file in sorted((ROOT / 'configs' / folder).glob('*.py')):
-      if overrides.load_config(str(file)).study.methods:
+      config = overrides.load_config(str(file))
+      if config.study.methods and not config.problem.name:
         found.append(str(file))
   papers = ROOT / 'configs' / 'papers'
   found += [
@@ -128,12 +128,16 @@ def one_of_each(entries):
   return found
 
 
+EVERY_DAY = [
+  f'{ROOT}/configs/{name}.py'
+  for name in ('papers/multi_mnist', 'suites/reviews', 'suites/storms')
+]
 FULL = f'{ROOT}/configs/suites/census.py:full_group2'
 
 
 @pytest.mark.parametrize(
   'spec',
-  [*CONFIGS, pytest.param(FULL, marks=pytest.mark.slow)],
+  sweeps.some([*CONFIGS, FULL], *EVERY_DAY),
   ids=lambda s: s.rpartition('/')[2],
 )
 def test_every_method_is_built_and_has_a_step(spec, images, cache):
@@ -141,15 +145,12 @@ def test_every_method_is_built_and_has_a_step(spec, images, cache):
   methods = plan.list_methods(settings)
   names = {entry.name for entry in methods}
   for claim in settings.study.claims:
-    named = {claim['method'], claim.get('against', '')}
-    assert named | set(claim.get('beside', ())) <= {*names, ''}
+    assert set(claim.methods) <= names
   twins = [entry for _, _, entry in plan.list_twins(settings)]
-  loaded: list[Any] = []  # data are read once
+  sources = build.Sources()
   for entry in [*one_of_each(methods), *twins]:
-    same = [d for s, d in loaded if s == entry.settings.data]
-    experiment = build.build(entry.settings, loaded=same[0] if same else None)
-    loaded.append((entry.settings.data, experiment.data))
-    state = jax.eval_shape(start.make_init(experiment))
+    experiment = build.build(entry.settings, sources=sources)
+    state = jax.eval_shape(experiment.first_state, 0)
     batch = experiment.batch_shapes()
     after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -179,10 +180,12 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
   names = [config.study.control, sorted(config.study.methods)[-1]]
   config.study.methods = {n: config.study.methods[n] for n in names}
   config.study.claims = tuple(
-    claim for claim in config.study.claims if claim['method'] in names
+    claim
+    for claim in config.study.claims
+    if set(record.Claim(**claim).methods) <= set(names)
   )
-  study = run.run(settings_lib.from_config(config), tmp_path)
-  assert study is not None
+  run.run(settings_lib.from_config(config), tmp_path)
+  study = record.read(tmp_path)
   for method in study.methods:
     assert [r.status for r in method.runs] == ['finished'] * 2
     overall = np.array([r.overall for r in method.runs], float)
@@ -193,15 +196,21 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
 
 
 def parameters(experiment) -> int:
-  state = jax.eval_shape(start.make_init(experiment))
-  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(state.params))
+  params, _ = experiment.params_shapes
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize(
   'config, method, size, number, tolerance',
   [
-    ('suites/census.py:full', '{}_equal', 45_170, 19, 0.025),
-    ('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
+    pytest.param(
+      *('suites/census.py:full', '{}_equal', 45_170, 19, 0.025),
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      *('papers/mmoe_synthetic.py:architectures', '{}_p_1', 13_255, 7, 0.011),
+      marks=pytest.mark.slow,
+    ),
     ('suites/storms.py', '{}', 6_129, 4, 0.01),
   ],
 )
@@ -212,19 +221,18 @@ def test_architectures_are_of_one_size(
   spec = f'{ROOT}/configs/{config}'
   settings = settings_lib.from_config(load(spec, images, cache))
   ending = method.removeprefix('{}')
-  loaded = None
+  sources = build.Sources()
   sizes = {}
   for entry in plan.list_methods(settings):
     if entry.name.endswith(ending) and not entry.name.endswith('full'):
-      experiment = build.build(entry.settings, loaded=loaded)
-      loaded = experiment.data
+      experiment = build.build(entry.settings, sources=sources)
       sizes[entry.name] = parameters(experiment)
   assert len(sizes) == number and size in sizes.values()
   for name, found in sizes.items():
     assert abs(found / size - 1) < tolerance, (name, found)
   twins = [e for which, _, e in plan.list_twins(settings) if which == 'equal']
   if twins:
-    built = [build.build(e.settings, loaded=loaded) for e in twins]
+    built = [build.build(e.settings, sources=sources) for e in twins]
     assert abs(sum(map(parameters, built)) / size - 1) < tolerance
 
 
@@ -242,11 +250,9 @@ def test_the_page_of_reproductions_has_the_claims_as_they_are_now(path):
     if line.startswith('| ')
   ][2:]
   claims = [
-    study_record.Claim(**claim)
-    for claim in overrides.load_config(path).study.claims
+    record.Claim(**claim) for claim in overrides.load_config(path).study.claims
   ]
   assert [row[:3] for row in rows] == [
-    [claim.text, claim.source, study_tables.statement(claim)]
-    for claim in claims
+    [claim.text, claim.source, claims_lib.describe(claim)] for claim in claims
   ]
   assert {row[-1] for row in rows} <= {'holds', 'fails', 'undecided', 'not run'}

@@ -10,6 +10,8 @@ import pytest
 
 from mtl_jax.training import checkpoints
 
+pytestmark = pytest.mark.smoke
+
 
 def make_state(value):
   return {

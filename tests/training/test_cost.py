@@ -31,7 +31,9 @@ def make_case(name):
     trunk = models.LSTM(features=32)
     batch = {'inputs': rng.normal(size=(32, 20, 8)).astype(np.float32)}
   heads = {task.name: models.LinearHead(task.size) for task in TASKS}
-  return models.hard_sharing(trunk, heads), {'main': batch | LABELS}
+  return models.build_model(models.hard_sharing(), trunk, heads), {
+    'main': batch | LABELS
+  }
 
 
 def ours(model, batch, combinator):

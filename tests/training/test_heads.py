@@ -136,7 +136,9 @@ def one_by_one(monkeypatch):
 def test_results_are_those_of_heads_one_by_one(name, monkeypatch):
   tasks, modules, expected = CASES[name]
   with jax.enable_x64(True):
-    model = models.hard_sharing(models.MLP(widths=(6,)), modules)
+    model = models.build_model(
+      models.hard_sharing(), models.MLP(widths=(6,)), modules
+    )
     batch = make_batch(tasks, np.float64)
     params, state = model.init(jax.random.key(0), {'main': batch})
     params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
@@ -152,9 +154,12 @@ def test_results_are_those_of_heads_one_by_one(name, monkeypatch):
     close(together, jax.jit(lambda p, b: run(p, b))(params, batch))
 
 
+@pytest.mark.smoke
 def test_against_jacrev_of_plainly_written_losses():
   tasks = binary(*'abc')
-  model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))
+  model = models.build_model(
+    models.hard_sharing(), models.MLP(widths=(6,)), linear(tasks)
+  )
   with jax.enable_x64(True):
     batch = make_batch(tasks, np.float64)
     params, _ = model.init(jax.random.key(0), {'main': batch})
@@ -184,7 +189,9 @@ def test_against_jacrev_of_plainly_written_losses():
 
 def test_a_frozen_head_is_another_kind(monkeypatch):
   tasks = binary(*'abc')
-  model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))
+  model = models.build_model(
+    models.hard_sharing(), models.MLP(widths=(6,)), linear(tasks)
+  )
   batch = make_batch(tasks)
   params, state = model.init(jax.random.key(0), {'main': batch})
   frozen = lambda path: path.startswith('heads/b')
@@ -217,8 +224,10 @@ def test_heads_that_keep_statistics_run_in_order():
       return nn.Dense(1)(x)
 
   tasks = binary(*'ab')
-  model = models.hard_sharing(
-    models.MLP(widths=(6,)), {t.name: Head() for t in tasks}
+  model = models.build_model(
+    models.hard_sharing(),
+    models.MLP(widths=(6,)),
+    {t.name: Head() for t in tasks},
   )
   batch = make_batch(tasks)
   params, state = model.init(jax.random.key(0), {'main': batch})
@@ -233,7 +242,9 @@ def test_heads_that_keep_statistics_run_in_order():
 def test_the_program_does_not_grow_with_the_tasks():
   def products_in(number):
     tasks = binary(*(f't{i}' for i in range(number)))
-    model = models.hard_sharing(models.MLP(widths=(6,)), linear(tasks))
+    model = models.build_model(
+      models.hard_sharing(), models.MLP(widths=(6,)), linear(tasks)
+    )
     batch = make_batch(tasks)
     params, _ = model.init(jax.random.key(0), {'main': batch})
 

@@ -26,7 +26,7 @@ def looked():
   tasks = tuple(tasks_lib.regression(name) for name in 'abc')
   heads = {task.name: models.LinearHead(1) for task in tasks}
   trunk = models.MLP(widths=(3,), activation='tanh')
-  model = models.hard_sharing(trunk, heads)
+  model = models.build_model(models.hard_sharing(), trunk, heads)
   batch = {'main': arrays}
   start = state.init_state(model, optax.identity(), jax.random.key(0), batch)
   look = jax.jit(lookahead.make_lookahead(model, tasks, RATE))

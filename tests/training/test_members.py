@@ -28,9 +28,7 @@ def make_parts(toy, rate):
     return jnp.where(kept, z / 0.8, 0), model_state
 
   tx = optax.chain(
-    combinators.combine_by(
-      combinators.every_k(combinators.pcgrad_weights(), 3, num_tasks=3)
-    ),
+    combinators.every_k(combinators.pcgrad(), 3, num_tasks=3),
     optax.adam(rate),
   )
   return plain._replace(features=features), toy.tasks(), tx
@@ -112,9 +110,9 @@ def alone(toy):
 @pytest.mark.parametrize(
   ('way', 'length', 'on_device'),
   [
-    ('vmap', LENGTH, True),
+    pytest.param('vmap', LENGTH, True, marks=pytest.mark.smoke),
     ('map', LENGTH, True),
-    ('devices', LENGTH, True),
+    pytest.param('devices', LENGTH, True, marks=pytest.mark.smoke),
     ('vmap', 1, True),
     ('vmap', LENGTH, False),
   ],

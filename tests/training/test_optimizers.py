@@ -9,6 +9,8 @@ import pytest
 from mtl_jax import combinators
 from mtl_jax.training import optimizers
 
+pytestmark = pytest.mark.smoke
+
 PARAMS = {'trunk': {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}}
 
 
@@ -91,3 +93,59 @@ def test_exponential_decay_to_nothing_is_refused():
 def test_patterns_that_match_nothing_are_named():
   with pytest.raises(ValueError, match="no match for 'trnk'"):
     optimizers.check_patterns('optimizer.frozen', ['trnk'], ['trunk/bias'])
+
+
+def halved(learning_rate, factor=0.5):
+  """An optimizer of the user's, by its dotted name."""
+  return optax.chain(optax.scale(factor), optax.sgd(learning_rate))
+
+
+def without_rate(factor):
+  return optax.scale(factor)
+
+
+def build(name, options=(), decay=0.0):
+  return optimizers.optimizer_by_name(name, dict(options), decay)(lambda _: 0.1)
+
+
+@pytest.mark.parametrize(
+  'name, options, size',
+  [
+    (f'{__name__}.halved', {}, 0.05),
+    (f'{__name__}.halved', {'factor': 0.25}, 0.025),
+    ('optax.sgd', {}, 0.1),
+    ('optax.sign_sgd', {}, 0.1),
+  ],
+)
+def test_an_optimizer_by_its_dotted_name(name, options, size):
+  tx = build(name, options)
+  found, _ = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2))
+  np.testing.assert_allclose(found, -size, rtol=1e-6)
+
+
+def test_decay_of_the_users_optimizer_is_a_penalty():
+  tx = build(f'{__name__}.halved', {}, 0.5)
+  params = {'matrix': 2 * jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  found, _ = tx.update(zeros, tx.init(params), params)
+  np.testing.assert_allclose(found['matrix'], -0.5 * 0.1 * 0.5 * 2, rtol=1e-6)
+  np.testing.assert_array_equal(found['bias'], 0)
+
+
+@pytest.mark.parametrize(
+  'name, options, message',
+  [
+    ('adamm', {}, "an optimizer of Optax, found 'adamm'; use .* or the dotted"),
+    ('nowhere.halved', {}, "found 'nowhere.halved'; .* your own with an arg"),
+    (f'{__name__}.nothing', {}, 'nothing.; .* your own with an argument'),
+    (f'{__name__}.without_rate', {}, 'without_rate.; .* argument learning_ra'),
+    (
+      f'{__name__}.halved',
+      {'facto': 1},
+      f"option of {__name__}.halved, found 'facto' .known: learning_rate, fac",
+    ),
+  ],
+)
+def test_names_and_options_that_do_not_fit(name, options, message):
+  with pytest.raises(ValueError, match=message):
+    build(name, options)

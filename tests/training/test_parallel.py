@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators
 from mtl_jax.training import parallel, state, step
@@ -45,7 +46,7 @@ def run(toy, mode, devices, method, accumulate=1, steps=50, x64=True):
     return jax.device_get((current.params, losses))
 
 
-@pytest.fixture(scope='module', params=COMBINATORS)
+@pytest.fixture(scope='module', params=sweeps.some(COMBINATORS, 'pcgrad'))
 def single(request, toy):
   return request.param, run(toy, 'jit', 1, request.param)
 
@@ -61,6 +62,7 @@ def test_modes_agree_with_one_device(single, toy, mode):
   )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('mode', parallel.MODES)
 def test_modes_agree_in_float32(toy, mode):
   expected = run(toy, 'jit', 1, 'pcgrad', steps=5, x64=False)

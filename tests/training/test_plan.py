@@ -14,7 +14,7 @@ MB = 2**20
 def plan(trunk, batch, num_tasks, **options):
   tasks = [tasks_lib.regression(f't{i}') for i in range(num_tasks)]
   heads = {task.name: models.LinearHead(1) for task in tasks}
-  model = models.hard_sharing(trunk, heads)
+  model = models.build_model(models.hard_sharing(), trunk, heads)
   arrays = {
     name: jax.ShapeDtypeStruct(shape, np.float32)
     for name, shape in batch.items()
@@ -113,8 +113,10 @@ def test_if_nothing_fits_the_least_is_taken():
 def test_of_tables_what_is_read_counts():
   tasks = [tasks_lib.regression(f't{i}') for i in range(4)]
   heads = {task.name: models.LinearHead(1) for task in tasks}
-  model = models.hard_sharing(
-    models.CNNText(vocab_size=5000, embed_dim=16, filters=8), heads
+  model = models.build_model(
+    models.hard_sharing(),
+    models.CNNText(vocab_size=5000, embed_dim=16, filters=8),
+    heads,
   )
   batch = {'main': {'tokens': np.ones((8, 30), np.int32)}}
   params, state = model.init(jax.random.key(0), batch)
@@ -147,6 +149,7 @@ def test_dense_layers_with_few_examples_cost_layerwise_less():
   assert spread.operations > few.operations
 
 
+@pytest.mark.smoke
 def test_operations_are_those_of_the_compiler():
   def f(x, w, image, kernel):
     y = jnp.tanh(x @ w)
@@ -165,6 +168,7 @@ def test_operations_are_those_of_the_compiler():
   assert found.largest == 4 * 2 * 10 * 10 * 16
 
 
+@pytest.mark.smoke
 def test_loops_and_calls_are_counted_inside():
   w = np.ones((5, 5), np.float32)
 

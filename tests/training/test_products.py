@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.combinators import rows as rows_lib
@@ -134,7 +135,9 @@ def close(a, b, tolerance=2e-5):
   )
 
 
-@pytest.mark.parametrize('name', TRUNKS)
+@pytest.mark.parametrize(
+  'name', sweeps.smoke(TRUNKS, 'in a call', 'in a loop', 'rematerialised')
+)
 def test_agrees_with_the_jacobian(name):
   trunk, expected = TRUNKS[name]
   model, batch = make_model(trunk), make_batch()
@@ -204,7 +207,9 @@ def test_streams_that_meet_in_one_layer():
   close(*found)
 
 
-@pytest.mark.parametrize('mode', ['jit', 'shard_map', 'pmap'])
+@pytest.mark.parametrize(
+  'mode', sweeps.smoke(['jit', 'shard_map', 'pmap'], 'shard_map', 'pmap')
+)
 def test_examples_meet_over_devices(mode):
   model = make_model(TRUNKS['dense'][0])
   params, _ = model.init(jax.random.key(0), None)
@@ -243,7 +248,7 @@ def test_a_flax_trunk():
       return nn.Dense(WIDTH, dtype=jnp.bfloat16)(x)
 
   heads = {task.name: models.LinearHead(1) for task in TASKS}
-  model = models.hard_sharing(Trunk(), heads)
+  model = models.build_model(models.hard_sharing(), Trunk(), heads)
   batch = make_batch()
   params, _ = model.init(jax.random.key(0), {'main': batch})
   assert by_product(model, params, batch) == [
@@ -253,7 +258,8 @@ def test_a_flax_trunk():
 
 
 def test_no_array_of_the_size_of_the_rows():
-  model = models.hard_sharing(
+  model = models.build_model(
+    models.hard_sharing(),
     models.MLP(widths=(WIDTH, WIDTH)),
     {task.name: models.LinearHead(1) for task in TASKS},
   )

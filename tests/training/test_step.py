@@ -87,7 +87,7 @@ def test_combinators_are_told_step_and_epoch(toy):
 def test_dropout_and_combinator_draw_anew_each_step_and_repeat_by_seed():
   heads = {'a': models.LinearHead(2), 'b': models.LinearHead(2)}
   trunk = models.MLP(widths=(16,), dropout=0.5)
-  model = models.hard_sharing(trunk, heads)
+  model = models.build_model(models.hard_sharing(), trunk, heads)
   tasks = [tasks_lib.classification(name, 2) for name in heads]
   tx = optax.chain(combinators.pcgrad(), optax.sgd(0.0))
   batch = {

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.training import (
@@ -98,7 +99,9 @@ def sparse_leaves(model, params, batch):
   return [leaves[i].path for i in pass_.kinds]
 
 
-@pytest.mark.parametrize('name', [*READS, *DENSE])
+@pytest.mark.parametrize(
+  'name', sweeps.smoke([*READS, *DENSE], 'take', 'in a call', 'in a loop')
+)
 def test_agrees_with_the_jacobian(name):
   model = make_model({**READS, **DENSE}[name])
   params, _ = model.init(jax.random.key(0), None)
@@ -160,7 +163,9 @@ def test_streams_that_read_one_table():
   close(*found)
 
 
-@pytest.mark.parametrize('mode', ['jit', 'shard_map'])
+@pytest.mark.parametrize(
+  'mode', sweeps.smoke(['jit', 'shard_map'], 'shard_map')
+)
 def test_devices_that_touch_the_same_rows(mode):
   model = make_model(take)
   params, _ = model.init(jax.random.key(0), None)
@@ -186,7 +191,7 @@ def test_devices_that_touch_the_same_rows(mode):
 def test_a_text_model():
   heads = {task.name: models.LinearHead(1) for task in TASKS}
   trunk = models.CNNText(vocab_size=VOCAB, embed_dim=DIM, filters=3)
-  model = models.hard_sharing(trunk, heads)
+  model = models.build_model(models.hard_sharing(), trunk, heads)
   batch = {'main': make_batch()}
   params, _ = model.init(jax.random.key(0), batch)
   assert sparse_leaves(model, params, batch) == ['trunk/Embed_0/embedding']
@@ -201,7 +206,8 @@ def test_a_text_model():
 def test_memory_grows_with_the_rows_touched():
   rows, dim, num_tasks = 1_000_000, 64, 4
   tasks = [tasks_lib.regression(f't{i}') for i in range(num_tasks)]
-  model = models.hard_sharing(
+  model = models.build_model(
+    models.hard_sharing(),
     models.CNNText(vocab_size=rows, embed_dim=dim, filters=8),
     {task.name: models.LinearHead(1) for task in tasks},
   )

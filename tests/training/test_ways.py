@@ -72,7 +72,10 @@ def train(way, mode, devices, steps=4):
   tasks = tuple(tasks_lib.regression(name) for name in 'abc')
   heads = {task.name: models.LinearHead(1) for task in tasks}
   make_model = functools.partial(
-    models.hard_sharing, models.ResNet(widths=(4,)), heads
+    models.build_model,
+    models.hard_sharing(),
+    models.ResNet(widths=(4,)),
+    heads,
   )
   tx = optax.chain(combinators.upgrad(), optax.sgd(0.1))
   mesh = parallel.make_mesh(jax.devices()[:devices])
@@ -120,8 +123,8 @@ def test_ways_agree_over_devices_with_batch_statistics(stacked, way, mode):
 NUM_TASKS, WIDTH, DEPTH, BATCH = 16, 128, 8, 16
 JACOBIAN = 4 * NUM_TASKS * DEPTH * WIDTH * WIDTH  # bytes
 WEIGHTINGS = {
-  'by task': combinators.pcgrad_weights(),
-  'by layer': combinators.per_group(combinators.pcgrad_weights(), layer),
+  'by task': combinators.pcgrad(),
+  'by layer': combinators.per_group(combinators.pcgrad(), layer),
 }
 TASKS = tuple(tasks_lib.regression(f't{i}') for i in range(NUM_TASKS))
 
@@ -133,10 +136,10 @@ def temporaries(f, *shapes):
 
 def step_temporaries(weighting, way):
   heads = {task.name: models.LinearHead(1) for task in TASKS}
-  model = models.hard_sharing(models.MLP(widths=(WIDTH,) * DEPTH), heads)
-  tx = optax.chain(
-    combinators.combine_by(WEIGHTINGS[weighting]), optax.sgd(0.1)
+  model = models.build_model(
+    models.hard_sharing(), models.MLP(widths=(WIDTH,) * DEPTH), heads
   )
+  tx = optax.chain(WEIGHTINGS[weighting], optax.sgd(0.1))
   batch = {'inputs': np.zeros((BATCH, WIDTH), np.float32)}
   batch |= {task.name: np.zeros(BATCH, np.float32) for task in TASKS}
   shapes = jax.eval_shape(

@@ -1,1 +1,1 @@
-"""Small convex problems on the device: a file a problem, nothing but jax."""
+"""Solvers of small convex problems on the device, one per file."""

@@ -3,15 +3,19 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.combinators.solvers import nonnegative_qp
+from mtl_jax.combinators.solvers import nonnegative_qp, scaling
 
 _STEPS = 30
 
 
 def solve(
-  a: jax.Array, q: jax.Array, b: jax.Array, radius: jax.Array
+  a: jax.Array,
+  q: jax.Array,
+  b: jax.Array,
+  radius: jax.Array,
+  exact: jax.Array | None = None,
 ) -> jax.Array:
-  r"""How far to leave the centre, and along which rows.
+  r"""Multipliers of the best worst case in the ball.
 
   Unit rows :math:`\hat g_i` with products ``A``, a centre :math:`g_0` with
   :math:`q_i = \langle \hat g_i, g_0 \rangle`:
@@ -28,6 +32,8 @@ def solve(
     q: ``[K]``.
     b: ``[K]``, > 0, the largest 1; 0 for a row without a say.
     radius: ``[]``, >= 0.
+    exact: ``[K, K]``: A without its ridge, to solve for in its place where
+      that can be done.
 
   Returns:
     ``[K]``: x >= 0, with ``sqrt(x^T A x) = radius`` wherever that is possible.
@@ -51,8 +57,43 @@ def solve(
     return i + 1, t - change, x, close | (slope <= 0)
 
   start = (0, jnp.min(highest), jnp.zeros_like(q), radius == 0)
-  _, _, x, _ = jax.lax.while_loop(
+  _, t, x, _ = jax.lax.while_loop(
     lambda c: (c[0] < _STEPS) & ~c[-1], step, start
   )
   distance = jnp.sqrt(x @ a @ x)
-  return x * jnp.where(distance > 0, radius / distance, 0)
+  x = x * jnp.where(distance > 0, radius / distance, 0)
+  return x if exact is None else _without_ridge(exact, a, q, b, radius, t, x)
+
+
+def _without_ridge(exact, a, q, b, radius, t, ridged):
+  """As `nonnegative_qp.without_ridge`, with the length in closed form."""
+
+  def step(carry):
+    i, t, x, _ = carry
+    free = x > exact @ x + q - t * b
+    inverse = nonnegative_qp.free_inverse(a, free)
+    along = nonnegative_qp.refined(inverse, exact, b)
+    x = nonnegative_qp.refined(inverse, exact, t * b - q)
+    # x + change * along is as long as the radius: the root nearer to 0.
+    curvature = b @ along
+    curvature = jnp.where(curvature > 0, curvature, 1)
+    half = (b @ x) / curvature
+    excess = (x @ exact @ x - radius**2) / curvature
+    root = half + jnp.sqrt(jnp.maximum(half**2 - excess, 0))
+    change = -excess / jnp.where(root > 0, root, 1)
+    t, x = t + change, jnp.maximum(x + change * along, 0)
+    right = q - t * b
+    size = jnp.max(jnp.abs(right))
+    size = jnp.where(size == 0, 1, size)
+    length = jnp.sqrt(jnp.maximum(x @ exact @ x, 0))
+    close = jnp.abs(length - radius) <= tolerance * radius
+    done = close & nonnegative_qp.solved(exact, right / size, x / size)
+    return i + 1, t, x, done
+
+  tolerance = 8 * jnp.finfo(a.dtype).eps
+  _, _, refined, done = jax.lax.while_loop(
+    lambda c: (c[0] < nonnegative_qp.REFINEMENTS) & ~c[-1],
+    step,
+    (0, t, ridged, jnp.array(False)),
+  )
+  return scaling.without_ridge(done, refined, ridged)

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.combinators.solvers import interior_point
+
 _STEPS = 60
 
 
@@ -62,8 +64,8 @@ def solve(
     best, least = jnp.where(better, x, best), jnp.where(better, error, least)
     return i + 1, x, y, z, best, least
 
-  found = jax.lax.while_loop(unsolved, step, start)[4]
-  return jnp.where(present, found, 0)
+  best = jax.lax.while_loop(unsolved, step, start)[4]
+  return jnp.where(present, best, 0)
 
 
 def _error(h, c, e, b, x, y, z):
@@ -76,12 +78,16 @@ def _step(h, c, e, b, x, y, z):
   mean = x @ z / len(x)
   direction = _newton(h, c, e, b, x, y, z)
   dx, _, dz = direction(0.0)
-  length = jnp.minimum(_longest(x, dx), _longest(z, dz))
+  length = jnp.minimum(
+    interior_point.longest(x, dx), interior_point.longest(z, dz)
+  )
   after = (x + length * dx) @ (z + length * dz) / len(x)
   centring = (after / mean) ** 3 * mean
   dx, dy, dz = direction(centring - dx * dz)
   # One length for both: the dual residual then falls with the step.
-  length = jnp.minimum(_longest(x, dx), _longest(z, dz))
+  length = jnp.minimum(
+    interior_point.longest(x, dx), interior_point.longest(z, dz)
+  )
   length = jnp.minimum(0.99 * length, 1)
   return x + length * dx, y + length * dy, z + length * dz
 
@@ -108,11 +114,3 @@ def _newton(h, c, e, b, x, y, z):
     return dx, dy, pull - bend * dx
 
   return direction
-
-
-def _longest(v, dv):
-  """The longest step, at most 2, that keeps ``v + step dv >= 0``."""
-  shrinks = dv < 0
-  return jnp.minimum(
-    jnp.min(jnp.where(shrinks, -v / jnp.where(shrinks, dv, -1), 2)), 2
-  )

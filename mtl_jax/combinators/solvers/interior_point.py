@@ -33,12 +33,12 @@ def _step(a, q, carry):
   mean = x @ z / len(q)  # the complementarity gap, a variable
   direction = _newton(a, x, z, excess)
   dx, dz = direction(0.0)
-  length = jnp.minimum(_longest(x, dx), _longest(z, dz))
+  length = jnp.minimum(longest(x, dx), longest(z, dz))
   predicted = (x + length * dx) @ (z + length * dz) / len(q)
   centring = (predicted / mean) ** 3 * mean
   dx, dz = direction(centring - dx * dz)
   # Just short of the boundary; one length for both keeps A x + q = z exact.
-  length = jnp.minimum(_longest(x, dx), _longest(z, dz))
+  length = jnp.minimum(longest(x, dx), longest(z, dz))
   length = jnp.minimum(0.99 * length, 1.0)
   x, z = x + length * dx, z + length * dz
   excess = a @ x + q - z
@@ -63,7 +63,7 @@ def _newton(a, x, z, excess):
   return direction
 
 
-def _longest(v, dv):
+def longest(v: jax.Array, dv: jax.Array) -> jax.Array:
   """The longest step, at most 2, that keeps ``v + step dv >= 0``."""
   shrinks = dv < 0
   steps = jnp.where(shrinks, -v / jnp.where(shrinks, dv, -1), 2.0)

@@ -24,10 +24,15 @@ References:
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.combinators.solvers import interior_point, proportioning
+from mtl_jax.combinators.solvers import (
+  interior_point,
+  proportioning,
+  scaling,
+)
 
 _TOGETHER = 8
 _EXCHANGES = 12
+REFINEMENTS, _CORRECTIONS = 3, 3
 
 
 def solve(
@@ -51,7 +56,7 @@ def solve(
   size = jnp.where(size == 0, 1, size)
   q = q / size
   x = jnp.zeros_like(q) if start is None else start / size
-  x = proportioning.solve(a, q, x, lambda x: _solved(a, q, x))
+  x = proportioning.solve(a, q, x, lambda x: solved(a, q, x))
   x = _rest(_exchange, a, q, x)
   x = _rest(_interior, a, q, x)
   return x * size
@@ -62,8 +67,9 @@ def residual(a: jax.Array, q: jax.Array, x: jax.Array) -> jax.Array:
   return jnp.max(jnp.abs(jnp.minimum(x, x @ a + q)), axis=-1)
 
 
-def _solved(a, q, x):
-  # A few roundings of the largest terms in A x + q, with q scaled to 1.
+def solved(a: jax.Array, q: jax.Array, x: jax.Array) -> jax.Array:
+  """Whether the residual is rounding, ``[...]`` bool; q is scaled to 1."""
+  # A few roundings of the largest terms in A x + q.
   tolerance = 4 * jnp.finfo(a.dtype).eps * (2 + jnp.sum(jnp.abs(x), axis=-1))
   return residual(a, q, x) <= tolerance
 
@@ -75,11 +81,11 @@ def _rest(solver, a, q, x):
   def some(carry):
     x, tried = carry
     rows = jnp.argsort(tried)[:together]  # Those not tried come first.
-    found = jax.vmap(solver, (None, 0, 0))(a, q[rows], x[rows])
-    return x.at[rows].set(found), tried.at[rows].set(True)
+    solutions = jax.vmap(solver, (None, 0, 0))(a, q[rows], x[rows])
+    return x.at[rows].set(solutions), tried.at[rows].set(True)
 
   x, _ = jax.lax.while_loop(
-    lambda carry: ~jnp.all(carry[1]), some, (x, _solved(a, q, x))
+    lambda carry: ~jnp.all(carry[1]), some, (x, solved(a, q, x))
   )
   return x
 
@@ -96,16 +102,15 @@ def _exchange(a, q, x):
     tolerance = 4 * eps * (2 + jnp.sum(jnp.abs(x)))
     wrong = jnp.where(free, x < -tolerance, y < -tolerance)
     number = jnp.sum(wrong)
-    # All wrong signs flip at once while that makes progress; else only the
-    # last one, which cannot cycle.
+    # All wrong signs flip at once while that makes progress. Flips of one at
+    # a time could not cycle, but take longer than the interior point method.
     tries = jnp.where(number < fewest, 3, tries - 1)
     fewest = jnp.minimum(number, fewest)
-    last = jnp.arange(num) == num - 1 - jnp.argmax(wrong[::-1])
-    free = free ^ jnp.where(tries > 0, wrong, wrong & last)
     best = better(a, q, best, jnp.maximum(x, 0))
-    return i + 1, free, fewest, tries, best, (number == 0) | _solved(a, q, best)
+    done = (number == 0) | (tries == 0) | solved(a, q, best)
+    return i + 1, free ^ wrong, fewest, tries, best, done
 
-  start = (0, x > 0, jnp.asarray(num + 1), jnp.asarray(3), x, _solved(a, q, x))
+  start = (0, x > 0, jnp.asarray(num + 1), jnp.asarray(3), x, solved(a, q, x))
   carry = jax.lax.while_loop(
     lambda c: (c[0] < _EXCHANGES) & ~c[-1], pivot, start
   )
@@ -113,15 +118,67 @@ def _exchange(a, q, x):
 
 
 def _interior(a, q, x):
-  inner = interior_point.solve(a, q, skip=_solved(a, q, x))
+  inner = interior_point.solve(a, q, skip=solved(a, q, x))
   x = better(a, q, x, inner)
   polished = free_solution(a, q, inner > a @ inner + q)
   return better(a, q, x, jnp.maximum(polished, 0))
 
 
-def free_solution(a: jax.Array, q: jax.Array, free: jax.Array) -> jax.Array:
-  """``[K]``: ``A x + q = 0`` where ``free``, and ``x = 0`` elsewhere."""
-  eye = jnp.eye(len(q), dtype=a.dtype)
+def without_ridge(
+  exact: jax.Array, a: jax.Array, q: jax.Array, x: jax.Array
+) -> jax.Array:
+  """Refines a solution to that without the ridge.
+
+  Args:
+    exact: ``[K, K]``: A without the ridge.
+    a: ``[K, K]``, positive definite.
+    q: ``[K]``.
+    x: ``[K]``: the solution for A.
+
+  Returns:
+    ``[K]``: that for ``exact``, by refinement with the factors of A; x itself
+    where this does not end in a solution close to it, see
+    `scaling.without_ridge`.
+  """
+  size = jnp.max(jnp.abs(q))
+  q = q / jnp.where(size == 0, 1, size)
+  start = x / jnp.where(size == 0, 1, size)
+
+  def step(carry):
+    i, x, _ = carry
+    x = jnp.maximum(free_solution(a, q, x > exact @ x + q, exact), 0)
+    return i + 1, x, solved(exact, q, x)
+
+  # At least once: what a ridge does may be below the tolerance.
+  carry = (0, start, jnp.array(False))
+  _, other, done = jax.lax.while_loop(
+    lambda c: (c[0] < REFINEMENTS) & ~c[-1], step, carry
+  )
+  return scaling.without_ridge(done, other * size, x)
+
+
+def free_solution(
+  a: jax.Array, q: jax.Array, free: jax.Array, exact: jax.Array | None = None
+) -> jax.Array:
+  """``[K]``: ``A x + q = 0`` where ``free``, and ``x = 0`` elsewhere.
+
+  Args:
+    a: ``[K, K]``, positive definite.
+    q: ``[K]``.
+    free: ``[K]`` bool.
+    exact: a matrix close to ``a``, to solve for in its place.
+  """
+  solution = free_inverse(a, free)
+  if exact is None:
+    x = solution(-q)
+    # Refined once: on a singular Gramian the first is a few roundings off.
+    return x + solution(-q - a @ x)
+  return refined(solution, exact, -q)
+
+
+def free_inverse(a: jax.Array, free: jax.Array):
+  """``right [K] -> [K]``: the inverse of A where ``free``, 0 elsewhere."""
+  eye = jnp.eye(len(a), dtype=a.dtype)
   system = jnp.where(free[:, None] & free, a, eye)
   factor = jnp.linalg.cholesky(system, symmetrize_input=False)
 
@@ -129,13 +186,20 @@ def free_solution(a: jax.Array, q: jax.Array, free: jax.Array) -> jax.Array:
     right = jnp.where(free, right, 0)
     return jax.scipy.linalg.cho_solve((factor, True), right)
 
-  x = solution(-q)
-  # Refined once: on a singular Gramian the first is a few roundings off.
-  return x + solution(-q - a @ x)
+  return solution
+
+
+def refined(inverse, exact: jax.Array, right: jax.Array) -> jax.Array:
+  """``exact^-1 right`` of the inverse of a matrix that is close to it."""
+
+  def step(_, x):
+    return x + inverse(right - exact @ x)
+
+  return jax.lax.fori_loop(0, _CORRECTIONS, step, inverse(right))
 
 
 def better(
   a: jax.Array, q: jax.Array, x: jax.Array, other: jax.Array
 ) -> jax.Array:
-  """Whichever of two ``[K]`` has the smaller residual; NaN never wins."""
+  """The one of two ``[K]`` with the smaller residual; NaN never wins."""
   return jnp.where(residual(a, q, other) < residual(a, q, x), other, x)

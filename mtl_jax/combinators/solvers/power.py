@@ -3,11 +3,15 @@
 import jax
 import jax.numpy as jnp
 
-_STEPS = 40
+from mtl_jax.combinators.solvers import scaling
+
+_STEPS, _REFINEMENTS = 40, 6
 _HALVINGS = 12
 
 
-def solve(a: jax.Array, r: jax.Array, s: float) -> jax.Array:
+def solve(
+  a: jax.Array, r: jax.Array, s: float, exact: jax.Array | None = None
+) -> jax.Array:
   r"""The positive solution of :math:`(A u)_i = r_i u_i^{-s}`.
 
   It is the minimiser of the convex
@@ -19,6 +23,8 @@ def solve(a: jax.Array, r: jax.Array, s: float) -> jax.Array:
     a: ``[K, K]``, positive definite, with a diagonal near 1.
     r: ``[K]``, > 0.
     s: in (0, 1].
+    exact: ``[K, K]``: A without its ridge, to solve for in its place where
+      that can be done.
 
   Returns:
     ``[K]``: u > 0.
@@ -32,6 +38,15 @@ def solve(a: jax.Array, r: jax.Array, s: float) -> jax.Array:
   total = jnp.sum(r * u ** (1 - s))
   floor = jnp.finfo(a.dtype).eps * u @ u
   u = u * (total / jnp.maximum(u @ a @ u, floor)) ** (1 / (1 + s))
+  u, _ = _newton(a, r, s, u, _STEPS)
+  if exact is None:
+    return u
+  other, solved = _newton(exact, r, s, u, _REFINEMENTS)
+  return scaling.without_ridge(solved, other, u)
+
+
+def _newton(a, r, s, u, steps):
+  """``[K]`` after at most some steps from u, and whether it is solved."""
   halvings = 0.5 ** jnp.arange(_HALVINGS, dtype=a.dtype)
 
   def slope(u):
@@ -50,9 +65,9 @@ def solve(a: jax.Array, r: jax.Array, s: float) -> jax.Array:
     u = candidates[jnp.argmax(good)]
     return i + 1, u, _solved(a, u, slope(u))
 
-  start = (0, u, _solved(a, u, slope(u)))
-  _, u, _ = jax.lax.while_loop(lambda c: (c[0] < _STEPS) & ~c[-1], step, start)
-  return u
+  # At least once: what a ridge does may be below the tolerance.
+  start = (0, u, jnp.array(False))
+  return jax.lax.while_loop(lambda c: (c[0] < steps) & ~c[-1], step, start)[1:]
 
 
 def _solved(a, u, gradient):

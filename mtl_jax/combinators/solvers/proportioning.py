@@ -33,8 +33,8 @@ def solve(a: jax.Array, q: jax.Array, x: jax.Array, solved) -> jax.Array:
       as they are.
 
   Returns:
-    ``[R, K]``, >= 0, after at most 200 steps, or 600 while many more rows are
-    solved with each 25.
+    ``[R, K]``, >= 0, after at most 100 steps if those solve no row, 200 if
+    they do, and 600 while many more rows are solved with each 25.
   """
   length = 1 / jnp.max(jnp.sum(jnp.abs(a), axis=1))  # 1 / a bound on the norm
 
@@ -51,7 +51,8 @@ def solve(a: jax.Array, q: jax.Array, x: jax.Array, solved) -> jax.Array:
 
   def goes_on(carry):
     i, _, done, more = carry
-    worth = (i < _LOOKS) | ((i < _MOST) & (16 * more > len(q)))
+    looks = jnp.where(jnp.any(done), _LOOKS, _LOOKS // 2)
+    worth = (i < looks) | ((i < _MOST) & (16 * more > len(q)))
     return worth & ~jnp.all(done)
 
   start = solved(x)

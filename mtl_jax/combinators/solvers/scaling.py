@@ -1,4 +1,4 @@
-"""Gramians made fit for floating point: unit rows, masks, and loud NaNs."""
+"""Scaling of Gramians to unit rows, masks of absent tasks, loud NaNs."""
 
 from typing import NamedTuple
 
@@ -81,8 +81,23 @@ def guarded(
   return jnp.where(finite, weights, jnp.nan)
 
 
+def without_ridge(
+  solved: jax.Array, x: jax.Array, ridged: jax.Array
+) -> jax.Array:
+  """Chooses between the solutions without and with a ridge, ``[K]``.
+
+  Args:
+    solved: ``[]`` bool: whether x is a solution.
+    x: ``[K]``, of the problem without the ridge.
+    ridged: ``[K]``, of the problem with it. Where the two are far apart, the
+      problem has many solutions or none but for rounding, and this one counts.
+  """
+  near = jnp.sum(jnp.abs(x - ridged)) <= 0.25 * jnp.sum(jnp.abs(ridged))
+  return jnp.where(solved & near, x, ridged)
+
+
 def default_ridge(dtype) -> float:
-  """What is added to the squared norm of every row, relative to it.
+  """Ridge of rounding, relative to the squared norm of every row.
 
   Well above the rounding of a Gramian (so that a singular one factors, and
   duplicate rows share a weight), and far below anything a gradient means.

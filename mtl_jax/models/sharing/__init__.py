@@ -1,10 +1,11 @@
 """Sharing architectures: who shares what.
 
-Every one is a function ``(trunk, heads, *, inputs, axis_name, ...) -> model``
-around any trunk; its other arguments are its options.
+Every one is a function of its options, such as ``mmoe(experts=8)``, that
+returns a `Sharing`; `mtl_jax.models.build_model` puts it around a trunk.
 """
 
 from mtl_jax.models.sharing.adapters import lora
+from mtl_jax.models.sharing.architecture import Sharing
 from mtl_jax.models.sharing.attention import mtan
 from mtl_jax.models.sharing.branching import branching
 from mtl_jax.models.sharing.cross_stitch import cross_stitch
@@ -48,6 +49,7 @@ SHARING = {
 
 __all__ = [
   'SHARING',
+  'Sharing',
   'aitm',
   'branching',
   'cgc',

@@ -1,39 +1,25 @@
 """One trunk, and matrices of low rank that each task adds to it."""
 
-from collections.abc import Mapping
 import math
 import re
 from typing import Any
 
 import flax
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import base
-from mtl_jax.models.sharing import (
-  assemble,
-  experts as experts_lib,
-  run as run_lib,
-  variants,
-)
-
-Array = jax.Array
+from mtl_jax.models.sharing import copies, options, scope as scope_lib
+from mtl_jax.models.sharing.architecture import Sharing
 
 
 def lora(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   rank: int = 4,
   alpha: float = 4.0,
   adapted: str = 'kernel$',
   frozen: bool = False,
-) -> base.MultiTaskModel:
-  r"""Low-rank adapters: one trunk, whose matrices each task changes a little.
+) -> Sharing:
+  r"""Low-rank adapters: one trunk, and small changes of its matrices per task.
 
   .. math:: z_k(x) = f(x; W_1 + \tfrac{\alpha}{r} A_{k1} B_{k1}, \dots, b_1,
     \dots), \quad A_k \in R^{n \times r}, B_k \in R^{r \times m}
@@ -46,26 +32,21 @@ def lora(
   `hard_sharing`.
 
   The trunk is shared, unless it is frozen; the adapters ``adapters/<task>``
-  are their task's own. The trunk is run once a task, as one vmapped program;
+  are their task's own. The trunk is run once per task, as one vmapped program;
   dropout draws the same for all tasks, and batch statistics are a task's own.
+  Input encoders are shared, and not adapted.
 
   Args:
-    trunk: that tasks adapt.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there; they are shared, and not adapted.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the trunk is then not run for the others.
     rank: r, at least 0.
     alpha: of the scale alpha / r, > 0.
-    adapted: regular expression; kernels whose path in the trunk it finds are
+    adapted: regular expression; kernels whose path in the trunk it matches are
       adapted, such as 'attention_(in|out)/kernel$' or, with the tables, '.'.
-    frozen: the trunk has no gradient, and is not shared. What else would move
-      it, such as decay, is kept off by ``optimizer.frozen = ['^trunk/']``,
-      which suffices by itself; a trunk trained before comes from
-      ``training.init_from``.
+    frozen: the trunk has no gradient, and is not shared. Decay and the like are
+      kept off it by ``optimizer.frozen = ['^trunk/']``, which suffices alone;
+      a trunk trained before comes from ``training.init_from``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range; from its `init`, if no kernel is
@@ -74,7 +55,7 @@ def lora(
   Example:
     >>> from mtl_jax import models
     >>> heads = {'a': models.LinearHead(1), 'b': models.LinearHead(2)}
-    >>> model = lora(models.MLP(widths=(8,)), heads, rank=2)
+    >>> model = models.build_model(lora(rank=2), models.MLP((8,)), heads)
     >>> batch = {'main': {'inputs': jnp.ones((2, 3))}}
     >>> params, _ = model.init(jax.random.key(0), batch)
     >>> jax.tree.map(jnp.shape, params['adapters']['b'])
@@ -88,30 +69,26 @@ def lora(
     with variance 1 / n, where the authors' code has a uniform one of a third
     of that. There the trunk is frozen, and adapted in attention alone.
   """
-  experts_lib.check_whole('lora', least=0, rank=rank)
-  experts_lib.check_number('lora', 1e-12, math.inf, alpha=alpha)
-  trunk = run_lib.place(trunk, axis_name)
+  options.check_whole('lora', least=0, rank=rank)
+  options.check_number('lora', 1e-12, math.inf, alpha=alpha)
 
-  def features(run, batch, tasks):
+  def features(scope, batch, tasks):
     if not tasks:
       return {}
-    states = [('statistics', task) for task in tasks]
-    variants.make_variants(
-      run, ('trunk',), trunk, batch, states if rank else [('trunk',)]
-    )
+    states = [('statistics', task) for task in tasks] if rank else [('trunk',)]
+    copies.start_variants(scope, ('trunk',), batch, states)
     if not rank:
       if frozen:
-        run.params = {
-          **run.params, 'trunk': jax.lax.stop_gradient(run.params['trunk'])
-        }  # fmt: skip
-      return dict.fromkeys(tasks, run.call(('trunk',), trunk, batch))
+        params = jax.lax.stop_gradient(scope.params['trunk'])
+        scope.params = {**scope.params, 'trunk': params}
+      return dict.fromkeys(tasks, scope.call(('trunk',), scope.trunk, batch))
     params: Any = flax.traverse_util.flatten_dict(
-      run_lib.get(run.params, ('trunk',))
+      scope_lib.get(scope.params, ('trunk',))
     )
     if frozen:
       params = jax.lax.stop_gradient(params)
     own = {
-      path: kernel + alpha / rank * _changes(run, tasks, path, kernel, rank)
+      path: kernel + alpha / rank * _changes(scope, tasks, path, kernel, rank)
       for path, kernel in params.items()
       if kernel.ndim > 1 and re.search(adapted, '/'.join(path))
     }
@@ -121,23 +98,13 @@ def lora(
         f'{", ".join("/".join(path) for path in params) or "none"}, found none '
         f'by {adapted!r}; change adapted.'
       )
-    found = variants.run_variants(
-      run, 'trunk', trunk, batch, params, own, states
-    )
-    return {task: found[k] for k, task in enumerate(tasks)}
+    outputs = copies.run_variants(scope, batch, params, own, states)
+    return {task: outputs[k] for k, task in enumerate(tasks)}
 
-  return assemble.assemble(
-    'lora',
-    features,
-    heads,
-    shared=() if frozen else ('trunk',),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-  )
+  return Sharing(features, shared=() if frozen else ('trunk',))
 
 
-def _changes(run, tasks, path, kernel, rank):
+def _changes(scope, tasks, path, kernel, rank):
   """``A_k B_k`` of the tasks, as kernels: ``[K, *shape]``."""
   size = math.prod(kernel.shape[:-1])
 
@@ -150,7 +117,7 @@ def _changes(run, tasks, path, kernel, rank):
 
   def of(name, make):
     paths = [('adapters', task, *path, name) for task in tasks]
-    return jnp.stack([run.param(p, make) for p in paths])
+    return jnp.stack([scope.param(p, make) for p in paths])
 
   product = jnp.einsum('knr,krm->knm', of('a', normal), of('b', zero))
   return product.reshape(-1, *kernel.shape)

@@ -1,4 +1,4 @@
-"""Masks by which tasks attend to what one trunk finds, by level (MTAN)."""
+"""Masks by which tasks attend to levels of one trunk (MTAN)."""
 
 from collections.abc import Mapping, Sequence
 import math
@@ -9,13 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import base, convolution, layers, normalization
-from mtl_jax.models.sharing import (
-  assemble,
-  copies,
-  experts as experts_lib,
-  run as run_lib,
-)
+from mtl_jax.models import convolution, layers, normalization
+from mtl_jax.models.sharing import copies, options
+from mtl_jax.models.sharing.architecture import Sharing
 
 Array = jax.Array
 
@@ -53,7 +49,7 @@ class Mask(nn.Module):
 
 
 class Passing(nn.Module):
-  """What was attended to on a level, in the shape of the next.
+  """From one level to the shape of the next.
 
   A convolution of 3 x 3, or a dense layer where there is no space, ReLU, and
   means over parts of the image.
@@ -116,46 +112,39 @@ def mean_parts(x: Array, space: Sequence[int]) -> Array:
 
 
 def mtan(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   norm: str = 'batch',
-) -> base.MultiTaskModel:
-  r"""Multi-task attention network: tasks mask what one trunk finds, by level.
+) -> Sharing:
+  r"""Multi-task attention network: tasks mask the levels of one trunk.
 
   .. math:: \hat a_k^j = a_k^j \odot p^j, \quad
     a_k^j = \sigma(h_k^j(g_k^j([p^j; f^j(\hat a_k^{j-1})]))), \quad
     z_k = \hat a_k^L
 
-  for what the trunk has found after each of its layers or stages,
+  for the trunk's arrays after each of its layers or stages,
   :math:`p^1, \dots, p^{L-1}`, and its features :math:`p^L`. g and h are dense
   layers at each place (convolutions of 1 x 1) with a norm, ReLU between them; f
   is `Passing`. On the first level a mask reads :math:`p^1` alone.
 
+  The trunk is for images or vectors: 'lenet', 'resnet', 'mlp', or one of your
+  own with a `layers.Level` after its layers.
+
   The trunk and f are shared; masks are their task's own.
 
   Args:
-    trunk: for images or vectors: 'lenet', 'resnet', 'mlp', or one of your own
-      with a `layers.Level` after its layers.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' masks are then not run.
     norm: in the masks: 'batch', 'layer' or 'none'.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
-    ValueError: for an unknown norm, or a trunk of sequences.
+    ValueError: for an unknown norm; from `build_model`, for a trunk of
+      sequences.
 
   Example:
     >>> from mtl_jax import models
     >>> heads = {'left': models.LinearHead(10), 'right': models.LinearHead(10)}
-    >>> model = mtan(models.LeNet(), heads)
+    >>> model = models.build_model(mtan(), models.LeNet(), heads)
     >>> model.shared('trunk/Conv_0/kernel'), model.shared('passing_0/f/kernel')
     (True, True)
     >>> model.shared('masks_0/left/Dense_0/kernel')
@@ -163,58 +152,60 @@ def mtan(
 
   References:
     Liu et al., End-to-end multi-task learning with attention, CVPR 2019. There
-    a mask reads what the first half of a block found and is put on what all of
-    it found, f has batch statistics and takes maxima, and the last level is an
-    image.
+    a mask reads the output of the first half of a block and is put on that of
+    all of it, f has batch statistics and takes maxima, and the last level is
+    an image.
   """
-  experts_lib.check_option('mtan', 'norm', norm, experts_lib.NORMS)
-  if hasattr(trunk, 'mask'):
-    raise ValueError(
-      'mtan: expected a trunk of images or vectors, such as lenet, resnet or '
-      f'mlp, found {type(trunk).__name__}; use one of these, or another '
-      'architecture.'
-    )
-  trunk = run_lib.place(trunk, axis_name)
-  patches = getattr(trunk, 'patches', False)
+  options.check_option('mtan', 'norm', norm, ('none', 'batch', 'layer'))
 
-  def features(run, batch, tasks):
+  def check(trunk, tasks):
+    del tasks
+    if hasattr(trunk, 'mask'):
+      raise ValueError(
+        'mtan: expected a trunk of images or vectors, such as lenet, resnet or '
+        f'mlp, found {type(trunk).__name__}; use one of these, or another '
+        'architecture.'
+      )
+
+  def features(scope, batch, tasks):
     if not tasks:
       return {}
-    found: list[Array] = []
-
-    def see(number, x):
-      del number
-      found.append(x)
-      return x
-
-    with layers.at_levels(see):
-      last = run.call(('trunk',), trunk, batch)
     attended: Any = None  # [K, B, ..., C]
-    for j, p in enumerate([*found, last]):
+    for j, p in enumerate(_levels(scope, batch)):
       read: dict[str, Array] = {}
       if j:
-        passed = run.call(
+        passed = scope.call(
           (f'passing_{j - 1}',),
-          Passing(p.shape[1:], patches),
+          Passing(p.shape[1:], getattr(scope.trunk, 'patches', False)),
           {'inputs': attended.reshape(-1, *attended.shape[2:])},
         ).reshape(len(tasks), *p.shape)
         both = [jnp.broadcast_to(p, passed.shape), passed]
         read = {'inputs': jnp.concatenate(both, -1)}
       attended = p * copies.run_copies(
-        run,
+        scope,
         {(f'masks_{j}', task): None for task in tasks},
-        Mask(p.shape[-1], norm, axis_name),
+        Mask(p.shape[-1], norm),
         {**batch, 'inputs': p},
         own=read,
       )
     return {task: attended[k] for k, task in enumerate(tasks)}
 
-  return assemble.assemble(
-    'mtan',
-    features,
-    heads,
-    shared=lambda path: not path.startswith('masks_'),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-  )
+  def shared(path, trunk, tasks):
+    del trunk, tasks
+    return not path.startswith('masks_')
+
+  return Sharing(features, shared, check=check)
+
+
+def _levels(scope, batch):
+  """Arrays ``[B, ..., C]`` after the trunk's layers, and its features."""
+  levels: list[Array] = []
+
+  def keep(number, x):
+    del number
+    levels.append(x)
+    return x
+
+  with layers.at_levels(keep):
+    last = scope.call(('trunk',), scope.trunk, batch)
+  return [*levels, last]

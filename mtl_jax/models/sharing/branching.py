@@ -1,29 +1,23 @@
 """Learned branching: a tree of experts, of which each reads one below it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import math
 
-from flax import linen as nn
 import jax
 
-from mtl_jax.models import base
 from mtl_jax.models.sharing import (
-  assemble,
   concrete,
-  experts as experts_lib,
+  expert_layers,
   levels as levels_lib,
+  options,
 )
+from mtl_jax.models.sharing.architecture import Sharing
 
 DRAWS = ('hard', 'soft')
 
 
 def branching(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   levels: int = 2,
   level_widths: Sequence[int] = (),
   experts: int = 4,
@@ -31,29 +25,26 @@ def branching(
   temperature: float = 1.0,
   embeddings: str = 'shared',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Learned branching: which tasks part at which level is learned.
 
   .. math:: u_j = \sum_i d_{ji} o_i, \quad
     d_j = \mathrm{onehot}(\arg\max_i (a_{ji} + g_{ji})), \quad
     \partial d_j := \partial \, \mathrm{softmax}((a_j + g_j) / \tau)
 
-  :math:`o_i` are the outputs of a level's experts, :math:`u_j` what expert j of
-  the next level reads, or the head of task j above the last one. The parent of
-  each is drawn with probability :math:`\mathrm{softmax}(a_j)`, by Gumbel
-  noise g, in training, where there is a key: once a microbatch of each stream,
-  on each device of the manual modes. Evaluation takes the likeliest, so that it
-  sees one tree, whose leaves are the tasks. The report shows it.
+  :math:`o_i` are the outputs of a level's experts, :math:`u_j` the input of
+  expert j of the next level, or of the head of task j above the last one. The
+  parent of each is drawn with probability :math:`\mathrm{softmax}(a_j)`, by
+  Gumbel noise g, in training, where there is a key: once a microbatch of each
+  stream, on each device of the manual modes. Evaluation takes the likeliest, so
+  that it sees one tree, whose leaves are the tasks. The report shows it.
+  Experts of the first level are copies of the trunk, those above are dense
+  layers.
 
   All is shared but the connections that end in a task's head, which are its
   own.
 
   Args:
-    trunk: an expert of the first level; those above are dense layers.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' connections are then not run.
     levels: number of levels.
     level_widths: units of the layers of an expert above the first level; () is
       one layer, as wide as the trunk's features.
@@ -66,15 +57,17 @@ def branching(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
 
   Example:
     >>> from mtl_jax import models
-    >>> trunk = models.MLP(widths=(8,))
-    >>> model = branching(trunk, {'a': models.LinearHead(1)}, levels=3)
+    >>> heads = {'a': models.LinearHead(1)}
+    >>> model = models.build_model(
+    ...   branching(levels=3), models.MLP(widths=(8,)), heads
+    ... )
     >>> paths = ('connections_2/logits', 'connections/a/logits')
     >>> [model.shared(path) for path in paths]
     [True, False]
@@ -82,12 +75,12 @@ def branching(
   References:
     Guo et al., Learning to branch for multi-task learning, ICML 2020. There
     draws are soft, with a temperature that falls during training, and the
-    network of the tree that was found is trained anew. Hard draws with the
+    network of the resulting tree is trained anew. Hard draws with the
     gradient of soft ones are those of Jang et al., Categorical
     reparameterization with Gumbel-softmax, ICLR 2017.
   """
-  experts_lib.check_option('branching', 'draws', draws, DRAWS)
-  experts_lib.check_number('branching', 1e-6, math.inf, temperature=temperature)
+  options.check_option('branching', 'draws', draws, DRAWS)
+  options.check_number('branching', 1e-6, math.inf, temperature=temperature)
 
   def opening(logits, key):
     if key is None:
@@ -96,25 +89,16 @@ def branching(
     return concrete.one_of(logits + noise, temperature, soft=draws == 'soft')
 
   connected = levels_lib.ConnectedLevels(
-    'branching',
-    trunk,
+    expert_layers.Experts(
+      owner='branching',
+      embeddings=embeddings,
+      norm=expert_norm,
+      level_widths=level_widths,
+    ),
+    levels=levels,
+    number=experts,
     opening=opening,
     start=0.0,
     matrices=False,
-    levels=levels,
-    level_widths=level_widths,
-    experts=experts,
-    embeddings=embeddings,
-    expert_norm=expert_norm,
-    axis_name=axis_name,
   )
-  return assemble.assemble(
-    'branching',
-    connected.features,
-    heads,
-    shared=levels_lib.is_shared,
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-    inspects=True,
-  )
+  return Sharing(connected.features, levels_lib.is_shared, inspects=True)

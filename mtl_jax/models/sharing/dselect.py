@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import base
 from mtl_jax.models.sharing import (
-  assemble,
   copies,
-  experts as experts_lib,
+  expert_layers,
   gates,
-  moe,
+  inspection,
+  options,
 )
+from mtl_jax.models.sharing.architecture import Sharing
 
 Array = jax.Array
 _TINY = 1e-6  # inside logarithms and quotients
@@ -88,17 +88,12 @@ class DSelectGate(nn.Module):
       # Codes of no expert: their weight is lost.
       penalty += (1 / jnp.maximum(total, _TINY)).sum(-1)
     q = (nn.softmax(a)[..., None] * r).sum(-2)  # [B, E]
-    found = jnp.concatenate([q, penalty[:, None]], -1)
-    return jnp.broadcast_to(found, (x.shape[0], self.size + 1))
+    gated = jnp.concatenate([q, penalty[:, None]], -1)
+    return jnp.broadcast_to(gated, (x.shape[0], self.size + 1))
 
 
 def dselect_k(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   experts: int = 8,
   selectors: int = 2,
   gamma: float = 1.0,
@@ -107,8 +102,8 @@ def dselect_k(
   gate_inputs: str = '',
   embeddings: str = 'shared',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
-  r"""Experts of which each task comes to select k, by gates that are smooth.
+) -> Sharing:
+  r"""Experts of which each task comes to select k, by smooth gates.
 
   `mmoe` with `DSelectGate`. Its penalty is ``entropy`` times the sum over
   tasks of the mean entropy of their selectors; where E is no power of 2, the
@@ -118,11 +113,6 @@ def dselect_k(
   Experts and embedding tables are shared; a gate is its task's own.
 
   Args:
-    trunk: an expert; there are copies of it with parameters of their own.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' gates are then not run.
     experts: number of experts E.
     selectors: k, at most E.
     gamma: width of the smooth step, > 0; smaller ones select sooner.
@@ -135,14 +125,15 @@ def dselect_k(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
 
   Example:
     >>> from mtl_jax import models
-    >>> model = dselect_k(models.MLP(widths=(8,)), {'a': models.LinearHead(1)})
+    >>> heads = {'a': models.LinearHead(1)}
+    >>> model = models.build_model(dselect_k(), models.MLP(widths=(8,)), heads)
     >>> model.shared('gates/a/codes/kernel'), model.penalty is None
     (False, False)
 
@@ -150,47 +141,38 @@ def dselect_k(
     Hazimeh et al., DSelect-k: Differentiable selection in the mixture of
     experts with applications to multi-task learning, NeurIPS 2021.
   """
-  experts_lib.check_whole('dselect_k', experts=experts, selectors=selectors)
+  options.check_whole('dselect_k', experts=experts, selectors=selectors)
   if selectors > experts:
     raise ValueError(
       f'dselect_k: expected at most as many selectors as the {experts} '
       f'experts, found {selectors}; lower selectors.'
     )
-  experts_lib.check_number('dselect_k', 1e-6, math.inf, gamma=gamma)
-  experts_lib.check_number('dselect_k', 0, math.inf, entropy=entropy)
-  tables = experts_lib.tables_of('dselect_k', embeddings)
-  expert = experts_lib.make_expert('dselect_k', trunk, expert_norm, axis_name)
+  options.check_number('dselect_k', 1e-6, math.inf, gamma=gamma)
+  options.check_number('dselect_k', 0, math.inf, entropy=entropy)
+  layer = expert_layers.Experts(
+    owner='dselect_k',
+    embeddings=embeddings,
+    norm=expert_norm,
+    gate_inputs=gate_inputs,
+  )
   gate = DSelectGate(experts, selectors, gamma, per_example)
 
-  def read(run, batch):
-    return gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
+  def features(scope, batch, tasks):
+    outputs = layer.first(scope, {('experts',): experts}, batch)
+    x = layer.read(scope, batch)
+    gated = copies.run_each(scope, 'gates', tasks, gate, x)  # [K, B, E + 1]
+    weights = gated[..., :experts]
+    counts = {inspection.SHARED: experts}
+    inspection.note(scope, 1, counts, outputs, tasks, weights)
+    return gates.by_task(tasks, gates.mix(weights, outputs))
 
-  def weigh(run, tasks, x):
-    groups: copies.Groups = {('gates', t): None for t in tasks}
-    return copies.run_copies(run, groups, gate, {'inputs': x})  # [K, B, E + 1]
-
-  def features(run, batch, tasks):
-    found = copies.run_copies(
-      run, {('experts',): experts}, expert, batch, tables=tables
-    )
-    weights = weigh(run, tasks, read(run, batch))[..., :experts]
-    moe.show_all(run, tasks, found, weights)
-    return gates.by_task(tasks, gates.mix(weights, found))
-
-  def penalty(run, batch, tasks):
+  def penalty(scope, batch, tasks):
     if not tasks:
       return 0.0
-    x = jax.lax.stop_gradient(read(run, batch))
-    return entropy * weigh(run, tasks, x)[..., -1].mean(1).sum()
+    x = jax.lax.stop_gradient(layer.read(scope, batch))
+    gated = copies.run_each(scope, 'gates', tasks, gate, x)
+    return entropy * gated[..., -1].mean(1).sum()
 
-  return assemble.assemble(
-    'dselect_k',
-    features,
-    heads,
-    shared=('experts', 'embeddings'),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-    penalty=penalty,
-    inspects=True,
+  return Sharing(
+    features, ('experts', 'embeddings'), penalty=penalty, inspects=True
   )

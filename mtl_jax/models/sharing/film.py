@@ -3,26 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base
-from mtl_jax.models.sharing import assemble, gates, linked, run as run_lib
+from mtl_jax.models.sharing import gates, linked
+from mtl_jax.models.sharing.architecture import Sharing
 
 Array = jax.Array
 
 
 def film(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   per_layer: bool = False,
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""One trunk whose features each task scales and shifts for itself.
 
   .. math:: z_k = \gamma_k \odot f(x) + \beta_k
@@ -41,22 +35,19 @@ def film(
   last layer too.
 
   Args:
-    trunk: of all tasks.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' features are then not run.
     per_layer: modulate after each layer, for an `MLP`.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
-    ValueError: if a trunk that is no `MLP` is to be modulated by layers.
+    ValueError: from `build_model`, if a trunk that is no `MLP` is to be
+      modulated by layers.
 
   Example:
     >>> from mtl_jax import models
-    >>> model = film(models.MLP(widths=(8,)), {'a': models.LinearHead(1)})
+    >>> heads = {'a': models.LinearHead(1)}
+    >>> model = models.build_model(film(), models.MLP(widths=(8,)), heads)
     >>> model.shared('trunk_0/Dense_0/kernel'), model.shared('film_0/a/scale')
     (True, False)
 
@@ -66,46 +57,44 @@ def film(
     front of a layer's activation; here the task is the condition, so that they
     are parameters, and stand behind the layer.
   """
-  parts = linked.layers_of('film', run_lib.place(trunk, axis_name), per_layer)
+  parts_of = linked.Parts('film', per_layer)
 
-  def modulated(run, i, tasks, y):
-    """``[K, B, ..., F]`` of ``[K or 1, B, ..., F]``."""
-    number, width = len(tasks), y.shape[-1]
-
-    def rows(name, make):
-      found = [
-        run.param((f'film_{i}', t, name), lambda key: make(width), over=y)
-        for t in tasks
-      ]
-      return jnp.stack(found).reshape(number, *(1,) * (y.ndim - 2), width)
-
-    return rows('scale', jnp.ones) * y + rows('shift', jnp.zeros)
-
-  def features(run, batch, tasks):
-    y = run.call(('trunk_0',), parts[0], batch)[None]
-    z = modulated(run, 0, tasks, y)
-    for i, module in enumerate(parts[1:], start=1):
+  def features(scope, batch, tasks):
+    first, *rest = parts_of(scope.trunk)
+    y = scope.call(('trunk_0',), first, batch)[None]
+    z = _modulated(scope, 0, tasks, y)
+    for i, module in enumerate(rest, start=1):
       number, size = z.shape[:2]
       joined = _repeated(batch, number) | {
         'inputs': z.reshape(number * size, *z.shape[2:])
       }
-      y = run.call((f'trunk_{i}',), module, joined)
-      z = modulated(run, i, tasks, y.reshape(number, size, *y.shape[1:]))
+      y = scope.call((f'trunk_{i}',), module, joined)
+      z = _modulated(scope, i, tasks, y.reshape(number, size, *y.shape[1:]))
     return gates.by_task(tasks, z)
 
-  return assemble.assemble(
-    'film',
-    features,
-    heads,
-    shared=lambda path: path.startswith('trunk_'),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-  )
+  def shared(path, trunk, tasks):
+    del trunk, tasks
+    return path.startswith('trunk_')
+
+  return Sharing(features, shared, check=parts_of.check)
+
+
+def _modulated(scope, i, tasks, y):
+  """``[K, B, ..., F]`` of ``[K or 1, B, ..., F]``."""
+  number, width = len(tasks), y.shape[-1]
+
+  def rows(name, make):
+    values = [
+      scope.param((f'film_{i}', t, name), lambda key: make(width), over=y)
+      for t in tasks
+    ]
+    return jnp.stack(values).reshape(number, *(1,) * (y.ndim - 2), width)
+
+  return rows('scale', jnp.ones) * y + rows('shift', jnp.zeros)
 
 
 def _repeated(batch: Mapping[str, Any], number: int) -> dict[str, Array]:
-  """What a dense layer reads of the batch besides its inputs, K times."""
+  """Arrays that a dense layer reads besides its inputs, K times."""
   if tasks_lib.EXAMPLE_MASK not in batch:
     return {}
   mask = jnp.asarray(batch[tasks_lib.EXAMPLE_MASK])

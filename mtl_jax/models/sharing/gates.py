@@ -1,4 +1,4 @@
-"""Gates: what they read, and how they weigh experts."""
+"""Gates: their inputs, and how they weigh experts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.models import layers
-from mtl_jax.models.sharing import run as run_lib
+from mtl_jax.models.sharing import copies, scope as scope_lib
 
 Array = jax.Array
 
@@ -42,7 +42,7 @@ class Gate(nn.Module):
   """``softmax(W x)``, without a bias; or behind hidden layers.
 
   Attributes:
-    size: what it weighs, E.
+    size: number E of experts.
     widths: units of hidden layers with ReLU.
   """
 
@@ -58,14 +58,13 @@ class Gate(nn.Module):
 
 
 def selector(
-  run: run_lib.Run,
-  trunk: nn.Module,
+  scope: scope_lib.Scope,
   batch: Mapping[str, Any],
   *,
   name: str = '',
-  tables: run_lib.Path | None = None,
+  tables: scope_lib.Path | None = None,
 ) -> Array:
-  """What the gates read of the batch: ``[B, D]``, at least float32.
+  """Inputs of the gates, ``[B, D]``, at least float32.
 
   The array that the trunk reads (which is the encoder's output where there is
   one), made flat: images as pixels in [0, 1]; sequences, which is what a trunk
@@ -73,15 +72,15 @@ def selector(
   token ids as the mean of their rows in the experts' embedding table.
 
   Args:
-    run: whose parameters have the table.
-    trunk: the experts are copies of it.
+    scope: of the model; the experts are copies of its trunk.
     batch: arrays of a stream.
     name: another array of the batch, ``[B, ...]``, made flat.
-    tables: where the experts' embedding tables lie.
+    tables: path of the experts' embedding tables.
 
   Raises:
     ValueError: if the batch has no such array, or there is no one table.
   """
+  trunk: Any = scope.trunk
   where = name or getattr(trunk, 'inputs', 'inputs')
   if where not in batch:
     raise ValueError(
@@ -94,10 +93,10 @@ def selector(
     if jnp.issubdtype(x.dtype, jnp.integer):
       if mask is None:
         mask = x != getattr(trunk, 'pad_id', 0)
-      x = _table(run, tables, getattr(trunk, 'vocab_size', None))[x]
+      x = _table(scope, tables, getattr(trunk, 'vocab_size', None))[x]
     if x.ndim == 3:
       if mask is not None:
-        # What stands in padding must not matter, not even a NaN.
+        # Padding must not matter, not even a NaN in it.
         x = jnp.where(mask[..., None], x, 0)
       x = layers.masked_mean(_floats(x), mask)
   return as_rows(x)
@@ -110,7 +109,7 @@ def as_rows(x: Array) -> Array:
 
 
 def flat(features: Array, leading: int = 1) -> Array:
-  """Features as what a gate of a higher level reads: the mean over time.
+  """Inputs of gates of a higher level: the mean of features over time.
 
   Args:
     features: ``[B, ..., F]``, or ``[K, B, ..., F]``.
@@ -120,11 +119,32 @@ def flat(features: Array, leading: int = 1) -> Array:
   return _floats(features).mean(between)
 
 
+def task_gates(
+  scope: scope_lib.Scope,
+  name: str,
+  owners: Sequence[str],
+  size: int,
+  widths: Sequence[int],
+  x: Array,
+) -> Array:
+  """Weights of one `Gate` per task, ``[K, B, size]``.
+
+  Args:
+    scope: of the model.
+    name: the gates lie at ``<name>/<owner>``.
+    owners: K tasks, or other owners.
+    size: number of experts that a gate weighs.
+    widths: units of hidden layers.
+    x: ``[B, D]`` that all read, or ``[K, B, D]``.
+  """
+  return copies.run_each(scope, name, owners, Gate(size, widths), x)
+
+
 def mix(weights: Array, experts: Array) -> Array:
   """``sum_e w_e f_e`` of weights ``[B, E]`` or ``[K, B, E]``.
 
   Args:
-    weights: of one mixture, or of K.
+    weights: of one mixture, or K of them.
     experts: ``[E, B, ...]``.
 
   Example:
@@ -138,7 +158,7 @@ def mix(weights: Array, experts: Array) -> Array:
 
 
 def mix_own(weights: Array, experts: Array) -> Array:
-  """As `mix`, of each task's own: ``[K, B, E]`` and ``[K, E, B, ...]``."""
+  """As `mix`, of experts of each task's own, ``[K, E, B, ...]``."""
   return jnp.einsum('kbe,keb...->kb...', weights.astype(experts.dtype), experts)
 
 
@@ -151,15 +171,15 @@ def _floats(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _table(run, tables, size):
-  found: Any = flax.traverse_util.flatten_dict(
-    run_lib.get(run.params, tables) if tables else {}
+def _table(scope, tables, size):
+  rows: Any = flax.traverse_util.flatten_dict(
+    scope_lib.get(scope.params, tables) if tables else {}
   )
   # Not that of learned positions.
-  found = {k: x for k, x in found.items() if size in (None, len(x))}
-  if not found:
+  rows = {k: x for k, x in rows.items() if size in (None, len(x))}
+  if not rows:
     raise ValueError(
       'Expected one embedding table that gates of token ids can read, found '
       "none; set embeddings to 'shared', or gate_inputs to another array."
     )
-  return found[min(found)]
+  return rows[min(rows)]

@@ -1,26 +1,15 @@
 """Groups of tasks: a trunk for each group, nothing between groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from flax import linen as nn
-
-from mtl_jax.models import base
-from mtl_jax.models.sharing import (
-  assemble,
-  copies,
-  run as run_lib,
-)
+from mtl_jax.models.sharing import copies
+from mtl_jax.models.sharing.architecture import Sharing
 
 
 def task_groups(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   groups: Sequence[Sequence[str]] = (),
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""A trunk for each group of tasks, shared inside the group only.
 
   .. math:: y_k = h_k(f_{g(k)}(x))
@@ -33,62 +22,56 @@ def task_groups(
   of their own where there is none.
 
   Args:
-    trunk: of one group; there are copies of it with parameters of their own.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; groups without a task of it are then not run.
     groups: names of the tasks of each group, every task once; none = every
       task alone.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
-    ValueError: if a task is in no group or in two, or is unknown.
+    ValueError: from `build_model`, if a task is in no group or in two, or is
+      unknown.
 
   Example:
     >>> from mtl_jax import models
     >>> heads = {name: models.LinearHead(1) for name in 'abc'}
-    >>> model = task_groups(
-    ...   models.MLP(widths=(8,)), heads, groups=(('a', 'c'), ('b',))
-    ... )
+    >>> sharing = task_groups(groups=(('a', 'c'), ('b',)))
+    >>> model = models.build_model(sharing, models.MLP(widths=(8,)), heads)
     >>> [model.shared(f'trunks/group_{i}/Dense_0/kernel') for i in (0, 1)]
     [True, False]
 
   References:
     Standley et al., Which tasks should be learned together in multi-task
-    learning?, ICML 2020. Groups are found by `mtl_jax.studies.grouping`.
+    learning?, ICML 2020. `mtl_jax.studies.grouping` searches for groups.
   """
-  found = tuple(map(tuple, groups)) or tuple((task,) for task in heads)
-  named = sorted(task for group in found for task in group)
-  if named != sorted(heads) or not all(found):
-    raise ValueError(
-      'groups: expected every one of the tasks '
-      f'{", ".join(sorted(heads))} in one group, found {found}; change '
-      'sharing.groups.'
-    )
-  trunk = run_lib.place(trunk, axis_name)
-  place = {task: i for i, group in enumerate(found) for task in group}
 
-  def features(run, batch, tasks):
+  def members(tasks):
+    return tuple(map(tuple, groups)) or tuple((task,) for task in tasks)
+
+  def check(trunk, tasks):
+    del trunk
+    named = sorted(task for group in members(tasks) for task in group)
+    if named != sorted(tasks) or not all(members(tasks)):
+      raise ValueError(
+        'groups: expected every one of the tasks '
+        f'{", ".join(sorted(tasks))} in one group, found {members(tasks)}; '
+        'change sharing.groups.'
+      )
+
+  def features(scope, batch, tasks):
+    place = {
+      t: i for i, group in enumerate(members(scope.tasks)) for t in group
+    }
     used = sorted({place[task] for task in tasks})
     if not used:
       return {}
     trunks: copies.Groups = {('trunks', f'group_{i}'): None for i in used}
-    of_groups = copies.run_copies(run, trunks, trunk, batch)
+    of_groups = copies.run_copies(scope, trunks, scope.trunk, batch)
     return {task: of_groups[used.index(place[task])] for task in tasks}
 
-  def shared(path):
+  def shared(path, trunk, tasks):
+    del trunk
     number = path.split('/')[1].removeprefix('group_')
-    return len(found[int(number)]) > 1
+    return len(members(tasks)[int(number)]) > 1
 
-  return assemble.assemble(
-    'groups',
-    features,
-    heads,
-    shared=shared,
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-  )
+  return Sharing(features, shared, check=check)

@@ -1,26 +1,23 @@
 """A hierarchy of experts: of categories of tasks, then of the tasks."""
 
 from collections.abc import Mapping, Sequence
-import itertools
+import dataclasses
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import base
 from mtl_jax.models.sharing import (
-  assemble,
   copies,
-  experts as experts_lib,
+  expert_layers,
   gates,
   inspection,
-  moe,
-  run as run_lib,
-  scaled,
+  options,
 )
+from mtl_jax.models.sharing.architecture import Sharing
 
 Array = jax.Array
-Groups = copies.Groups
+SHARED = inspection.SHARED
 
 
 class SelfGate(nn.Module):
@@ -41,12 +38,7 @@ class SelfGate(nn.Module):
 
 
 def home(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   categories: Mapping[str, Sequence[str]] | None = None,
   shared_experts: int = 2,
   category_experts: int = 2,
@@ -57,38 +49,34 @@ def home(
   gate_inputs: str = '',
   embeddings: str = 'shared',
   expert_norm: str = 'batch',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Hierarchy of multi-gate experts: for all, for categories, for tasks.
 
   With S the shared experts, :math:`C_c` those of category c and all of them
-  normalised (``silu(norm(f))``), the first level finds meta features of each
+  normalised (``silu(norm(f))``), the first level has meta features of each
   category, and of all:
 
   .. math:: z_c = g_c [S, C_c] + s_c C_c, \quad
     z_s = g_s [S, C_1, C_2, \dots] + s_s S
 
-  g are gates by softmax, and s self-gates, which weigh experts of their own
-  apart from all others: softmax, sigmoid for one expert. They read x. On the
-  second level shared experts S' read :math:`z_s`, those of a category,
+  Experts of the first level are copies of the trunk, those of the second are
+  dense layers. g are gates by softmax, and s self-gates, which weigh experts of
+  their own apart from all others: softmax, sigmoid for one expert. They read x.
+  On the second level shared experts S' read :math:`z_s`, those of a category,
   :math:`C'_c`, and of a task, :math:`T_k`, read :math:`z_c`:
 
   .. math:: z_k = g_k [S', C'_c, T_k] + s_k T_k
 
   whose gates read both :math:`z_c` and :math:`z_s`. Each expert scales what it
   reads by a feature gate, of rank r: :math:`f(v \odot 2 \sigma(B A v))`, see
-  `scaled.Scaled`.
+  `scaled.ScaledInputs`.
 
   Shared: all experts of the first level, shared experts of the second, shared
   gates, embedding tables, and gates and experts of a category of more than one
-  task. Experts and gates of a task, and what belongs to a category of one, are
-  its own.
+  task. Experts and gates of a task, and those of a category of one, are its
+  own.
 
   Args:
-    trunk: an expert of the first level; those of the second are dense layers.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; what only others read is then not run.
     categories: category -> its tasks, each in one; tasks that the model does
       not have are left out. None is one category of all.
     shared_experts: experts for all tasks, on each level.
@@ -105,18 +93,17 @@ def home(
     expert_norm: 'batch', 'layer', or 'none' for experts as they are.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
-    ValueError: for an option out of range, or a task that is not in one
-      category.
+    ValueError: for an option out of range; from `build_model`, for a task that
+      is not in one category.
 
   Example:
     >>> from mtl_jax import models
     >>> heads = {name: models.LinearHead(1) for name in ('like', 'share')}
-    >>> model = home(
-    ...   models.MLP(widths=(8,)), heads, categories={'act': ['like', 'share']}
-    ... )
+    >>> sharing = home(categories={'act': ['like', 'share']})
+    >>> model = models.build_model(sharing, models.MLP(widths=(8,)), heads)
     >>> model.shared('gates_0/act/Dense_0/kernel')
     True
     >>> model.shared('task_experts/like/trunk/trunk/Dense_0/kernel')
@@ -127,167 +114,168 @@ def home(
     at Kuaishou, KDD 2025. Written after what it says of its parts; numbers of
     experts, the rank and what each gate reads are ours.
   """
-  experts_lib.check_whole(
+  options.check_whole(
     'home', shared_experts=shared_experts, category_experts=category_experts,
     task_experts=task_experts, rank=rank,
   )  # fmt: skip
-  tables = experts_lib.tables_of('home', embeddings)
-  category = _category_of(tuple(heads), categories)
-  every_category = tuple(sorted(set(category.values())))
-  first = experts_lib.make_expert(
-    'home',
-    scaled.Scaled(run_lib.place(trunk, axis_name), rank, low_rank=True),
-    expert_norm,
-    axis_name,
+  layer = expert_layers.Experts(
+    owner='home',
+    embeddings=embeddings,
+    norm=expert_norm,
+    gate_inputs=gate_inputs,
+    level_widths=level_widths,
+    rank=rank,
+  )
+  hierarchy = _Hierarchy(
+    layer, categories, shared_experts, category_experts, task_experts,
+    gate_widths,
+  )  # fmt: skip
+
+  def check(trunk, tasks):
+    del trunk
+    hierarchy.category_of(tasks)
+
+  return Sharing(
+    hierarchy.features, hierarchy.shared, check=check, inspects=True
   )
 
-  for_all = inspection.numbered(inspection.SHARED, shared_experts)
 
-  def of_category(name):
-    return inspection.numbered(f'category {name}', category_experts)
+@dataclasses.dataclass(frozen=True)
+class _Hierarchy:
+  """Options of `home`, with the common ones in `experts`."""
 
-  def meta(run, batch):
-    """The first level: ``[C, B, ...]`` of categories, ``[B, ...]`` of all."""
-    groups: Groups = {('experts_0',): shared_experts}
-    for name in every_category:
-      groups['category_experts_0', name] = category_experts
-    found = copies.run_copies(run, groups, first, batch, tables=tables)
-    x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
-    of_all, own = _parted(found, shared_experts, category_experts)
-    names = [of_category(name) for name in every_category]
-    z = _level(run, 'gates_0', 'self_gates_0', every_category, gate_widths, x,
-               of_all, (own,), 1, [(*for_all, *n) for n in names])  # fmt: skip
-    gate = gates.Gate(len(found), gate_widths)
-    weights = run.call(('shared_gate',), gate, {'inputs': x})
-    z_shared = gates.mix(weights, found)
-    gate = SelfGate(shared_experts)
-    self_weights = run.call(('shared_self_gate',), gate, {'inputs': x})
-    everything = (*for_all, *itertools.chain(*names))
-    if run.notes is not None:
-      inspection.show_experts(run, 1, everything, found)
-      weights = weights.at[:, :shared_experts].add(self_weights)
-      inspection.show_weights(run, 1, inspection.SHARED, everything, weights)
-    return z, z_shared + gates.mix(self_weights, of_all)
+  experts: expert_layers.Experts
+  categories: Mapping[str, Sequence[str]] | None
+  for_all: int
+  per_category: int
+  per_task: int
+  gate_widths: Sequence[int]
 
-  def features(run, batch, tasks):
-    z, z_shared = meta(run, batch)
-    module = gates.Layers(
-      tuple(level_widths) or z.shape[-1:], dtype=getattr(trunk, 'dtype', None)
-    )
-    module = experts_lib.make_expert(
-      'home', scaled.Scaled(module, rank, low_rank=True), expert_norm, axis_name
-    )
+  def features(self, scope, batch, tasks):
+    category = self.category_of(scope.tasks)
+    every = tuple(sorted(set(category.values())))
+    z, z_shared = self.first_level(scope, batch, every)
     some = sorted({category[task] for task in tasks})
-    z_some = z[jnp.array([every_category.index(name) for name in some])]
+    z_some = z[jnp.array([every.index(name) for name in some])]
     number = jnp.array([some.index(category[task]) for task in tasks])  # [K]
-    z_own = z_some[number]  # [K, B, ...]
-    groups: Groups = {('experts_1',): shared_experts}
-    groups |= {('category_experts_1', name): category_experts for name in some}
-    groups |= {('task_experts', task): task_experts for task in tasks}
-    read = [
-      jnp.broadcast_to(z_shared, (shared_experts, *z_shared.shape)),
-      jnp.repeat(z_some, category_experts, axis=0),
-      jnp.repeat(z_own, task_experts, axis=0),
-    ]
-    found = copies.run_copies(
-      run, groups, module, batch, own={'inputs': jnp.concatenate(read)}
+    outputs = self.run_second(
+      scope, batch, some, tasks, z_shared, z_some, z_some[number]
     )
-    of_all, rest = found[:shared_experts], found[shared_experts:]
-    cut = len(some) * category_experts
-    in_category = rest[:cut].reshape(-1, category_experts, *found.shape[1:])
-    own = rest[cut:].reshape(-1, task_experts, *found.shape[1:])
-    mine = [inspection.numbered(task, task_experts) for task in tasks]
-    inspection.show_experts(
-      run,
-      2,
-      (*for_all, *itertools.chain(*map(of_category, some), *mine)),
-      found,
-    )
-    names = [
-      (*for_all, *of_category(category[task]), *own_names)
-      for task, own_names in zip(tasks, mine, strict=True)
-    ]
+    cut = self.for_all + len(some) * self.per_category
+    of_all, in_categories, own = jnp.split(outputs, (self.for_all, cut))
+    shape = outputs.shape[1:]
+    in_categories = in_categories.reshape(-1, self.per_category, *shape)
+    own = own.reshape(-1, self.per_task, *shape)
     flat = gates.flat(z_shared)
     x = jnp.concatenate(
-      [gates.flat(z_own, 2), jnp.broadcast_to(flat, (len(tasks), *flat.shape))],
+      [
+        gates.flat(z_some[number], 2),
+        jnp.broadcast_to(flat, (len(tasks), *flat.shape)),
+      ],
       axis=-1,
     )
-    z = _level(run, 'gates_1', 'self_gates_1', tasks, gate_widths, x, of_all,
-               (in_category[number], own), 2, names)  # fmt: skip
+    parts = in_categories[number], own
+    z, weights = self.mixtures(scope, 1, tasks, x, of_all, parts)
+    reads = [self.counts([category[task]], [task]) for task in tasks]
+    counts = self.counts(some, tasks)
+    inspection.note(scope, 2, counts, outputs, tasks, weights, reads)
     return gates.by_task(tasks, z)
 
-  def shared(path):
+  def first_level(self, scope, batch, categories):
+    """Features ``[C, B, ...]`` of categories, and ``[B, ...]`` of all."""
+    groups: copies.Groups = {('experts_0',): self.for_all}
+    for name in categories:
+      groups['category_experts_0', name] = self.per_category
+    outputs = self.experts.first(scope, groups, batch)
+    x = self.experts.read(scope, batch)
+    of_all, own = outputs[: self.for_all], outputs[self.for_all :]
+    own = own.reshape(-1, self.per_category, *outputs.shape[1:])
+    z, weights = self.mixtures(scope, 0, categories, x, of_all, (own,))
+    counts = self.counts(categories)
+    reads = [self.counts([name]) for name in categories]
+    inspection.note(scope, 1, counts, outputs, categories, weights, reads)
+
+    gate = gates.Gate(len(outputs), self.gate_widths)
+    weights = scope.call(('shared_gate',), gate, {'inputs': x})
+    gate = SelfGate(self.for_all)
+    self_weights = scope.call(('shared_self_gate',), gate, {'inputs': x})
+    if scope.notes is not None:
+      both = weights.at[:, : self.for_all].add(self_weights)
+      inspection.note(scope, 1, counts, None, [SHARED], [both])
+    z_shared = gates.mix(weights, outputs)
+    return z, z_shared + gates.mix(self_weights, of_all)
+
+  def run_second(
+    self, scope, batch, categories, tasks, z_shared, z_some, z_own
+  ):
+    """Experts ``[E, B, ...]`` of all, of categories, and of tasks."""
+    groups: copies.Groups = {('experts_1',): self.for_all}
+    for name in categories:
+      groups['category_experts_1', name] = self.per_category
+    groups |= {('task_experts', task): self.per_task for task in tasks}
+    read = [
+      jnp.broadcast_to(z_shared, (self.for_all, *z_shared.shape)),
+      jnp.repeat(z_some, self.per_category, axis=0),
+      jnp.repeat(z_own, self.per_task, axis=0),
+    ]
+    return self.experts.above(scope, groups, batch, jnp.concatenate(read))
+
+  def mixtures(self, scope, level, owners, x, of_all, parts):
+    """Mixtures of owners' experts, and the weights by which they are read.
+
+    Args:
+      scope: of the model.
+      level: counted from 0.
+      owners: K categories, or tasks.
+      x: ``[B, D]`` that all gates read, or ``[K, B, D]``.
+      of_all: ``[S, B, ...]``.
+      parts: of each owner ``[K, E, B, ...]``; self-gates weigh the last.
+
+    Returns:
+      ``[K, B, ...]``, and ``[K, B, E]``; () where nothing is noted.
+    """
+    mine = jnp.concatenate(parts, axis=1)
+    shared, own = len(of_all), parts[-1].shape[1]
+    weights = gates.task_gates(
+      scope, f'gates_{level}', owners, shared + mine.shape[1],
+      self.gate_widths, x,
+    )  # fmt: skip
+    self_weights = copies.run_each(
+      scope, f'self_gates_{level}', owners, SelfGate(own), x
+    )
+    z = gates.mix(weights[..., :shared], of_all)
+    z += gates.mix_own(weights[..., shared:], mine)
+    z += gates.mix_own(self_weights, parts[-1])
+    if scope.notes is None:
+      return z, ()
+    return z, weights.at[..., -own:].add(self_weights)
+
+  def category_of(self, tasks):
+    """``{task: category}``; raises if a task is not in one."""
+    if self.categories is None:
+      return dict.fromkeys(tasks, 'all')
+    category = {}
+    for task in tasks:
+      names = [name for name, own in self.categories.items() if task in own]
+      if len(names) != 1:
+        raise ValueError(
+          f'home: expected each task in one of the categories, found {task!r} '
+          f'in {", ".join(names) or "none"}; list it in one.'
+        )
+      category[task] = names[0]
+    return category
+
+  def counts(self, categories, tasks=()):
+    """Experts by owner, for `inspection`."""
+    named = [f'category {name}' for name in categories]
+    counts = {SHARED: self.for_all, **dict.fromkeys(named, self.per_category)}
+    return counts | dict.fromkeys(tasks, self.per_task)
+
+  def shared(self, path, trunk, tasks):
+    del trunk
     name, owner = path.split('/')[:2]
     if name in ('task_experts', 'gates_1', 'self_gates_1'):
       return False
     if name in ('gates_0', 'self_gates_0', 'category_experts_1'):
-      return list(category.values()).count(owner) > 1
+      return list(self.category_of(tasks).values()).count(owner) > 1
     return True
-
-  return assemble.assemble(
-    'home',
-    features,
-    heads,
-    shared=shared,
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-    inspects=True,
-  )
-
-
-def _category_of(tasks, categories):
-  """``{task: category}``."""
-  if categories is None:
-    return dict.fromkeys(tasks, 'all')
-  found = {}
-  for task in tasks:
-    names = [name for name, members in categories.items() if task in members]
-    if len(names) != 1:
-      raise ValueError(
-        f'home: expected each task in one of the categories, found {task!r} in '
-        f'{", ".join(names) or "none"}; list it in one.'
-      )
-    found[task] = names[0]
-  return found
-
-
-def _parted(found, shared, own):
-  """``[E, ...]`` as the shared ones, and ``[C, own, ...]``."""
-  return found[:shared], found[shared:].reshape(-1, own, *found.shape[1:])
-
-
-def _level(
-  run, name, self_name, owners, widths, x, of_all, parts, level, names
-):
-  """What gates and self-gates of the owners make of their experts.
-
-  Args:
-    run: of the model.
-    name: gates lie at ``<name>/<owner>``.
-    self_name: so do self-gates.
-    owners: K categories, or tasks.
-    widths: of hidden layers of the gates.
-    x: ``[B, D]`` that all read, or ``[K, B, D]``.
-    of_all: ``[S, B, ...]``.
-    parts: of each ``[K, E, B, ...]``; self-gates weigh the last.
-    level: counted from 1, for `inspection`.
-    names: of all experts of each owner.
-  """
-  mine = jnp.concatenate(parts, axis=1)
-  shared, own = len(of_all), parts[-1].shape[1]
-  read = {'inputs': x} if x.ndim == 3 else {}
-  batch = {} if read else {'inputs': x}
-  weights = moe.task_gates(
-    run, name, owners, shared + mine.shape[1], widths, None if read else x,
-    **read,
-  )  # fmt: skip
-  groups: Groups = {(self_name, owner): None for owner in owners}
-  self_weights = copies.run_copies(run, groups, SelfGate(own), batch, own=read)
-  if run.notes is not None:
-    both = weights.at[..., -own:].add(self_weights)
-    for owner, each, of_owner in zip(owners, names, both, strict=True):
-      inspection.show_weights(run, level, owner, each, of_owner)
-  z = gates.mix(weights[..., :shared], of_all)
-  z += gates.mix_own(weights[..., shared:], mine)
-  return z + gates.mix_own(self_weights, parts[-1])

@@ -1,60 +1,63 @@
-"""What an architecture shows of its experts, and of how tasks weigh them."""
+"""Experts and weights that an architecture notes for reports."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models.sharing import run as run_lib
+from mtl_jax.models.sharing import scope as scope_lib
 
 Array = jax.Array
-SHARED = '(shared)'  # an owner; tasks have other names
+SHARED = '(shared)'  # an owner of experts; tasks have other names
 
 
-def numbered(name: str, number: int) -> tuple[str, ...]:
-  """Names of experts of one kind.
+def names_of(counts: Mapping[str, int]) -> tuple[str, ...]:
+  """Names of experts.
+
+  Args:
+    counts: owner, such as a task, -> number of its experts.
 
   Example:
-    >>> numbered(SHARED, 2)
-    ('(shared) 1', '(shared) 2')
+    >>> names_of({'like': 1, SHARED: 2})
+    ('like 1', '(shared) 1', '(shared) 2')
   """
-  return tuple(f'{name} {e}' for e in range(1, number + 1))
+  return tuple(
+    f'{owner} {e}'
+    for owner, number in counts.items()
+    for e in range(1, number + 1)
+  )
 
 
-def show_experts(
-  run: run_lib.Run, level: int, names: Sequence[str], found: Iterable[Array]
-) -> None:
-  """Keeps what experts put out, where it is asked for.
-
-  Args:
-    run: of the model.
-    level: counted from 1.
-    names: of the E experts.
-    found: ``[E, B, ..., F]``, or E arrays.
-  """
-  if run.notes is None:
-    return  # Training traces none of it: there may be many experts.
-  for name, x in zip(names, found, strict=True):
-    run.note(('experts', f'level {level}', name), x)
-
-
-def show_weights(
-  run: run_lib.Run,
+def note(
+  scope: scope_lib.Scope,
   level: int,
-  owner: str,
-  names: Sequence[str],
-  weights: Array,
+  counts: Mapping[str, int],
+  experts: Iterable[Array] | None,
+  readers: Sequence[str] = (),
+  weights: Iterable[Array] = (),
+  reads: Sequence[Mapping[str, int]] = (),
 ) -> None:
-  """Keeps by what an owner's features multiply each expert.
+  """Keeps the outputs of a level's experts, and weights by which they are read.
+
+  Training traces none of it: there may be many experts.
 
   Args:
-    run: of the model.
+    scope: of the model.
     level: counted from 1.
-    owner: a task, a category, or `SHARED`.
-    names: of E experts.
-    weights: ``[B, E]``.
+    counts: owner -> number of experts, in their order.
+    experts: ``[E, B, ..., F]``, or E arrays; None if they are noted already.
+    readers: owners of K gates: tasks, categories, or `SHARED`.
+    weights: ``[K, B, N]``, or K arrays.
+    reads: counts of the experts that each gate weighs; () if all weigh all.
   """
-  if run.notes is None:
+  if scope.notes is None:
     return
-  for name, w in zip(names, jnp.moveaxis(weights, -1, 0), strict=True):
-    run.note(('weights', f'level {level}', owner, name), w)
+  place = f'level {level}'
+  every = () if experts is None else zip(names_of(counts), experts, strict=True)
+  for name, x in every:
+    scope.note(('experts', place, name), x)
+  reads = reads or [counts] * len(readers)
+  for reader, read, own in zip(readers, reads, weights, strict=True):
+    each = jnp.moveaxis(own, -1, 0)
+    for name, w in zip(names_of(read), each, strict=True):
+      scope.note(('weights', place, reader, name), w)

@@ -1,43 +1,26 @@
-"""Mixtures of experts with one gate, or with one a task."""
+"""Mixtures of experts with one gate, or with one per task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from flax import linen as nn
-
-from mtl_jax.models import base
-from mtl_jax.models.sharing import (
-  assemble,
-  copies,
-  experts as experts_lib,
-  gates,
-  inspection,
-  run as run_lib,
-)
+from mtl_jax.models.sharing import expert_layers, gates, inspection, options
+from mtl_jax.models.sharing.architecture import Sharing
 
 
 def omoe(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
   experts: int = 8,
   gate_widths: Sequence[int] = (),
   gate_inputs: str = '',
   embeddings: str = 'shared',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""One-gate mixture of experts: all tasks read one mixture.
 
   .. math:: z(x) = \sum_e g(x)_e f_e(x), \quad g(x) = \mathrm{softmax}(W x)
 
-  Every parameter before the heads is shared.
+  Experts f are copies of the trunk. Every parameter before the heads is shared.
 
   Args:
-    trunk: an expert; there are copies of it with parameters of their own.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
     experts: number of experts E.
     gate_widths: units of hidden layers of the gate.
     gate_inputs: array of the batch that the gate reads; '' is what the experts
@@ -47,7 +30,7 @@ def omoe(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are one array for all tasks.
+    The architecture; its features are one array for all tasks.
 
   Raises:
     ValueError: for an option out of range.
@@ -55,7 +38,8 @@ def omoe(
   Example:
     >>> import jax, jax.numpy as jnp
     >>> from mtl_jax import models
-    >>> model = omoe(models.MLP((8,)), {'a': models.LinearHead(1)}, experts=4)
+    >>> heads = {'a': models.LinearHead(1)}
+    >>> model = models.build_model(omoe(experts=4), models.MLP((8,)), heads)
     >>> batch = {'main': {'inputs': jnp.ones((2, 3))}}
     >>> params, _ = model.init(jax.random.key(0), batch)
     >>> params['experts']['Dense_0']['kernel'].shape
@@ -65,61 +49,45 @@ def omoe(
     Ma et al., Modeling task relationships in multi-task learning with
     multi-gate mixture-of-experts, KDD 2018 (as a baseline).
   """
-  experts_lib.check_whole('omoe', experts=experts)
-  tables = experts_lib.tables_of('omoe', embeddings)
-  expert = experts_lib.make_expert('omoe', trunk, expert_norm, axis_name)
-
-  def features(run, batch, tasks):
-    del tasks
-    found = copies.run_copies(
-      run, {('experts',): experts}, expert, batch, tables=tables
-    )
-    x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
-    gate = gates.Gate(experts, gate_widths)
-    weights = run.call(('gate',), gate, {'inputs': x})
-    names = inspection.numbered(inspection.SHARED, experts)
-    inspection.show_experts(run, 1, names, found)
-    inspection.show_weights(run, 1, 'all tasks', names, weights)
-    return gates.mix(weights, found)
-
-  return assemble.assemble(
-    'omoe',
-    features,
-    heads,
-    shared=('experts', 'embeddings', 'gate'),
-    inputs=inputs,
-    axis_name=axis_name,
-    per_task=False,
-    inspects=True,
+  options.check_whole('omoe', experts=experts)
+  layer = expert_layers.Experts(
+    owner='omoe',
+    embeddings=embeddings,
+    norm=expert_norm,
+    gate_inputs=gate_inputs,
   )
+
+  def features(scope, batch, tasks):
+    del tasks
+    outputs = layer.first(scope, {('experts',): experts}, batch)
+    gate = gates.Gate(experts, gate_widths)
+    x = layer.read(scope, batch)
+    weights = scope.call(('gate',), gate, {'inputs': x})
+    counts = {inspection.SHARED: experts}
+    inspection.note(scope, 1, counts, outputs, ['all tasks'], [weights])
+    return gates.mix(weights, outputs)
+
+  shared = ('experts', 'embeddings', 'gate')
+  return Sharing(features, shared, per_task=False, inspects=True)
 
 
 def mmoe(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   experts: int = 8,
   gate_widths: Sequence[int] = (),
   gate_inputs: str = '',
   embeddings: str = 'shared',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Multi-gate mixture of experts: each task weighs the experts for itself.
 
   .. math:: z_k(x) = \sum_e g_k(x)_e f_e(x), \quad
     g_k(x) = \mathrm{softmax}(W_k x)
 
-  Experts and embedding tables are shared; a gate is its task's own.
+  Experts f are copies of the trunk. They and embedding tables are shared; a
+  gate is its task's own.
 
   Args:
-    trunk: an expert; there are copies of it with parameters of their own.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' gates are then not run.
     experts: number of experts E.
     gate_widths: units of hidden layers of each gate.
     gate_inputs: array of the batch that the gates read; '' is what the experts
@@ -129,7 +97,7 @@ def mmoe(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
@@ -138,7 +106,7 @@ def mmoe(
     >>> import jax, jax.numpy as jnp
     >>> from mtl_jax import models
     >>> heads = {'a': models.LinearHead(1), 'b': models.LinearHead(2)}
-    >>> model = mmoe(models.MLP(widths=(8,)), heads, experts=4)
+    >>> model = models.build_model(mmoe(experts=4), models.MLP((8,)), heads)
     >>> batch = {'main': {'inputs': jnp.ones((2, 3))}}
     >>> params, _ = model.init(jax.random.key(0), batch)
     >>> params['gates']['b']['Dense_0']['kernel'].shape
@@ -150,59 +118,20 @@ def mmoe(
     Ma et al., Modeling task relationships in multi-task learning with
     multi-gate mixture-of-experts, KDD 2018.
   """
-  experts_lib.check_whole('mmoe', experts=experts)
-  tables = experts_lib.tables_of('mmoe', embeddings)
-  expert = experts_lib.make_expert('mmoe', trunk, expert_norm, axis_name)
-
-  def features(run, batch, tasks):
-    found = copies.run_copies(
-      run, {('experts',): experts}, expert, batch, tables=tables
-    )
-    x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
-    weights = task_gates(run, 'gates', tasks, experts, gate_widths, x)
-    show_all(run, tasks, found, weights)
-    return gates.by_task(tasks, gates.mix(weights, found))
-
-  return assemble.assemble(
-    'mmoe',
-    features,
-    heads,
-    shared=('experts', 'embeddings'),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-    inspects=True,
+  options.check_whole('mmoe', experts=experts)
+  layer = expert_layers.Experts(
+    owner='mmoe',
+    embeddings=embeddings,
+    norm=expert_norm,
+    gate_inputs=gate_inputs,
   )
 
+  def features(scope, batch, tasks):
+    outputs = layer.first(scope, {('experts',): experts}, batch)
+    x = layer.read(scope, batch)
+    weights = gates.task_gates(scope, 'gates', tasks, experts, gate_widths, x)
+    counts = {inspection.SHARED: experts}
+    inspection.note(scope, 1, counts, outputs, tasks, weights)
+    return gates.by_task(tasks, gates.mix(weights, outputs))
 
-def show_all(run: run_lib.Run, tasks: Sequence[str], found, weights) -> None:
-  """Notes experts ``[E, B, ...]`` of all tasks, weighed ``[K, B, E]``."""
-  if run.notes is None:
-    return
-  names = inspection.numbered(inspection.SHARED, len(found))
-  inspection.show_experts(run, 1, names, found)
-  for task, own in zip(tasks, weights, strict=True):
-    inspection.show_weights(run, 1, task, names, own)
-
-
-def task_gates(
-  run: run_lib.Run, name: str, tasks: Sequence[str], size: int, widths, x, **own
-):
-  """A gate a task, ``[K, B, size]``, run as one.
-
-  Args:
-    run: of the model.
-    name: the gates lie at ``<name>/<task>``.
-    tasks: K of them.
-    size: what a gate weighs.
-    widths: of hidden layers.
-    x: ``[B, D]`` that all read, or None.
-    **own: ``inputs=[K, B, D]`` that each reads, in place of x.
-  """
-  return copies.run_copies(
-    run,
-    {(name, task): None for task in tasks},
-    gates.Gate(size, widths),
-    {} if x is None else {'inputs': x},
-    own=own,
-  )
+  return Sharing(features, ('experts', 'embeddings'), inspects=True)

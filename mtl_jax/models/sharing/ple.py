@@ -1,52 +1,33 @@
 """Progressive layered extraction: shared and task experts, level by level."""
 
-from collections.abc import Mapping, Sequence
-import itertools
+from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
-from flax import linen as nn
 import jax.numpy as jnp
 
-from mtl_jax.models import base
-from mtl_jax.models.sharing import (
-  assemble,
-  copies,
-  experts as experts_lib,
-  gates,
-  inspection,
-  moe,
-  run as run_lib,
-)
+from mtl_jax.models.sharing import expert_layers, gates, inspection, options
+from mtl_jax.models.sharing.architecture import Sharing
 
 
 def cgc(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   shared_experts: int = 4,
   task_experts: int = 4,
   gate_widths: Sequence[int] = (),
   gate_inputs: str = '',
   embeddings: str = 'shared',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Customized gate control: each task weighs its own and the shared experts.
 
   .. math:: z_k(x) = \sum_e g_k(x)_e [f_{k,1}, \dots, f_{k,m}, f_{s,1}, \dots,
     f_{s,n}]_e (x), \quad g_k(x) = \mathrm{softmax}(W_k x)
 
-  Shared experts and embedding tables are shared; gates and task experts are
-  their task's own.
+  Experts f are copies of the trunk. Shared experts and embedding tables are
+  shared; gates and task experts are their task's own.
 
   Args:
-    trunk: an expert; there are copies of it with parameters of their own.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; what only others read is then not run.
     shared_experts: number n of experts for all tasks.
     task_experts: number m of experts of each task, 0 for none.
     gate_widths: units of hidden layers of each gate.
@@ -57,14 +38,15 @@ def cgc(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
 
   Example:
     >>> from mtl_jax import models
-    >>> model = cgc(models.MLP(widths=(8,)), {'a': models.LinearHead(1)})
+    >>> heads = {'a': models.LinearHead(1)}
+    >>> model = models.build_model(cgc(), models.MLP(widths=(8,)), heads)
     >>> model.shared('experts_0/Dense_0/kernel')
     True
     >>> model.shared('task_experts_0/a/Dense_0/kernel')
@@ -74,31 +56,19 @@ def cgc(
     Tang et al., Progressive layered extraction (PLE): a novel multi-task
     learning model for personalized recommendations, RecSys 2020.
   """
-  return _layered(
-    'cgc',
-    trunk,
-    heads,
-    inputs,
-    axis_name,
-    streams,
-    levels=1,
-    level_widths=(),
-    shared_experts=shared_experts,
-    task_experts=task_experts,
-    gate_widths=gate_widths,
-    gate_inputs=gate_inputs,
+  layer = expert_layers.Experts(
+    owner='cgc',
     embeddings=embeddings,
-    expert_norm=expert_norm,
+    norm=expert_norm,
+    gate_inputs=gate_inputs,
   )
+  return _Extraction(
+    layer, 1, shared_experts, task_experts, gate_widths
+  ).sharing()
 
 
 def ple(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   levels: int = 2,
   level_widths: Sequence[int] = (),
   shared_experts: int = 4,
@@ -107,7 +77,7 @@ def ple(
   gate_inputs: str = '',
   embeddings: str = 'shared',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Progressive layered extraction: levels of shared and of task experts.
 
   .. math:: z_k^j = \sum_e g_k^j(z_k^{j-1})_e S_k^j(z^{j-1})_e, \quad
@@ -115,8 +85,9 @@ def ple(
 
   :math:`S_k` are the outputs of the task's own and of the shared experts, S
   those of all experts of the level. Experts of task k read :math:`z_k^{j-1}`,
-  shared ones :math:`z_s^{j-1}`; on the first level all read the batch. The
-  last level has no shared gate.
+  shared ones :math:`z_s^{j-1}`; on the first level all are copies of the trunk
+  and read the batch, those above are dense layers. The last level has no
+  shared gate.
 
   Through the shared gates, the experts of a task reach all tasks, unless they
   stand on the last level. So these are shared: shared experts and gates,
@@ -125,11 +96,6 @@ def ple(
   the last two are their task's own.
 
   Args:
-    trunk: an expert of the first level; those above are dense layers.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; what only others read is then not run.
     levels: number of levels; one is `cgc`.
     level_widths: units of the layers of an expert above the first level; () is
       one layer, as wide as the trunk's features.
@@ -143,14 +109,15 @@ def ple(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
 
   Example:
     >>> from mtl_jax import models
-    >>> model = ple(models.MLP(widths=(8,)), {'a': models.LinearHead(1)})
+    >>> heads = {'a': models.LinearHead(1)}
+    >>> model = models.build_model(ple(), models.MLP(widths=(8,)), heads)
     >>> [model.shared(f'task_experts_{j}/a/Dense_0/bias') for j in (0, 1)]
     [True, False]
 
@@ -158,126 +125,103 @@ def ple(
     Tang et al., Progressive layered extraction (PLE): a novel multi-task
     learning model for personalized recommendations, RecSys 2020.
   """
-  return _layered(
-    'ple',
-    trunk,
-    heads,
-    inputs,
-    axis_name,
-    streams,
-    levels=levels,
-    level_widths=level_widths,
-    shared_experts=shared_experts,
-    task_experts=task_experts,
-    gate_widths=gate_widths,
-    gate_inputs=gate_inputs,
+  layer = expert_layers.Experts(
+    owner='ple',
     embeddings=embeddings,
-    expert_norm=expert_norm,
+    norm=expert_norm,
+    gate_inputs=gate_inputs,
+    level_widths=level_widths,
   )
+  return _Extraction(
+    layer, levels, shared_experts, task_experts, gate_widths
+  ).sharing()
 
 
-def _layered(
-  owner,
-  trunk,
-  heads,
-  inputs,
-  axis_name,
-  streams,
-  *,
-  levels,
-  level_widths,
-  shared_experts,
-  task_experts,
-  gate_widths,
-  gate_inputs,
-  embeddings,
-  expert_norm,
-):
-  experts_lib.check_whole(owner, levels=levels, shared_experts=shared_experts)
-  experts_lib.check_whole(owner, least=0, task_experts=task_experts)
-  tables = experts_lib.tables_of(owner, embeddings)
-  first = experts_lib.make_expert(owner, trunk, expert_norm, axis_name)
-  everyone = tuple(heads)
+@dataclasses.dataclass(frozen=True)
+class _Extraction:
+  """Options of `ple`, with the common ones in `experts`."""
 
-  def level(run, j, tasks, batch, z, z_shared):
-    """Outputs of a level: of tasks ``[K, B, ...]``, and the shared one."""
-    number = len(tasks)
-    groups: dict[run_lib.Path, Any] = {(f'experts_{j}',): shared_experts}
-    if task_experts:
-      for task in tasks:
-        groups[f'task_experts_{j}', task] = task_experts
-    if j == 0:
-      found = copies.run_copies(run, groups, first, batch, tables=tables)
-      x = gates.selector(run, trunk, batch, name=gate_inputs, tables=tables)
-      own, x_shared = {}, x
-    else:
-      module = gates.Layers(
-        tuple(level_widths) or z.shape[-1:],
-        dtype=getattr(trunk, 'dtype', None),
-      )
-      module = experts_lib.make_expert(owner, module, expert_norm, axis_name)
-      read = [jnp.broadcast_to(z_shared, (shared_experts, *z_shared.shape))]
-      if task_experts:
-        read.append(jnp.repeat(z, task_experts, axis=0))
-      found = copies.run_copies(
-        run, groups, module, batch, own={'inputs': jnp.concatenate(read)}
-      )
-      x, own, x_shared = (
-        None,
-        {'inputs': gates.flat(z, 2)},
-        gates.flat(z_shared),
-      )
-    of_shared = found[:shared_experts]
-    of_tasks = found[shared_experts:].reshape(
-      number, task_experts, *found.shape[1:]
+  experts: expert_layers.Experts
+  levels: int
+  shared_experts: int
+  task_experts: int
+  gate_widths: Sequence[int]
+
+  def sharing(self):
+    owner = self.experts.owner
+    options.check_whole(
+      owner, levels=self.levels, shared_experts=self.shared_experts
     )
-    weights = moe.task_gates(
-      run, f'gates_{j}', tasks, task_experts + shared_experts, gate_widths, x,
-      **own,
-    )  # fmt: skip
-    z = gates.mix_own(weights[..., :task_experts], of_tasks)
-    z += gates.mix(weights[..., task_experts:], of_shared)
-    for_all = inspection.numbered(inspection.SHARED, shared_experts)
-    mine = [inspection.numbered(task, task_experts) for task in tasks]
-    everything = (*for_all, *itertools.chain(*mine))
-    inspection.show_experts(run, j + 1, everything, found)
-    for k, task in enumerate(tasks) if run.notes is not None else ():
-      names = (*mine[k], *for_all)
-      inspection.show_weights(run, j + 1, task, names, weights[k])
-    if j == levels - 1:
-      return z, None
-    gate = gates.Gate(len(found), gate_widths)
-    of_all = run.call((f'shared_gate_{j}',), gate, {'inputs': x_shared})
-    inspection.show_weights(run, j + 1, inspection.SHARED, everything, of_all)
-    return z, gates.mix(of_all, found)
+    options.check_whole(owner, least=0, task_experts=self.task_experts)
+    return Sharing(self.features, self.shared, inspects=True)
 
-  def features(run, batch, tasks):
-    z: Any = None
+  def features(self, scope, batch, tasks):
+    everyone = scope.tasks
+    z: Any = None  # [K, B, ...], of tasks
     z_shared: Any = None
-    for j in range(levels):
-      last = j == levels - 1
+    for j in range(self.levels):
+      last = j == self.levels - 1
       if last and j and tasks != everyone:
         z = z[jnp.array([everyone.index(task) for task in tasks])]
       # The shared gate mixes the experts of all tasks.
       some = tasks if last else everyone
-      z, z_shared = level(run, j, some, batch, z, z_shared)
+      outputs, x, x_shared = self.run_experts(
+        scope, j, some, batch, z, z_shared
+      )
+      z = self.mix_of_tasks(scope, j, some, outputs, x)
+      if not last:
+        z_shared = self.mix_of_all(scope, j, some, outputs, x_shared)
     return gates.by_task(tasks, z)
 
-  def shared(path):
+  def run_experts(self, scope, j, tasks, batch, z, z_shared):
+    """Experts ``[E, B, ...]`` of a level, and inputs of its gates.
+
+    Shared experts come first, then those of each task.
+    """
+    number, own = self.shared_experts, self.task_experts
+    groups: dict[Any, Any] = {(f'experts_{j}',): number}
+    if own:
+      groups |= {(f'task_experts_{j}', task): own for task in tasks}
+    if j == 0:
+      outputs = self.experts.first(scope, groups, batch)
+      x = self.experts.read(scope, batch)
+      return outputs, x, x
+    read = [jnp.broadcast_to(z_shared, (number, *z_shared.shape))]
+    if own:
+      read.append(jnp.repeat(z, own, axis=0))
+    outputs = self.experts.above(scope, groups, batch, jnp.concatenate(read))
+    return outputs, gates.flat(z, 2), gates.flat(z_shared)
+
+  def mix_of_tasks(self, scope, j, tasks, outputs, x):
+    """Features ``[K, B, ...]`` of their own and the shared experts."""
+    number, own = self.shared_experts, self.task_experts
+    weights = gates.task_gates(
+      scope, f'gates_{j}', tasks, own + number, self.gate_widths, x
+    )
+    reads = [{task: own, inspection.SHARED: number} for task in tasks]
+    counts = self.counts(tasks)
+    inspection.note(scope, j + 1, counts, outputs, tasks, weights, reads)
+    of_tasks = outputs[number:].reshape(len(tasks), own, *outputs.shape[1:])
+    z = gates.mix_own(weights[..., :own], of_tasks)
+    return z + gates.mix(weights[..., own:], outputs[:number])
+
+  def mix_of_all(self, scope, j, tasks, outputs, x):
+    """Inputs ``[B, ...]`` of the shared experts of the next level."""
+    gate = gates.Gate(len(outputs), self.gate_widths)
+    weights = scope.call((f'shared_gate_{j}',), gate, {'inputs': x})
+    counts, readers = self.counts(tasks), [inspection.SHARED]
+    inspection.note(scope, j + 1, counts, None, readers, [weights])
+    return gates.mix(weights, outputs)
+
+  def counts(self, tasks):
+    own = dict.fromkeys(tasks, self.task_experts)
+    return {inspection.SHARED: self.shared_experts, **own}
+
+  def shared(self, path, trunk, tasks):
+    del trunk, tasks
     name, _, j = path.split('/')[0].rpartition('_')
     if name == 'task_experts':
-      return int(j) < levels - 1
+      return int(j) < self.levels - 1
     if name == 'gates':
-      return task_experts > 0 and int(j) < levels - 2
+      return self.task_experts > 0 and int(j) < self.levels - 2
     return True
-
-  return assemble.assemble(
-    owner,
-    features,
-    heads,
-    shared=shared,
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-    inspects=True,
-  )

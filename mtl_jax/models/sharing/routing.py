@@ -1,27 +1,22 @@
 """Routes of tasks through one trunk: units that a task does not use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 import zlib
 
 import flax
-from flax import linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import base, layers
-from mtl_jax.models.sharing import (
-  assemble,
-  experts as experts_lib,
-  run as run_lib,
-  variants,
-)
+from mtl_jax.models import layers
+from mtl_jax.models.sharing import copies, options, scope as scope_lib
+from mtl_jax.models.sharing.architecture import Sharing
 
 
 def routes(
   tasks: Sequence[str], level: str, units: int, share: float, seed: int
 ) -> np.ndarray:
-  """Which units of a level the tasks use: ``[K, units]``, 0 or 1.
+  """Masks of the units of a level that tasks use: ``[K, units]``, 0 or 1.
 
   A task's row does not depend on the others.
 
@@ -45,15 +40,10 @@ def routes(
 
 
 def task_routing(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   share: float = 0.6,
   seed: int = 0,
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Task routing: each task uses a part of the units of one trunk.
 
   .. math:: \hat x_k^j = m_k^j \odot x_k^j, \quad m_k^j \in \{0, 1\}^C
@@ -63,22 +53,17 @@ def task_routing(
   the task and the level, and fixed: no parameters, and the same for all
   members of a population.
 
-  The trunk is shared. It is run once a task, as one vmapped program; dropout
+  The trunk is shared. It is run once per task, as one vmapped program; dropout
   draws the same for all tasks, and batch statistics are a task's own.
 
   Args:
-    trunk: of all tasks.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the trunk is then not run for the others.
     share: of the units of a level that a task uses, in [0, 1]; 1 is
       `hard_sharing`. Two tasks have about a share of ``share`` of what one of
       them uses in common.
     seed: of the masks.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
@@ -87,7 +72,8 @@ def task_routing(
     >>> import jax
     >>> from mtl_jax import models
     >>> heads = {'a': models.LinearHead(1), 'b': models.LinearHead(2)}
-    >>> model = task_routing(models.MLP(widths=(4,)), heads, share=0.5)
+    >>> sharing = task_routing(share=0.5)
+    >>> model = models.build_model(sharing, models.MLP(widths=(4,)), heads)
     >>> batch = {'inputs': jnp.ones((1, 3))}
     >>> params, _ = model.init(jax.random.key(0), {'main': batch})
     >>> sorted(params)
@@ -98,38 +84,27 @@ def task_routing(
     the masks stand behind each convolution, in front of its norm; the default
     share is ours.
   """
-  experts_lib.check_number('task_routing', 0, 1, share=share)
-  experts_lib.check_whole('task_routing', least=0, seed=seed)
-  trunk = run_lib.place(trunk, axis_name)
+  options.check_number('task_routing', 0, 1, share=share)
+  options.check_whole('task_routing', least=0, seed=seed)
 
-  def features(run, batch, tasks):
+  def features(scope, batch, tasks):
     if not tasks:
       return {}
 
     def masks(level, x):
-      found = routes(tasks, level, x.shape[-1], share, seed)
-      return jnp.asarray(found, x.dtype)
+      rows = routes(tasks, level, x.shape[-1], share, seed)
+      return jnp.asarray(rows, x.dtype)
 
     def around(task):
       return layers.at_levels(lambda j, x: x * masks(str(j), x)[task])
 
     states = [('statistics', task) for task in tasks]
-    variants.make_variants(run, ('trunk',), trunk, batch, states)
+    copies.start_variants(scope, ('trunk',), batch, states)
     params: Any = flax.traverse_util.flatten_dict(
-      run_lib.get(run.params, ('trunk',))
+      scope_lib.get(scope.params, ('trunk',))
     )
-    x = variants.run_variants(
-      run, 'trunk', trunk, batch, params, {}, states, around
-    )
+    x = copies.run_variants(scope, batch, params, {}, states, around)
     last = masks('features', x)
     return {task: x[k] * last[k] for k, task in enumerate(tasks)}
 
-  return assemble.assemble(
-    'task_routing',
-    features,
-    heads,
-    shared=('trunk',),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-  )
+  return Sharing(features, shared=('trunk',))

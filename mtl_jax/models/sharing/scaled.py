@@ -1,4 +1,4 @@
-"""Trunks whose inputs are scaled, number by number, by a gate of its own."""
+"""Trunks whose inputs are scaled, number by number, by a gate."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ class Scale(nn.Module):
     return 2 * nn.sigmoid(nn.Dense(self.size, use_bias=bias, name='up')(x))
 
 
-class Scaled(nn.Module):
+class ScaledInputs(nn.Module):
   r"""The trunk of inputs that are scaled: :math:`f(g \odot e)`.
 
   e is what the trunk reads: numbers ``[B, D]``, numbers of steps ``[B, T, D]``
@@ -61,7 +61,7 @@ class Scaled(nn.Module):
   @nn.compact
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> Any:
     """Features ``[B, ..., F]``; with_inputs adds ``[B, D]``."""
-    trunk, seen = self.trunk, []
+    trunk, means = self.trunk, []
     name = getattr(trunk, 'inputs', 'inputs')
     x = jnp.asarray(batch[name])
     steps = hasattr(trunk, 'mask')
@@ -75,21 +75,21 @@ class Scaled(nn.Module):
         e_mean = layers.masked_mean(real, mask)
       e_mean = e_mean.astype(jnp.promote_types(e.dtype, jnp.float32))
       g = self._factors(e_mean, batch)
-      seen.append(g * e_mean)
+      means.append(g * e_mean)
       return e * g.astype(e.dtype).reshape(
         g.shape[0], *(1,) * (e.ndim - 2), g.shape[-1]
       )
 
     if steps and x.ndim == 2:
-      found = self._with_table(scaled, batch, x, train)
+      features = self._with_table(scaled, batch, x, train)
     elif numbers:
       mask = batch[trunk.mask].astype(bool) if steps and trunk.mask else None
       x = x.astype(layers.compute_dtype(getattr(trunk, 'dtype', None), x))
-      found = trunk({**batch, name: scaled(x, mask)}, train=train)
+      features = trunk({**batch, name: scaled(x, mask)}, train=train)
     else:
-      found = trunk(batch, train=train)
-      seen.append(gates.as_rows(x))
-    return (found, seen[0]) if self.with_inputs else found
+      features = trunk(batch, train=train)
+      means.append(gates.as_rows(x))
+    return (features, means[0]) if self.with_inputs else features
 
   def _with_table(self, scaled, batch, ids, train):
     """The trunk of token ids, whose rows of the table are scaled."""
@@ -98,13 +98,13 @@ class Scaled(nn.Module):
     seen = []
 
     def intercept(call, args, kwargs, context):
-      found = call(*args, **kwargs)
+      output = call(*args, **kwargs)
       # The first that is called: others are those of learned positions.
       table = isinstance(context.module, nn.Embed) and not seen
       if not table or context.method_name != '__call__':
-        return found
+        return output
       seen.append(True)
-      return scaled(found, mask.astype(bool))
+      return scaled(output, mask.astype(bool))
 
     with nn.intercept_methods(intercept):
       return trunk(batch, train=train)

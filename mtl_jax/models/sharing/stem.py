@@ -1,45 +1,37 @@
 """Embeddings and experts of the tasks' own, which other tasks only read."""
 
-from collections.abc import Mapping, Sequence
-import itertools
+from collections.abc import Sequence
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import base
 from mtl_jax.models.sharing import (
-  assemble,
+  architecture,
   copies,
-  each_task,
-  experts as experts_lib,
+  expert_layers,
   gates,
   inspection,
-  moe,
+  options,
 )
+from mtl_jax.models.sharing.architecture import Sharing
 
 Array = jax.Array
-_SHARED, _OWN = ('embeddings',), ('task_embeddings',)  # tables of trunks
+_OWN = ('task_embeddings',)  # tables of trunks
 
 
 def stem(
-  trunk: nn.Module,
-  heads: Mapping[str, nn.Module],
   *,
-  inputs: nn.Module | Mapping[str, nn.Module] | None = None,
-  axis_name: str | None = None,
-  streams: Mapping[str, str] | None = None,
   shared_experts: int = 1,
   task_experts: int = 1,
   gate_widths: Sequence[int] = (),
   gate_inputs: str = '',
   expert_norm: str = 'none',
-) -> base.MultiTaskModel:
+) -> Sharing:
   r"""Shared and task embeddings: all are read by every task, its own learned.
 
-  With :math:`x_s` what the shared embeddings make of an example and
-  :math:`x_k` what those of task k do, :math:`f_{k,e}` the experts of task k,
-  :math:`f_{s,e}` shared ones and sg a stop of the gradient:
+  With an example's shared embeddings :math:`x_s` and :math:`x_k` those of task
+  k, experts :math:`f_{k,e}` of task k and :math:`f_{s,e}` of all, which are
+  copies of the trunk, and sg a stop of the gradient:
 
   .. math:: z_k = \sum_e g_{k,k,e} f_{k,e}(x_k)
     + \sum_{j \ne k, e} g_{k,j,e} \, \mathrm{sg}(f_{j,e}(x_j))
@@ -47,19 +39,14 @@ def stem(
     g_k = \mathrm{softmax}(W_k (x_k + x_s))
 
   Embeddings are input encoders, and embedding tables of trunks that read token
-  ids; without either, :math:`x_k = x_s = x` and gates read x. They take K + 1
-  times the memory.
+  ids, of which each task has a copy: they take K + 1 times the memory. Without
+  either, :math:`x_k = x_s = x` and gates read x. With one encoder per stream,
+  experts of tasks of other streams read the shared one.
 
   Shared experts, the shared encoders and the shared table are shared. All else
   is its task's own: a parameter of one task has no gradient from another.
 
   Args:
-    trunk: an expert; there are copies of it with parameters of their own.
-    heads: task name to head, see `hard_sharing`.
-    inputs: input encoders, see there; each task has a copy. Where there is one
-      a stream, experts of tasks of other streams read the shared one.
-    axis_name: the mapped axis, see there.
-    streams: task -> its stream; the others' gates are then not run.
     shared_experts: experts for all tasks.
     task_experts: experts of each task.
     gate_widths: units of hidden layers of each gate.
@@ -67,7 +54,7 @@ def stem(
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
   Returns:
-    The model; its features are ``{task: [B, ...]}``.
+    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
@@ -76,7 +63,8 @@ def stem(
     >>> import jax, jax.numpy as jnp
     >>> from mtl_jax import models
     >>> heads = {'a': models.LinearHead(1), 'b': models.LinearHead(2)}
-    >>> model = stem(models.CNNText(vocab_size=9, embed_dim=4), heads)
+    >>> trunk = models.CNNText(vocab_size=9, embed_dim=4)
+    >>> model = models.build_model(stem(), trunk, heads)
     >>> batch = {'main': {'tokens': jnp.ones((2, 5), int)}}
     >>> params, _ = model.init(jax.random.key(0), batch)
     >>> params['task_embeddings']['b']['Embed_0']['embedding'].shape
@@ -89,84 +77,69 @@ def stem(
     recommendation, AAAI 2024. One layer, and one expert a task and for all, as
     in the authors' code; there gates have hidden layers of 128 and 64 units.
   """
-  experts_lib.check_whole(
+  options.check_whole(
     'stem', shared_experts=shared_experts, task_experts=task_experts
   )
-  expert = experts_lib.make_expert('stem', trunk, expert_norm, axis_name)
-  everyone = tuple(heads)
+  layer = expert_layers.Experts(
+    owner='stem', norm=expert_norm, gate_inputs=gate_inputs
+  )
 
-  def own(run, batch, x: Array | None = None):
-    """Of one task: its experts ``[m, B, ...]``, and what its gate reads."""
+  def of_task(scope, batch, x: Array | None = None):
+    """Of one task: its experts ``[m, B, ...]``, and the inputs of its gate."""
     batch = batch if x is None else {**batch, 'inputs': x}
     groups: copies.Groups = {('task_experts',): task_experts}
-    found = copies.run_copies(run, groups, expert, batch, tables=_OWN)
-    read = gates.selector(run, trunk, batch, name=gate_inputs, tables=_OWN)
-    return found, read
+    outputs = layer.first(scope, groups, batch, tables=_OWN)
+    return outputs, layer.read(scope, batch, tables=_OWN)
 
-  def show(run, tasks, of_tasks, of_all, weights):
-    if run.notes is None:
-      return
-    names = [inspection.numbered(task, task_experts) for task in everyone]
-    names = list(itertools.chain(*names))
-    names += inspection.numbered(inspection.SHARED, shared_experts)
-    found = (*of_tasks.reshape(-1, *of_tasks.shape[2:]), *of_all)
-    inspection.show_experts(run, 1, names, found)
-    for task, own in zip(tasks, weights, strict=True):
-      inspection.show_weights(run, 1, task, names, own)
-
-  def features(run, batch, tasks):
-    groups: copies.Groups = {('experts',): shared_experts}
-    of_all = copies.run_copies(run, groups, expert, batch, tables=_SHARED)
-    x_shared = gates.selector(
-      run, trunk, batch, name=gate_inputs, tables=_SHARED
-    )
-    encoded = batch.get(assemble.TASK_INPUTS)
-    of_tasks, x = each_task.run_each_task(
-      run,
-      everyone,
+  def features(scope, batch, tasks):
+    of_all = layer.first(scope, {('experts',): shared_experts}, batch)
+    x_shared = layer.read(scope, batch)
+    encoded = batch.get(architecture.TASK_INPUTS)
+    of_tasks, x = copies.run_each_task(
+      scope,
       ('task_experts', *_OWN),
-      lambda run, *xs: own(run, batch, *xs),
+      lambda scope, *xs: of_task(scope, batch, *xs),
       *(() if encoded is None else (encoded,)),
     )  # [J, m, B, ...], [J, B, D]
-    some = jnp.array([everyone.index(task) for task in tasks])
+    some = jnp.array([scope.tasks.index(task) for task in tasks])
     x = x[some]
-    if not gate_inputs and (encoded is not None or 'embeddings' in run.params):
+    if not gate_inputs and (
+      encoded is not None or 'embeddings' in scope.params
+    ):
       x = x + x_shared
-    number = len(everyone) * task_experts
-    weights = moe.task_gates(
-      run, 'gates', tasks, number + shared_experts, gate_widths, None, inputs=x
-    )
-    show(run, tasks, of_tasks, of_all, weights)
-    z = gates.mix(weights[..., number:], of_all)
-    by_owner = weights[..., :number].reshape(
-      *weights.shape[:2], len(everyone), task_experts
-    )  # [K, B, J, m]
-    mine = some[:, None] == jnp.arange(len(everyone))  # [K, J]
-    mine = mine[:, None, :, None]
-    z += gates.mix(_flat(jnp.where(mine, 0, by_owner)), _stopped(of_tasks))
-    kept = by_owner[jnp.arange(len(tasks)), :, some]  # [K, B, m]
-    z += gates.mix_own(kept, of_tasks[some])
-    return gates.by_task(tasks, z)
+    number = len(scope.tasks) * task_experts + shared_experts
+    weights = gates.task_gates(scope, 'gates', tasks, number, gate_widths, x)
+    if scope.notes is not None:
+      counts = dict.fromkeys(scope.tasks, task_experts)
+      counts |= {inspection.SHARED: shared_experts}
+      outputs = (*of_tasks.reshape(-1, *of_tasks.shape[2:]), *of_all)
+      inspection.note(scope, 1, counts, outputs, tasks, weights)
+    return gates.by_task(tasks, _mixed(weights, some, of_tasks, of_all))
 
-  return assemble.assemble(
-    'stem',
-    features,
-    heads,
-    shared=('experts', 'embeddings'),
-    inputs=inputs,
-    axis_name=axis_name,
-    streams=streams,
-    task_inputs=True,
-    inspects=True,
+  return Sharing(
+    features, ('experts', 'embeddings'), task_inputs=True, inspects=True
   )
 
 
-def _flat(weights):
-  """``[K, B, J, m]`` as ``[K, B, J m]``."""
-  return weights.reshape(*weights.shape[:2], -1)
+def _mixed(weights, some, of_tasks, of_all):
+  """Features ``[R, B, ...]`` of R tasks.
 
-
-def _stopped(of_tasks):
-  """``[J, m, B, ...]`` as experts ``[J m, B, ...]`` without a gradient."""
-  experts = of_tasks.reshape(-1, *of_tasks.shape[2:])
-  return jax.lax.stop_gradient(experts)
+  Args:
+    weights: ``[R, B, J m + n]``, of the experts of all tasks, then shared ones.
+    some: ``[R]``, numbers of the tasks among all.
+    of_tasks: ``[J, m, B, ...]``.
+    of_all: ``[n, B, ...]``.
+  """
+  everyone, per_task = of_tasks.shape[:2]
+  number = everyone * per_task
+  z = gates.mix(weights[..., number:], of_all)
+  by_owner = weights[..., :number].reshape(
+    *weights.shape[:2], everyone, per_task
+  )  # [R, B, J, m]
+  mine = some[:, None] == jnp.arange(everyone)  # [R, J]
+  others = jnp.where(mine[:, None, :, None], 0, by_owner)
+  others = others.reshape(*weights.shape[:2], -1)
+  stopped = jax.lax.stop_gradient(of_tasks.reshape(-1, *of_tasks.shape[2:]))
+  z += gates.mix(others, stopped)
+  own = by_owner[jnp.arange(len(some)), :, some]  # [R, B, m]
+  return z + gates.mix_own(own, of_tasks[some])

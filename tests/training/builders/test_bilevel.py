@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.training import parallel, state as state_lib
@@ -56,7 +57,7 @@ def single(request, net):
   return builder, found
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_modes_agree_with_one_device(single, net, mode):
   builder, found = single
   for case in found:
@@ -134,7 +135,9 @@ def pulled(request):
   with jax.enable_x64(True):
 
     def make(axis):
-      model = models.hard_sharing(TRUNKS[request.param], heads, axis_name=axis)
+      model = models.build_model(
+        models.hard_sharing(), TRUNKS[request.param], heads, axis_name=axis
+      )
       return base.StepParts(
         model=model, tasks=tasks, tx=optax.sgd(0.1), axis_name=axis
       )

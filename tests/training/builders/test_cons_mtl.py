@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.optimize
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.training import parallel
@@ -156,7 +157,7 @@ def run_toy(toy, mode, devices):
     )[-1]
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_modes_agree_with_one_device(toy, on_one_device, mode):
   feature_case.close(run_toy(toy, mode, 4), on_one_device)
 
@@ -180,7 +181,9 @@ def test_the_extra_gradient_sees_the_dropout_of_the_step(mode):
   # Else its bound would be that of other gradients.
   with jax.enable_x64(True):
     heads = {n: models.MLPHead(1, widths=(6,), dropout=0.5) for n in ('a', 'b')}
-    model = models.hard_sharing(models.MLP(widths=(4,)), heads)
+    model = models.build_model(
+      models.hard_sharing(), models.MLP(widths=(4,)), heads
+    )
     main = feature_case.make_batch(0)['main']
     batch = {'main': {**main, 'inputs': main['x']}}
     before, plain, bound = (

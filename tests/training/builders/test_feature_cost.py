@@ -16,7 +16,8 @@ class Case:
 
   def __init__(self, number):
     self.tasks = tuple(tasks_lib.regression(f't{k}') for k in range(number))
-    self.model = models.hard_sharing(
+    self.model = models.build_model(
+      models.hard_sharing(),
       models.MLP(widths=(256, 256, 8)),
       {task.name: models.LinearHead(1) for task in self.tasks},
     )

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax.training import parallel
 from mtl_jax.training.builders import ldc_mtl as ldc_mtl_lib
@@ -160,7 +161,7 @@ def run_toy(toy, mode, devices):
     )[-1]
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_modes_agree_with_one_device(toy, on_one_device, mode):
   feature_case.close(run_toy(toy, mode, 4), on_one_device)
 

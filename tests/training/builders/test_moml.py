@@ -35,6 +35,7 @@ def reference(start, batches, *, rate, steps, of_normalised, moves=1.0):
 FIXED = oracle.DIM * oracle.WIDTH  # the trunk's numbers come first
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
   'steps, of_normalised, frozen',
   [(1, True, False), (3, False, False), (3, True, True)],

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.linalg
+import sweeps
 
 from mtl_jax.training import parallel
 from mtl_jax.training.builders import (
@@ -245,7 +246,9 @@ def run_toy(toy, mode, devices):
     )[-1]
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize(
+  'mode', sweeps.some(parallel.MODES, smoke=('shard_map',))
+)
 def test_modes_agree_with_one_device(toy, on_one_device, mode):
   feature_case.close(run_toy(toy, mode, 4), on_one_device)
 

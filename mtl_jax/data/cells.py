@@ -1,0 +1,337 @@
+"""What a cell means: one rule for files and arrays, training and prediction.
+
+Every value that a user gives, a field of a CSV, a value of a JSON object or an
+element of an array, becomes a typed value or a missing one here and nowhere
+else. A missing number is NaN or `MISSING`, every other missing value None.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import decimal
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+pc: Any = pyarrow.compute  # it makes its functions when it is imported
+# A missing whole number in memory; a file cannot hold it as a value.
+MISSING = np.iinfo(np.int64).min
+MISSING_WORDS = (
+  'NA', 'N/A', 'n/a', 'NULL', 'Null', 'null', 'NaN', 'nan', 'NAN', 'None', '?',
+)  # fmt: skip
+KINDS = ('class', 'float', 'integer', 'set', 'string')
+NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
+_BOOLEANS = {'true': '1', 'false': '0'}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+  """How the cells of a file are written.
+
+  Attributes:
+    missing: words that stand for a missing value, besides the empty cell.
+    separator: between the fields of a CSV line.
+    set_separator: between the names of a set that is written as one string.
+    encoding: of the file; a byte-order mark overrides it.
+  """
+
+  missing: tuple[str, ...] = MISSING_WORDS
+  separator: str = ','
+  set_separator: str = '|'
+  encoding: str = 'utf-8'
+
+  def __post_init__(self):
+    if len(self.separator) != 1 or not self.set_separator:
+      raise ValueError(
+        'Expected one character between fields and at least one between the '
+        f'names of a set, found {self.separator!r} and {self.set_separator!r}; '
+        'set data.separator and data.set_separator.'
+      )
+
+
+class CellError(ValueError):
+  """A value that is not of its column's kind.
+
+  Attributes:
+    position: of the value among those that were parsed, from 0.
+    message: what was expected and found, and what to do.
+  """
+
+  def __init__(self, position: int, message: str):
+    super().__init__(message)
+    self.position = position
+    self.message = message
+
+
+class Number(str):
+  """A number of a JSON file as it is written there, so that none is rounded."""
+
+  __slots__ = ()
+
+
+DEFAULT = Reading()
+
+
+def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
+  """Typed values of one column.
+
+  Args:
+    values: strings, numbers, booleans, None, or lists of these.
+    kind: one of `KINDS`, or 'array' for numbers nested in lists.
+    reading: how they are written.
+
+  Returns:
+    For 'float' and 'integer' a float64 or int64 array ``[N]``, ``[N, D]`` of
+    lists of one length, or a list of arrays of several lengths, None where one
+    is missing. For 'string' and 'class' a `pyarrow` array of strings. For 'set'
+    a list of tuples in sorted order, None where one is missing.
+
+  Raises:
+    CellError: for the first value that is not of that kind.
+
+  Example:
+    >>> parse(['1', ' 2.0', None, 'NA', True], 'class').to_pylist()
+    ['1', '2', None, None, 'true']
+    >>> parse(['a|b', '', None, ['b']], 'set')
+    [('a', 'b'), (), None, ('b',)]
+  """
+  if kind == 'array':
+    return [_array(i, value) for i, value in enumerate(values)]
+  if kind == 'set':
+    values = values.to_pylist() if isinstance(values, pa.Array) else values
+    return [_set(i, value, reading) for i, value in enumerate(values)]
+  if kind in ('float', 'integer'):
+    try:  # most of all values are strings
+      made = isinstance(values, pa.Array)
+      texts = values if made else pa.array(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+      if any(_is_list(value) for value in values):
+        return _number_lists(values, kind, reading)
+      texts = values
+    return _numbers(_texts(texts, reading), kind)
+  return identity(_texts(values, reading))
+
+
+def missing(values: Any) -> np.ndarray:
+  """Where typed values ``[N, ...]`` are missing, as booleans."""
+  if isinstance(values, pa.Array | pa.ChunkedArray):
+    return values.is_null().to_numpy(zero_copy_only=False)
+  if isinstance(values, np.ndarray) and values.dtype.kind == 'f':
+    return np.isnan(values)
+  if isinstance(values, np.ndarray) and values.dtype == np.int64:
+    return values == MISSING
+  if isinstance(values, np.ndarray):
+    return np.zeros(values.shape, bool)
+  return np.array([value is None for value in values], bool)
+
+
+def identity(texts: pa.Array) -> pa.Array:
+  """One string for one value: ``1.0``, ``1.`` and ``1e+00`` are ``1``.
+
+  True and False are small in every writing; ``007`` and ``1.50`` stay.
+  """
+  texts = pc.replace_substring_regex(texts, r'^([+-]?\d+)\.0*$', r'\1')
+  texts = pc.replace_substring_regex(texts, r'^(?i:true)$', 'true')
+  texts = pc.replace_substring_regex(texts, r'^(?i:false)$', 'false')
+  texts = pc.replace_substring_regex(texts, r'^-0$', '0')
+  powers = pc.match_substring_regex(texts, r'^[+-]?\d(\.\d+)?[eE]\+\d+$')
+  if pc.any(powers).as_py():
+    texts = pa.array(
+      [
+        _whole_text(text) if power else text
+        for text, power in zip(
+          texts.to_pylist(), powers.to_pylist(), strict=True
+        )
+      ],
+      texts.type,
+    )
+  return texts
+
+
+def json_number(text: str) -> Number:
+  """What `json` makes of a number: its text, without an exponent if whole.
+
+  Example:
+    >>> json_number('1e3'), json_number('0.50')
+    ('1000', '0.50')
+  """
+  return Number(_whole_text(text) if 'e' in text.lower() else text)
+
+
+def _whole_text(text):
+  value = decimal.Decimal(text)
+  if value.adjusted() > 400 or value != value.to_integral_value():
+    return text
+  return str(int(value))
+
+
+def _is_list(value):
+  return isinstance(value, list | tuple | set | frozenset) or (
+    isinstance(value, np.ndarray) and value.ndim > 0
+  )
+
+
+def _texts(values, reading):
+  """Strings without spaces at both ends, null where missing."""
+  try:
+    made = isinstance(values, pa.Array)
+    texts = values if made else pa.array(values, pa.string())
+  except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+    texts = pa.array([_text(i, v) for i, v in enumerate(values)], pa.string())
+  texts = pc.utf8_trim_whitespace(texts)
+  words = pa.array(('', *reading.missing), pa.string())
+  absent = pc.is_in(texts, value_set=words)
+  return pc.if_else(absent, pa.scalar(None, pa.string()), texts)
+
+
+def _text(position, value):
+  """One scalar as text; None if it is missing."""
+  if isinstance(value, np.generic):
+    value = value.item()
+  if isinstance(value, np.ndarray) and not value.ndim:
+    value = value.item()
+  if value is None or type(value).__name__ in ('NAType', 'NaTType'):
+    return None
+  if isinstance(value, str):
+    return str(value)
+  if isinstance(value, bytes):
+    return value.decode('utf-8', 'replace')
+  if isinstance(value, bool):
+    return 'true' if value else 'false'
+  if isinstance(value, int):
+    return str(value)
+  if isinstance(value, float):
+    return None if np.isnan(value) else repr(value)
+  what = 'a list' if _is_list(value) else f'an object of {type(value).__name__}'
+  raise CellError(
+    position,
+    f'expected one value, found {what}, {_short(value)}; read lists of names '
+    "as kind 'set' and lists of numbers as 'integer' or 'float', and give "
+    'nested values columns of their own.',
+  )
+
+
+def _numbers(texts, kind):
+  wanted = pa.int64() if kind == 'integer' else pa.float64()
+  try:
+    odd = (
+      kind == 'integer'
+      and pc.any(pc.match_substring(texts, 'x', ignore_case=True)).as_py()
+    )
+    numbers = None if odd else texts.cast(wanted)
+  except pa.ArrowInvalid:
+    numbers = None
+  if numbers is None:
+    numbers = pa.array(
+      [_number(i, t, kind) for i, t in enumerate(texts.to_pylist())], wanted
+    )
+  absent = numbers.is_null().to_numpy(zero_copy_only=False)
+  fill = MISSING if kind == 'integer' else np.nan
+  found = numbers.fill_null(fill).to_numpy(zero_copy_only=False)
+  beyond = (found == MISSING) if kind == 'integer' else ~np.isfinite(found)
+  if (bad := beyond & ~absent).any():
+    position = int(np.argmax(bad))
+    raise CellError(position, _unlike(kind, texts[position].as_py()))
+  return found
+
+
+def _number(position, text, kind):
+  if text is None:
+    return None
+  word = _BOOLEANS.get(text.lower(), text)
+  if not NUMBER.fullmatch(word):
+    raise CellError(position, _unlike(kind, text))
+  if kind == 'float':
+    return float(word)
+  value = decimal.Decimal(word)
+  if value.adjusted() > 18 or not MISSING < value < 2**63:
+    raise CellError(
+      position,
+      f'expected a whole number of 64 bits, found {text!r}; read ids that are '
+      "longer as kind 'string' or 'class', which keeps every digit.",
+    )
+  if value != value.to_integral_value():
+    raise CellError(position, _unlike(kind, text))
+  return int(value)
+
+
+def _unlike(kind, text):
+  what = 'a whole number' if kind == 'integer' else 'a finite number'
+  return (
+    f'expected a value of kind {kind}, {what}, found {_short(text)}; mend it, '
+    'or leave it empty if it is missing (data.missing lists the words that '
+    "are missing as well), or read names as kind 'class' or 'string'."
+  )
+
+
+def _short(value):
+  text = repr(str(value) if isinstance(value, str) else value)
+  return text if len(text) < 60 else text[:57] + '...'
+
+
+def _set(position, value, reading):
+  if not _is_list(value):
+    text = _text(position, value)
+    if text is None or text.strip() in reading.missing:
+      return None
+    value = [name for name in text.split(reading.set_separator) if name.strip()]
+  items = list(value)
+  for item in items:
+    if _is_list(item) or isinstance(item, Mapping):
+      _text(position, item)
+  try:
+    names = _texts(items, reading)
+  except CellError as error:
+    raise CellError(position, error.message) from error
+  if names.null_count:
+    raise CellError(
+      position,
+      f'expected a set of names, found a missing one in {_short(value)}; '
+      'leave it out, or leave the cell empty.',
+    )
+  return tuple(sorted(set(identity(names).to_pylist())))
+
+
+def _array(position, value):
+  try:
+    return None if value is None else np.asarray(value, np.float64)
+  except (TypeError, ValueError):
+    raise CellError(
+      position,
+      f'expected numbers, in lists of one shape, found {_short(value)}; mend '
+      'them.',
+    ) from None
+
+
+def _number_lists(values, kind, reading):
+  """Lists of numbers: an array if they are of one length, else a list."""
+  rows: list[np.ndarray | None] = []
+  for position, value in enumerate(values):
+    if not _is_list(value):
+      text = _text(position, value)
+      if text is None or text.strip() in ('', *reading.missing):
+        rows.append(None)
+        continue
+      raise CellError(
+        position,
+        f'expected a list of numbers as in other rows, found {_short(value)}; '
+        'write [] around it.',
+      )
+    try:
+      rows.append(_numbers(_texts(list(value), reading), kind))
+    except CellError as error:
+      raise CellError(position, error.message) from error
+  return stack(rows, kind)
+
+
+def stack(rows: Sequence[np.ndarray | None], kind: str) -> Any:
+  """``[N, D]`` of rows of one length, missing ones included; else the rows."""
+  lengths = {len(row) for row in rows if row is not None}
+  if len(lengths) != 1:
+    return list(rows)
+  (length,) = lengths
+  dtype = np.int64 if kind == 'integer' else np.float64
+  blank = np.full(length, MISSING if kind == 'integer' else np.nan, dtype)
+  return np.stack([blank if row is None else row for row in rows])

@@ -1,0 +1,288 @@
+"""One analytic problem: every method on it, as a study."""
+
+from collections.abc import Mapping
+from concurrent import futures
+import dataclasses
+import os
+import pathlib
+import time
+
+import jax
+import numpy as np
+import optax
+
+from mtl_jax import problems
+from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.experiment import (
+  methods,
+  outcome as outcome_lib,
+  problem as problem_lib,
+  problem_builders,
+  workdir as workdir_lib,
+)
+from mtl_jax.studies import (
+  claims,
+  plan as plan_lib,
+  problem_study,
+  record,
+  study_tables,
+)
+from mtl_jax.training import optimizers
+from mtl_jax.training.builders import base as builders_base
+
+PATH = 'path.npz'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """A problem of a config with all that is run on it.
+
+  Attributes:
+    problem: what is minimised.
+    members: of each method.
+    shape: seeds, starts, preferences (N, S, R).
+    runs: by label.
+  """
+
+  problem: problems.Problem
+  members: problems.Members
+  shape: tuple[int, int, int]
+  runs: Mapping[str, problem_lib.ProblemExperiment]
+
+
+def build(settings: settings_lib.Settings) -> Plan:
+  """The problem, its members and a program per method.
+
+  Raises:
+    ValueError: in one sentence, for what does not fit together.
+  """
+  section = settings.problem
+  problem = lookup.build(
+    'problem', {'name': section.name, **section.options}, problems.PROBLEMS
+  )
+  seeds = max(settings.population.seeds, 1)
+  if seeds > 1 and not problem.random:
+    raise ValueError(
+      'Expected population.seeds of 1 on a problem that draws nothing, found '
+      f'{seeds}; set it so.'
+    )
+  if settings.training.steps < 1:
+    raise ValueError(
+      'Expected training.steps > 0 on a problem, which has no epochs, found '
+      f'{settings.training.steps}; set it.'
+    )
+  if section.preferences and problem.num_tasks != 2:
+    raise ValueError(
+      f'Expected two tasks for problem.preferences, found '
+      f'{problem.num_tasks}; set it to 0.'
+    )
+  entries = plan_lib.list_methods(settings)
+  names = [*(entry.name for entry in entries), *settings.study.absent]
+  numbers = problem_study.statistics_of(problem)
+  claims.check(settings.study.claims, names, numbers)
+  plan_lib.check_report(settings.study, problem_study.measures_of(problem))
+  preferences = None
+  if section.preferences:
+    preferences = problems.even_preferences(section.preferences)
+  starts = len(problem.starts)
+  return Plan(
+    problem=problem,
+    members=problems.make_members(seeds, starts, preferences),
+    shape=(seeds, starts, max(section.preferences, 1)),
+    runs={
+      entry.name: problem_lib.ProblemExperiment(
+        problem,
+        _maker(entry, problem),
+        problem_lib.make_plan(settings.training.steps, section.record_every),
+        seed=settings.seed,
+        steps_per_epoch=section.steps_per_epoch,
+      )
+      for entry in entries
+    },
+  )
+
+
+def _maker(entry, problem):
+  """``preference -> chain`` of a method, checked once with equal ones."""
+  settings = entry.settings
+  spec, chosen = settings.combinator, settings.optimizer
+  schedule = optimizers.make_schedule(
+    chosen.schedule,
+    chosen.learning_rate,
+    settings.training.steps,
+    warmup_steps=chosen.warmup_steps,
+    end_factor=chosen.end_factor,
+  )
+  optimizer = optimizers.optimizer_by_name(
+    chosen.name, chosen.options, chosen.weight_decay
+  )
+  if chosen.frozen or chosen.learning_rates:
+    raise ValueError(
+      'Expected no optimizer.frozen and optimizer.learning_rates with a '
+      'problem, found some; remove them.'
+    )
+  clip = [optax.clip_by_global_norm(chosen.clip_norm)] * bool(chosen.clip_norm)
+  kinds = ['regression'] * problem.num_tasks
+
+  def make(preference):
+    method = methods.make_method(
+      _with_preference(entry.name, spec, preference), kinds, problem.shared
+    )
+    after = [*clip, optimizer(schedule)]
+    if isinstance(method, builders_base.StepBuilder):
+      return problem_builders.make_step(method, problem, optax.chain(*after))
+    return optax.chain(method, *after)
+
+  preference = None
+  if settings.problem.preferences:
+    preference = jax.numpy.full(problem.num_tasks, 1 / problem.num_tasks)
+  make(preference)
+  return make
+
+
+def _with_preference(label, spec, preference):
+  """A spec with a member's preference where it says 'member'."""
+
+  def put(section):
+    if section.get('preference') != 'member':
+      return section
+    if preference is None:
+      raise ValueError(
+        f"Expected problem.preferences > 0 for the 'member' in "
+        f'study.methods.{label}, found 0; set it.'
+      )
+    return {**section, 'preference': preference}
+
+  spec = put(dict(spec))
+  if spec.get('wrappers'):
+    spec['wrappers'] = [put(dict(item)) for item in spec['wrappers']]
+  return spec
+
+
+def execute(
+  plan: Plan, workdir: workdir_lib.Workdir
+) -> tuple[dict[str, problems.Path], dict[str, record.Cost]]:
+  """Runs all methods that have not ended, compiling some while others run.
+
+  Returns:
+    Paths as NumPy arrays, and the cost, by method.
+  """
+
+  def one(item):
+    label, experiment = item
+    file = workdir.path / workdir_lib.METHODS / label / PATH
+    stored = _read(file, plan.problem)
+    if stored is not None:
+      return stored, record.Cost()
+    path, seconds = problem_lib.train(experiment, plan.members)
+    _write(file, path)
+    return path, record.Cost(**seconds)
+
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    done = dict(zip(plan.runs, pool.map(one, plan.runs.items()), strict=True))
+  return (
+    {label: path for label, (path, _) in done.items()},
+    {label: cost for label, (_, cost) in done.items()},
+  )
+
+
+def _write(file, path) -> None:
+  file.parent.mkdir(parents=True, exist_ok=True)
+  leaves = {f'p{i}': x for i, x in enumerate(jax.tree.leaves(path.params))}
+  part = file.with_suffix('.part.npz')
+  np.savez(part, losses=path.losses, **leaves)
+  part.rename(file)  # whole or not at all
+
+
+def _read(file, problem) -> problems.Path | None:
+  """The path of a method that has ended; None if it has not."""
+  if not file.exists():
+    return None
+  key = jax.random.key(0)
+  shapes = jax.eval_shape(lambda: problem.start(key, 0))
+  with np.load(file) as stored:
+    leaves = [stored[f'p{i}'] for i in range(len(stored.files) - 1)]
+    params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    return problems.Path(stored['losses'], params)
+
+
+def run(
+  settings: settings_lib.Settings,
+  path: pathlib.Path,
+  *,
+  dry_run: bool = False,
+) -> outcome_lib.Outcome:
+  """Runs all methods of a config on its problem, judges and reports.
+
+  Args:
+    settings: with a problem.
+    path: the work directory: study.json, report.html and figures; one of
+      another config is refused, and so are claims changed afterwards.
+    dry_run: only say what would be run.
+
+  Returns:
+    The outcome, with a member for each seed, start and preference of each
+    method; metrics of the problem as a whole are those of the task 'problem'.
+  """
+  start = time.perf_counter()
+  workdir_lib.check(path, settings)
+  plan = build(settings)
+  print(
+    f'{settings.problem.name}: {len(plan.runs)} methods x '
+    f'{" x ".join(map(str, plan.shape))} seeds, starts and preferences, '
+    f'{settings.training.steps:,} steps each.\n',
+    flush=True,
+  )
+  if dry_run:
+    return outcome_lib.Outcome(workdir=path, ended='dry run')
+  with workdir_lib.claim(path, settings) as workdir:
+    paths, cost = execute(plan, workdir)
+    study, summary = problem_study.finish(
+      workdir.path,
+      settings,
+      plan.problem,
+      plan.members,
+      paths,
+      shape=plan.shape,
+      cost=cost,
+      seconds=time.perf_counter() - start,
+    )
+  return outcome_lib.Outcome(
+    workdir=path,
+    ended='finished',
+    methods={
+      method.name: outcome_lib.Outcome(
+        workdir=path,
+        ended='finished',
+        members=tuple(_outcomes(settings, method, paths[method.name], plan)),
+      )
+      for method in study.methods
+    },
+    table=study_tables.table(summary),
+    claims={v.claim.text: v.verdict for v in summary.verdicts},
+  )
+
+
+def _outcomes(settings, method, path, plan):
+  """Each member of a method as an outcome, with its path as curves."""
+  steps = np.arange(path.losses.shape[1]) * settings.problem.record_every
+  for index, member in enumerate(method.runs):
+    metrics: dict[str, dict[str, float]] = {}
+    for name, value in member.metrics.items():
+      task, _, measure = name.rpartition('/')
+      metrics.setdefault(task or 'problem', {})[measure] = value
+    yield outcome_lib.MemberOutcome(
+      index=index,
+      seed=member.seed,
+      point=member.point,
+      status=member.status,
+      diverged_at=member.diverged_at,
+      steps=settings.training.steps,
+      metrics=metrics,
+      curves={
+        'train': {
+          f'loss/{task}': np.stack([steps, path.losses[index, :, k]], 1)
+          for k, task in enumerate(plan.problem.tasks)
+        }
+      },
+    )

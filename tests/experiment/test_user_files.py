@@ -1,0 +1,282 @@
+"""Users' files, from the config to predictions: what is refused, said, read."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import mtl_jax
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import build, checks, methods, predict, sources
+
+RNG = np.random.default_rng(0)
+
+
+def write_csv(path, header, rows):
+  lines = [','.join(map(str, row)) for row in rows]
+  path.write_text(header + '\n' + '\n'.join(lines) + '\n')
+
+
+def make_config(folder, columns, targets, name='r.csv', inputs=None):
+  config = mtl_jax.default_config()
+  for split, part in (
+    ('train', '[:60%]'), ('validation', '[60%:80%]'), ('test', '[80%:]'),
+  ):  # fmt: skip
+    config.data.splits[split] = f'{folder / name}{part}'
+  config.data.columns = columns
+  features = {} if inputs is None else {'inputs': tuple(inputs)}
+  config.data.features = features | {
+    column: column for column in columns if column not in (inputs or ())
+  }
+  config.data.batch_size = 8
+  config.targets = targets
+  config.model.trunk = {'name': 'mlp', 'widths': (8,)}
+  return config
+
+
+def make(config):
+  return build.build(settings_lib.from_config(config))
+
+
+def binary_rows(count=60):
+  x = RNG.random(count).round(4)
+  return [(a, i, int(a > 0.5)) for i, a in enumerate(x)]
+
+
+COLUMNS = {'x': 'float', 'user': 'integer', 'y': 'integer'}
+
+
+def test_the_order_of_targets_is_that_of_the_config():
+  config = mtl_jax.default_config()
+  config.targets = {'visits': {'kind': 'binary'}, 'amount': {'kind': 'binary'}}
+  config.targets.more = {'kind': 'binary'}
+  config.data.columns = {'user.age': 'float', 'b': 'class', 'a': 'class'}
+  settings = settings_lib.from_config(config)
+  assert list(settings.targets) == ['visits', 'amount', 'more']
+  assert list(settings.data.columns) == ['user.age', 'b', 'a']
+  again = settings_lib.from_config(config.to_dict())
+  assert list(again.targets) == ['visits', 'amount', 'more']
+  copy = config.copy_and_resolve_references()
+  assert list(settings_lib.from_config(copy).targets)[0] == 'visits'
+
+
+@pytest.mark.parametrize(
+  'spec, message',
+  [
+    ({'weights': {'b': 1.0, 'a': 2.0, 'd': 1.0}}, "weights .* of 'd'"),
+    ({'weights': {'b': 1.0}}, "weights of every task, found none of 'a'"),
+  ],
+)
+def test_weights_by_name_of_unknown_tasks_are_refused(spec, message):
+  with pytest.raises(ValueError, match=message):
+    methods.make_method(
+      {'name': 'weighted_sum', **spec},
+      ['regression'] * 2,
+      task_names=('a', 'b'),
+    )
+
+
+def test_weights_by_name_go_where_they_are_written():
+  spec = {'name': 'weighted_sum', 'weights': {'b': 2.0, 'a': 0.5}}
+  placed = methods._by_position('combinator', spec, methods.METHODS, ('a', 'b'))
+  assert placed['weights'] == (0.5, 2.0)
+  spec = {'name': 'pcd', 'primary': 'b'}
+  placed = methods._by_position('combinator', spec, methods.METHODS, ('a', 'b'))
+  assert placed['primary'] == 1
+  with pytest.raises(ValueError, match="primary to be a task, found 'c'"):
+    methods._by_position(
+      'combinator', spec | {'primary': 'c'}, methods.METHODS, ('a', 'b')
+    )
+
+
+def test_ids_are_checked_against_their_tables(tmp_path):
+  write_csv(tmp_path / 'r.csv', 'x,user,y', binary_rows())
+  config = make_config(tmp_path, COLUMNS, {'y': {'kind': 'binary'}})
+  config.model.inputs = {'name': 'encoder', 'categorical': {'user': (50, 2)}}
+  with pytest.raises(
+    ValueError, match=r"test: .*'user' from 0 to 49.* found 50 in example 3 of"
+  ):
+    make(config)
+  config.model.inputs.categorical = {'user': 2}
+  experiment = make(config)
+  params, _ = experiment.model.init(
+    jax.random.key(0), experiment.example_batch()
+  )
+  shapes = [x.shape for x in jax.tree.leaves(params)]
+  assert (60, 2) in shapes
+  rows = binary_rows()
+  write_csv(tmp_path / 'r.csv', 'x,user,y', [('', '', 1), *rows[1:]])
+  with pytest.raises(ValueError, match=r"data.fill\['user'\] to 'category'"):
+    make(config)
+  config.data.fill = {'user': 'category'}
+  experiment = make(config)
+  assert experiment.data['main'].info.cardinalities['user'] == 61
+
+
+@pytest.mark.parametrize(
+  'labels, message',
+  [
+    ([''] * 36 + ['0', '1'] * 12, "'y' in the train split .* found none"),
+    (['0', '1'] * 18 + [''] * 24, "'y' in the validation split .* found none"),
+    (['0'] * 36 + ['0', '1'] * 12, "both classes of 'y' in the train split"),
+  ],
+)
+def test_a_task_that_cannot_be_learned_is_refused(tmp_path, labels, message):
+  rows = [(i / 60, i, label) for i, label in enumerate(labels)]
+  write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
+  config = make_config(tmp_path, COLUMNS, {'y': {'kind': 'binary'}}, inputs='x')
+  with pytest.raises(ValueError, match=message):
+    make(config)
+
+
+def test_two_kinds_of_one_label_are_refused():
+  targets = {
+    'level': {'kind': 'classification', 'label': 'stars'},
+    'stars': {'kind': 'regression'},
+  }
+  with pytest.raises(ValueError, match="share the label 'stars' to read it al"):
+    sources.labels_of(targets, 'main')
+  targets['level'] = {'kind': 'exceeds', 'label': 'stars', 'threshold': 3}
+  label = sources.labels_of(targets, 'main')['stars']
+  assert (label.kind, label.shift) == ('regression', False)
+
+
+def test_many_values_far_apart_are_few_classes(tmp_path):
+  zips = [10001, 60614, 94110]
+  rows = [(i / 60, i, zips[i % 3]) for i in range(60)]
+  write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
+  config = make_config(
+    tmp_path, COLUMNS, {'y': {'kind': 'classification'}}, inputs='x'
+  )
+  (task,) = make(config).tasks
+  assert task.size == 3 and task.labels == ('10001', '60614', '94110')
+
+
+def test_the_table_of_labels_names_what_is_doubtful(tmp_path, capsys):
+  write_csv(tmp_path / 'r.csv', 'x,user,y', binary_rows())
+  config = make_config(
+    tmp_path, COLUMNS, {'y': {'kind': 'binary'}}, inputs=('x', 'y')
+  )
+  config.data.features.y = 'y'
+  config.data.splits.test = f'{tmp_path / "r.csv"}[:20%]'
+  checks.show_data(make(config))
+  printed = capsys.readouterr().out
+  assert re.search(r'y +train +0 \d+, 1 \d+ +36 +-', printed)
+  assert "Note: 'y' is the label of task y and a part of the input" in printed
+  assert 'train and test share 12 rows of' in printed
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A run on JSONL in all its writings, whose data are gone afterwards."""
+  folder = tmp_path_factory.mktemp('files')
+  rng = np.random.default_rng(1)
+  rows = []
+  for i in range(120):
+    price = round(10 * rng.random(), 2)
+    row = {'price': price, 'age': int(rng.integers(20, 60))}
+    row['good'] = ['bad', 'fine'][int(price > 5)]
+    row['when'] = 1_700_000_000_000 + round(price * 1e6)
+    row['tags'] = ['dear'] if price > 5 else []
+    if i % 3:
+      row['shop'] = ['north', 'south', None][i % 5 % 3]
+    if i % 7 == 0:
+      row['price'] = str(price)
+    rows.append(row)
+  (folder / 'r.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
+  columns = {
+    'price': 'float', 'shop': 'string', 'age': 'integer', 'good': 'class',
+    'when': 'integer', 'tags': 'set',
+  }  # fmt: skip
+  targets = {
+    'good': {'kind': 'binary'},
+    'when': {'kind': 'regression'},
+    'tags': {'kind': 'multilabel'},
+  }
+  config = make_config(folder, columns, targets, 'r.jsonl')
+  config.data.standardize = ('price', 'age')
+  config.model.inputs = {
+    'name': 'encoder',
+    'categorical': {'shop': 2},
+    'numeric': ('price', 'age'),
+  }
+  config.training.epochs = 12
+  config.optimizer.learning_rate = 3e-2
+  outcome = mtl_jax.run(config, folder / 'run')
+  shutil.move(folder / 'r.jsonl', folder / 'gone.jsonl')
+  return folder, outcome, rows
+
+
+def predicted(finished, tmp_path, name, content, **options):
+  (tmp_path / name).write_text(content, encoding='utf-8')
+  target = tmp_path / 'out.jsonl'
+  predict.predict_file(
+    finished[0] / 'run', str(tmp_path / name), str(target), **options
+  )
+  return [json.loads(line) for line in target.read_text().splitlines()]
+
+
+def test_predicting_equals_evaluating_without_the_data(finished, tmp_path):
+  _, outcome, rows = finished
+  test = rows[96:]
+  found = predicted(
+    finished, tmp_path, 'new.jsonl', ''.join(json.dumps(r) + '\n' for r in test)
+  )
+  right = [
+    f['good']['label'] == r['good'] for f, r in zip(found, test, strict=True)
+  ]
+  assert np.mean(right) == pytest.approx(outcome.metrics['good']['accuracy'])
+  assert np.mean(right) > 0.8
+  error = [f['when'] - r['when'] for f, r in zip(found, test, strict=True)]
+  assert np.mean(np.abs(error)) == pytest.approx(
+    outcome.metrics['when']['mae'], rel=1e-3
+  )
+  assert set(found[0]['tags']['probabilities']) == {'dear'}
+
+
+ROW = {'price': 9.5, 'shop': 'north', 'age': 30}
+
+
+@pytest.mark.parametrize(
+  'name, content, said',
+  [
+    ('good.jsonl', json.dumps(ROW), ''),
+    ('bom.jsonl', '\ufeff' + json.dumps(ROW), ''),
+    ('new.csv', 'price,shop,age\n9.5,north,30\n', ''),
+    ('quotes.jsonl', '{"price": "9.5", "shop": " north", "age": 30.0}', ''),
+    ('null.jsonl', '{"price": 9.5, "shop": null, "age": 30}',
+     "missing inputs 'shop': 100% of the file"),
+    ('absent.jsonl', '{"price": 9.5, "age": 30}', "has no 'shop': it is missi"),
+    ('line.jsonl', '{"price": 9.5, "shop": "no\u2028rth", "age": 30}',
+     "unknown categories of 'shop': 100% of the file"),
+    ('hole.csv', 'price,shop,age\n9.5,north,\n',
+     "missing inputs 'age': 100% of the file; filled with the mean"),
+  ],
+)  # fmt: skip
+def test_what_training_reads_predicting_reads(
+  finished, tmp_path, capsys, name, content, said
+):
+  (row,) = predicted(finished, tmp_path, name, content, tasks='good')
+  assert row.keys() == {'good'}
+  assert row['good']['probabilities']['fine'] > 0.5
+  assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'content, options, message',
+  [
+    ('{"prise": 9.5, "age": 30}', {}, "rename 'prise'"),
+    ('{"other": 1}', {}, 'Expected age, price, shop in .*, found other'),
+    ('{"price": [9.5], "age": 30}', {}, 'expected one number.* example 1'),
+    ('{"price": "much", "age": 30}', {}, "row 1, column 'price': .*'much'"),
+    ('{"price": 9.5}', {'tasks': 'goof'}, "found 'goof'; did you mean 'good'"),
+  ],
+)
+def test_what_cannot_be_predicted_is_refused(
+  finished, tmp_path, content, options, message
+):
+  with pytest.raises(ValueError, match=message):
+    predicted(finished, tmp_path, 'bad.jsonl', content, **options)
