@@ -48,7 +48,7 @@ def test_examples_run(folder, capsys):
     more = ['--config.training.steps=4', '--config.training.log_every=2']
     assert launch.main([*arguments, *more]) == 0, capsys.readouterr().err
   printed = capsys.readouterr().out
-  (table,) = blocks('text')
+  table, _ = blocks('text')
   for line in table.splitlines():
     cells = re.split(r'\s{2,}', line)
     if not set(line) <= {'-', ' '}:
