@@ -72,8 +72,8 @@ def get_config(protocol='short'):
   config.data.batch_size = 64
   config.data.evaluation_batch_size = 500
 
-  # Patches: convolutions that CPUs are not slow at in a population.
-  config.model.trunk = {'name': 'lenet', 'patches': True}
+  # Products: convolutions that CPUs are not slow at in a population.
+  config.model.trunk = {'name': 'lenet', 'conv': 'product'}
   config.model.head = {'name': 'mlp', 'widths': (50,)}
   config.optimizer.learning_rate = 1e-3
   config.optimizer.schedule = 'cosine'

@@ -8,7 +8,14 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from mtl_jax.models import manual_axes
+
 Array = jax.Array
+CONVOLUTIONS = ('xla', 'product')
+# Examples below which `conv_pool` has too short rows to pay.
+SMALLEST_BATCH = 32
+# Examples of one part of a batch, whose arrays fit a CPU's cache.
+_PART, _MOST_PARTS = 64, 8
 
 
 def patch_conv(
@@ -20,16 +27,16 @@ def patch_conv(
 ) -> Array:
   """A convolution as one product of patches and kernel.
 
-  Gives what ``lax.conv_general_dilated`` gives for channels-last inputs, and
-  stands in for it as the ``conv_general_dilated`` of `nn.Conv`. The patches
-  hold each input once a tap, so memory grows with the kernel's area. On CPU,
-  XLA's convolution is slow inside loops (scan, ``lax.map``) and when kernels
-  are vmapped; a product is not.
+  Equals ``lax.conv_general_dilated`` of channels-last inputs, and stands in for
+  it as the ``conv_general_dilated`` of `nn.Conv`. The patches hold each input
+  once per tap, so memory grows with the kernel's area. On CPU, XLA's
+  convolution is slow inside loops (scan, ``lax.map``) and when kernels are
+  vmapped; a product is not.
 
   Args:
     inputs: ``[B, *space, C]``.
     kernel: ``[*window, C, F]``.
-    strides: one a spatial axis.
+    strides: one per spatial axis.
     padding: 'SAME', 'VALID', or pairs (before, after).
     **dimensions: the other settings of ``lax.conv_general_dilated``; dilation
       and groups are not supported.
@@ -60,9 +67,9 @@ def patch_conv(
   return x @ kernel.reshape(math.prod(window) * channels, filters)
 
 
-def choose(patches: bool) -> Callable[..., Array]:
-  """The convolution for `nn.Conv`: by patches, or XLA's own."""
-  return patch_conv if patches else lax.conv_general_dilated
+def choose(conv: str) -> Callable[..., Array]:
+  """The convolution for `nn.Conv`: `patch_conv`, or XLA's own."""
+  return patch_conv if conv == 'product' else lax.conv_general_dilated
 
 
 def max_pool(x: Array, window: int = 2) -> Array:
@@ -95,3 +102,178 @@ def max_pool(x: Array, window: int = 2) -> Array:
 
 def _larger(a, b):
   return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+# As a function of its own in the traced program, so that `convolves` knows it.
+@jax.jit
+def conv_pool(x: Array, kernel: Array, bias: Array) -> Array:
+  r"""Convolution, maximum over 2 x 2 and ReLU as one product, for the CPU.
+
+  .. math:: y = \mathrm{relu}(\mathrm{maxpool}_2(x * W) + b)
+
+  without padding. The four outputs under a maximum read one window of n + 1
+  pixels: with pixels in blocks of 2 x 2, the convolution is one of
+  ``(n + 1) / 2`` blocks from 4 C to 4 F channels, and the maximum is over four
+  parts of its output. Examples are the last axis inside, so that slices, pads
+  and maxima are runs of B numbers, and parts of the batch follow each other,
+  so that their arrays fit the cache.
+
+  The gradient is written here and has no forward mode (``jax.jvp`` of this
+  function; ``jvp`` of its gradient is fine). One of equal maxima gets it, as in
+  `max_pool`. An infinite pixel makes every output of its blocks NaN.
+
+  Args:
+    x: ``[B, H, W, C]``, in the dtype to compute in.
+    kernel: ``[n, n, C, F]`` with an odd n.
+    bias: ``[F]``.
+
+  Returns:
+    ``[B, (H - n + 1) // 2, (W - n + 1) // 2, F]``.
+
+  Example:
+    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> conv_pool(x, jnp.ones((3, 3, 1, 1)), jnp.zeros(1)).ravel()
+    Array([90.], dtype=float32)
+  """
+  window = kernel.shape[0]
+  if window % 2 == 0 or kernel.shape[1] != window:
+    raise ValueError(
+      'conv_pool: expected a square window of odd size, found '
+      f'{kernel.shape[:2]}; use patch_conv and max_pool.'
+    )
+  x, kernel, bias = manual_axes.vary_together(x, kernel, bias)
+  height, width = (2 * ((n - window + 1) // 2) for n in x.shape[1:3])
+  x = x[:, : height + window - 1, : width + window - 1]
+  blocks = _block_kernel(kernel)
+  pooled = [
+    _pooled((window + 1) // 2, _blocks(part), blocks, bias)
+    for part in jnp.split(x, _number_of_parts(len(x)))
+  ]
+  return jnp.concatenate([y.transpose(3, 1, 2, 0) for y in pooled])
+
+
+def convolves(function: Callable[..., object], *args: object) -> bool:
+  """Whether a function convolves, by XLA or by `conv_pool`.
+
+  Both are slow inside a loop of a program (scan, ``lax.map``) on CPU. The
+  products of `patch_conv` do not count.
+
+  Args:
+    function: traceable.
+    *args: arrays, or their shapes.
+
+  Example:
+    >>> x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
+    >>> convolves(conv_pool, x, kernel, jnp.ones(1))
+    True
+    >>> convolves(lambda x: patch_conv(x, kernel, (1, 1), 'SAME'), x)
+    False
+  """
+
+  def inside(jaxpr):
+    for equation in jaxpr.eqns:
+      if equation.primitive.name == 'conv_general_dilated':
+        return True
+      if equation.params.get('name') == 'conv_pool':
+        return True
+      for value in equation.params.values():
+        for item in value if isinstance(value, (tuple, list)) else [value]:
+          inner = getattr(item, 'jaxpr', item)
+          if hasattr(inner, 'eqns') and inside(inner):
+            return True
+    return False
+
+  return inside(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _number_of_parts(batch):
+  """Number of equal parts of a batch."""
+  parts = max(1, min(_MOST_PARTS, batch // _PART))
+  return parts if batch % parts == 0 else 1
+
+
+def _blocks(x):
+  """``[B, H, W, C]`` in blocks of 2 x 2: ``[(2, 2, C), H / 2, W / 2, B]``."""
+  batch, height, width, channels = x.shape
+  x = x.transpose(3, 1, 2, 0)
+  x = x.reshape(channels, height // 2, 2, width // 2, 2, batch)
+  x = x.transpose(2, 4, 0, 1, 3, 5)
+  return x.reshape(4 * channels, height // 2, width // 2, batch)
+
+
+def _block_kernel(kernel):
+  """The kernel of blocks: ``[4 F, m m 4 C]``, m blocks each way.
+
+  Rows are the outputs of a window of 2 x 2, in the order in which `max_pool`
+  compares them; columns are blocks, then the pixels in them, then channels.
+  """
+  window, _, channels, filters = kernel.shape
+  size = (window + 1) // 2
+  shifted = [
+    jnp.pad(kernel, ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0)))
+    for column in range(2)
+    for row in range(2)
+  ]
+  k = jnp.stack(shifted, 3)  # [2 m, 2 m, C, 4, F]
+  k = k.reshape(size, 2, size, 2, channels, 4 * filters)
+  k = k.transpose(0, 2, 1, 3, 4, 5)
+  return k.reshape(size * size * 4 * channels, 4 * filters).T
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pooled(size, x, kernel, bias):
+  """``relu(max_q(K_q P(x)) + b)``: ``[F, h, w, B]`` of ``[C, H, W, B]``.
+
+  P are patches of ``size`` x ``size``, and K is ``[4 F, size size C]``.
+  """
+  return _pooled_forward(size, x, kernel, bias)[0]
+
+
+def _pooled_forward(size, x, kernel, bias):
+  # One axis after the other, and no reshape between slices and concatenation.
+  patches = x
+  for axis in (2, 1):
+    span = x.shape[axis] - size + 1
+    taps = [
+      lax.slice_in_dim(patches, tap, tap + span, axis=axis)
+      for tap in range(size)
+    ]
+    patches = jnp.concatenate(taps)  # [m m C, h, w, B] in the end
+  z = jnp.einsum('fk,khwb->fhwb', kernel, patches)
+  first, *others = jnp.split(z, 4)
+  # By comparisons, for the reason that `masked_max` of layers.py gives.
+  place = jnp.zeros(first.shape, jnp.int8)
+  for number, other in enumerate(others, 1):
+    stays = (first >= other) | jnp.isnan(first)
+    first = jnp.where(stays, first, other)
+    place = jnp.where(stays, place, jnp.int8(number))
+  y = first + bias[:, None, None, None]
+  place = jnp.where(y > 0, place, jnp.int8(4))  # 4: the ReLU is closed.
+  return jax.nn.relu(y), (patches, place, kernel)
+
+
+def _pooled_backward(size, residuals, cotangent):
+  patches, place, kernel = residuals
+  _, height, width, batch = patches.shape
+  numbers = jnp.arange(4, dtype=place.dtype)[:, None, None, None, None]
+  dz = jnp.where(place == numbers, cotangent, 0)  # [4, F, h, w, B]
+  dz = dz.reshape(-1, height, width, batch)
+  dbias = jnp.where(place < 4, cotangent, 0).sum((1, 2, 3))
+  dkernel = jnp.einsum('fhwb,khwb->fk', dz, patches)
+  dpatches = jnp.einsum('fk,fhwb->khwb', kernel, dz)
+  dpatches = dpatches.reshape(size, size, -1, height, width, batch)
+  dx = _padded_sum(_padded_sum(dpatches, 2), 2)
+  return dx, dkernel, dbias
+
+
+def _padded_sum(taps, axis):
+  """Adds taps where they were read: the transpose of their slices."""
+  total = 0
+  for tap, x in enumerate(taps):
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (tap, len(taps) - 1 - tap)
+    total = total + jnp.pad(x, pads)
+  return total
+
+
+_pooled.defvjp(_pooled_forward, _pooled_backward)

@@ -100,7 +100,7 @@ def compute_dtype(dtype: Any, *arrays: Array) -> Any:
 
 
 class Level(nn.Module):
-  """What a trunk has found below its features, as it is: see `at_levels`."""
+  """An array of a trunk below its features, as it is: see `at_levels`."""
 
   def __call__(self, x: Array) -> Array:
     """The same ``[B, ..., C]``."""
@@ -109,7 +109,7 @@ class Level(nn.Module):
 
 @contextlib.contextmanager
 def at_levels(change: Callable[[int, Array], Array]) -> Iterator[None]:
-  """Lets a function see, or change, what a trunk has found after its layers.
+  """Lets a function see, or change, the arrays after a trunk's layers.
 
   Args:
     change: ``(number of the level, [B, ..., C]) -> [B, ..., C]``, called for
@@ -165,6 +165,29 @@ def masked_max(x: Array, mask: Array | None) -> Array:
   if mask is None:
     mask = jnp.ones(x.shape[:2], bool)
   mask = mask.astype(bool)[..., None]  # [B, T, 1]
-  known = jnp.where(mask, lax.stop_gradient(x), -jnp.inf)
-  first = steps == known.argmax(axis=1, keepdims=True)
+  known = jnp.where(mask, x, -jnp.inf)
+  first = steps == first_of_largest(known)[:, None]
   return jnp.where(first & mask, x, 0).sum(axis=1)
+
+
+def first_of_largest(x: Array) -> Array:
+  """The first step that has the maximum over time, or a NaN.
+
+  As ``x.argmax(1)``, which CPUs are slow at: a maximum, and then the first step
+  that has it, both of the same array in memory.
+
+  Args:
+    x: ``[B, T, D]``.
+
+  Returns:
+    ``[B, D]`` in ``{0, ..., T - 1}``.
+
+  Example:
+    >>> first_of_largest(jnp.array([[[1.0], [5.0], [5.0]]]))
+    Array([[1]], dtype=int32)
+  """
+  # A second computation of x might round otherwise, and have no maximum.
+  x = lax.optimization_barrier(lax.stop_gradient(x))
+  steps = jnp.arange(x.shape[1], dtype=jnp.int32)[:, None]  # [T, 1]
+  largest = (x == x.max(axis=1, keepdims=True)) | jnp.isnan(x)
+  return jnp.where(largest, steps, x.shape[1] - 1).min(axis=1)

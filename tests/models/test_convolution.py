@@ -56,14 +56,14 @@ def test_max_pool_is_flax_max_pool_with_its_gradient(size, window):
 
 
 @pytest.mark.parametrize('name', ['lenet', 'resnet'])
-def test_patches_change_nothing_but_the_time(name):
+def test_products_change_nothing_but_the_time(name):
   rng = np.random.default_rng(0)
   batch = {'image': jnp.asarray(rng.normal(size=(2, 16, 16)), jnp.float32)}
   trunk = models.TRUNKS[name]()
   features, variables = trunk.init_with_output(
     jax.random.key(0), batch, train=False
   )
-  patched = trunk.clone(patches=True).apply(variables, batch, train=False)
+  patched = trunk.clone(conv='product').apply(variables, batch, train=False)
   np.testing.assert_allclose(patched, features, atol=1e-5)
   assert np.abs(features).max() > 1e-2
 

@@ -21,6 +21,11 @@ from mtl_jax import models
       "one of 'elu', .*'tanh', found 'relo'; did you mean 'relu'",
     ),
     (lambda: models.MLP(norm='group'), "norm to be one of 'none', 'batch'"),
+    (
+      lambda: models.LeNet(conv='patches'),
+      "LeNet: expected conv to be one of 'auto', 'xla', 'product', found",
+    ),
+    (lambda: models.ResNet(conv='auto'), "one of 'xla', 'product', found"),
     (lambda: models.ResNet(norm='layer'), "one of 'batch', 'group', 'none'"),
     (
       lambda: models.CNNText(filters=0),

@@ -56,11 +56,11 @@ class Passing(nn.Module):
 
   Attributes:
     shape: of an example on the next level, ``(..., channels)``.
-    patches: convolve by `convolution.patch_conv`.
+    conv: 'xla', or 'product', which is `convolution.patch_conv`.
   """
 
   shape: Sequence[int]
-  patches: bool = False
+  conv: str = 'xla'
 
   @nn.compact
   def __call__(self, batch: Mapping[str, Array], *, train: bool) -> Array:
@@ -69,7 +69,7 @@ class Passing(nn.Module):
     x = batch['inputs']
     *space, channels = self.shape
     if x.ndim > 2:
-      conv = convolution.choose(self.patches)
+      conv = convolution.choose(self.conv)
       window = (3,) * (x.ndim - 2)
       x = nn.Conv(
         channels, window, conv_general_dilated=conv, dtype=x.dtype, name='f'
@@ -176,7 +176,7 @@ def mtan(
       if j:
         passed = scope.call(
           (f'passing_{j - 1}',),
-          Passing(p.shape[1:], getattr(scope.trunk, 'patches', False)),
+          Passing(p.shape[1:], getattr(scope.trunk, 'conv', 'xla')),
           {'inputs': attended.reshape(-1, *attended.shape[2:])},
         ).reshape(len(tasks), *p.shape)
         both = [jnp.broadcast_to(p, passed.shape), passed]

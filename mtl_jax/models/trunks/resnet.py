@@ -24,8 +24,8 @@ class ResNet(nn.Module):
     blocks: residual blocks of each stage, one number for all or one each.
     norm: 'batch', 'group' or 'none'.
     dropout: share of features dropped in training, [0, 1).
-    patches: convolve by `convolution.patch_conv`: on CPU faster in populations
-      and loops (gradient accumulation), slower otherwise.
+    conv: 'xla', or 'product', which is `convolution.patch_conv`: on CPU faster
+      in populations and loops (gradient accumulation), slower otherwise.
     inputs: name in the batch of the images, ``[B, H, W, C]`` or ``[B, H, W]``;
       whole numbers are taken as 0 to 255.
     dtype: dtype of the computation; parameters are float32 in any case.
@@ -41,13 +41,14 @@ class ResNet(nn.Module):
   blocks: int | Sequence[int] = 1
   norm: str = 'batch'
   dropout: float = 0.0
-  patches: bool = False
+  conv: str = 'xla'
   inputs: str = 'image'
   dtype: Any = None
   axis_name: str | None = None
 
   def __post_init__(self):
     layers.check_option(self, 'norm', NORMS)
+    layers.check_option(self, 'conv', convolution.CONVOLUTIONS)
     layers.check_positive(self, 'widths', 'blocks')
     layers.check_rate(self)
     if not isinstance(self.blocks, int) and len(self.blocks) != len(
@@ -100,7 +101,7 @@ class ResNet(nn.Module):
       (window, window),
       (stride, stride),
       use_bias=self.norm == 'none',  # Otherwise the norm has one.
-      conv_general_dilated=convolution.choose(self.patches),
+      conv_general_dilated=convolution.choose(self.conv),
       kernel_init=init,
       dtype=self.dtype,
     )(x)
