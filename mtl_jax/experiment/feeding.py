@@ -8,7 +8,8 @@ import numpy as np
 
 from mtl_jax import data
 from mtl_jax.experiment import build
-from mtl_jax.training import members as members_lib, operations
+from mtl_jax.models import convolution
+from mtl_jax.training import members as members_lib
 
 ON_DEVICE = {'auto': None, 'always': True, 'never': False}
 DEVICE_LIMIT = 2**30  # bytes of training data on a device, if 'auto'
@@ -104,7 +105,7 @@ def slow_in_loops(experiment: build.Experiment) -> bool:
     params, model_state = experiment.model.init(jax.random.key(0), batch)
     return experiment.make_eval_step()(params, model_state, batch)
 
-  return operations.uses('conv_general_dilated', evaluate)
+  return convolution.convolves(evaluate)
 
 
 def on_device(experiment: build.Experiment) -> bool:

@@ -79,10 +79,11 @@ def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
     panels = figure.subplots(
       len(shown), 1, squeeze=False, height_ratios=[s + 1 for s in sizes]
     )[:, 0]
+    images: list[Any] = []
     for axes, (name, level) in zip(panels, shown.items(), strict=True):
-      image = _map(axes, level['weights'], columns[name], top)
+      images.append(_map(axes, level['weights'], columns[name], top))
       axes.set_title(name)
-    bar = figure.colorbar(image, ax=list(panels), fraction=0.04, pad=0.02)
+    bar = figure.colorbar(images[-1], ax=list(panels), fraction=0.04, pad=0.02)
     bar.set_label('mean weight')
     if title:
       figure.suptitle(title, fontsize=10)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import io
+from typing import Any
 
 import matplotlib
 from matplotlib import (
@@ -196,10 +197,11 @@ def correlations(
   with matplotlib.rc_context(STYLE | {'axes.grid': False}):
     figure = mpl_figure.Figure(figsize=size, layout='constrained')
     panels = np.atleast_1d(figure.subplots(1, len(matrices), sharey=True))
+    images: list[Any] = []
     for axes, (title, values) in zip(panels, matrices.items(), strict=True):
-      image = _heat_map(axes, tasks, values, numbers=cell > 0.4)
+      images.append(_heat_map(axes, tasks, values, numbers=cell > 0.4))
       axes.set_title(title)
-    figure.colorbar(image, ax=list(panels), fraction=0.05, pad=0.02)
+    figure.colorbar(images[-1], ax=list(panels), fraction=0.05, pad=0.02)
     return figure
 
 

@@ -360,12 +360,15 @@ def cosines(summary: Summary, group: str = '') -> mpl_figure.Figure | None:
   cell = 0.16 if len(names) > 3 else 0.25
   with matplotlib.rc_context(plots.STYLE | {'axes.grid': False}):
     figure, panels = _grid(methods, 0.75 + cell * len(names))
+    meshes: list[Any] = []
     for axes, method in zip(panels.flat, methods, strict=False):
-      mesh = _map(axes, [bands.get(method.name) for _, bands in rows])
+      meshes.append(_map(axes, [bands.get(method.name) for _, bands in rows]))
       axes.set_title(method.title)
     for axes in panels[:, 0]:
       axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
-    bar = figure.colorbar(mesh, ax=list(panels.flat), fraction=0.02, pad=0.01)
+    bar = figure.colorbar(
+      meshes[-1], ax=list(panels.flat), fraction=0.02, pad=0.01
+    )
     bar.set_label('cosine')
     return figure
 
@@ -388,13 +391,14 @@ def conflict_rates(summary: Summary) -> mpl_figure.Figure | None:
       figsize=(plots.WIDTH, height), layout='constrained'
     )
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    meshes: list[Any] = []
     for axes, (name, bands) in zip(panels, shown.items(), strict=True):
       rows = [bands.get(m.name) for m in methods]
-      mesh = _map(axes, rows, SHARE, low=0)
+      meshes.append(_map(axes, rows, SHARE, low=0))
       axes.set(title=titles[name], xlabel='step')
     titles_of = [m.title for m in methods]
     panels[0].set_yticks(np.arange(len(methods)) + 0.5, titles_of, fontsize=8)
-    figure.colorbar(mesh, ax=list(panels), fraction=0.03, pad=0.01)
+    figure.colorbar(meshes[-1], ax=list(panels), fraction=0.03, pad=0.01)
     return figure
 
 

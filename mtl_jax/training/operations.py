@@ -42,24 +42,6 @@ def count(f: Callable[..., Any], *args: Any) -> Count:
   return _count(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-def uses(name: str, f: Callable[..., Any], *args: Any) -> bool:
-  """Whether a function of JAX has a primitive of that name in it, or inside.
-
-  Example:
-    >>> uses('dot_general', lambda x: x @ x, np.ones((2, 2)))
-    True
-  """
-  return _uses(name, jax.make_jaxpr(f)(*args).jaxpr)
-
-
-def _uses(name, jaxpr) -> bool:
-  return any(
-    equation.primitive.name == name
-    or any(_uses(name, inner) for inner in _inner(equation.params))
-    for equation in jaxpr.eqns
-  )
-
-
 def traffic(numbers: float) -> float:
   """The operations in whose time so many float32 are written, or read."""
   return 4.0 * OPERATIONS_PER_BYTE * numbers
