@@ -362,7 +362,8 @@ def cosines(summary: Summary, group: str = '') -> mpl_figure.Figure | None:
     figure, panels = _grid(methods, 0.75 + cell * len(names))
     meshes: list[Any] = []
     for axes, method in zip(panels.flat, methods, strict=False):
-      meshes.append(_map(axes, [bands.get(method.name) for _, bands in rows]))
+      values = [bands.get(method.name) for _, bands in rows]
+      meshes.append(_map(axes, values))
       axes.set_title(method.title)
     for axes in panels[:, 0]:
       axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
