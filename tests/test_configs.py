@@ -56,7 +56,6 @@ def load(name, *changes):
   sweeps.some(
     [*CONFIGS, *ARGUMENTS],
     'census_income',
-    'movielens_lstm:thresholds',
     'synthetic_sequences',
   ),
 )
