@@ -54,12 +54,7 @@ def load(name, *changes):
 
 @pytest.mark.parametrize(
   'name',
-  sweeps.some(
-    [*CONFIGS, *ARGUMENTS],
-    'census_income',
-    'movielens_lstm:thresholds',
-    'synthetic_sequences',
-  ),
+  sweeps.some([*CONFIGS, *ARGUMENTS], 'synthetic_sequences'),
 )
 def test_trains_saves_restores_and_evaluates(name, tmp_path, capsys):
   settings = settings_lib.from_config(load(name))
