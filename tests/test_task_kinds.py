@@ -8,7 +8,8 @@ import pytest
 
 from mtl_jax import data, tasks
 from mtl_jax.config import lookup
-from mtl_jax.experiment import build
+from mtl_jax.data import tables
+from mtl_jax.experiment import build, sources
 from mtl_jax.tasks import kinds
 
 N = 60
@@ -36,6 +37,7 @@ LABELS = {
   'level': 'classification',
   'stars': 'regression',
   'where': 'regression',
+  'w': 'regression',
 }
 ROWS = draw()
 SPLITS = dict.fromkeys(('train', 'validation', 'test'), ROWS)
@@ -236,6 +238,31 @@ def test_values_are_checked_before_training(name, spec, column, value, message):
     rows['verdict'] = [*rows['verdict'][:7], '', *rows['verdict'][8:]]
     mended = data.from_splits({'train': rows}, labels=LABELS).splits['train']
     kinds.check_values(task, spec, mended, 'train')
+
+
+@pytest.mark.parametrize('declared', [('scam', 'fine'), ('x', 'scam', 'fine')])
+def test_the_positive_class_of_declared_classes(declared):
+  rows = {'y': np.arange(6) % len(declared), 'inputs': np.ones((6, 1))}
+  table = tables.from_arrays(rows, names={'y': declared})
+  label = data.Label(kind='binary', positive='scam')
+  made = data.from_splits({'train': table}, labels={'y': label})
+  task = build.make_task(
+    'y', {'kind': 'binary', 'positive': 'scam'}, {'main': made}
+  )
+  other = 'fine' if len(declared) == 2 else 'not scam'
+  assert task.labels == (other, 'scam') and task.positive == 'scam'
+  codes = made.splits['train'].take(np.arange(6), ['y'])['y']
+  assert codes.tolist() == [int(declared[i] == 'scam') for i in rows['y']]
+
+
+def test_weights_are_read_as_labels_are():
+  targets = {'verdict': {'kind': 'binary', 'weight_column': 'w'}}
+  labels = sources.labels_of(targets, 'main')
+  assert {key: label.kind for key, label in labels.items()} == {
+    'w': 'regression',
+    'verdict': 'binary',
+  }
+  assert not sources.labels_of(targets, 'other')
 
 
 def test_scores_follow_the_loss():

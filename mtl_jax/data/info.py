@@ -78,7 +78,7 @@ def describe(
   return DataInfo(
     sizes={split: len(source) for split, source in splits.items()},
     shapes=shapes,
-    classes={key: c.names for key, c in columns.items() if c.names},
+    classes={key: _names(c) for key, c in columns.items() if c.names},
     cardinalities=known | _largest(splits, columns, one),
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
     means={k: _plain(np.nanmean, seen[k]) for k in floats},
@@ -110,6 +110,15 @@ def _largest(splits, columns, one):
     key: max(0, *(int(values[key].max()) for values in found)) + 1
     for key in keys
   }
+
+
+def _names(column):
+  """Of the classes as they are numbered: the positive one of two is 1."""
+  if not column.positive:
+    return column.names
+  others = [name for name in column.names if name != column.positive]
+  other = others[0] if len(others) == 1 else f'not {column.positive}'
+  return other, column.positive
 
 
 def _plain(statistic, values):

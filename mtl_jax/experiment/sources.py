@@ -100,9 +100,13 @@ def labels_of(
   owners: dict[str, str] = {}
   for name, spec in targets.items():
     kind = spec.get('kind', '')
-    if spec.get('stream', 'main') != stream or (
-      kind not in task_kinds.TASK_KINDS
-    ):
+    if spec.get('stream', 'main') != stream:
+      continue
+    column = spec.get('weight_column')
+    if column:  # nobody fills a weight that is missing
+      labels.setdefault(column, data.Label(kind='regression'))
+      owners.setdefault(column, name)
+    if kind not in task_kinds.TASK_KINDS:
       continue
     key = spec.get('label') or name
     label = data.Label(

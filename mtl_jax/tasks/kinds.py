@@ -23,7 +23,7 @@ from mtl_jax.tasks import (
 Weights = str | Sequence[float] | Mapping[str, float] | None
 
 
-class Facts(Protocol):
+class DataFacts(Protocol):
   """What a kind of task may ask of its data: `mtl_jax.data.DataInfo` has it.
 
   Attributes:
@@ -96,7 +96,7 @@ class TaskKind:
   def __call__(
     self,
     name: str,
-    info: Facts,
+    info: DataFacts,
     *,
     label: str = '',
     stream: str = 'main',
@@ -137,7 +137,7 @@ class TaskKind:
 
 
 def with_common(
-  task: tasks_lib.Task, info: Facts, **fields: Any
+  task: tasks_lib.Task, info: DataFacts, **fields: Any
 ) -> tasks_lib.Task:
   """The task with fields that tasks of every kind have.
 
@@ -173,7 +173,7 @@ def _describe(kind, task, options, weight_column):
 
 def _classification(
   name: str,
-  info: Facts,
+  info: DataFacts,
   label: str,
   *,
   num_classes: int = 0,
@@ -206,7 +206,7 @@ def _classification(
 
 
 def _binary(
-  name: str, info: Facts, label: str, *, positive: str = '', **options
+  name: str, info: DataFacts, label: str, *, positive: str = '', **options
 ) -> tasks_lib.Task:
   """Sigmoid cross-entropy of labels in {0, 1}.
 
@@ -266,7 +266,7 @@ def _check_group(name, info, group):
 
 def _multilabel(
   name: str,
-  info: Facts,
+  info: DataFacts,
   label: str,
   *,
   positive_weights: float | Sequence[float] | Mapping[str, float] = 1.0,
@@ -294,7 +294,7 @@ def _multilabel(
 
 def _regression(
   name: str,
-  info: Facts,
+  info: DataFacts,
   label: str,
   *,
   loss: str = 'mse',
@@ -344,7 +344,7 @@ def _regression(
 
 
 def _exceeds(
-  name: str, info: Facts, label: str, *, threshold: float, **options
+  name: str, info: DataFacts, label: str, *, threshold: float, **options
 ) -> tasks_lib.Task:
   """As binary: is the number more than the threshold?
 
@@ -359,7 +359,7 @@ def _exceeds(
 
 
 def _ordinal(
-  name: str, info: Facts, label: str, *, thresholds: Sequence[float]
+  name: str, info: DataFacts, label: str, *, thresholds: Sequence[float]
 ) -> tasks_lib.Task:
   """Levels between thresholds of a number, by the odds of each next one.
 
@@ -380,7 +380,7 @@ def _ordinal(
 
 def _entire_space(
   name: str,
-  info: Facts,
+  info: DataFacts,
   label: str,
   *,
   after: str | Sequence[str],
@@ -410,7 +410,7 @@ def _entire_space(
 
 def _order_calibrated(
   name: str,
-  info: Facts,
+  info: DataFacts,
   label: str,
   *,
   after: str,
