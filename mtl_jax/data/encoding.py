@@ -15,6 +15,7 @@ import numpy as np
 
 from mtl_jax import names as names_lib
 from mtl_jax.data import cells, tables, text as text_lib
+from mtl_jax.tasks import mask_key
 
 # (key, feature, 'cells' | 'missing' | 'unknown' | 'cut') -> how many
 Counts = collections.Counter[tuple[str, str, str]]
@@ -339,16 +340,6 @@ class Encoder:
         for key, column in json.loads(serialized).items()
       }
     )
-
-
-def mask_key(key: str) -> str:
-  """The key of a text's mask.
-
-  Example:
-    >>> mask_key('tokens')
-    'token_mask'
-  """
-  return key.removesuffix('s') + '_mask'
 
 
 def to_batch(values: np.ndarray, kind: str) -> np.ndarray:
