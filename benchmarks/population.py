@@ -30,15 +30,14 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
+  build,
   feeding,
   members as members_lib,
-  program,
-  start,
-  stepping,
+  steppers,
   ways,
 )
 from mtl_jax.studies import devices
-from mtl_jax.training import parallel
+from mtl_jax.training import members as training_members, parallel
 
 HERE = pathlib.Path(__file__).parent
 SEEDS = 16
@@ -61,7 +60,7 @@ def make_arrays(steps, number=8000):
   }
 
 
-def make_experiment(name, seeds):
+def make_group(name, seeds):
   """The workload as a config over arrays."""
   lstm = name == 'lstm'
   arrays = make_arrays(100 if lstm else 0)
@@ -82,44 +81,54 @@ def make_experiment(name, seeds):
   config.training.update({'steps': RUN, 'log_every': 50, 'evaluate_every': RUN})
   config.population.seeds = seeds
   settings = settings_lib.from_config(config)
-  ((group, experiment),) = members_lib.group(
-    settings, members_lib.list_members(settings), {'main': source}
+  sources = build.Sources({'main': source})
+  (group,) = members_lib.group(
+    settings,
+    members_lib.list_members(settings),
+    lambda settings: build.build(settings, sources=sources),
   )
-  return group, experiment
+  return group
+
+
+def begin(stepper, members, hyper):
+  """Members at step 0, placed."""
+  seeds = [member.seed for member in members]
+  stepper.begin(seeds)
+  return training_members.Members(
+    stepper.init(seeds, hyper),
+    stepper.place(hyper),
+    stepper.place(np.ones(len(members), bool)),
+  )
 
 
 class Members:
   """A population, advanced a program at a time."""
 
-  def __init__(self, group, experiment):
+  def __init__(self, group):
     seeds = len(group.members)
-    feeder = feeding.Feeder(experiment)
-    self.way, self.timed = ways.choose(
-      experiment, feeder, group, jax.local_devices()
+    feeder = feeding.Feeder(group.experiment)
+    self.way, self.timed = ways.choose(group, feeder, jax.local_devices())
+    self._program = steppers.DeviceProgram(
+      group.experiment, self.way, jax.local_devices(), feeder
     )
-    self._program = program.Program(
-      experiment, feeder, self.way, jax.local_devices()
-    )
-    chosen = program.pad(group.members, self.way.members)
-    numbers = [member.seed for member in chosen]
-    self._members = self._program.init(numbers, group.hyper(chosen))
-    self._orders = feeder.orders(numbers)
-    # What fills a lot up is work for nothing.
-    lots = -(-seeds // self.way.members)
-    self._useful = seeds / (lots * self.way.members)
+    chosen = members_lib.pad(group.members, self.way.members)
+    self._members = begin(self._program, chosen, group.hyper(chosen))
+    # What fills a program up is work for nothing.
+    programs = -(-seeds // self.way.members)
+    self._useful = seeds / (programs * self.way.members)
     self.time(1)
 
   @property
   def compile_s(self):
     """Seconds to compile the steps."""
-    return self._program.timing.compile_s
+    return self._program.compile_s
 
   def time(self, repeats):
-    """Milliseconds a step and member."""
+    """Milliseconds per step and member."""
     before = time.perf_counter()
     for i in range(repeats):
       state, metrics = self._program.advance(
-        self._members, self._orders, i * self.way.length, self.way.length
+        self._members, i * self.way.length, self.way.length
       )
       self._members = self._members._replace(state=state)
       jax.device_get(metrics)
@@ -136,22 +145,26 @@ class Alone:
     own = settings_lib.with_values(experiment.settings, sections)
     experiment = dataclasses.replace(experiment, settings=own)
     mesh = parallel.make_mesh(jax.devices()[:1])
-    self._steps = stepping.choose(experiment, mesh)
-    self._state = parallel.replicate(start.make_init(experiment), mesh)()
-    self.time(self._steps.longest)
+    self._stepper = steppers.for_one(experiment, mesh)
+    self._members = begin(self._stepper, [members_lib.Member(0, 0)], {})
+    self._step = 0
+    self.time(self.longest)
 
   @property
   def longest(self):
     """Steps in one program."""
-    return self._steps.longest
+    return self._stepper.longest
 
   def time(self, steps):
-    """Milliseconds a step."""
+    """Milliseconds per step."""
     before = time.perf_counter()
     kept, taken = [], 0
     while taken < steps:
-      drawn = self._steps.draw(self.longest)
-      self._state, metrics = self._steps.step(self._state, drawn)
+      state, metrics = self._stepper.advance(
+        self._members, self._step, self.longest
+      )
+      self._members = self._members._replace(state=state)
+      self._step += self.longest
       taken += self.longest
       kept.append(metrics)
     jax.device_get(kept)
@@ -184,8 +197,9 @@ class Torch:
 
 def compare(name, python, repeats):
   """Rows of the first table: each is timed in turn, again and again."""
-  group, experiment = make_experiment(name, SEEDS)
-  population = Members(group, experiment)
+  group = make_group(name, SEEDS)
+  experiment = group.experiment
+  population = Members(group)
   alone = {
     'one after the other': Alone(experiment),
     'the same, a batch a step': Alone(experiment, 'never'),
@@ -221,7 +235,7 @@ def sweep(name):
   """Rows of the second table: runs a minute, compiled and all."""
   rows = []
   for size in SIZES:
-    members = Members(*make_experiment(name, size))
+    members = Members(make_group(name, size))
     steps = 5000 if name == 'mlp' else 200
     programs = max(1, steps // (members.way.length * members.way.members))
     each = statistics.median(members.time(programs) for _ in range(3))

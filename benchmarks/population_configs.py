@@ -19,7 +19,7 @@ import population
 
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import members as members_lib
+from mtl_jax.experiment import build, members as members_lib
 from mtl_jax.studies import devices, plan
 
 FEW = 4  # seeds of a shipped config
@@ -53,8 +53,8 @@ def make_shipped(name, stretch):
     },
   )
   members = members_lib.list_members(settings)
-  ((group, experiment),) = members_lib.group(settings, members)
-  return group, experiment
+  (group,) = members_lib.group(settings, members, build.build)
+  return group
 
 
 def shipped(names, repeats, stretch):
@@ -62,16 +62,16 @@ def shipped(names, repeats, stretch):
   rows = []
   for name in names:
     try:
-      group, experiment = make_shipped(name, stretch)
+      group = make_shipped(name, stretch)
     except (ValueError, ImportError, OSError) as error:
       rows.append(f'| {name} | no data here: {error} | | | | | | |')
       print(rows[-1], flush=True)
       continue
-    members = population.Members(group, experiment)
-    alone = population.Alone(experiment)
+    members = population.Members(group)
+    alone = population.Alone(group.experiment)
     for way, taken in members.timed.items():
       print(f'  timed: {way}: {taken:.3f} ms', flush=True)
-    sent = population.Alone(experiment, 'never')
+    sent = population.Alone(group.experiment, 'never')
     programs = max(1, stretch // members.way.length)
     each = members.time(programs) * stretch  # of a stretch and member
     times = 1 + int(REPEAT / (each * members.way.members))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mtl_jax import combinators, models, problems
 from mtl_jax.data import catalogue
-from mtl_jax.experiment import baselines
+from mtl_jax.evaluation import baselines
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import parallel
 from mtl_jax.training.builders import table
