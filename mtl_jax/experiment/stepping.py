@@ -11,7 +11,8 @@ import numpy as np
 
 from mtl_jax import data, evaluation
 from mtl_jax.experiment import build, feeding
-from mtl_jax.training import operations, parallel, population
+from mtl_jax.models import convolution
+from mtl_jax.training import parallel, population
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,4 +174,4 @@ def _has_convolutions(experiment) -> bool:
     step = evaluation.make_eval_step(model, experiment.tasks)
     return step(params, model_state, batch)
 
-  return operations.uses('conv_general_dilated', evaluate)
+  return convolution.convolves(evaluate)
