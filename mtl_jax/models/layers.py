@@ -1,4 +1,4 @@
-"""Small pieces that several modules need: options, dropout, pooling."""
+"""Small pieces of several modules: options, dropout, pooling."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
@@ -86,7 +86,7 @@ def read_image(owner: Any, field: str, batch: Mapping[str, Any]) -> Array:
 
 
 def compute_dtype(dtype: Any, *arrays: Array) -> Any:
-  """The dtype to compute in: the one asked for, or what the arrays promote to.
+  """The dtype to compute in: the one asked for, or that of the arrays together.
 
   Whole numbers and booleans count as float32.
 

@@ -49,8 +49,8 @@ def lora(
     The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
-    ValueError: for an option out of range; from its `init`, if no kernel is
-      found.
+    ValueError: for an option out of range; from its `init`, if no kernel
+      matches.
 
   Example:
     >>> from mtl_jax import models

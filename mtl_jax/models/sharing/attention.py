@@ -90,7 +90,7 @@ def mean_parts(x: Array, space: Sequence[int]) -> Array:
 
   Args:
     x: ``[N, ..., C]``.
-    space: numbers of parts, one an axis.
+    space: numbers of parts, one per axis.
 
   Returns:
     ``[N, *space, C]``.
