@@ -134,9 +134,6 @@ def mtan(
   Args:
     norm: in the masks: 'batch', 'layer' or 'none'.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an unknown norm; from `build_model`, for a trunk of
       sequences.

@@ -92,9 +92,6 @@ def home(
       expert has its own.
     expert_norm: 'batch', 'layer', or 'none' for experts as they are.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range; from `build_model`, for a task that
       is not in one category.

@@ -53,9 +53,6 @@ def stem(
     gate_inputs: another array of the batch that the gates read.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range.
 
