@@ -7,6 +7,8 @@ import pathlib
 import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from mtl_jax import models
@@ -89,6 +91,18 @@ def test_configs_make_models(name):
     models.SHARING[name](**options), models.MLP(widths=(4, 4)), heads
   )
   assert callable(model.features)
+
+
+def test_an_architecture_of_your_own():
+  (code,) = re.findall(r'^```python\n(.*?)^```$', PAGE, re.M | re.S)
+  names = {}
+  exec(code, names)
+  batch = {'main': {'inputs': jnp.ones((2, 3))}}
+  params, _ = names['own'].init(jax.random.key(0), batch)
+  assert params['scales'] == {'like': 0.5, 'stars': 0.5}
+  shared = names['own'].shared
+  assert shared('trunk/Dense_0/kernel') and not shared('scales/like')
+  assert not names['model'].shared('gates/like/Dense_0/kernel')
 
 
 def test_counts_are_those_of_the_code(tables):

@@ -13,7 +13,7 @@ class MultiTaskModel(NamedTuple):
   Attributes:
     init: ``(key, {stream: batch}) -> (params, model_state)``.
     features: ``(params, model_state, batch, *, stream, train, key) ->
-      (features, model_state)``: what the heads read, any pytree of arrays.
+      (features, model_state)``: inputs of the heads, any pytree of arrays.
       The cut at which representation-level gradients are taken.
     outputs: ``(params, model_state, features, batch, *, tasks, train, key) ->
       ({task: [B, size]}, model_state)`` for the tasks named, all of one
@@ -23,11 +23,11 @@ class MultiTaskModel(NamedTuple):
       task gradients? All others get their own tasks' gradients.
     penalty: ``(params, model_state, {stream: batch}, *, train, key) -> []``:
       a term that belongs to no task, such as the entropy of gates; a mean over
-      examples, if they matter. Its gradient is added to the direction that a
-      method found. None if there is none.
+      examples, if they matter. Its gradient is added to the direction of
+      the method. None if there is none.
     inspect: ``(params, model_state, batch, *, stream) -> {'experts': {level:
-      {expert: [B, ..., F]}}, 'weights': {level: {owner: {expert: [B]}}}}``: by
-      what an owner's features (a task's, mostly) multiply what experts put out.
+      {expert: [B, ..., F]}}, 'weights': {level: {owner: {expert: [B]}}}}``:
+      outputs of experts, and gate weights per owner (mostly a task) and expert.
       None for models without experts.
   """
 

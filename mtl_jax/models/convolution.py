@@ -238,9 +238,12 @@ def _pooled_forward(size, x, kernel, bias):
       lax.slice_in_dim(patches, tap, tap + span, axis=axis)
       for tap in range(size)
     ]
-    patches = jnp.concatenate(taps)  # [m m C, h, w, B] in the end
-  z = jnp.einsum('fk,khwb->fhwb', kernel, patches)
-  first, *others = jnp.split(z, 4)
+    patches = jnp.concatenate(taps)
+  space = patches.shape[1:]  # h, w, B
+  # Of two axes: a product over several is one of a copy in another order.
+  patches = patches.reshape(len(patches), -1)  # [m m C, h w B]
+  z = (kernel @ patches).reshape(4, -1, *space)
+  first, *others = (z[q] for q in range(4))
   # By comparisons, for the reason that `masked_max` of layers.py gives.
   place = jnp.zeros(first.shape, jnp.int8)
   for number, other in enumerate(others, 1):
@@ -254,14 +257,13 @@ def _pooled_forward(size, x, kernel, bias):
 
 def _pooled_backward(size, residuals, cotangent):
   patches, place, kernel = residuals
-  _, height, width, batch = patches.shape
+  space = place.shape[1:]
   numbers = jnp.arange(4, dtype=place.dtype)[:, None, None, None, None]
   dz = jnp.where(place == numbers, cotangent, 0)  # [4, F, h, w, B]
-  dz = dz.reshape(-1, height, width, batch)
+  dz = dz.reshape(len(kernel), -1)
   dbias = jnp.where(place < 4, cotangent, 0).sum((1, 2, 3))
-  dkernel = jnp.einsum('fhwb,khwb->fk', dz, patches)
-  dpatches = jnp.einsum('fk,fhwb->khwb', kernel, dz)
-  dpatches = dpatches.reshape(size, size, -1, height, width, batch)
+  dkernel = jnp.einsum('fn,kn->fk', dz, patches)
+  dpatches = (kernel.T @ dz).reshape(size, size, -1, *space)
   dx = _padded_sum(_padded_sum(dpatches, 2), 2)
   return dx, dkernel, dbias
 

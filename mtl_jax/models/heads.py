@@ -1,4 +1,4 @@
-"""Heads: what a task adds to the features that it shares.
+"""Heads: the tasks' own layers on top of shared features.
 
 Every head is a linen module called as ``head(features, batch, train=...)``; it
 returns outputs ``[B, size]``. Each task has a head of its own, with its own

@@ -1,4 +1,4 @@
-"""Small pieces that several modules need: options, dropout, pooling."""
+"""Small pieces of several modules: options, dropout, pooling."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
@@ -86,7 +86,7 @@ def read_image(owner: Any, field: str, batch: Mapping[str, Any]) -> Array:
 
 
 def compute_dtype(dtype: Any, *arrays: Array) -> Any:
-  """The dtype to compute in: the one asked for, or what the arrays promote to.
+  """The dtype to compute in: the one asked for, or that of the arrays together.
 
   Whole numbers and booleans count as float32.
 
@@ -156,6 +156,7 @@ def masked_max(x: Array, mask: Array | None) -> Array:
   An example with no step gives zeros. The gradient goes to the first step that
   has the maximum. That of ``x.max`` goes where ``x`` equals it: a compiled
   program may compute ``x`` twice, with another rounding, and then to nowhere.
+  If that happens here, the result is NaN.
 
   Example:
     >>> masked_max(jnp.array([[[1.], [5.]]]), jnp.array([[1, 0]]))
@@ -166,8 +167,9 @@ def masked_max(x: Array, mask: Array | None) -> Array:
     mask = jnp.ones(x.shape[:2], bool)
   mask = mask.astype(bool)[..., None]  # [B, T, 1]
   known = jnp.where(mask, x, -jnp.inf)
-  first = steps == first_of_largest(known)[:, None]
-  return jnp.where(first & mask, x, 0).sum(axis=1)
+  first = first_of_largest(known)  # [B, D]
+  largest = jnp.where((steps == first[:, None]) & mask, x, 0).sum(axis=1)
+  return jnp.where(first < x.shape[1], largest, jnp.nan)
 
 
 def first_of_largest(x: Array) -> Array:
@@ -180,14 +182,15 @@ def first_of_largest(x: Array) -> Array:
     x: ``[B, T, D]``.
 
   Returns:
-    ``[B, D]`` in ``{0, ..., T - 1}``.
+    ``[B, D]`` in ``{0, ..., T - 1}``; T if no step has the maximum, since
+    another part of the program computes x with another rounding.
 
   Example:
     >>> first_of_largest(jnp.array([[[1.0], [5.0], [5.0]]]))
     Array([[1]], dtype=int32)
   """
-  # A second computation of x might round otherwise, and have no maximum.
+  # Once, where the back end heeds this.
   x = lax.optimization_barrier(lax.stop_gradient(x))
   steps = jnp.arange(x.shape[1], dtype=jnp.int32)[:, None]  # [T, 1]
   largest = (x == x.max(axis=1, keepdims=True)) | jnp.isnan(x)
-  return jnp.where(largest, steps, x.shape[1] - 1).min(axis=1)
+  return jnp.where(largest, steps, x.shape[1]).min(axis=1)

@@ -87,7 +87,7 @@ def _gates(z):
 
 
 def _scan(sequence, save, inputs, keep, kernel) -> tuple[Any, Any]:
-  """Last state or all, and what the backward pass needs, if it is to come."""
+  """Last state or all, and residuals of the backward pass, if ``save``."""
   kernel = kernel.astype(inputs.dtype)
   units = kernel.shape[1] // 4
   shape = (inputs.shape[1], units)

@@ -1,4 +1,4 @@
-"""Which mapped axes a value varies over, inside shard_map."""
+"""Mapped axes over which values vary, inside shard_map."""
 
 import jax
 

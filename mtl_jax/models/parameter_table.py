@@ -26,7 +26,7 @@ def parameter_table(
     shared: ``path -> bool``, a model's predicate.
 
   Returns:
-    One row an array.
+    One row per array.
 
   Example:
     >>> import jax.numpy as jnp

@@ -72,7 +72,9 @@ def _forward(width, x, kernel, mask):
   z = windows.reshape(-1, size) @ kernel
   z = jnp.where(mask[..., None], z.reshape(batch, length, -1), -jnp.inf)
   first = layers.first_of_largest(z)  # [B, F]
-  largest = jnp.take_along_axis(z, first[:, None], 1)[:, 0]
+  place = jnp.minimum(first, length - 1)[:, None]
+  largest = jnp.take_along_axis(z, place, 1)[:, 0]
+  largest = jnp.where(first < length, largest, jnp.nan)
   seen = mask.any(1)[:, None]
   first = jnp.where(seen, first, length)  # The length: there is none.
   return jnp.where(seen, largest, 0), (windows, kernel, first)

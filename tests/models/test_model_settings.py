@@ -41,7 +41,7 @@ from mtl_jax import models
     (lambda: models.LSTM(dropout=-0.1), r'in \[0, 1\), found -0.1'),
     (
       lambda: models.ResNet(widths=(4, 8), blocks=(1,)),
-      r'expected blocks for 2 stages, one a width, found \(1,\)',
+      r'expected blocks for 2 stages, one per width, found \(1,\)',
     ),
     (
       lambda: models.Transformer(features=12, num_heads=4),

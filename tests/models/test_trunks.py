@@ -28,7 +28,7 @@ CASES = {
     {'vocab_size': 11, 'embed_dim': 3, 'filters': 4, 'widths': (2, 9)},
   ),
   'lenet': ('lenet', {'channels': (2, 3), 'window': 3, 'features': 5}),
-  'lenet patches': ('lenet', {'channels': (2,), 'patches': True}),
+  'lenet product': ('lenet', {'channels': (2,), 'conv': 'product'}),
   'lstm': ('lstm', {'features': 5, 'mask': 'mask'}),
   'lstm deep': (
     'lstm',
@@ -52,7 +52,7 @@ CASES = {
   'resnet group': ('resnet', {'widths': (4,), 'norm': 'group'}),
   'resnet none': (
     'resnet',
-    {'widths': (2, 3), 'norm': 'none', 'blocks': (1, 2), 'patches': True},
+    {'widths': (2, 3), 'norm': 'none', 'blocks': (1, 2), 'conv': 'product'},
   ),
   'transformer': ('transformer', {**TINY, 'pool': 'mean'}),
   'transformer causal': (

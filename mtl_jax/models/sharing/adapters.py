@@ -45,12 +45,9 @@ def lora(
       kept off it by ``optimizer.frozen = ['^trunk/']``, which suffices alone;
       a trunk trained before comes from ``training.init_from``.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
-    ValueError: for an option out of range; from its `init`, if no kernel is
-      found.
+    ValueError: for an option out of range; from its `init`, if no kernel
+      matches.
 
   Example:
     >>> from mtl_jax import models

@@ -90,7 +90,7 @@ def mean_parts(x: Array, space: Sequence[int]) -> Array:
 
   Args:
     x: ``[N, ..., C]``.
-    space: numbers of parts, one an axis.
+    space: numbers of parts, one per axis.
 
   Returns:
     ``[N, *space, C]``.
@@ -133,9 +133,6 @@ def mtan(
 
   Args:
     norm: in the masks: 'batch', 'layer' or 'none'.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an unknown norm; from `build_model`, for a trunk of

@@ -35,7 +35,7 @@ def branching(
   :math:`o_i` are the outputs of a level's experts, :math:`u_j` the input of
   expert j of the next level, or of the head of task j above the last one. The
   parent of each is drawn with probability :math:`\mathrm{softmax}(a_j)`, by
-  Gumbel noise g, in training, where there is a key: once a microbatch of each
+  Gumbel noise g, in training, where there is a key: once per microbatch of each
   stream, on each device of the manual modes. Evaluation takes the likeliest, so
   that it sees one tree, whose leaves are the tasks. The report shows it.
   Experts of the first level are copies of the trunk, those above are dense
@@ -55,9 +55,6 @@ def branching(
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.

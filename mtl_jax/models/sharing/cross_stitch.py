@@ -65,9 +65,6 @@ def cross_stitch(
     own: of the diagonal at first, in [0, 1]; with 1 the tasks' networks start
       apart.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range.
 

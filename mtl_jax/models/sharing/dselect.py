@@ -118,14 +118,11 @@ def dselect_k(
     gamma: width of the smooth step, > 0; smaller ones select sooner.
     entropy: weight of the penalty, >= 0.
     per_example: whether the selection depends on the example.
-    gate_inputs: array of the batch that the gates read; '' is what the experts
-      read, see `gates.selector`.
+    gate_inputs: array of the batch that the gates read; '' is that of the
+      experts, see `gates.selector`.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.

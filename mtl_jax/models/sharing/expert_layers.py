@@ -68,8 +68,8 @@ class Experts:
     norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
     gate_inputs: array of the batch that gates read; '' is the trunk's.
     level_widths: units of the layers of an expert above the first level; () is
-      one layer, as wide as what it reads.
-    rank: of the gate by which each expert scales what it reads, see
+      one layer, as wide as its inputs.
+    rank: of the gate by which each expert scales its inputs, see
       `scaled.ScaledInputs`; 0 for none.
 
   Raises:

@@ -37,9 +37,6 @@ def film(
   Args:
     per_layer: modulate after each layer, for an `MLP`.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: from `build_model`, if a trunk that is no `MLP` is to be
       modulated by layers.

@@ -66,10 +66,10 @@ def selector(
 ) -> Array:
   """Inputs of the gates, ``[B, D]``, at least float32.
 
-  The array that the trunk reads (which is the encoder's output where there is
-  one), made flat: images as pixels in [0, 1]; sequences, which is what a trunk
-  with a field ``mask`` reads, as their mean over the steps that are real, and
-  token ids as the mean of their rows in the experts' embedding table.
+  The array that the trunk reads (the encoder's output where there is one), made
+  flat: images as pixels in [0, 1]; sequences, that is inputs of a trunk with a
+  field ``mask``, as their mean over the real steps, and token ids as the mean
+  of their rows in the experts' embedding table.
 
   Args:
     scope: of the model; the experts are copies of its trunk.

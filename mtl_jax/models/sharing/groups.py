@@ -25,9 +25,6 @@ def task_groups(
     groups: names of the tasks of each group, every task once; none = every
       task alone.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: from `build_model`, if a task is in no group or in two, or is
       unknown.

@@ -67,8 +67,8 @@ def home(
 
   .. math:: z_k = g_k [S', C'_c, T_k] + s_k T_k
 
-  whose gates read both :math:`z_c` and :math:`z_s`. Each expert scales what it
-  reads by a feature gate, of rank r: :math:`f(v \odot 2 \sigma(B A v))`, see
+  whose gates read both :math:`z_c` and :math:`z_s`. Each expert scales its
+  inputs by a feature gate, of rank r: :math:`f(v \odot 2 \sigma(B A v))`, see
   `scaled.ScaledInputs`.
 
   Shared: all experts of the first level, shared experts of the second, shared
@@ -87,13 +87,10 @@ def home(
       one layer, as wide as the trunk's features.
     gate_widths: units of hidden layers of each gate g.
     gate_inputs: array of the batch that gates of the first level read; '' is
-      what the experts read, see `gates.selector`.
+      that of the experts, see `gates.selector`.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'batch', 'layer', or 'none' for experts as they are.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range; from `build_model`, for a task that
@@ -111,8 +108,8 @@ def home(
 
   References:
     Wang et al., HoME: Hierarchy of multi-gate experts for multi-task learning
-    at Kuaishou, KDD 2025. Written after what it says of its parts; numbers of
-    experts, the rank and what each gate reads are ours.
+    at Kuaishou, KDD 2025. Written after its description; numbers of experts,
+    the rank and the inputs of each gate are ours.
   """
   options.check_whole(
     'home', shared_experts=shared_experts, category_experts=category_experts,

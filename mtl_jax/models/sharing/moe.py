@@ -23,8 +23,8 @@ def omoe(
   Args:
     experts: number of experts E.
     gate_widths: units of hidden layers of the gate.
-    gate_inputs: array of the batch that the gate reads; '' is what the experts
-      read, see `gates.selector`.
+    gate_inputs: array of the batch that the gate reads; '' is that of the
+      experts, see `gates.selector`.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
@@ -90,14 +90,11 @@ def mmoe(
   Args:
     experts: number of experts E.
     gate_widths: units of hidden layers of each gate.
-    gate_inputs: array of the batch that the gates read; '' is what the experts
-      read, see `gates.selector`.
+    gate_inputs: array of the batch that the gates read; '' is that of the
+      experts, see `gates.selector`.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.

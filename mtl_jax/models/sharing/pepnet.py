@@ -46,9 +46,6 @@ def pepnet(
     hidden: units of each gate.
     tower_widths: units of the layers of a task's tower, in front of its head.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range.
 

@@ -31,14 +31,11 @@ def cgc(
     shared_experts: number n of experts for all tasks.
     task_experts: number m of experts of each task, 0 for none.
     gate_widths: units of hidden layers of each gate.
-    gate_inputs: array of the batch that the gates read; '' is what the experts
-      read, see `gates.selector`.
+    gate_inputs: array of the batch that the gates read; '' is that of the
+      experts, see `gates.selector`.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.
@@ -103,13 +100,10 @@ def ple(
     task_experts: experts of each task, on each level, 0 for none.
     gate_widths: units of hidden layers of each gate.
     gate_inputs: array of the batch that gates of the first level read; '' is
-      what the experts read, see `gates.selector`.
+      that of the experts, see `gates.selector`.
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.

@@ -62,9 +62,6 @@ def task_routing(
       them uses in common.
     seed: of the masks.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range.
 

@@ -39,9 +39,9 @@ class Scale(nn.Module):
 class ScaledInputs(nn.Module):
   r"""The trunk of inputs that are scaled: :math:`f(g \odot e)`.
 
-  e is what the trunk reads: numbers ``[B, D]``, numbers of steps ``[B, T, D]``
-  and rows of its embedding table for token ids, which have the same factors at
-  all steps. Images are read as they are.
+  e are the inputs of the trunk: numbers ``[B, D]``, numbers of steps ``[B, T,
+  D]`` and rows of its embedding table for token ids, which have the same
+  factors at all steps. Images are read as they are.
 
   Attributes:
     trunk: f.
@@ -114,6 +114,6 @@ class ScaledInputs(nn.Module):
     if not self.low_rank:
       side = [batch[self.side]] if self.side else []
       x = jnp.concatenate([*side, jax.lax.stop_gradient(x)], -1)
-    # With its parent named: a part of the trunk may be what is running.
+    # With its parent named: a part of the trunk may be running.
     gate = Scale(size, self.hidden, self.low_rank, name='gate', parent=self)
     return gate({'inputs': x}, train=False)

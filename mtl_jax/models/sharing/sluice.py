@@ -34,9 +34,6 @@ def sluice(
     own: of the diagonal at first, in [0, 1].
     orthogonality: weight of the penalty, >= 0.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range; from its `init`, if widths are odd,
       or differ between layers.

@@ -37,7 +37,7 @@ def snr(
   expert j of the next level, or of the head of task j above the last one.
   Experts of the first level are copies of the trunk, those above are dense
   layers. z are `concrete.hard_concrete`: drawn in training, where there is a
-  key, once a microbatch of each stream (on each device of the manual modes),
+  key, once per microbatch of each stream (on each device of the manual modes),
   and fixed in evaluation. The penalty is ``sparsity`` times the expected number
   of open connections, the sum of `concrete.open_probability`.
 
@@ -55,9 +55,6 @@ def snr(
     embeddings: 'shared': the trunks' embedding tables are one set; 'own': each
       expert has its own.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
-
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
 
   Raises:
     ValueError: for an option out of range.

@@ -46,9 +46,6 @@ def soft_sharing(
     embeddings: 'own': each trunk has its own tables; 'shared': they are one
       set.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range; from its `init`, if no parameter is
       coupled.

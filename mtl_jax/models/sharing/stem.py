@@ -53,9 +53,6 @@ def stem(
     gate_inputs: another array of the batch that the gates read.
     expert_norm: 'none', or 'batch' or 'layer': ``silu(norm(f_e))``.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: for an option out of range.
 
@@ -74,8 +71,8 @@ def stem(
 
   References:
     Su et al., STEM: Unleashing the power of embeddings for multi-task
-    recommendation, AAAI 2024. One layer, and one expert a task and for all, as
-    in the authors' code; there gates have hidden layers of 128 and 64 units.
+    recommendation, AAAI 2024. One layer, and one expert per task and for all,
+    as in the authors' code; its gates have hidden layers of 128 and 64 units.
   """
   options.check_whole(
     'stem', shared_experts=shared_experts, task_experts=task_experts

@@ -76,9 +76,6 @@ def aitm(
     embeddings: 'shared': the towers' embedding tables are one set; 'own': each
       has its own.
 
-  Returns:
-    The architecture; its features are ``{task: [B, ...]}``.
-
   Raises:
     ValueError: from `build_model`, if a task is not in the order, or twice.
 

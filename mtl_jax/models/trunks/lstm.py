@@ -13,7 +13,7 @@ POOLS = ('last', 'mean', 'max', 'none')
 
 
 def _orthogonal_gates(key, shape, dtype=jnp.float32):
-  """An orthogonal matrix a gate, side by side: ``[H, 4 H]``."""
+  """One orthogonal matrix per gate, side by side: ``[H, 4 H]``."""
   units = shape[0]
   init = nn.initializers.orthogonal()
   keys = jax.random.split(key, 4)
@@ -65,7 +65,7 @@ class LSTM(nn.Module):
     dropout: share of units dropped between layers and of the features, in
       training, [0, 1).
     forget_bias: initial bias of the forget gate.
-    inputs: name in the batch of what is read, ``[B, T, D]``.
+    inputs: name in the batch of the inputs, ``[B, T, D]``.
     mask: name in the batch of a mask ``[B, T]``, 1 = real step; None means
       that nothing is padded.
     fast: use the gradient of `lstm_scan`, which has no forward mode.
@@ -114,7 +114,7 @@ class LSTM(nn.Module):
     mask = None
     if self.mask is not None:
       mask = layers.read_array(self, 'mask', batch).astype(bool)
-      # What stands in padding must not matter, not even a NaN.
+      # Padding must not matter, not even a NaN in it.
       x = jnp.where(mask[..., None], x, 0)
     drop = nn.Dropout(self.dropout, deterministic=not train)
     top = self.num_layers - 1

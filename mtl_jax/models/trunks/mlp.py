@@ -20,7 +20,7 @@ class MLP(nn.Module):
     activation: a name in `layers.ACTIVATIONS`.
     norm: 'none', 'batch' or 'layer'.
     dropout: share of units dropped after each layer in training, [0, 1).
-    inputs: name in the batch of what is read, ``[B, ...]``.
+    inputs: name in the batch of the inputs, ``[B, ...]``.
     dtype: dtype of the computation; parameters are float32 in any case.
     axis_name: the mapped axis over which batch statistics are taken, in the
       manual modes (shard_map, pmap).

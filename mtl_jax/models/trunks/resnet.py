@@ -55,8 +55,8 @@ class ResNet(nn.Module):
       self.widths
     ):
       raise ValueError(
-        f'ResNet: expected blocks for {len(self.widths)} stages, one a '
-        f'width, found {self.blocks!r}; give one number, or one a stage.'
+        f'ResNet: expected blocks for {len(self.widths)} stages, one per '
+        f'width, found {self.blocks!r}; give one number, or one per stage.'
       )
     super().__post_init__()
 

@@ -56,7 +56,7 @@ def rotate(x: Array, positions: Array) -> Array:
 
 
 class _Block(nn.Module):
-  """Attention and a feed-forward network, each added to what it reads."""
+  """Attention and a feed-forward network, each added to its inputs."""
 
   num_heads: int
   hidden: int
@@ -117,9 +117,9 @@ class Transformer(nn.Module):
     pool: the 'first' or 'last' real step, masked 'mean' over time, or 'none'
       for all steps ``[B, T, D]``, in which padding is zero.
     dropout: share of units dropped in training, [0, 1): of the embedded
-      inputs, and of what each part of a block adds.
+      inputs, and of the output of each part of a block.
     vocab_size: number of token ids, where the inputs are such.
-    inputs: name in the batch of what is read, token ids ``[B, T]`` or arrays
+    inputs: name in the batch of the inputs, token ids ``[B, T]`` or arrays
       ``[B, T, N]``.
     mask: name in the batch of a mask ``[B, T]``, 1 = real step; None takes
       ``ids != pad_id`` of tokens, and no step of arrays as padding.
@@ -223,7 +223,7 @@ class Transformer(nn.Module):
       )
       # Flax's initial tables have rows of length 1, blocks add more than that.
       return jnp.where(real[..., None], embed(x), 0) * self.features**0.5, real
-    # What stands in padding must not matter, not even a NaN.
+    # Padding must not matter, not even a NaN in it.
     x = jnp.where(real[..., None], x, 0)
     x = x.astype(layers.compute_dtype(self.dtype, x))
     return nn.Dense(self.features, dtype=self.dtype, name='embed')(x), real
