@@ -37,7 +37,7 @@ from mtl_jax.experiment import (
   ways,
 )
 from mtl_jax.studies import devices
-from mtl_jax.training import members as training_members, parallel
+from mtl_jax.training import parallel, programs
 
 HERE = pathlib.Path(__file__).parent
 SEEDS = 16
@@ -94,7 +94,7 @@ def begin(stepper, members, hyper):
   """Members at step 0, placed."""
   seeds = [member.seed for member in members]
   stepper.begin(seeds)
-  return training_members.Members(
+  return programs.Members(
     stepper.init(seeds, hyper),
     stepper.place(hyper),
     stepper.place(np.ones(len(members), bool)),

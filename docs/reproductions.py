@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.reporting import results, tables
+from mtl_jax.reporting import results_file as results, tables
 from mtl_jax.studies import (
   claims as claims_lib,
   page as page_lib,

@@ -16,7 +16,7 @@ from sklearn import datasets
 
 import mtl_jax
 from mtl_jax import data as data_lib
-from mtl_jax.reporting import results
+from mtl_jax.reporting import results_file as results
 from mtl_jax.studies import page, record
 
 SEEDS = range(4)

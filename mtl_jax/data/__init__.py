@@ -16,6 +16,7 @@ from mtl_jax.data.loading import (
   load,
   load_files,
 )
+from mtl_jax.data.overview import LABEL_COLUMNS, gaps, label_rows, notes
 from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,
@@ -28,7 +29,6 @@ from mtl_jax.data.pipeline import (
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
 from mtl_jax.data.sources import Blank, Columns, Records, Source, from_arrays
-from mtl_jax.data.summary import LABEL_COLUMNS, gaps, label_rows, notes
 from mtl_jax.data.tables import Field, Table, part, select
 from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
 from mtl_jax.data.tfds_tables import from_tfds

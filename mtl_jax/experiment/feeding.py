@@ -9,7 +9,7 @@ import numpy as np
 from mtl_jax import data
 from mtl_jax.experiment import build
 from mtl_jax.models import convolution
-from mtl_jax.training import members as members_lib
+from mtl_jax.training import programs
 
 ON_DEVICE = {'auto': None, 'always': True, 'never': False}
 DEVICE_LIMIT = 2**30  # bytes of training data on a device, if 'auto'
@@ -54,7 +54,7 @@ class Feeder:
 
   def feed(
     self, orders: Sequence[Any], start: int, length: int
-  ) -> members_lib.Feed:
+  ) -> programs.Feed:
     """The rows of some steps, ``[P, length, B]``, or their examples.
 
     Args:
@@ -76,7 +76,7 @@ class Feeder:
           rows[name][p, i] = found
     if self.data is None:
       rows = {name: self._read(name, x) for name, x in rows.items()}
-    return members_lib.Feed(rows, present)
+    return programs.Feed(rows, present)
 
   def _read(self, name, rows) -> Mapping[str, np.ndarray]:
     found = self._streams[name].source.take(rows.reshape(-1))

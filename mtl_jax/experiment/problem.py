@@ -11,7 +11,7 @@ import optax
 
 from mtl_jax import problems
 from mtl_jax.experiment import steppers
-from mtl_jax.training import loop, members as training_members
+from mtl_jax.training import loop, programs
 
 MakeMethod = Callable[
   [jax.Array | None], optax.GradientTransformation | problems.Step
@@ -156,7 +156,7 @@ def train(
   state = stepper.init(hyper['seed'].tolist(), hyper)
   read = jax.jit(jax.vmap(experiment.read))
   first = jax.device_get(read(state, hyper))
-  some = training_members.Members(
+  some = programs.Members(
     state, stepper.place(hyper), stepper.place(np.ones(number, bool))
   )
   stepper.compile(some, 0)

@@ -16,11 +16,7 @@ from mtl_jax.experiment import (
   steppers,
   workdir as workdir_lib,
 )
-from mtl_jax.training import (
-  checkpoints,
-  loop,
-  members as training_members,
-)
+from mtl_jax.training import checkpoints, loop, programs
 
 
 def begin(
@@ -30,7 +26,7 @@ def begin(
   stepper: steppers.Stepper,
   latest: checkpoints.Checkpoints,
   criteria: Sequence[str],
-) -> tuple[training_members.Members, dict[str, Any], list[Any], int | None]:
+) -> tuple[programs.Members, dict[str, Any], list[Any], int | None]:
   """Members, their best, their progress, and the step of it or None.
 
   1. The newest checkpoint of the folder. 2. The parameters of another run,
@@ -71,9 +67,7 @@ def begin(
     ]
   active = np.array([not member.finished for member in progress])
   return (
-    training_members.Members(
-      state, stepper.place(hyper), stepper.place(active)
-    ),
+    programs.Members(state, stepper.place(hyper), stepper.place(active)),
     {name: kept[str(i)] for i, name in enumerate(criteria)},
     progress,
     None if restored is None else restored.step,
@@ -84,7 +78,7 @@ def save(
   latest: checkpoints.Checkpoints,
   info: Mapping[str, Any],
   step: int,
-  members: training_members.Members,
+  members: programs.Members,
   best: Mapping[str, Any],
   progress: Sequence[loop.Progress],
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, models, reporting
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.evaluation import baselines, measures, relations
+from mtl_jax.evaluation import baselines, monitored as measures, relations
 from mtl_jax.experiment import (
   build,
   checks,
@@ -31,8 +31,8 @@ from mtl_jax.reporting import files, writers
 from mtl_jax.training import (
   checkpoints,
   loop,
-  members as training_members,
   parallel,
+  programs,
 )
 
 WAY = 'way.json'
@@ -132,7 +132,7 @@ def evaluate(
   opened = restore.open_member(path, method, member)
   stepper = steppers.DataParallel(opened.experiment, parallel.make_mesh())
   params, model_state = stepper.place(
-    training_members.as_members((opened.params, opened.model_state))
+    programs.as_members((opened.params, opened.model_state))
   )
   (result,) = stepper.evaluate(params, model_state, 'test')
   outcome = outcome_lib.Outcome(

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl_jax import data, evaluation
 from mtl_jax.experiment import build, feeding
-from mtl_jax.training import members as members_lib, parallel
+from mtl_jax.training import parallel, programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +68,22 @@ class DeviceProgram:
     self.compile_s, self.peak_mb = 0.0, None
     used = min(len(devices), way.members) if way.way == 'devices' else 1
     self._several = used > 1
-    mesh = members_lib.make_mesh(list(devices[:used]))
-    self._split = NamedSharding(mesh, PartitionSpec(members_lib.AXIS))
+    mesh = programs.make_mesh(list(devices[:used]))
+    self._split = NamedSharding(mesh, PartitionSpec(programs.AXIS))
     self._everywhere = NamedSharding(mesh, PartitionSpec())
     self._data = None
     if feeder is not None and feeder.data is not None:
       self._data = jax.device_put(feeder.data, self._everywhere)
-    spread = functools.partial(members_lib.spread, way=way.way, mesh=mesh)
+    spread = functools.partial(programs.spread, way=way.way, mesh=mesh)
     # On one device: what draws orthogonal matrices for several members on
     # several CPU devices at once was seen to wait for itself forever.
     self._init = jax.jit(
-      members_lib.spread(
+      programs.spread(
         lambda member, _: experiment.make_state(*member), way='vmap'
       )
     )
     advance = spread(
-      members_lib.make_advance(
+      programs.make_advance(
         lambda hyper: experiment.make_step(hyper=hyper),
         way.length,
         experiment.make_record,
@@ -92,13 +92,11 @@ class DeviceProgram:
     )
     self._advance = jax.jit(
       lambda state, hyper, active, feed, shared: advance(
-        (members_lib.Members(state, hyper, active), feed), shared
+        (programs.Members(state, hyper, active), feed), shared
       ),
       donate_argnums=0,
     )
-    self._keep_better = jax.jit(
-      members_lib.keep_better, out_shardings=self._split
-    )
+    self._keep_better = jax.jit(programs.keep_better, out_shardings=self._split)
     self._spread = spread
 
   def begin(self, seeds: Sequence[int]) -> None:
@@ -120,7 +118,7 @@ class DeviceProgram:
     member = (np.array(seeds, np.uint32), dict(hyper))
     return _placed(jax.eval_shape(self._init, member, None), self._split)
 
-  def compile(self, members: members_lib.Members, start: int) -> None:
+  def compile(self, members: programs.Members, start: int) -> None:
     """Compiles the steps, so that they can be timed."""
     if self._compiled is not None:
       return
@@ -135,7 +133,7 @@ class DeviceProgram:
       )
 
   def advance(
-    self, members: members_lib.Members, start: int, number: int
+    self, members: programs.Members, start: int, number: int
   ) -> tuple[Any, Any]:
     """As `loop.Stepper` has it."""
     self.compile(members, start)
@@ -158,10 +156,10 @@ class DeviceProgram:
 
   def _make_feed(self, start):
     if self._feeder is None:
-      return members_lib.Feed({}, {})
+      return programs.Feed({}, {})
     return self.place(self._feeder.feed(self._orders, start, self.longest))
 
-  def probe(self, members: members_lib.Members, start: int) -> dict[str, Any]:
+  def probe(self, members: programs.Members, start: int) -> dict[str, Any]:
     """Gramian ``[P, K, K]`` and presence ``[P, K]`` of the coming step."""
     _, _, _, feed, shared = self._arguments(members, start, 0)
     return jax.device_get(self._probe((members.state, feed), shared))
@@ -173,7 +171,7 @@ class DeviceProgram:
     def of_member(member, shared):
       state, feed = member
       start, _, arrays = shared
-      batch = members_lib.fetch(arrays, jax.tree.map(lambda x: x[0], feed))
+      batch = programs.fetch(arrays, jax.tree.map(lambda x: x[0], feed))
       return probe(state._replace(step=start), batch)
 
     return jax.jit(self._spread(of_member))
@@ -233,16 +231,16 @@ class DataParallel:
       step = experiment.make_step(axis_name)
 
       def alone(state, batch):
-        one = members_lib.one_of(state._replace(step=None))
+        one = programs.one_of(state._replace(step=None))
         new, metrics = step(one._replace(step=state.step), batch)
-        new = members_lib.as_members(new._replace(step=None))
+        new = programs.as_members(new._replace(step=None))
         return new, jax.tree.map(lambda x: x[None, None], metrics)
 
       return alone
 
     self._step = parallel.parallelize(make_step, mesh, self.way.way)
     self._keep_better = jax.jit(
-      members_lib.keep_better, out_shardings=self.state_sharding()
+      programs.keep_better, out_shardings=self.state_sharding()
     )
 
   def state_sharding(self) -> NamedSharding:
@@ -272,14 +270,14 @@ class DataParallel:
   def _make_state(self, seeds):
     make = self._experiment.make_state
     return parallel.replicate(
-      lambda: members_lib.as_members(make(seeds[0], {})), self._mesh
+      lambda: programs.as_members(make(seeds[0], {})), self._mesh
     )
 
-  def compile(self, members: members_lib.Members, start: int) -> None:
+  def compile(self, members: programs.Members, start: int) -> None:
     """Is done by the first step."""
 
   def advance(
-    self, members: members_lib.Members, start: int, number: int
+    self, members: programs.Members, start: int, number: int
   ) -> tuple[Any, Any]:
     """As `loop.Stepper` has it, for one step."""
     del number
@@ -305,7 +303,7 @@ class DataParallel:
       self._drawn = (step, batch)
     return batch
 
-  def probe(self, members: members_lib.Members, start: int) -> dict[str, Any]:
+  def probe(self, members: programs.Members, start: int) -> dict[str, Any]:
     """Gramian ``[1, K, K]`` and presence ``[1, K]`` of the coming step."""
     state = members.state._replace(step=np.int32(start))
     return jax.device_get(self._probe(state, self._batch(start)))
@@ -315,9 +313,9 @@ class DataParallel:
     probe = self._experiment.make_probe()
 
     def of_one(state, batch):
-      one = members_lib.one_of(state._replace(step=None))
+      one = programs.one_of(state._replace(step=None))
       found = probe(one._replace(step=state.step), batch)
-      return members_lib.as_members(found)
+      return programs.as_members(found)
 
     return jax.jit(of_one)
 
@@ -345,7 +343,7 @@ class DataParallel:
     step = self._experiment.make_eval_step()
 
     def of_one(params, model_state, batch):
-      return step(*members_lib.one_of((params, model_state)), batch)
+      return step(*programs.one_of((params, model_state)), batch)
 
     return jax.jit(of_one, out_shardings=self.state_sharding())
 

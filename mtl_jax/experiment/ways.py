@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mtl_jax.experiment import build, feeding, members as members_lib, steppers
-from mtl_jax.training import members as training_members
+from mtl_jax.training import programs
 
 Way = steppers.Way
 
@@ -57,7 +57,7 @@ def _candidates(group, feeder, devices) -> list[Way]:
   }
   if section.way != 'auto':
     if section.way not in ways:
-      training_members.spread(lambda *x: x, section.way)  # says which there are
+      programs.spread(lambda *x: x, section.way)  # says which there are
     return ways[section.way][:1]
   slow = feeding.slow_in_loops(experiment)
   if len(devices) > 1 and number > 1:
@@ -97,7 +97,7 @@ def _time(way, group, feeder, devices, repeats: int = 2) -> float:
   chosen = members_lib.pad(group.members, way.members)
   seeds = [member.seed for member in chosen]
   hyper = group.hyper(chosen)
-  members: Any = training_members.Members(
+  members: Any = programs.Members(
     program.init(seeds, hyper),
     program.place(hyper),
     program.place(np.ones(len(chosen), bool)),

@@ -2,7 +2,7 @@
 
 from mtl_jax.reporting.progress import Progress
 from mtl_jax.reporting.report import write_report
-from mtl_jax.reporting.results import write_results
+from mtl_jax.reporting.results_file import write_results
 from mtl_jax.reporting.tables import (
   Table,
   final_tables,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.reporting import files, results, writers
+from mtl_jax.reporting import files, results_file as results, writers
 
 CONFIG = 'config.json'
 Series = tuple[np.ndarray, np.ndarray]  # steps, values

@@ -13,7 +13,7 @@ import numpy as np
 
 from mtl_jax import problems, reporting
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.reporting import results
+from mtl_jax.reporting import results_file as results
 from mtl_jax.studies import (
   page,
   pareto,

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_jax import names as names_lib
 from mtl_jax.config import sections
-from mtl_jax.reporting import files, results, writers
+from mtl_jax.reporting import files, results_file as results, writers
 
 STUDY = 'study.json'
 STATUSES = ('finished', 'stopped early', 'diverged')

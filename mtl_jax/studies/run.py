@@ -15,7 +15,7 @@ from mtl_jax.experiment import (
   run as run_lib,
   workdir as workdir_lib,
 )
-from mtl_jax.reporting import files, results
+from mtl_jax.reporting import files, results_file as results
 from mtl_jax.studies import (
   claims as claims_lib,
   cost as cost_lib,

@@ -16,7 +16,7 @@ from mtl_jax.training import (
   gramians,
   microbatches,
   probes,
-  tables,
+  touched_rows as tables,
 )
 
 Array = jax.Array

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from mtl_jax.training import members as members_lib
+from mtl_jax.training import programs
 
 Scalars = Mapping[str, float]
 Series = Mapping[str, np.ndarray]  # {name: [P]}
@@ -104,7 +104,7 @@ class Stepper(Protocol):
   longest: int
 
   def advance(
-    self, members: members_lib.Members, start: int, number: int
+    self, members: programs.Members, start: int, number: int
   ) -> tuple[Any, Any]:
     """Takes ``number`` steps from step ``start``; donates the state.
 
@@ -147,15 +147,15 @@ class Hooks:
   evaluate: Callable[[Any, Any], Sequence[tuple[Scalars, Scalars]]] | None
   write: Callable[[str, int, Series], None]
   tick: Callable[[int, Scalars], None]
-  save: Callable[[int, members_lib.Members, Any, Sequence[Progress]], None]
-  probe: Callable[[members_lib.Members, int], Series] | None = None
+  save: Callable[[int, programs.Members, Any, Sequence[Progress]], None]
+  probe: Callable[[programs.Members, int], Series] | None = None
   measure: Callable[[Any], Series] | None = None
   record: Callable[[int, Any], None] | None = None
   kept: Callable[[], str] = lambda: 'none yet'
 
 
 def fit(
-  members: members_lib.Members,
+  members: programs.Members,
   best: Mapping[str, Any],
   progress: Sequence[Progress],
   step: int,
@@ -163,7 +163,7 @@ def fit(
   stepper: Stepper,
   hooks: Hooks,
   task_names: Sequence[str],
-) -> tuple[members_lib.Members, Mapping[str, Any], str]:
+) -> tuple[programs.Members, Mapping[str, Any], str]:
   """Trains all members from a step to the end of the plan.
 
   Args:

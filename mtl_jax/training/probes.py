@@ -2,8 +2,9 @@
 
 A trunk that reads a matrix in one of two plain ways says all about the
 matrix's gradient by what stands beside it and by the cotangent of what comes
-out: whole rows by their numbers (an embedding, `mtl_jax.training.tables`), or a
-product ``x @ W`` (a dense layer, `mtl_jax.training.products`). `find`
+out: whole rows by their numbers (an embedding, see
+`mtl_jax.training.touched_rows`), or a product ``x @ W`` (a dense layer,
+`mtl_jax.training.products`). `find`
 recognises them in the traced trunk, whatever framework wrote it, and `probed`
 adds a zero to all that comes out: the gradient of that zero is the cotangent.
 Any other use, such as in a scan, under remat, transposed or reshaped, is OTHER.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import sections
-from mtl_jax.data import cells, files, loading, summary
+from mtl_jax.data import cells, files, loading, overview as summary
 
 NAN = float('nan')
 

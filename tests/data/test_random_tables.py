@@ -7,7 +7,7 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from mtl_jax.data import cells, encoding, loading, summary
+from mtl_jax.data import cells, encoding, loading, overview as summary
 
 NAMES = [
   'red',

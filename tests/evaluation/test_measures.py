@@ -2,7 +2,7 @@ import types
 
 import numpy as np
 
-from mtl_jax.evaluation import measures
+from mtl_jax.evaluation import monitored as measures
 
 
 def measured(weights):

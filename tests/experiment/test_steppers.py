@@ -15,8 +15,8 @@ from mtl_jax.experiment import build, steppers, workdir as workdir_lib
 from mtl_jax.training import (
   checkpoints,
   loop,
-  members as members_lib,
   parallel,
+  programs,
 )
 
 
@@ -179,7 +179,7 @@ def first_batch(stepper):
   if isinstance(stepper, steppers.DataParallel):
     return jax.tree.map(np.asarray, stepper._batch(0))
   feed = jax.tree.map(lambda x: x[0, 0], stepper._make_feed(0))
-  return jax.tree.map(np.asarray, members_lib.fetch(stepper._data, feed))
+  return jax.tree.map(np.asarray, programs.fetch(stepper._data, feed))
 
 
 def test_who_takes_a_batch_a_step(tiny):

@@ -6,7 +6,13 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from mtl_jax.reporting import files, report, results, run_record, writers
+from mtl_jax.reporting import (
+  files,
+  report,
+  results_file as results,
+  run_record,
+  writers,
+)
 
 TASKS = ['department', 'recommended', '<odd> & "name"']
 

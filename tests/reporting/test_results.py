@@ -4,7 +4,7 @@ import subprocess
 import jax
 import numpy as np
 
-from mtl_jax.reporting import files, results
+from mtl_jax.reporting import files, results_file as results
 
 
 def test_results_tell_numbers_and_environment(tmp_path):

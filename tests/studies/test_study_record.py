@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mtl_jax.reporting import results, writers
+from mtl_jax.reporting import results_file as results, writers
 from mtl_jax.studies import record as records
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators
-from mtl_jax.training import checkpoints, loop, members, state, step
+from mtl_jax.training import checkpoints, loop, programs, state, step
 
 NAMES = ('a', 'b', 'c')
 
@@ -36,9 +36,9 @@ def compiled(toy):
     return made._replace(step=None)
 
   return (
-    jax.jit(members.spread(one, 'vmap'), donate_argnums=0),
-    jax.jit(members.spread(init, 'vmap')),
-    jax.jit(members.keep_better),
+    jax.jit(programs.spread(one, 'vmap'), donate_argnums=0),
+    jax.jit(programs.spread(init, 'vmap')),
+    jax.jit(programs.keep_better),
   )
 
 
@@ -141,7 +141,7 @@ class Run:
       save=save,
       kept=kept,
     )
-    some = members.Members(fresh, {}, stepper.place(everyone))
+    some = programs.Members(fresh, {}, stepper.place(everyone))
     some, best, why = loop.fit(
       some, best, progress, self.at, self.plan, stepper, hooks, NAMES
     )

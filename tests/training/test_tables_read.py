@@ -12,7 +12,7 @@ from mtl_jax.training import (
   forward,
   gradients as gradients_lib,
   parallel,
-  tables,
+  touched_rows as tables,
 )
 
 VOCAB, DIM, BATCH, LENGTH = 400, 4, 8, 5

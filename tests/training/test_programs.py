@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators
-from mtl_jax.training import members as members_lib, state, step
+from mtl_jax.training import programs, state, step
 
 STEPS, LENGTH, B = 50, 8, 16
 SEEDS = (3, 4, 5, 6)
@@ -59,7 +59,7 @@ def run_alone(toy, arrays, seed, rate):
 
 
 def run_members(toy, arrays, way, length=LENGTH, on_device=True):
-  mesh = members_lib.make_mesh()
+  mesh = programs.make_mesh()
 
   def make_step(hyper):
     return step.make_train_step(*make_parts(toy, hyper['rate']))
@@ -70,13 +70,13 @@ def run_members(toy, arrays, way, length=LENGTH, on_device=True):
     return made._replace(step=None)
 
   hyper = {'rate': jnp.array(RATES)}
-  members = members_lib.Members(
+  members = programs.Members(
     jax.vmap(init)(jnp.array(SEEDS), hyper['rate']),
     hyper,
     jnp.ones(len(SEEDS), bool),
   )
-  spread = functools.partial(members_lib.spread, way=way, mesh=mesh)
-  advance = jax.jit(spread(members_lib.make_advance(make_step, length)))
+  spread = functools.partial(programs.spread, way=way, mesh=mesh)
+  advance = jax.jit(spread(programs.make_advance(make_step, length)))
   orders = np.stack([order(seed) for seed in SEEDS])
   data = {'main': {k: jnp.asarray(v) for k, v in arrays.items()}}
   losses = []
@@ -84,7 +84,7 @@ def run_members(toy, arrays, way, length=LENGTH, on_device=True):
     number = min(length, STEPS - start)
     rows = np.zeros((len(SEEDS), length, B), int)
     rows[:, :number] = orders[:, start : start + number]
-    feed = members_lib.Feed({'main': rows}, {'main': np.ones(rows.shape[:2])})
+    feed = programs.Feed({'main': rows}, {'main': np.ones(rows.shape[:2])})
     shared = (start, number, data)
     if not on_device:
       feed = feed._replace(
@@ -149,19 +149,19 @@ def make_sum(hyper):
 
 @pytest.mark.parametrize('length', [4, 1])
 def test_who_is_not_active_keeps_its_state(length):
-  members = members_lib.Members(
+  members = programs.Members(
     state.TrainState(None, jnp.zeros(3), {}, (), jnp.zeros(3)),
     {'by': jnp.array([1.0, 2.0, 3.0])},
     jnp.array([True, False, True]),
   )
-  feed = members_lib.Feed(
+  feed = programs.Feed(
     {'main': jnp.zeros((3, length, 2), int)}, {'main': jnp.ones((3, length))}
   )
   data = {'main': {'x': jnp.ones(5)}}
-  advance = members_lib.make_advance(make_sum, length)
+  advance = programs.make_advance(make_sum, length)
   steps = min(3, length)
   for way in ('vmap', 'map'):
-    new, metrics = members_lib.spread(advance, way)(
+    new, metrics = programs.spread(advance, way)(
       (members, feed), (0, steps, data)
     )
     np.testing.assert_array_equal(new.params, steps * np.array([2.0, 0.0, 6.0]))
@@ -181,14 +181,14 @@ def test_every_kth_step_only_is_not_computed_in_the_others(toy):
     made = state.init_state(model, tx, jax.random.key(seed), None)
     return made._replace(step=None)
 
-  members = members_lib.Members(
+  members = programs.Members(
     jax.vmap(init)(jnp.arange(2)), {}, jnp.ones(2, bool)
   )
-  feed = members_lib.Feed(
+  feed = programs.Feed(
     {'main': np.zeros((2, 2, B), int)}, {'main': np.ones((2, 2))}
   )
   data = {'main': toy.batch(0, B, np.float32)}
-  advance = members_lib.spread(members_lib.make_advance(make_step, 2), 'vmap')
+  advance = programs.spread(programs.make_advance(make_step, 2), 'vmap')
   text = jax.jit(advance).lower((members, feed), (0, 2, data)).as_text()
   assert 'stablehlo.case' in text  # a select, if the step had an axis
 
@@ -197,16 +197,16 @@ def test_a_single_step_stands_in_no_loop_and_no_branch():
   """Convolutions in one take seventeen times as long on the CPU."""
 
   def lowered(length):
-    member = members_lib.Members(
+    member = programs.Members(
       state.TrainState(None, jnp.zeros(()), {}, (), jnp.zeros(())),
       {'by': jnp.array(1.0)},
       jnp.array(True),
     )
-    feed = members_lib.Feed(
+    feed = programs.Feed(
       {'main': jnp.zeros((length, 2), int)}, {'main': jnp.ones(length)}
     )
     data = {'main': {'x': jnp.ones(5)}}
-    advance = members_lib.make_advance(make_sum, length)
+    advance = programs.make_advance(make_sum, length)
     text = jax.jit(advance).lower((member, feed), (0, 1, data)).as_text()
     return [f'stablehlo.{name}' in text for name in ('while', 'case')]
 
@@ -223,27 +223,27 @@ def test_one_member_is_the_program_itself(way):
     seen.append(member.shape)
     return member + shared
 
-  found = members_lib.spread(f, way)(jnp.ones((1, 3)), 2.0)
+  found = programs.spread(f, way)(jnp.ones((1, 3)), 2.0)
   np.testing.assert_array_equal(found, np.full((1, 3), 3.0))
   assert seen == [(3,)]
-  text = str(jax.make_jaxpr(members_lib.spread(f, way))(jnp.ones((1, 3)), 2.0))
+  text = str(jax.make_jaxpr(programs.spread(f, way))(jnp.ones((1, 3)), 2.0))
   assert 'scan' not in text and 'while' not in text
 
 
 def test_records_of_every_third_step_are_those_of_every_step():
   """A path is read inside the program, without the steps between."""
-  members = members_lib.Members(
+  members = programs.Members(
     state.TrainState(None, jnp.zeros(2), {}, (), jnp.zeros(2)),
     {'by': jnp.array([1.0, 2.0])},
     jnp.ones(2, bool),
   )
-  feed = members_lib.Feed(
+  feed = programs.Feed(
     {'main': jnp.zeros((2, 12, 2), int)}, {'main': jnp.ones((2, 12))}
   )
   data = {'main': {'x': jnp.ones(5)}}
 
   def records(every, number):
-    advance = members_lib.make_advance(
+    advance = programs.make_advance(
       make_sum,
       12,
       lambda hyper: (
@@ -254,7 +254,7 @@ def test_records_of_every_third_step_are_those_of_every_step():
       ),
       every,
     )
-    spread = jax.jit(members_lib.spread(advance, 'vmap'))
+    spread = jax.jit(programs.spread(advance, 'vmap'))
     return spread((members, feed), (0, number, data))
 
   last, whole = records(1, 9)
@@ -267,4 +267,4 @@ def test_records_of_every_third_step_are_those_of_every_step():
 
 def test_unknown_way_is_named():
   with pytest.raises(ValueError, match="vmap, map, devices, found 'pmap'"):
-    members_lib.spread(lambda *x: x, 'pmap')
+    programs.spread(lambda *x: x, 'pmap')
