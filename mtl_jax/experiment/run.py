@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
-import math
 import pathlib
 import time
 from typing import Any
@@ -428,13 +427,12 @@ def _train_program(
       f'No checkpoint in {program.folder} yet: training starts anew.',
       flush=True,
     )
-  stepper, number = program.stepper, len(program.members)
+  stepper = program.stepper
   monitored = monitor_of(members.state.opt_state) is not None
   probed = plan.raises and not monitored and len(names) > 1
-  times: list[float] = []
   with contextlib.ExitStack() as stack:
     stack.callback(latest.close)
-    record = reporting.open_writers(program.folder, resumed)
+    record = _Record(program, resumed)
     stack.callback(record.close)
     bar = stack.enter_context(
       reporting.Progress(plan.steps, start=resumed or 0)
@@ -443,36 +441,19 @@ def _train_program(
       stack.enter_context(
         profiling.profiled(stepper, program.folder / 'profile')
       )
-
-    def write(kind, step, series):
-      if plan.raises:
-        record.write(kind, step, {k: float(x[0]) for k, x in series.items()})
-        return
-      series = dict(series)  # its speed is that of all members together
-      speed = series.pop('steps_per_second', [math.nan])[0]
-      times.append(1e3 / (speed * stepper.way.members))
-      arrays = {k: x[:number].tolist() for k, x in series.items()}
-      record.write(kind, step, {}, arrays)
-
-    members, best, ended = loop.fit(
-      members,
-      best,
-      progress,
-      resumed or 0,
-      plan,
-      stepper,
-      loop.Hooks(
-        evaluate=functools.partial(_evaluate, selections, stepper),
-        probe=functools.partial(_probe, names, stepper) if probed else None,
-        measure=functools.partial(_measure, names) if monitored else None,
-        write=write,
-        tick=bar.update,
-        save=functools.partial(
-          restore.save, latest, restore.facts_of(experiment)
-        ),
-        kept=functools.partial(_last_step, latest),
+    hooks = loop.Hooks(
+      evaluate=functools.partial(_evaluate, selections, stepper),
+      probe=functools.partial(_probe, names, stepper) if probed else None,
+      measure=functools.partial(_measure, names) if monitored else None,
+      write=record.write,
+      tick=bar.update,
+      save=functools.partial(
+        restore.save, latest, restore.facts_of(experiment)
       ),
-      names,
+      kept=functools.partial(_last_step, latest),
+    )
+    members, best, ended = loop.fit(
+      members, best, progress, resumed or 0, plan, stepper, hooks, names
     )
   if ended == 'interrupted':
     step = (latest.steps() or [0])[-1]
@@ -488,8 +469,36 @@ def _train_program(
     program.folder / workdir_lib.OUTCOMES,
     files.plain({'length': _length(settings), 'members': rows}),
   )
-  known = [x for x in times if not math.isnan(x)]
-  return outcomes, float(np.mean(known)) if known else None
+  return outcomes, record.step_ms
+
+
+class _Record:
+  """The record of a program's members, and how long a step of one takes."""
+
+  def __init__(self, program: Program, resumed: int | None):
+    self._program = program
+    self._writers = reporting.open_writers(program.folder, resumed)
+    self._times: list[float] = []
+    self.close = self._writers.close
+
+  @property
+  def step_ms(self) -> float | None:
+    """Milliseconds per step and member; None of a run alone."""
+    return float(np.mean(self._times)) if self._times else None
+
+  def write(self, kind: str, step: int, series: loop.Series) -> None:
+    """A row of the record: numbers of a run alone, else lists of members."""
+    if self._program.group.experiment.plan.raises:
+      scalars = {name: float(x[0]) for name, x in series.items()}
+      self._writers.write(kind, step, scalars)
+      return
+    number, size = len(self._program.members), self._program.stepper.way.members
+    series = dict(series)
+    speed = series.pop('steps_per_second', None)
+    if speed is not None:  # of all members together
+      self._times.append(1e3 / (float(speed[0]) * size))
+    arrays = {name: x[:number].tolist() for name, x in series.items()}
+    self._writers.write(kind, step, {}, arrays)
 
 
 def _last_step(latest) -> str:
