@@ -156,7 +156,6 @@ def masked_max(x: Array, mask: Array | None) -> Array:
   An example with no step gives zeros. The gradient goes to the first step that
   has the maximum. That of ``x.max`` goes where ``x`` equals it: a compiled
   program may compute ``x`` twice, with another rounding, and then to nowhere.
-  If that happens here, the result is NaN.
 
   Example:
     >>> masked_max(jnp.array([[[1.], [5.]]]), jnp.array([[1, 0]]))
@@ -166,31 +165,6 @@ def masked_max(x: Array, mask: Array | None) -> Array:
   if mask is None:
     mask = jnp.ones(x.shape[:2], bool)
   mask = mask.astype(bool)[..., None]  # [B, T, 1]
-  known = jnp.where(mask, x, -jnp.inf)
-  first = first_of_largest(known)  # [B, D]
-  largest = jnp.where((steps == first[:, None]) & mask, x, 0).sum(axis=1)
-  return jnp.where(first < x.shape[1], largest, jnp.nan)
-
-
-def first_of_largest(x: Array) -> Array:
-  """The first step that has the maximum over time, or a NaN.
-
-  As ``x.argmax(1)``, which CPUs are slow at: a maximum, and then the first step
-  that has it, both of the same array in memory.
-
-  Args:
-    x: ``[B, T, D]``.
-
-  Returns:
-    ``[B, D]`` in ``{0, ..., T - 1}``; T if no step has the maximum, since
-    another part of the program computes x with another rounding.
-
-  Example:
-    >>> first_of_largest(jnp.array([[[1.0], [5.0], [5.0]]]))
-    Array([[1]], dtype=int32)
-  """
-  # Once, where the back end heeds this.
-  x = lax.optimization_barrier(lax.stop_gradient(x))
-  steps = jnp.arange(x.shape[1], dtype=jnp.int32)[:, None]  # [T, 1]
-  largest = (x == x.max(axis=1, keepdims=True)) | jnp.isnan(x)
-  return jnp.where(largest, steps, x.shape[1]).min(axis=1)
+  known = jnp.where(mask, lax.stop_gradient(x), -jnp.inf)
+  first = steps == known.argmax(axis=1, keepdims=True)
+  return jnp.where(first & mask, x, 0).sum(axis=1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models
-from mtl_jax.models import convolution, layers, text_windows
+from mtl_jax.models import convolution, layers
 
 
 def plain_conv_pool(x, kernel, bias):
@@ -23,17 +23,6 @@ def plain_conv_pool(x, kernel, bias):
   return nn.relu(convolution.max_pool(z) + bias)
 
 
-def plain_window_max(x, kernel, mask):
-  """A convolution, and the first of its maxima by argmax."""
-  layout = ('NHC', 'HIO', 'NHC')
-  z = lax.conv_general_dilated(
-    x, kernel, (1,), 'SAME', dimension_numbers=layout
-  )
-  known = jnp.where(mask[..., None], z, -jnp.inf)
-  largest = jnp.take_along_axis(z, known.argmax(1)[:, None], 1)[:, 0]
-  return jnp.where(mask.any(1)[:, None], largest, 0)
-
-
 def images(batch, height, width, channels, window, filters):
   def make(draw):
     kernel = draw(window, window, channels, filters)
@@ -42,24 +31,10 @@ def images(batch, height, width, channels, window, filters):
   return convolution.conv_pool, plain_conv_pool, make
 
 
-def texts(batch, length, channels, width, filters):
-  def make(draw):
-    ends = np.arange(batch) * length // max(batch - 1, 1)
-    ends = ends if batch > 1 else np.full(1, length)
-    mask = np.arange(length) < ends[:, None]
-    x = draw(batch, length, channels) * mask[..., None]
-    return x, draw(width, channels, filters), jnp.asarray(mask)
-
-  return text_windows.window_max, plain_window_max, make
-
-
 CASES = {
   'odd image': images(3, 9, 8, 2, 3, 4),
   'one image': images(1, 12, 13, 1, 5, 3),
   'parts of a batch': images(128, 7, 7, 2, 5, 2),
-  'texts': texts(4, 7, 2, 3, 4),
-  'one text': texts(1, 2, 3, 5, 2),
-  'even window': texts(4, 6, 2, 2, 3),
 }
 
 
@@ -165,7 +140,7 @@ def member(own, plain, make, *args):
   return both_of(own, plain, args, inputs(make, normal('float64'))[1])
 
 
-@pytest.mark.parametrize('name', ['parts of a batch', 'texts'])
+@pytest.mark.parametrize('name', ['parts of a batch'])
 @pytest.mark.parametrize('checked', [True, False])
 def test_over_devices(name, checked):
   own, plain, make = CASES[name]

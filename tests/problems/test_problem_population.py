@@ -304,7 +304,7 @@ def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
 
 
 def test_a_step_builder_needs_a_cut():
-  with pytest.raises(ValueError, match=r'problem\.absent'):
+  with pytest.raises(ValueError, match=r'study\.absent'):
     problem_builders.make_step(
       builders_base.StepBuilder(lambda parts: None),
       problems.two_valleys(),

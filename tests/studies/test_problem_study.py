@@ -214,7 +214,7 @@ def test_one_number_for_all_preferences_stands_once(fronts):
 
 def test_the_report_is_made_of_the_directory_alone(fronts, tmp_path):
   problem, members, paths = fronts
-  summary = problem_study.finish(
+  _, summary = problem_study.finish(
     tmp_path, make_settings(), problem, members, paths, shape=(2, 1, 3)
   )
   before = {f: f.read_bytes() for f in tmp_path.rglob('*') if f.is_file()}

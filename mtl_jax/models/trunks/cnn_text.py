@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers, text_windows
+from mtl_jax.models import convolution, layers
 
 
 class CNNText(nn.Module):
@@ -70,20 +70,15 @@ class CNNText(nn.Module):
       mask = layers.read_array(self, 'mask', batch).astype(bool)
     x = nn.Embed(self.vocab_size, self.embed_dim, dtype=self.dtype)(ids)
     x = jnp.where(mask[..., None], x, 0)  # [B, T, D]
-
-    def largest(x, kernel, strides, padding, **dimensions):
-      del strides, padding, dimensions  # One, and as much as the window needs.
-      return text_windows.window_max(x, kernel, mask)
-
     pooled = []
     for width in self.widths:
       z = nn.Conv(
         self.filters,
         (width,),
-        conv_general_dilated=largest,
+        conv_general_dilated=convolution.patch_conv,
         dtype=self.dtype,
-      )(x)  # [B, F], with the bias behind the maximum
+      )(x)
       # The order does not matter to the result; pooled first, relu is cheaper.
-      pooled.append(nn.relu(jnp.where(mask.any(1)[:, None], z, 0)))
+      pooled.append(nn.relu(layers.masked_max(z, mask)))
     features = jnp.concatenate(pooled, axis=-1)
     return nn.Dropout(self.dropout, deterministic=not train)(features)
