@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sweeps
 
-from mtl_jax.experiment import trained
+import mtl_jax
 from mtl_jax.training import checkpoints
 
 ADAM = {'name': 'adam', 'learning_rate': 0.02}
@@ -38,7 +38,7 @@ def test_trains_resumes_exactly_and_predicts(tiny, tmp_path, name):
     lambda a, b: not np.array_equal(a, b), first['params'], whole['params']
   )
   assert all(jax.tree.leaves(changed)), changed
-  model = trained.load(tmp_path / 'whole', {'main': tiny.data()})
+  model = mtl_jax.load(tmp_path / 'whole', data={'main': tiny.data()})
   found = model.predict([{'x': [0.5] * 5}, {'x': [-0.5] * 5}])
   assert np.isfinite(np.asarray(found['rating'], float)).all()
   # Predictions are those of the rotated features.

@@ -12,7 +12,7 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, dry_run, methods, sources, trained
+from mtl_jax.experiment import build, dry_run, methods, sources
 from mtl_jax.training import checkpoints
 from mtl_jax.training.builders import auto_lambda, base
 
@@ -87,7 +87,7 @@ def test_a_builder_of_ones_own_trains_resumes_and_predicts(
   whole = rows_of(tiny, tmp_path / 'whole', config)
   assert int(longer['opt_state']['method']) == 8
   jax.tree.map(np.testing.assert_array_equal, longer['params'], whole['params'])
-  model = trained.load(tmp_path / 'own', {'main': tiny.data()})
+  model = mtl_jax.load(tmp_path / 'own', data={'main': tiny.data()})
   assert float(model.params['factor']) != 1
   (row,) = model.predict([{'x': [0.5] * 5}])['rating']
   assert np.isfinite(row).all()
@@ -145,7 +145,7 @@ def test_bilevel_methods_train_and_resume_exactly(tiny, tmp_path, name, own):
     np.testing.assert_allclose(np.sum(method['multipliers']), 1, rtol=1e-5)
   else:
     assert np.ptp(method['values']) > 1e-6
-  model = trained.load(tmp_path / 'cut', {'main': tiny.data()})
+  model = mtl_jax.load(tmp_path / 'cut', data={'main': tiny.data()})
   (row,) = model.predict([{'x': [0.5] * 5}])['genre']
   assert row.sum() == pytest.approx(1, abs=1e-5)
 
@@ -185,7 +185,7 @@ def test_the_virtual_step_has_the_rate_of_the_run(tiny, monkeypatch):
   check(tiny, config)
   config.combinator.virtual_lr = 0.3
   check(tiny, config)
-  assert found == [0.02, 0.3]
+  assert list(dict.fromkeys(found)) == [0.02, 0.3]
 
 
 def test_the_outer_stream_of_files_has_the_words_of_the_inner_one(
@@ -342,8 +342,8 @@ def test_a_stream_called_outer_may_be_a_tasks_own(tiny):
 def test_dry_run_shows_the_outer_batch(tiny, monkeypatch, capsys):
   loaded = tiny.data()
 
-  def load(stream, name, encoder=None, labels=None):
-    del name, labels
+  def load(stream, name, encoder=None, labels=None, arrays=None):
+    del name, labels, arrays
     if encoder is None:
       return loaded
     assert dict(stream.splits) == {'outer': 'validation'}

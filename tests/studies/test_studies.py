@@ -83,7 +83,7 @@ def done(tmp_path_factory):
 
 def test_every_method_has_every_seed(done):
   _, _, study = done
-  assert [m.name for m in study.methods] == ['equal', 'fast', 'pcgrad']
+  assert [m.name for m in study.methods] == ['equal', 'pcgrad', 'fast']
   for method in study.methods:
     assert [r.seed for r in method.runs] == [0, 1, 2]
     assert method.cost.step_ms > 0 and method.cost.compile_s > 0
@@ -196,7 +196,7 @@ def test_members_of_methods_can_be_opened(done):
 def test_the_outcome_has_methods_table_and_claims(done):
   path, config, study = done
   outcome = outcome_of(config, path)
-  assert list(outcome.methods) == ['equal', 'fast', 'pcgrad']
+  assert list(outcome.methods) == ['equal', 'pcgrad', 'fast']
   for method in study.methods:
     members = outcome.methods[method.name].members
     assert [m.overall for m in members] == [r.overall for r in method.runs]
@@ -208,7 +208,7 @@ def test_the_outcome_has_methods_table_and_claims(done):
   assert outcome.tuned['fast'].keys() == {'optimizer.learning_rate'}
   history = outcome.history
   assert set(history['method']) == {'equal', 'fast', 'pcgrad'}
-  with pytest.raises(ValueError, match='found a study of equal, fast, pcgrad'):
+  with pytest.raises(ValueError, match='found a study of equal, pcgrad, fast'):
     outcome.overall  # noqa: B018
 
 
