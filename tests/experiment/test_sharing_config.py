@@ -98,7 +98,8 @@ def test_a_category_for_each_task(tiny):
 def test_work_directories_of_versions_without_sharing(tiny, tmp_path):
   """Hard sharing was all that there was: they are those of no other."""
   settings = settings_lib.from_config(tiny.config())
-  workdir.claim(tmp_path, settings)
+  with workdir.claim(tmp_path, settings):
+    pass
   file = tmp_path / workdir.CONFIG
   old = json.loads(file.read_text(encoding='utf-8'))
   del old['model']['sharing']
