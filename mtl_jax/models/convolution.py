@@ -104,7 +104,8 @@ def _larger(a, b):
   return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
-# As a function of its own in the traced program, so that `convolves` knows it.
+# As a function of its own in the traced program, so that what runs it knows it:
+# see `mtl_jax.training.operations.convolves`.
 @jax.jit
 def conv_pool(x: Array, kernel: Array, bias: Array) -> Array:
   r"""Convolution, maximum over 2 x 2 and ReLU as one product, for the CPU.
@@ -150,40 +151,6 @@ def conv_pool(x: Array, kernel: Array, bias: Array) -> Array:
     for part in jnp.split(x, _number_of_parts(len(x)))
   ]
   return jnp.concatenate([y.transpose(3, 1, 2, 0) for y in pooled])
-
-
-def convolves(function: Callable[..., object], *args: object) -> bool:
-  """Whether a function convolves, by XLA or by `conv_pool`.
-
-  Both are slow inside a loop of a program (scan, ``lax.map``) on CPU. The
-  products of `patch_conv` do not count.
-
-  Args:
-    function: traceable.
-    *args: arrays, or their shapes.
-
-  Example:
-    >>> x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
-    >>> convolves(conv_pool, x, kernel, jnp.ones(1))
-    True
-    >>> convolves(lambda x: patch_conv(x, kernel, (1, 1), 'SAME'), x)
-    False
-  """
-
-  def inside(jaxpr):
-    for equation in jaxpr.eqns:
-      if equation.primitive.name == 'conv_general_dilated':
-        return True
-      if equation.params.get('name') == 'conv_pool':
-        return True
-      for value in equation.params.values():
-        for item in value if isinstance(value, (tuple, list)) else [value]:
-          inner = getattr(item, 'jaxpr', item)
-          if hasattr(inner, 'eqns') and inside(inner):
-            return True
-    return False
-
-  return inside(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def _number_of_parts(batch):

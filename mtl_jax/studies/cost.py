@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend import core
-from jax.interpreters import partial_eval
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build
@@ -49,13 +47,6 @@ def _losses(experiment):
 
 
 def _flops(experiment, function: Callable[..., Any]) -> float:
-  """Of a function of state and batch, without what nothing depends on."""
+  """Of a function of state and batch."""
   state = jax.eval_shape(experiment.first_state, 0)
-  batch = experiment.batch_shapes()
-  traced = jax.make_jaxpr(function)(state, batch)
-  number = len(traced.jaxpr.outvars)
-  jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * number)
-  live = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, traced.consts))
-  leaves = jax.tree.leaves((state, batch))
-  arguments = [x for x, needed in zip(leaves, used, strict=True) if needed]
-  return operations.count(live, *arguments).flops
+  return operations.count(function, state, experiment.batch_shapes()).flops

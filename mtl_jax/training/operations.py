@@ -5,6 +5,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+from jax.interpreters import partial_eval
 import numpy as np
 
 # Operations in the time that one byte takes to memory and back: a processor
@@ -39,7 +40,31 @@ def count(f: Callable[..., Any], *args: Any) -> Count:
     >>> count(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 5)))
     Count(flops=60.0, largest=40)
   """
-  return _count(jax.make_jaxpr(f)(*args).jaxpr)
+  jaxpr = jax.make_jaxpr(f)(*args).jaxpr
+  live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+  return _count(live)
+
+
+def convolves(f: Callable[..., Any], *args: Any) -> bool:
+  """Whether a function convolves, by XLA or by `convolution.conv_pool`.
+
+  Both are slow inside a loop of a program (scan, ``lax.map``) on CPU. The
+  products of `convolution.patch_conv` do not count.
+
+  Args:
+    f: a function of JAX.
+    *args: arrays, or their shapes.
+  """
+
+  def inside(jaxpr):
+    return any(
+      equation.primitive.name == 'conv_general_dilated'
+      or equation.params.get('name') == 'conv_pool'
+      or any(map(inside, _inner(equation.params)))
+      for equation in jaxpr.eqns
+    )
+
+  return inside(jax.make_jaxpr(f)(*args).jaxpr)
 
 
 def traffic(numbers: float) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from mtl_jax import models
 from mtl_jax.models import convolution, layers
+from mtl_jax.training import operations
 
 
 def plain_conv_pool(x, kernel, bias):
@@ -275,7 +276,7 @@ def test_lenet_is_the_same_by_products(window, batch):
 def test_convolutions_are_known_in_a_program():
   def of(batch, window=3, **options):
     trunk, arrays = lenets(window, batch, **options)
-    return convolution.convolves(
+    return operations.convolves(
       lambda: trunk.init_with_output(jax.random.key(0), arrays, train=False)
     )
 
@@ -283,7 +284,7 @@ def test_convolutions_are_known_in_a_program():
   # By patches alone, which are no slower in loops.
   assert not of(2, window=4, conv='product')
   trunk = models.MLP(widths=(2,), inputs='image')
-  assert not convolution.convolves(
+  assert not operations.convolves(
     lambda x: trunk.init(jax.random.key(0), {'image': x}, train=False),
     jnp.ones((2, 3)),
   )
