@@ -85,7 +85,7 @@ def load(spec, images, cache):
   overrides.apply_overrides(
     config,
     [
-      'config.data.splits.train=train[:48]',
+      'config.data.splits.train=train[:256]',
       'config.data.splits.validation=validation[:40]',
       'config.data.splits.test=test[:40]',
       'config.data.batch_size=8',
