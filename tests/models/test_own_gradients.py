@@ -173,6 +173,34 @@ def test_over_devices(name, checked):
   close(actual, (y, dx, gradients), 1e-5)
 
 
+@pytest.mark.parametrize('batch', [32, 128])
+def test_lenet_by_jit_over_four_devices_is_one_device(batch):
+  """A program that is partitioned may compute a maximum's input twice."""
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(batch, 28, 28, 1)).astype(np.float32)
+  weights = rng.normal(size=(batch, 1)).astype(np.float32)
+  plain = models.LeNet(conv='xla')
+  params = plain.init(jax.random.key(0), {'image': images}, train=False)
+
+  def gradient(net, number):
+    devices = jax.sharding.Mesh(np.array(jax.devices()[:number]), ('data',))
+    split = jax.sharding.NamedSharding(devices, P('data'))
+    whole = jax.sharding.NamedSharding(devices, P())
+
+    def loss(params, image, weights):
+      return (net.apply(params, {'image': image}, train=False) * weights).sum()
+
+    compiled = jax.jit(
+      jax.grad(loss), in_shardings=(whole, split, split), out_shardings=whole
+    )
+    return jax.device_get(compiled(params, images, weights))
+
+  own = models.LeNet(conv='product')
+  expected = gradient(plain, 1)
+  for number in (1, 4):
+    close(gradient(own, number), expected, 1e-5)
+
+
 def test_parameters_that_all_devices_share():
   """Without a cast of the caller's: the gradient is summed over devices."""
   own, plain, make = CASES['parts of a batch']
