@@ -74,6 +74,11 @@ def list_members(settings: settings_lib.Settings) -> list[Member]:
           'population.seeds for several seeds.'
         )
     settings_lib.with_values(settings, point)
+    if points.count(point) > 1:
+      raise ValueError(
+        f'Expected different points in the sweep, found {point} twice; set '
+        'population.seeds for several runs of one.'
+      )
   members = []
   for point in points:
     for i in range(max(section.seeds, 1)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses
+import re
 from typing import Any
 
 from mtl_jax import models, names
@@ -55,6 +56,11 @@ def list_methods(settings: settings_lib.Settings) -> list[Entry]:
   entries = []
   # A config sorts its keys; what others are tested against comes first.
   for name in sorted(study.methods, key=lambda name: name != study.control):
+    if not re.fullmatch(r'[^/\\]+', name) or name in ('.', '..'):
+      raise ValueError(
+        'Expected a name in study.methods that can be a folder, found '
+        f'{name!r}; write it without slashes, and use label for people.'
+      )
     sections = study.methods[name]
     own = {k: v for k, v in sections.items() if k not in RESERVED}
     entries.append(

@@ -192,6 +192,10 @@ def test_auto_times_and_remembers_its_pick(tiny, tmp_path):
     ({'sweep': ({'optimizer.rate': 1.0},)}, "found 'optimizer.rate'"),
     ({'sweep': ({'seed': 1},)}, 'set population.seeds'),
     (
+      {'sweep': ({'optimizer.name': 'sgd'},) * 2},
+      'different points in the sweep, found .* twice',
+    ),
+    (
       {'sweep': ({'optimizer.learning_rate': 1.0}, {'optimizer.name': 'sgd'})},
       'the same settings in all points',
     ),

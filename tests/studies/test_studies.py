@@ -305,6 +305,8 @@ def test_a_population_alone_is_a_study_of_its_points(tmp_path):
 @pytest.mark.parametrize(
   ('study', 'message'),
   [
+    ({'methods': {'a/b': {}}, 'control': ''}, "be a folder, found 'a/b'"),
+    ({'methods': {'..': {}}, 'control': ''}, "be a folder, found '..'"),
     ({'control': 'eqal'}, "found 'eqal'; did you mean 'equal'"),
     ({'twins': ('half',)}, "among full, equal, found 'half'"),
     ({'twins': ('equal',)}, 'Expected study.equal_twins'),
