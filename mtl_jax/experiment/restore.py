@@ -48,6 +48,13 @@ def begin(
     for i in range(len(criteria))
   }
   restored = latest.restore({'state': shapes, 'best': best_shapes})
+  steps = group.experiment.plan.steps
+  if restored is not None and restored.step > steps:
+    raise ValueError(
+      f'Expected training for {restored.step} steps or more, for which '
+      f'{latest.directory.parent} has a checkpoint, found {steps}; set '
+      'training.steps, or choose another --workdir.'
+    )
   if restored is not None:
     state, kept = restored.trees['state'], restored.trees['best']
     progress = [loop.Progress(**m) for m in restored.info['members']]
@@ -199,10 +206,18 @@ def open_best(
   if restored is None:
     raise ValueError(
       f'Expected a checkpoint in {workdir.path}, found none; the run has not '
-      'come to its first evaluation yet, train on.'
+      'come to its first evaluation yet, or diverged before it: train on, or '
+      'see outcomes.json.'
     )
   info = restored.info
   criteria, progress = info['criteria'], info['members'][place.row]
+  if progress['best_step'] is None and progress['diverged_at'] is not None:
+    store.close()
+    raise ValueError(
+      f'Expected parameters of a member of {workdir.path}, found that member '
+      f'{place.index} diverged at step {progress["diverged_at"]}, before its '
+      'first evaluation; open another one.'
+    )
   criterion = criterion or criteria[0]
   if criterion not in criteria:
     store.close()

@@ -168,17 +168,24 @@ def claim(
     return
   workdir.path.mkdir(parents=True, exist_ok=True)
   with _locked(workdir.path):
-    for difference in other_data(workdir, fingerprints or {}):
-      raise ValueError(
-        f'Expected the data that {workdir.path} was trained on, found '
-        f'{difference}; choose another --workdir for other data.'
-      )
+    check_data(workdir, fingerprints or {})
     files.write_json(
       workdir.path / CONFIG, files.plain(settings_lib.plain(settings))
     )
     if fingerprints:
       files.write_json(workdir.path / DATA, fingerprints)
     yield workdir
+
+
+def check_data(
+  workdir: Workdir, fingerprints: Mapping[str, Mapping[str, str]]
+) -> None:
+  """Raises a ValueError if a directory was trained on other data."""
+  for difference in other_data(workdir, fingerprints):
+    raise ValueError(
+      f'Expected the data that {workdir.path} was trained on, found '
+      f'{difference}; choose another --workdir for other data.'
+    )
 
 
 def other_data(

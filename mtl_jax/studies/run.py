@@ -73,6 +73,8 @@ def run(
   )
   study = _Study(settings, experiment, metrics, sources, path)
   if not settings.study.methods and not twins and not settings.study.trials:
+    # What has ended is read back without a look at the data.
+    workdir_lib.check_data(workdir_lib.Workdir(path), study.fingerprints())
     outcome = run_lib.train(settings, path, sources=sources)
     if outcome.ended == 'interrupted':
       return outcome

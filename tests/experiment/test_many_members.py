@@ -156,6 +156,38 @@ def test_other_data_are_never_scored_as_if_they_were_the_same(
   )
 
 
+def test_a_finished_population_is_not_that_of_other_data(tiny, tmp_path):
+  config = config_of_arrays(tiny)
+  config.population.update({'seeds': 2, 'way': 'vmap'})
+  mtl_jax.run(config, tmp_path, data={'main': arrays()})
+  changed = arrays()
+  changed['validation']['rating'] += 1
+  with pytest.raises(ValueError, match="other examples in split 'validation'"):
+    mtl_jax.run(config, tmp_path, data={'main': changed})
+
+
+def test_a_run_is_not_made_shorter(tiny, tmp_path):
+  tiny.run(tiny.config(steps=8), tmp_path)
+  with pytest.raises(ValueError, match='for 8 steps or more, .* found 4; set'):
+    tiny.run(tiny.config(steps=4), tmp_path)
+
+
+def test_a_member_that_diverged_at_once_is_not_opened(tiny, tmp_path):
+  config = tiny.config(steps=4, evaluate_every=4, log_every=1)
+  config.optimizer.name = 'sgd'
+  config.population.way = 'vmap'
+  config.population.sweep = tuple(
+    {'optimizer.learning_rate': rate} for rate in (1e38, 1e-3)
+  )
+  tiny.run(config, tmp_path)
+  data = {'main': tiny.data()}
+  with pytest.raises(
+    ValueError, match='member 0 diverged at step .*; open ano'
+  ):
+    mtl_jax.load(tmp_path, member=0, data=data)
+  assert mtl_jax.load(tmp_path, member=1, data=data).step == 4
+
+
 def test_functions_and_classes_go_in_as_they_are(tiny, tmp_path):
   config = tiny.config(steps=2)
 
