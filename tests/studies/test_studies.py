@@ -201,7 +201,7 @@ def test_the_outcome_has_methods_table_and_claims(done):
     members = outcome.methods[method.name].members
     assert [m.overall for m in members] == [r.overall for r in method.runs]
     values = [r.metrics['rating/mae'] for r in method.runs]
-    mean, low, high, number = outcome.table[method.title]['rating/mae']
+    mean, low, high, number = outcome.table[method.name]['rating/mae']
     assert mean == pytest.approx(np.mean(values)) and number == 3
     assert low <= mean <= high
   assert set(outcome.claims) == {'PCGrad is better'}
