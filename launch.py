@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _refuse(flags, overrides) -> str:
-  """What does not go together, in one sentence."""
+  """Refuses flags that do not go together, in one sentence."""
   begins = flags.mode in ('train', 'tune')
   if not begins and (overrides or flags.dry_run or flags.profile):
     return (

@@ -224,7 +224,7 @@ def _number(value, form):
 
 
 def load_note():
-  """What the machine is doing before; times mean nothing beside other work."""
+  """Line on the load of the machine; times mean nothing beside other work."""
   load, cores = os.getloadavg()[0], os.cpu_count() or 1
   note = f'load {load:.1f} on {cores} cores'
   return note + (': BUSY, times mean nothing' if load > 0.5 * cores else '')

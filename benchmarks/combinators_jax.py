@@ -119,7 +119,7 @@ def step_call(spec, num, name, gramian='auto', chunk=0):
 
 
 def planned(spec, num):
-  """What 'auto' picks, as a call."""
+  """Way that 'auto' picks, as a call."""
   model, tasks, batch = workload(spec, num)
   params, state = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
   plan = gramians.plan(model, tasks, params, state, batch)

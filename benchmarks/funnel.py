@@ -91,7 +91,7 @@ def make_config(name: str, correlation: float, seed: int, epochs: int):
 
 
 def measures(click, conversion, kind: str, truth) -> dict[str, float]:
-  """What is printed, of predictions ``[N]`` beside the truth.
+  """Measures of predictions ``[N]`` beside the truth.
 
   Args:
     click: predicted P(click).

@@ -1,4 +1,4 @@
-"""Which tasks of a config help each other, and the groups that follow.
+"""Affinities between the tasks of a config, and the groups that follow.
 
 Trains all tasks together and prints, averaged over training and seeds, what a
 step for the task of a row takes off the loss of the task of a column (in

@@ -124,7 +124,7 @@ class Run:
     self.set_up()
 
   def set_up(self):
-    """What LibMTL's trainer and architecture give to a method."""
+    """Attributes that LibMTL's trainer and architecture give to a method."""
     m, k = self.method, self.k
     m.task_num, m.device = k, torch.device('cpu')
     m.task_name = [str(i) for i in range(k)]

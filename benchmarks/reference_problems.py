@@ -1,4 +1,4 @@
-"""What make_reference.py gives to the libraries: gradients, losses, draws."""
+"""Inputs of make_reference.py for the libraries: gradients, losses, draws."""
 
 import contextlib
 

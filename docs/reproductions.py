@@ -52,7 +52,7 @@ without compiling and evaluation. Written by
 
 
 class Facts(NamedTuple):
-  """What the page says of one config.
+  """Facts of one config on the page.
 
   Attributes:
     rows: of `COLUMNS`.
@@ -140,7 +140,7 @@ def load(spec: str) -> settings_lib.Settings:
 
 
 def of_record(workdir: pathlib.Path) -> Facts:
-  """What the record of a study says, on networks or on a problem."""
+  """Facts from the record of a study, on networks or on a problem."""
   study = record.read(workdir)
   summary = page_lib.summarise(study)
   rows = [

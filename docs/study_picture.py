@@ -46,7 +46,7 @@ CLAIMS = (
 
 
 def load() -> data_lib.Data:
-  """Which digit, whether it has a loop, and ink below less ink above."""
+  """Images of digits with three labels: digit, loop, and balance of ink."""
   digits = datasets.load_digits()
   rng = np.random.default_rng(0)
   order = rng.permutation(len(digits.target))

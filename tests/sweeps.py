@@ -1,4 +1,4 @@
-"""Which values of a sweep run every day; CI runs the others, marked slow."""
+"""Values of a sweep that run every day; CI runs the rest, marked slow."""
 
 import pytest
 

@@ -9,7 +9,7 @@ from mtl_jax import names
 
 
 def find(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
-  """What a table, or a dotted name, calls ``name``.
+  """Looks ``name`` up in a table, or imports it if it is a dotted name.
 
   Args:
     kind: what it is, for messages, such as 'trunk'.

@@ -1,4 +1,4 @@
-"""What an experiment may set: one frozen dataclass per section, with defaults.
+"""Settings of an experiment: one frozen dataclass per section, with defaults.
 
 Sections of type `Spec` are free: ``name`` picks from a table, or is a dotted
 name of the user's own code, and the rest are that function's keyword arguments.
@@ -26,7 +26,7 @@ def _spec(**fields):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings:
-  """Where one stream's examples come from.
+  """Source of one stream's examples.
 
   Attributes:
     name: a data set of ours or of the TFDS catalogue; empty = ``files``.
@@ -102,7 +102,7 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-  """What stands after the combinator in the chain.
+  """Optimizer, schedule and clipping: the chain after the combinator.
 
   Attributes:
     name: an optimizer of Optax, such as 'adam', 'adamw', 'sgd', or the dotted
@@ -135,7 +135,7 @@ class OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-  """How long, how, and what is kept.
+  """Schedule of training, and checkpoints that are kept.
 
   Attributes:
     epochs: passes over the (main) training split.

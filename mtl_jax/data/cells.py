@@ -1,4 +1,4 @@
-"""What a cell means: one rule for files and arrays, training and prediction.
+"""Meaning of a cell: one rule for files and arrays, training and prediction.
 
 Every value that a user gives, a field of a CSV, a value of a JSON object or an
 element of an array, becomes a typed value or a missing one here and nowhere
@@ -115,7 +115,7 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
 
 
 def missing(values: Any) -> np.ndarray:
-  """Where typed values ``[N, ...]`` are missing, as booleans."""
+  """Mask of the typed values ``[N, ...]`` that are missing."""
   if isinstance(values, pa.Array | pa.ChunkedArray):
     return values.is_null().to_numpy(zero_copy_only=False)
   if isinstance(values, np.ndarray) and values.dtype.kind == 'f':
@@ -151,7 +151,7 @@ def identity(texts: pa.Array) -> pa.Array:
 
 
 def json_number(text: str) -> Number:
-  """What `json` makes of a number: its text, without an exponent if whole.
+  """Text of a number in JSON, without an exponent if it is whole.
 
   Example:
     >>> json_number('1e3'), json_number('0.50')

@@ -113,7 +113,7 @@ class Encoder:
 
   @property
   def features(self) -> tuple[str, ...]:
-    """What has to be read from the table."""
+    """Features that are read from the table."""
     read = {
       feature
       for column in self.columns.values()
@@ -343,7 +343,7 @@ class Encoder:
 
 
 def to_batch(values: np.ndarray, kind: str) -> np.ndarray:
-  """What a model reads: int32 or float32; images in [0, 1]."""
+  """Converts values to int32 or float32; images to [0, 1]."""
   if kind == 'image':
     return values.astype(np.float32) / 255
   dtype = np.float32 if values.dtype.kind == 'f' else np.int32

@@ -312,7 +312,7 @@ class _Csv:
     return header
 
   def lacks(self, column: str) -> str:
-    """What to say of a column that is not there."""
+    """Error message for a column that the file lacks."""
     header = sorted(self.seen)
     hint = names_lib.nearest(column, header)
     if len(header) == 1:
@@ -355,7 +355,7 @@ class _Csv:
     raise AssertionError('a row that was damaged is not')
 
   def place(self, position: int) -> str:
-    """Where the record of that position among the data is."""
+    """File and line of the record at a position among the data."""
     for row, _, line in self._records():
       if row == position + 2:  # the header is row 1
         return _row(row, line)
@@ -419,14 +419,14 @@ class _Jsonl:
     return record
 
   def lacks(self, column: str) -> str:
-    """What to say of a column that is not there."""
+    """Error message for a column that the file lacks."""
     return (
       f'{self.path}: expected a column {column!r}, found it in no row; '
       + names_lib.nearest(column, self.seen)
     )
 
   def place(self, position: int) -> str:
-    """Where the record of that position among the data is."""
+    """File and line of the record at a position among the data."""
     rows = (row for row, _ in self._records())
     return f'row {next(itertools.islice(rows, position, None))}'
 

@@ -1,4 +1,4 @@
-"""What is learned from the training split: vocabularies, tokenizers, means."""
+"""Encoders fitted on the training split: vocabularies, tokenizers, means."""
 
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses
@@ -20,7 +20,7 @@ FILLS = ('mean', 'indicator', 'category', 'refuse')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Label:
-  """What a task learns from a key of the batch.
+  """Label that a task learns from a key of the batch.
 
   Attributes:
     kind: 'classification', 'binary', 'multilabel' or 'regression'.

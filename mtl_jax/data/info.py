@@ -1,4 +1,4 @@
-"""What is known of a data set before training: sizes, classes, means."""
+"""Facts about a data set before training: sizes, classes, means."""
 
 from collections.abc import Collection, Mapping
 import dataclasses
@@ -13,7 +13,7 @@ SAMPLE = 10_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataInfo:
-  """What is known of a data set before training; keys are those of the batch.
+  """Facts about a data set before training; keys are those of the batch.
 
   Means, counts and standard deviations are those of the training split; of one
   that is not in memory, of 10,000 rows spread evenly over it.

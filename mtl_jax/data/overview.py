@@ -1,4 +1,4 @@
-"""What there is to say of data before training: labels, gaps, leaks."""
+"""Overview of data before training: labels, gaps, leaks."""
 
 from collections.abc import Collection, Iterator, Mapping
 import itertools
@@ -54,7 +54,7 @@ def label_rows(
 
 
 def is_known(values: np.ndarray) -> np.ndarray:
-  """Where labels of a batch are known: codes from 0, and what is not NaN."""
+  """Mask of the known labels of a batch: codes >= 0, numbers that are no NaN."""
   return ~np.isnan(values) if values.dtype.kind == 'f' else values >= 0
 
 

@@ -48,7 +48,7 @@ THEMIS = Package(
 
 
 def cache_dir() -> pathlib.Path:
-  """Where downloaded and prepared data are kept.
+  """Folder of downloaded and prepared data.
 
   The environment variable ``MTL_JAX_CACHE``, or ``~/.cache/mtl_jax``.
   """

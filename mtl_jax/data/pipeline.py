@@ -87,7 +87,7 @@ def train_dataset(
 def train_rows(
   streams: Mapping[str, Stream], *, seed: int, draw: sampling.Draw | None = None
 ) -> Callable[[int], Rows]:
-  """Which examples are in the batch of a step, without reading them.
+  """Numbers of the examples in the batch of a step, without reading them.
 
   Args:
     streams: by name.
@@ -217,7 +217,7 @@ class _Steps:
 
   @functools.cached_property
   def _idle(self):
-    """What stands in for a stream that was not drawn.
+    """Batch that takes the place of a stream that was not drawn.
 
     Real examples rather than zeros: padding alone would be an input that no
     model has to expect.

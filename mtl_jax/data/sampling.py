@@ -1,4 +1,4 @@
-"""Which stream is in a step, when each step draws one."""
+"""Draws of one stream per step."""
 
 from collections.abc import Callable, Sequence
 import dataclasses

@@ -70,7 +70,7 @@ class Records:
 
   @property
   def name(self) -> str:
-    """What error messages call it."""
+    """Name of the source in error messages."""
     return self.table.name
 
   def __len__(self) -> int:

@@ -23,7 +23,7 @@ Raw = dict[str, Any]  # feature -> [n] list, or array [n, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-  """What one feature of a table holds.
+  """Type and shape of one feature of a table.
 
   Attributes:
     kind: 'class' is the number of a class that the data set declares, -1 =

@@ -1,4 +1,4 @@
-"""How tasks use experts, and whether experts have collapsed.
+"""Use of experts by tasks, and experts that have collapsed.
 
 An expert that no task weighs is not used; one whose units give the same for
 every example says nothing. Both are measured over a whole split.
@@ -103,7 +103,7 @@ def _merge(a, b):
 
 
 def summarise(state: Any) -> dict[str, Any]:
-  """What a report shows, by level.
+  """Summarises the use of experts for a report, by level.
 
   Args:
     state: of a split.

@@ -1,4 +1,4 @@
-"""Which tasks to train together: the best partition by a score of groups."""
+"""Task grouping: the best partition of the tasks by a score of groups."""
 
 from collections.abc import Callable, Sequence
 import functools
@@ -14,7 +14,7 @@ MOST = 12  # tasks: 3^K pairs of subsets are looked at
 def group_score(
   group: Sequence[int], affinity: Any, alone: float = 0.0
 ) -> float:
-  r"""What the tasks of a group give each other.
+  r"""Sum of what the tasks of a group gain from each other.
 
   .. math:: S(g) = \sum_{j \in g} \frac{1}{|g| - 1}
     \sum_{i \in g, i \ne j} Z_{ij}

@@ -1,4 +1,4 @@
-"""What `combinators.monitor` measured in a step, as scalars for a record."""
+"""Measures of `combinators.monitor` in a step, as scalars for a record."""
 
 from collections.abc import Mapping, Sequence
 import itertools

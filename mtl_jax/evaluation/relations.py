@@ -1,4 +1,4 @@
-"""How tasks are related: correlations of labels, of residuals, of gradients.
+"""Relations of tasks: correlations of labels, of residuals, of gradients.
 
 Each pair of tasks is compared on the examples that are labelled for both. For
 single columns the correlation is Pearson's signed r. A task with several

@@ -23,7 +23,7 @@ DEFAULT_SCORES = (
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What one pass over a split has shown.
+  """Result of one pass over a split.
 
   Attributes:
     metrics: a task's metrics by name, 'loss' among them.

@@ -1,4 +1,4 @@
-"""What chooses the checkpoint, and stops a run that gets no better."""
+"""Criteria that choose the checkpoint, and stop a run that gets no better."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses

@@ -132,14 +132,14 @@ def _run_model(
 
 
 def _rows(arrays):
-  """Which examples are no padding, ``[B]``."""
+  """Mask of the examples that are no padding, ``[B]``."""
   if tasks_lib.EXAMPLE_MASK in arrays:
     return arrays[tasks_lib.EXAMPLE_MASK]
   return jnp.ones(len(next(iter(arrays.values()))))
 
 
 def _seen(task, outputs):
-  """What a task's predictions and metrics are made of."""
+  """Outputs that a task's predictions and metrics read."""
   if task.output is None:
     return outputs[task.name]
   return task.output({n: outputs[n] for n in (task.name, *task.reads)})

@@ -44,7 +44,7 @@ NONE: Hyper = {}
 
 
 class Trainable(Protocol):
-  """What a run trains: a model on data, or an analytic problem.
+  """Trainable part of a run: a model on data, or an analytic problem.
 
   Attributes:
     plan: when things happen.

@@ -1,4 +1,4 @@
-"""What can be found wrong with an experiment before it trains."""
+"""Checks of an experiment before it trains."""
 
 from collections.abc import Mapping, Sequence
 import re
@@ -228,7 +228,7 @@ def label_table(experiment: Any) -> reporting.Table:
 
 
 def notes(experiment: Any) -> list[str]:
-  """What is doubtful in the data of an experiment, one line each."""
+  """Notes on doubtful data of an experiment, one line each."""
   several = len(experiment.data) > 1
   return [
     line

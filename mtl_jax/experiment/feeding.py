@@ -1,4 +1,4 @@
-"""What runs read: rows of data that lie on the device, or examples."""
+"""Feeds of runs: numbers of rows that lie on the device, or examples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

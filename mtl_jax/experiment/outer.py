@@ -21,7 +21,7 @@ def make_stream(
   mesh: Any,
   loaded: Mapping[str, data.Data],
 ) -> data.Stream | None:
-  """What the outer loss is evaluated on, if the config has a stream for it.
+  """Stream of the outer loss, if the config has one.
 
   It is the split ``config.streams.outer.splits.train``, read with the encoder
   of the stream that the tasks read, so that words and units mean the same. A

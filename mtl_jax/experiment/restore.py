@@ -1,4 +1,4 @@
-"""Where a run starts: its own checkpoint, another run's parameters, or anew."""
+"""Start of a run: its own checkpoint, another run's parameters, or anew."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

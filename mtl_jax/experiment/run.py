@@ -334,7 +334,7 @@ def train_groups(
 
 
 def _selections(experiment) -> dict[str, evaluation.Selection]:
-  """What chooses the best parameters and is waited for, by its setting."""
+  """Criteria of the best parameters and of patience, by their settings."""
   training, source = experiment.settings.training, experiment.data
   params, model_state = experiment.params_shapes
   undefined = evaluation.undefined(
@@ -358,7 +358,7 @@ def _selections(experiment) -> dict[str, evaluation.Selection]:
 
 
 def _doubtful(experiment, selections) -> list[str]:
-  """What is to be said before training."""
+  """Lines on doubtful settings, printed before training."""
   lines = [x.line for x in selections.values() if x.line]
   wide = evaluation.unrelated(experiment.tasks, experiment.example_batch())
   if wide and len(experiment.tasks) > 1:
@@ -539,7 +539,7 @@ def monitor_of(opt_state: Any) -> combinators.MonitorState | None:
 
 
 def _measure(names, opt_state):
-  """What the monitor of each member measured in the last step."""
+  """Measures of each member's monitor in the last step."""
   state: Any = monitor_of(opt_state)
   parts = jax.device_get((state.measures, state.groups))
   rows = [

@@ -1,4 +1,4 @@
-"""What takes the steps of a run: a program on the device, or data parallel.
+"""Steppers of a run: a program on the device, or data parallel.
 
 Both implement `loop.Stepper`, and decide where state and batches lie.
 """
@@ -244,7 +244,7 @@ class DataParallel:
     )
 
   def state_sharding(self) -> NamedSharding:
-    """Where the leaves of a state lie."""
+    """Sharding of each leaf of a state."""
     return NamedSharding(self._mesh, PartitionSpec())
 
   def begin(self, seeds: Sequence[int]) -> None:
@@ -374,7 +374,7 @@ def _evaluation_batches(experiment, split, devices: int = 1):
 def for_one(
   experiment: build.Experiment, mesh: Any, *, profile: bool = False
 ) -> Stepper:
-  """What takes the steps of a run alone.
+  """Stepper of a run alone.
 
   Many steps in one program where the data may lie on the one device. Several
   devices, the manual modes and a profile take a batch per step. So does, by

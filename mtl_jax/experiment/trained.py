@@ -153,7 +153,7 @@ class Trained:
   def features(
     self, stream: str, tasks: Iterable[str] | None = None
   ) -> set[str]:
-    """What the predictions of some tasks are made from."""
+    """Features that the predictions of some tasks are made from."""
     encoder = self._encoder(stream)
     needed: set[str] = set()
     for key in self._inputs(stream, tasks):

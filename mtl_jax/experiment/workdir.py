@@ -47,7 +47,7 @@ MAY_CHANGE = {
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Where a member lies: a program's folder, and its row there."""
+  """Place of a member: its program's folder, and its row there."""
 
   index: int
   seed: int
@@ -78,7 +78,7 @@ class Workdir:
     files.write_json(self.path / MEMBERS, files.plain(rows))
 
   def places(self) -> list[Place]:
-    """Where each member lies.
+    """Place of each member.
 
     Raises:
       ValueError: if no member has begun.
@@ -191,7 +191,7 @@ def check_data(
 def other_data(
   workdir: Workdir, fingerprints: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-  """What differs from the data that a directory was trained on, in words."""
+  """Describes how data differ from those that a directory was trained on."""
   file = workdir.path / DATA
   stored = files.read_json(file) if file.exists() else {}
   return [

@@ -1,4 +1,4 @@
-"""How good the end of a run is, by member: numbers that claims are about."""
+"""Measures of the end of a run, per member: numbers that claims are about."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -64,7 +64,7 @@ def distance(problem: base.Problem, end: End) -> np.ndarray:
 
 
 def tilt(problem: base.Problem, end: End) -> np.ndarray:
-  """Which of two tasks was served: 1 the second, -1 the first, 0 both alike.
+  """Sign of the task that was served: 1 the second, -1 the first, 0 both alike.
 
   The difference of the losses, each scaled so that it goes from 0 to 1 along
   the front.

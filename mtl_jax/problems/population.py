@@ -31,7 +31,7 @@ class Members(NamedTuple):
 
 
 class Path(NamedTuple):
-  """What is recorded of P members, at step 0 and every so many steps.
+  """Record of P members, at step 0 and every so many steps.
 
   Attributes:
     losses: ``[P, T + 1, K]``, on the test batch where there is one.

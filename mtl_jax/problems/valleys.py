@@ -91,7 +91,7 @@ def two_valleys(
 
 
 def _bowl_pareto_set(points: int = 281) -> np.ndarray:
-  """Where the gradients of the two bowls are opposed, ``[points, 2]``.
+  """Points where the gradients of the two bowls are opposed, ``[points, 2]``.
 
   For each x1 the x2 at which their determinant vanishes, by bisection.
   """

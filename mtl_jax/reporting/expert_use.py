@@ -1,4 +1,4 @@
-"""How tasks use experts: heat maps and a table."""
+"""Use of experts by tasks: heat maps and a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,7 +91,7 @@ def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
 
 
 def used(found: Mapping[str, Levels], first: str = '') -> tables.Table:
-  """How many experts are used, a row an owner; arguments as of `table`."""
+  """Number of experts used per owner; arguments as of `table`."""
   head = [*([first] if first else []), 'level', 'who']
   rows = [
     [*([title] if first else []), name, owner, tables.number(number)]
@@ -132,7 +132,7 @@ def _map(axes, weights, columns, top):
 
 
 def table(found: Mapping[str, Levels], first: str = '') -> tables.Table:
-  """Whether experts have collapsed, a row an expert.
+  """Table of collapsed experts, one row per expert.
 
   Args:
     found: ``{title: levels}``; the title is a column named ``first``, if that

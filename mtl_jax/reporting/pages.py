@@ -34,7 +34,7 @@ class Image:
 
   @property
   def name(self) -> str:
-    """What is shown where pictures are not."""
+    """Alternative text of the picture."""
     return self.path.stem
 
   @property
@@ -91,7 +91,7 @@ def _parts(parts: Sequence[Part]) -> list[tuple[str, Any]]:
 
 
 def _kind(part) -> tuple[str, Any]:
-  """What the template makes of a part, and what it shows; empty for nothing."""
+  """Kind of a part in the template, and its content; empty for nothing."""
   if isinstance(part, str):
     return 'note', part
   if isinstance(part, tables.Table):

@@ -1,4 +1,4 @@
-"""What a work directory holds, as the plots want it."""
+"""Record of a work directory, as arrays for the plots."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

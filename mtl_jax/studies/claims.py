@@ -75,7 +75,7 @@ def check(
 
 
 def judge(runs: paired.PairedRuns, claim: sections.Claim) -> Verdict:
-  """What the runs say of a claim.
+  """Judges a claim by the runs.
 
   What was not run leaves a claim undecided, or 'not run' where the study says
   why. Of networks, members that diverged are left out; on a problem they
@@ -152,7 +152,7 @@ def _interval(runs, claim, method, values, x) -> statistics.Interval:
 
 
 def describe(claim: sections.Claim) -> str:
-  """What is measured, where the line is, and the test, in one phrase.
+  """Phrase with the measure of a claim, its line and its test.
 
   Example:
     >>> describe(sections.Claim(

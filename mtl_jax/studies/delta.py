@@ -57,7 +57,7 @@ def _slopes(b, higher_is_better):
 
 
 def metric_weights(tasks: Sequence[Any], by_task: bool) -> np.ndarray:
-  """What each metric counts in the mean.
+  """Weight of each metric in the mean.
 
   Args:
     tasks: ``[M]``, whose each metric is.

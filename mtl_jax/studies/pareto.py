@@ -6,7 +6,7 @@ import numpy as np
 
 
 def non_dominated(points: Any, higher_is_better: Any) -> np.ndarray:
-  """Which points no other is better than.
+  """Mask of the non-dominated points.
 
   A point dominates another if it is as good in all objectives and better in
   one; equal points do not dominate each other.

@@ -375,7 +375,7 @@ def cosines(summary: Summary, group: str = '') -> mpl_figure.Figure | None:
 
 
 def conflict_rates(summary: Summary) -> mpl_figure.Figure | None:
-  """How much conflict there is, and what is left of it: a row a method."""
+  """Conflict before and after each method, one row per method."""
   series = summary.curves.get('gradients', {})
   titles = {
     'conflict_rate': 'Share of the pairs of tasks in conflict',

@@ -1,4 +1,4 @@
-"""What a study runs: a population a method, a twin, and a tuning."""
+"""Plan of a study: populations of methods, twins and tuning."""
 
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses

@@ -232,7 +232,7 @@ def make_paths(
   paths: Mapping[str, problems.Path],
   shape: tuple[int, int, int],
 ) -> problem_pictures.Paths:
-  """What the pictures are made of; arguments as of `finish`."""
+  """Paths that the pictures show; arguments as of `finish`."""
   surface = {}
   if problem.window is not None:
     (low1, high1), (low2, high2) = problem.window

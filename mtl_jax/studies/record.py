@@ -101,7 +101,7 @@ class MemberRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-  """What a method costs; None where it was not measured.
+  """Cost of a method; None where it was not measured.
 
   Attributes:
     step_ms: milliseconds a step, of one member.

@@ -132,7 +132,7 @@ def entries(settings: settings_lib.Settings) -> list[settings_lib.Settings]:
 
 
 class _Study:
-  """What a study has come to so far."""
+  """State of a study while it runs."""
 
   def __init__(self, settings, experiment, metrics, sources, path):
     self._settings = settings
@@ -153,7 +153,7 @@ class _Study:
     }
 
   def options(self):
-    """What tuning has chosen, by method."""
+    """Options that tuning has chosen, by method."""
     return {t.method: dict(t.options) for t in self.trials if t.chosen}
 
   def tune(self, entries):
@@ -213,7 +213,7 @@ class _Study:
     return self._counted(entry, entry.settings, outcome)['parameters']
 
   def _counted(self, entry, settings, outcome) -> dict[str, Any]:
-    """What is counted from shapes; once for each entry."""
+    """Costs that are counted from shapes; once for each entry."""
     file = outcome.workdir / COST
     if file.exists():
       return files.read_json(file)

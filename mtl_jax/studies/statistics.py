@@ -334,7 +334,7 @@ def holm(p_values: Any) -> np.ndarray:
 
 
 def verdict(found: Interval, relation: str, threshold: float) -> str:
-  """What an interval says of a claim: 'holds', 'fails' or 'undecided'.
+  """Verdict of an interval on a claim: 'holds', 'fails' or 'undecided'.
 
   It holds if all of the interval is on the claimed side, fails if all of it
   is on the other, and is undecided if the threshold lies inside: more seeds

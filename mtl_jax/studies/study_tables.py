@@ -201,7 +201,7 @@ def _count(value):
 
 
 def notes(summary: Summary) -> list[str]:
-  """What the reader of the table of methods must know."""
+  """Notes for the reader of the table of methods."""
   study = summary.study
   test = {
     't': "Student's t test",
@@ -331,7 +331,7 @@ def ends_table(study: record.Study) -> tables.Table:
 
 
 def screen(summary: Summary) -> list[tables.Table]:
-  """What is printed at the end of a study: methods, claims, ends by start."""
+  """Text printed at the end of a study: methods, claims, ends by start."""
   study = summary.study
   metrics = [metric.name for metric in study.metrics]
   costs = ['cost/compile_s', 'cost/run_s'] if study.problem else []

@@ -24,7 +24,7 @@ Weights = str | Sequence[float] | Mapping[str, float] | None
 
 
 class DataFacts(Protocol):
-  """What a kind of task may ask of its data: `mtl_jax.data.DataInfo` has it.
+  """Facts that a kind of task asks of its data, as in `mtl_jax.data.DataInfo`.
 
   Attributes:
     shapes: key -> shape of one example.

@@ -60,7 +60,7 @@ class Metric(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-  r"""What is predicted, and how it is scored.
+  r"""Prediction of one task, with its loss and metrics.
 
   The loss of a batch is the weighted mean over what is labelled,
 
@@ -133,7 +133,7 @@ class Task:
 
 
 def labelled(task: Task, batch: Arrays, losses: Array) -> Array:
-  """Where an example counts, as a float mask of the shape of ``losses``.
+  """Float mask of the examples that count, of the shape of ``losses``.
 
   Padding rows count as unlabelled, whatever the task itself says. Metrics see
   this mask, whatever the weights in the loss.
@@ -180,7 +180,7 @@ def loss_weights(tasks: Sequence[Task]) -> np.ndarray:
 
 
 def known(batch: Arrays, key: str, *, codes: bool = True) -> Array:
-  """Where a label is there, of its shape.
+  """Mask of the labels that are there, of their shape.
 
   Args:
     batch: the arrays of one stream. Its mask decides, if it has one.

@@ -175,7 +175,7 @@ def ordinal(
 
 
 def values(thresholds: Sequence[float]) -> tuple[float, ...]:
-  """What stands for each level: midpoints, and as far beyond the ends.
+  """Value of each level: midpoints, and as far beyond the ends.
 
   Example:
     >>> values([1.5, 2.5, 3.5, 4.5])

@@ -86,7 +86,7 @@ def _probability(z):
 
 @dataclasses.dataclass(kw_only=True)
 class FunnelConfig(tfds.core.BuilderConfig):
-  """What is generated; see `funnel_config`."""
+  """Settings of the generated funnel; see `funnel_config`."""
 
   correlation: float = 0.5
   seed: int = 0

@@ -41,7 +41,7 @@ class Regressions(NamedTuple):
 
 
 class Truth(NamedTuple):
-  """What the labels are made of.
+  """Directions and phases that the labels are made of.
 
   Attributes:
     directions: ``[2, d]``, the vectors w of both tasks.
@@ -127,7 +127,7 @@ def generate(
 
 @dataclasses.dataclass(kw_only=True)
 class MmoeConfig(tfds.core.BuilderConfig):
-  """What is generated; see `mmoe_config`."""
+  """Settings of the generated regressions; see `mmoe_config`."""
 
   correlation: float = 0.5
   seed: int = 0

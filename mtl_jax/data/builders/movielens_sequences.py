@@ -56,7 +56,7 @@ def parse_interactions(table: bytes, ties: str = 'file') -> Interactions:
 
 
 def parse_genres(table: bytes) -> np.ndarray:
-  """Which film has which genre, ``[items + 1, 18]`` uint8.
+  """Genres of each film, multi-hot, ``[items + 1, 18]`` uint8.
 
   Row 0 stands for padding and has none, as have films of unknown genre.
 
@@ -128,7 +128,7 @@ def example(log: Interactions, target: int, before: np.ndarray, genre: int):
 
 
 def derived(genres: np.ndarray) -> tables.Derived:
-  """What an LSTM reads, made in each batch: larger than what is stored.
+  """Inputs of an LSTM, made per batch: larger than what is stored.
 
   ``history`` ``[B, 100, 20]`` holds the 18 genres, ``(rating - 3) / 2`` and
   the gap of each interaction, and zeros in padding; ``history_mask``

@@ -131,7 +131,7 @@ def _status(row) -> int:
 
 @dataclasses.dataclass(kw_only=True)
 class StormsConfig(tfds.core.BuilderConfig):
-  """Which file is read.
+  """Choice of the file that is read.
 
   Attributes:
     path: of the CSV file, packed by gzip or not.

@@ -139,7 +139,7 @@ def correlate(white: np.ndarray, correlations: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(kw_only=True)
 class SyntheticConfig(tfds.core.BuilderConfig):
-  """What is generated; see `synthetic_config`."""
+  """Settings of the generated sequences; see `synthetic_config`."""
 
   relatedness: float = 0.5
   seed: int = 0

@@ -82,7 +82,7 @@ def pairs(images, labels, construction: str, seed: int):
 
 @dataclasses.dataclass(kw_only=True)
 class PairConfig(tfds.core.BuilderConfig):
-  """Which images are paired, and how.
+  """Settings of how images are paired.
 
   Attributes:
     construction: 'sener' (28 x 28) or 'pareto' (36 x 36).

@@ -18,7 +18,7 @@ class Curve(NamedTuple):
 
 
 def curve(scores: np.ndarray, positive: np.ndarray) -> Curve | None:
-  """What all curves of a ranking are made of; None where a score is NaN.
+  """Counts that all curves of a ranking are made of; None if a score is NaN.
 
   Counts are exact: no thresholds are sampled, and no trapezoid is rounded.
 

@@ -1,4 +1,4 @@
-"""What metrics share: flat rows, and states that merge on the host."""
+"""Shared parts of metrics: flat rows, and states that merge on the host."""
 
 from collections.abc import Sequence
 from typing import Any
