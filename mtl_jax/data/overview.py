@@ -54,7 +54,7 @@ def label_rows(
 
 
 def is_known(values: np.ndarray) -> np.ndarray:
-  """Mask of the known labels of a batch: codes >= 0, numbers that are no NaN."""
+  """Mask of the known labels of a batch: codes >= 0, numbers but NaN."""
   return ~np.isnan(values) if values.dtype.kind == 'f' else values >= 0
 
 
