@@ -54,7 +54,7 @@ def uncertainty(
   unknown = [k for k in kinds if k not in ('regression', 'classification')]
   if unknown or not kinds:
     raise ValueError(
-      "Expected a kind a task, 'regression' or 'classification', found "
+      "Expected one kind per task, 'regression' or 'classification', found "
       f'{list(kinds)}; give one a task.'
     )
   # d/dL of the joint negative log likelihood: 1/2 e^-s for a Gaussian, e^-s

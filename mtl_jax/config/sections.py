@@ -160,7 +160,7 @@ class TrainingSettings:
     init_from: work directory of another run whose best parameters to start
       from, where names and shapes agree.
     sampling: 'all' (every stream in every step), 'proportional',
-      'temperature' or 'uniform' (one stream a step).
+      'temperature' or 'uniform' (one stream per step).
     temperature: of 'temperature'.
   """
 

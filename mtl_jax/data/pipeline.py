@@ -58,7 +58,7 @@ def train_dataset(
   Args:
     streams: by name.
     seed: of the shuffling and the drawing.
-    draw: draw one stream a step instead of taking all; the others keep their
+    draw: draw one stream per step instead of taking all; the others keep their
       shapes, with `EXAMPLE_MASK` 0, and do not advance.
     process_index: which process asks.
     process_count: each gets ``batch_size / process_count`` examples.

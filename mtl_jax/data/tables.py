@@ -101,7 +101,7 @@ def from_arrays(
   name: str = 'arrays',
   names: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
-  """A table of the user's own arrays or lists, one row an example.
+  """A table of the user's own arrays or lists, one row per example.
 
   Booleans become classes of size 2, integers stay integers, ``[N, H, W, C]`` of
   bytes are images, strings may become text or categories, lists of strings are

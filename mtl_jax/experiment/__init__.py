@@ -1,1 +1,1 @@
-"""From a config to a run: the only floor that reads settings."""
+"""From a config to a run: below `studies`, only this package reads settings."""

@@ -119,7 +119,7 @@ def scaled_regressions(
 def linear_regressions(
   *, tasks: int = 100, inputs: int = 20, examples: int = 1000
 ) -> base.Problem:
-  """FAMO's demonstration: a linear model of noise, one task a column.
+  """FAMO's demonstration: a linear model of noise, one task per column.
 
   Inputs and targets are standard normal, so that there is little to learn:
   the best mean squared error is near ``1 - (inputs + 1) / examples``.

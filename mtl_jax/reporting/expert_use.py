@@ -52,7 +52,7 @@ def mean(several: Sequence[Any]) -> Any:
 
 
 def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
-  """Heat maps of the weights, owners by experts, a panel a level.
+  """Heat maps of the weights, owners by experts, one panel per level.
 
   Args:
     found: of `levels`.

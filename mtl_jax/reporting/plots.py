@@ -147,7 +147,7 @@ def shares(title: str, rates: Mapping[str, Series]) -> mpl_figure.Figure:
 def cosine_map(
   cosines: Mapping[str, Series], title: str = 'Cosine of task gradients'
 ) -> mpl_figure.Figure:
-  """Cosines over training as a heat map, a row a pair of tasks.
+  """Cosines over training as a heat map, one row per pair of tasks.
 
   Args:
     cosines: by pair of tasks; grey where undefined.

@@ -7,7 +7,7 @@ where more is better. Below 0 the multi-task model is better.
 
 References:
   Maninis, Radosavovic & Kokkinos, "Attentive Single-Tasking of Multiple
-  Tasks", CVPR 2019 (there the mean over one metric a task); over all metrics,
+  Tasks", CVPR 2019 (there the mean over one metric per task); over all metrics,
   as in most tables since: Liu et al., "Conflict-Averse Gradient Descent for
   Multi-task Learning", NeurIPS 2021, and Navon et al., "Multi-Task Learning
   as a Bargaining Game", ICML 2022.
@@ -125,7 +125,7 @@ def delta_m_interval(
   taken as exact.
 
   Args:
-    values: ``[n, M]``, a run a row.
+    values: ``[n, M]``, one row per run.
     twins: M vectors ``[n_m]``, a metric in the runs of its task alone; metrics
       of one task have the same runs in the same order.
     higher_is_better: ``[M]``.

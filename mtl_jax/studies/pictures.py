@@ -26,7 +26,7 @@ INCH = 0.085  # width of a character at 8 points, about
 GREY = '#777777'
 MOST_TASKS = 12  # of a row of gains; above, a heat map
 COLUMNS = 3
-MOST_PAIRS = 45  # rows of a panel; above, a row a task
+MOST_PAIRS = 45  # rows of a panel; above, one row per task
 MOST_TIMES = 120  # columns of a panel
 
 # From white (none) to vermillion (all).
@@ -338,7 +338,7 @@ def groups(summary: Summary) -> list[str]:
 
 
 def cosines(summary: Summary, group: str = '') -> mpl_figure.Figure | None:
-  """Cosines of task gradients: a panel a method, a row a pair of tasks.
+  """Cosines of task gradients: one panel per method, one row per pair.
 
   Means over the members; with many pairs a row is a task, its mean cosine with
   the others.
@@ -481,7 +481,7 @@ def _map(axes, bands, colors=plots.DIVERGING, low=-1):
 
 
 def weights(summary: Summary) -> mpl_figure.Figure | None:
-  """Weights of the tasks over training, a panel a method that has any."""
+  """Weights of the tasks over training, one panel per method."""
   series = summary.curves.get('gradients', {})
   tasks = [t.name for t in summary.study.tasks if f'weight/{t.name}' in series]
   methods = [

@@ -147,7 +147,7 @@ def _mean_losses(paths: Paths) -> mpl_figure.Figure:
 def landscapes(
   facts: Paths, paths: Mapping[str, np.ndarray]
 ) -> mpl_figure.Figure:
-  """Paths of parameters over the mean loss, a panel a method.
+  """Paths of parameters over the mean loss, one panel per method.
 
   Args:
     facts: with a surface.
@@ -184,7 +184,7 @@ def landscapes(
 def loss_space(
   facts: Paths, paths: Mapping[str, np.ndarray]
 ) -> mpl_figure.Figure:
-  """Paths in the plane of two losses, a panel a method.
+  """Paths in the plane of two losses, one panel per method.
 
   Args:
     facts: with a front.
@@ -209,7 +209,7 @@ def loss_space(
 
 
 def fronts(facts: Paths, ends: Mapping[str, np.ndarray]) -> mpl_figure.Figure:
-  """The ends of all preferences beside the front, a panel a method.
+  """The ends of all preferences beside the front, one panel per method.
 
   Args:
     facts: with a front.
@@ -246,7 +246,7 @@ def curves(
   label: str,
   logarithmic: bool = False,
 ) -> mpl_figure.Figure:
-  """A number over the steps, a panel a start, a line a method.
+  """A number over the steps, one panel per start, one line per method.
 
   Args:
     steps: ``[T]``.

@@ -427,6 +427,6 @@ def _vector(values):
   x = np.asarray(values, np.float64)
   if x.ndim != 1:
     raise ValueError(
-      f'Expected a value a seed, found shape {x.shape}; give one vector.'
+      f'Expected one value per seed, found shape {x.shape}; give one vector.'
     )
   return x

@@ -151,7 +151,7 @@ def ordinal(
     Fienberg, The analysis of cross-classified categorical data, 1980
     (continuation ratios). Shi, Cao and Raschka, Deep neural networks for
     rank-consistent ordinal regression based on conditional probabilities, 2021
-    (CORN: the same loss, there as a mean a threshold).
+    (CORN: the same loss, there as one mean per threshold).
   """
   key, cuts = label or name, check(name, thresholds)
 

@@ -10,8 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'mtl_jax'
 
-# Floors from the top; rooms of one floor do not import each other.
-FLOORS = (
+# Layers from the top; packages of one layer do not import each other.
+LAYERS = (
   ('launch',),
   ('__init__',),
   ('studies',),
@@ -21,11 +21,10 @@ FLOORS = (
   ('tasks',),
   ('names',),
 )
-# What stands beside the stairs: names and numbers only, no array in them.
-# They read nothing of the house but what is named here.
-BESIDE = {'config': {'names'}}
-# Who may read them: what builds an experiment, and the two ways in.
-READERS = {'launch', '__init__', 'studies', 'experiment', *BESIDE}
+# Packages of names and numbers only, without arrays, and what they may import.
+UTILITIES = {'config': {'names'}}
+# Those that may import them: they build an experiment, or are a way in.
+READERS = {'launch', '__init__', 'studies', 'experiment', *UTILITIES}
 
 SOURCES = sorted(
   path
@@ -46,49 +45,53 @@ def imports(path):
   return found
 
 
-def room_of(path):
+def package_of(path):
   """'models' of mtl_jax/models/heads.py, 'tasks' of mtl_jax/tasks.py."""
   if path == ROOT / 'launch.py':
     return 'launch'
   return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 
-def rooms_read(path):
-  """The rooms of the house that a file imports from."""
+def packages_read(path):
+  """The packages of mtl_jax that a file imports from."""
   names = {name for name in imports(path) if name.startswith('mtl_jax')}
   return {name.split('.')[1] for name in names if '.' in name}
 
 
-def may_read(room):
-  """The rooms that a room may import from, itself included."""
-  if room in BESIDE:
-    return BESIDE[room] | {room}
-  floor = next(i for i, rooms in enumerate(FLOORS) if room in rooms)
-  below = {name for rooms in FLOORS[floor + 1 :] for name in rooms}
-  return below | {room} | (set(BESIDE) if room in READERS else set())
+def may_read(package):
+  """The packages that one may import from, itself included."""
+  if package in UTILITIES:
+    return UTILITIES[package] | {package}
+  layer = next(i for i, packages in enumerate(LAYERS) if package in packages)
+  below = {name for packages in LAYERS[layer + 1 :] for name in packages}
+  return below | {package} | (set(UTILITIES) if package in READERS else set())
 
 
-HOUSE = [path for path in SOURCES if PACKAGE in path.parents]
-HOUSE.append(ROOT / 'launch.py')
+PRODUCT = [path for path in SOURCES if PACKAGE in path.parents]
+PRODUCT.append(ROOT / 'launch.py')
 
 
-def test_every_room_has_its_place():
-  placed = {room for rooms in FLOORS for room in rooms} | set(BESIDE)
-  assert {room_of(path) for path in HOUSE} == placed
-
-
-@pytest.mark.parametrize('room', sorted({room_of(path) for path in HOUSE}))
-def test_imports_run_downward(room):
-  wrong = {
-    str(path.relative_to(ROOT)): sorted(rooms_read(path) - may_read(room))
-    for path in HOUSE
-    if room_of(path) == room and rooms_read(path) - may_read(room)
-  }
-  assert not wrong, f'{room} may read {sorted(may_read(room))}, and reads'
+def test_every_package_has_its_layer():
+  placed = {package for packages in LAYERS for package in packages} | set(
+    UTILITIES
+  )
+  assert {package_of(path) for path in PRODUCT} == placed
 
 
 @pytest.mark.parametrize(
-  'room, known',
+  'package', sorted({package_of(path) for path in PRODUCT})
+)
+def test_imports_run_downward(package):
+  wrong = {
+    str(path.relative_to(ROOT)): sorted(packages_read(path) - may_read(package))
+    for path in PRODUCT
+    if package_of(path) == package and packages_read(path) - may_read(package)
+  }
+  assert not wrong, f'{package} may read {sorted(may_read(package))}, and reads'
+
+
+@pytest.mark.parametrize(
+  'package, known',
   [
     ('combinators', {'jax', 'optax', 'numpy'}),
     ('problems', {'jax', 'optax', 'numpy'}),
@@ -96,22 +99,22 @@ def test_imports_run_downward(room):
     ('models', {'jax', 'flax', 'numpy'}),
   ],
 )
-def test_a_room_needs_few_libraries(room, known):
+def test_packages_need_few_libraries(package, known):
   tops = {
     name.split('.')[0]
-    for path in HOUSE
-    if room_of(path) == room
+    for path in PRODUCT
+    if package_of(path) == package
     for name in imports(path)
   }
   assert tops - set(sys.stdlib_module_names) - {'mtl_jax'} <= known
 
 
 def test_only_experiment_reads_settings_below_the_ways_in():
-  # No room on the floors below takes a config apart: it gets arguments.
-  for path in HOUSE:
-    if room_of(path) not in READERS:
+  # No package on the layers below takes a config apart: it gets arguments.
+  for path in PRODUCT:
+    if package_of(path) not in READERS:
       assert 'ml_collections' not in {n.split('.')[0] for n in imports(path)}
-      assert not rooms_read(path) & set(BESIDE), path
+      assert not packages_read(path) & set(UTILITIES), path
 
 
 def test_files_say_what_they_are():
