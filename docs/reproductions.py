@@ -112,14 +112,18 @@ def run_problems(folder: pathlib.Path) -> None:
       f'Expected a clean commit to run from, found {commit}; commit or stash '
       'what was changed.'
     )
-  for name, spec in sorted(list_configs().items()):
-    if not load(spec).problem.name:
-      continue
-    workdir = folder / name
-    command = ['launch.py', f'--config={spec}', f'--workdir={workdir}']
+  problems = {
+    name: spec
+    for name, spec in sorted(list_configs().items())
+    if load(spec).problem.name
+  }
+  for name, spec in problems.items():
+    command = ['launch.py', f'--config={spec}', f'--workdir={folder / name}']
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+  # Only now, so that every run was of a clean commit.
+  for name in problems:
     for kind in ('landscape', 'fronts'):
-      picture = workdir / page_lib.FIGURES / f'{kind}.png'
+      picture = folder / name / page_lib.FIGURES / f'{kind}.png'
       if picture.exists() and (IMAGES / f'{name}.png').exists():
         shutil.copy(picture, IMAGES / f'{name}.png')
 
