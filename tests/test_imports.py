@@ -16,6 +16,7 @@ LAYERS = (
   ('__init__',),
   ('studies',),
   ('experiment',),
+  ('recommendation',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
   ('tasks',),

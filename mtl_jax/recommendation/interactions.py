@@ -1,0 +1,373 @@
+"""A log of interactions: users, items, ratings and times, sorted by user.
+
+Half of the consecutive events of MovieLens share their second, so that the rule
+for equal times moves every number that depends on order. Here the rule is named
+and a log can be put in another order at any time (`in_order`).
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mtl_jax import names as names_lib
+
+TIES = ('file', 'item', 'reversed', 'random')
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+  """Events sorted by user, then time, then the rule for equal times.
+
+  V items and U users are numbered densely from 0 in the order of their original
+  ids (as numbers, where all of them are whole numbers; else as text). Only
+  users and items that have an event are in the log.
+
+  Attributes:
+    user: ``[N]`` int32.
+    item: ``[N]`` int32.
+    time: ``[N]`` int64, in units of ``time_unit`` seconds.
+    rating: ``[N]`` float32, or None where the log has none.
+    row: ``[N]`` int64, each event's place in the file.
+    user_ids: ``[U]``, the original ids.
+    item_ids: ``[V]``, the original ids.
+    genres: ``[V, G]`` uint8, 1 where an item has a genre; G may be 0.
+    genre_names: G names.
+    titles: ``[V]`` texts, empty where unknown; or None.
+    columns: more of the log by name, ``[N]`` each.
+    user_columns: more of the users by name, ``[U]`` each.
+    item_columns: more of the items by name, ``[V]`` each.
+    name: of the data, for tables.
+    ties: rule for equal times, one of `TIES`.
+    time_unit: seconds that one unit of time is.
+    arm: what was done to the data: 'data' if nothing, else the placebo.
+    notes: sentences of what a reader dropped or could not know.
+  """
+
+  user: np.ndarray
+  item: np.ndarray
+  time: np.ndarray
+  rating: np.ndarray | None
+  row: np.ndarray
+  user_ids: np.ndarray
+  item_ids: np.ndarray
+  genres: np.ndarray
+  genre_names: tuple[str, ...] = ()
+  titles: np.ndarray | None = None
+  columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  user_columns: Mapping[str, np.ndarray] = dataclasses.field(
+    default_factory=dict
+  )
+  item_columns: Mapping[str, np.ndarray] = dataclasses.field(
+    default_factory=dict
+  )
+  name: str = 'log'
+  ties: str = 'file'
+  time_unit: float = 1.0
+  arm: str = 'data'
+  notes: tuple[str, ...] = ()
+
+  def __len__(self) -> int:
+    return len(self.user)
+
+  @property
+  def num_users(self) -> int:
+    """U."""
+    return len(self.user_ids)
+
+  @property
+  def num_items(self) -> int:
+    """V."""
+    return len(self.item_ids)
+
+  @property
+  def starts(self) -> np.ndarray:
+    """``[U + 1]``: events of user u are ``starts[u]`` to ``starts[u + 1]``."""
+    return np.searchsorted(self.user, np.arange(self.num_users + 1))
+
+  @property
+  def tied(self) -> float:
+    """Share of a user's consecutive events that have the same time."""
+    same_user = self.user[1:] == self.user[:-1]
+    same_time = self.time[1:] == self.time[:-1]
+    return float((same_user & same_time).sum() / max(same_user.sum(), 1))
+
+  def take(self, events: np.ndarray) -> 'Interactions':
+    """The log with these events in this order; users and items stay."""
+    rating = None if self.rating is None else self.rating[events]
+    return dataclasses.replace(
+      self,
+      user=self.user[events],
+      item=self.item[events],
+      time=self.time[events],
+      rating=rating,
+      row=self.row[events],
+      columns={name: values[events] for name, values in self.columns.items()},
+    )
+
+  def in_order(self, ties: str, seed: int = 0) -> 'Interactions':
+    """The same events with another rule for equal times of a user.
+
+    Args:
+      ties: 'file' keeps the order of the file, 'reversed' turns it round,
+        'item' sorts by item id, 'random' draws an order.
+      seed: of the random order.
+
+    Raises:
+      ValueError: if the rule is unknown.
+
+    Example:
+      >>> log = make([7, 7], [3, 1], [5, 5], [4, 2])
+      >>> log.item.tolist(), log.in_order('item').item.tolist()
+      ([1, 0], [0, 1])
+    """
+    key = _tie_key(ties, seed, self.item, self.row)
+    order = np.lexsort((key, self.time, self.user))
+    return dataclasses.replace(self.take(order), ties=ties)
+
+  def numbers_of(self, item_ids: Any) -> np.ndarray:
+    """Dense numbers of original item ids, -1 for one that is not in the log.
+
+    Example:
+      >>> make([7, 7], [30, 10], [5, 6], None).numbers_of(['10', 30, 4])
+      array([ 0,  1, -1])
+    """
+    known = {str(name): i for i, name in enumerate(self.item_ids.tolist())}
+    return np.array([known.get(str(name), -1) for name in item_ids], np.int64)
+
+
+def _tie_key(ties, seed, item, row):
+  if ties not in TIES:
+    raise ValueError(
+      f'Expected a rule for equal times, found {ties!r}; '
+      + names_lib.nearest(ties, TIES)
+    )
+  if ties == 'random':
+    # By place in the file, so that one seed gives one order for good.
+    return np.random.default_rng(seed).permutation(1 + row.max(initial=0))[row]
+  return {'file': row, 'item': item, 'reversed': -row}[ties]
+
+
+def make(
+  users: Any,
+  items: Any,
+  times: Any,
+  ratings: Any = None,
+  *,
+  columns: Mapping[str, Any] | None = None,
+  item_features: 'ItemFeatures | None' = None,
+  user_features: 'UserFeatures | None' = None,
+  ties: str = 'file',
+  seed: int = 0,
+  name: str = 'log',
+  time_unit: float = 1.0,
+  notes: tuple[str, ...] = (),
+) -> Interactions:
+  """A sorted log from columns in the order of a file.
+
+  Args:
+    users: original ids, ``[N]``; numbers or texts.
+    items: original ids, ``[N]``.
+    times: ``[N]`` whole numbers.
+    ratings: ``[N]``, or None.
+    columns: more of the log, ``[N]`` each.
+    item_features: of any items, in any order.
+    user_features: of any users, in any order.
+    ties: rule for equal times of a user, one of `TIES`.
+    seed: of the rule 'random'.
+    name: of the data.
+    time_unit: seconds that one unit of time is.
+    notes: sentences for the reader of a table.
+
+  Returns:
+    The log.
+
+  Raises:
+    ValueError: if columns differ in length, a time is not finite, or the rule
+      is unknown.
+
+  Example:
+    >>> log = make(['b', 'a', 'b'], [10, 20, 30], [9, 5, 4], [1, 2, 3])
+    >>> log.user.tolist(), log.item.tolist(), log.time.tolist()
+    ([0, 1, 1], [1, 2, 0], [5, 4, 9])
+  """
+  user_ids, user = number(users)
+  item_ids, item = number(items)
+  time = np.asarray(times)
+  if time.dtype.kind == 'f' and not np.isfinite(time).all():
+    raise ValueError(
+      f'{name}: expected a finite time in every row, found '
+      f'{(~np.isfinite(time)).sum()} without; drop these rows.'
+    )
+  rating = None if ratings is None else np.asarray(ratings, np.float32)
+  columns = {key: np.asarray(x) for key, x in (columns or {}).items()}
+  _check_lengths(
+    name, {'users': user, 'items': item, 'times': time}, rating, columns
+  )
+  features = (item_features or ItemFeatures(np.array([], np.int64))).of(
+    item_ids
+  )
+  log = Interactions(
+    user,
+    item,
+    time.astype(np.int64),
+    rating,
+    np.arange(len(user)),
+    user_ids,
+    item_ids,
+    features.genres,
+    features.genre_names,
+    features.titles,
+    columns,
+    {} if user_features is None else user_features.of(user_ids),
+    features.columns,
+    name=name,
+    time_unit=time_unit,
+    notes=notes,
+  )
+  return log.in_order(ties, seed)
+
+
+def _check_lengths(name, required, rating, columns):
+  given = required | ({} if rating is None else {'ratings': rating}) | columns
+  lengths = {key: len(values) for key, values in given.items()}
+  if len(set(lengths.values())) > 1:
+    raise ValueError(
+      f'{name}: expected columns of one length, found {lengths}; give every '
+      'event a value.'
+    )
+  if not len(required['users']):
+    raise ValueError(
+      f'{name}: expected at least one event, found none; is the file empty?'
+    )
+
+
+def number(ids: Any) -> tuple[np.ndarray, np.ndarray]:
+  """Original ids in order, and the dense number of each entry.
+
+  Ids that are all whole numbers, also where they are written as text, are
+  sorted as numbers.
+
+  Args:
+    ids: ``[N]`` whole numbers or texts; or a pair of distinct ids and the
+      ``[N]`` places in them, as a dictionary-encoded column has it.
+
+  Returns:
+    Distinct ids ``[V]``, and numbers ``[N]`` int32.
+
+  Example:
+    >>> number(['10', '9', '10'])
+    (array([ 9, 10]), array([1, 0, 1], dtype=int32))
+  """
+  if isinstance(ids, tuple):
+    names, places = ids
+    # Only ids that occur get a number.
+    used, places = np.unique(places, return_inverse=True)
+    known, back = number(np.asarray(names)[used])
+    return known, back[places]
+  known, back = np.unique(whole(ids), return_inverse=True)
+  return known, back.astype(np.int32)
+
+
+def whole(ids: Any) -> np.ndarray:
+  """Ids as int64 if every one is a whole number in its usual form, else texts.
+
+  Example:
+    >>> whole(['10', '9']), whole(['10', '09'])
+    (array([10,  9]), array(['10', '09'], dtype='<U2'))
+  """
+  ids = np.asarray(ids)
+  if ids.dtype.kind in 'iu':
+    return ids.astype(np.int64)
+  texts = ids.astype(str)
+  try:
+    numbers = texts.astype(np.int64)
+  except (ValueError, OverflowError):
+    return texts
+  # '09' and '9' are two ids, and stay so.
+  return numbers if (numbers.astype(str) == texts).all() else texts
+
+
+def _matching(own, wanted):
+  """Places of wanted ids among own ones, and whether they are there."""
+  if own.dtype.kind != wanted.dtype.kind:
+    own, wanted = own.astype(str), wanted.astype(str)
+  if not len(own):
+    return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+  order = np.argsort(own, kind='stable')
+  place = np.searchsorted(own, wanted, sorter=order).clip(max=len(own) - 1)
+  return order[place], own[order[place]] == wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemFeatures:
+  """What a file says of items, in its own order.
+
+  Attributes:
+    ids: ``[M]`` original ids.
+    genres: M tuples of names, or None.
+    titles: ``[M]`` texts, or None.
+    columns: ``[M]`` each, texts or numbers.
+    drop: names that stand for an unknown genre.
+  """
+
+  ids: np.ndarray
+  genres: list[tuple[str, ...]] | None = None
+  titles: np.ndarray | None = None
+  columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  drop: tuple[str, ...] = ('unknown', '(no genres listed)')
+
+  def of(self, item_ids: np.ndarray) -> '_Aligned':
+    """The features of these items; none for an item that the file lacks."""
+    place, known = _matching(whole(self.ids), item_ids)
+    listed = self.genres or []
+    mine = [
+      listed[p] if k and listed else ()
+      for p, k in zip(place.tolist(), known.tolist(), strict=True)
+    ]
+    names = sorted({name for row in mine for name in row} - set(self.drop))
+    genres = np.zeros((len(item_ids), len(names)), np.uint8)
+    number_of = {name: i for i, name in enumerate(names)}
+    for row, own in enumerate(mine):
+      genres[row, [number_of[x] for x in own if x in number_of]] = 1
+    titles = None
+    if self.titles is not None:
+      titles = _aligned(np.asarray(self.titles, str), place, known)
+    columns = {
+      name: _aligned(np.asarray(x), place, known)
+      for name, x in self.columns.items()
+    }
+    return _Aligned(genres, tuple(names), titles, columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Aligned:
+  genres: np.ndarray
+  genre_names: tuple[str, ...]
+  titles: np.ndarray | None
+  columns: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class UserFeatures:
+  """What a file says of users: original ids ``[M]`` and columns ``[M]``."""
+
+  ids: np.ndarray
+  columns: Mapping[str, np.ndarray]
+
+  def of(self, user_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of these users."""
+    place, known = _matching(whole(self.ids), user_ids)
+    return {
+      name: _aligned(np.asarray(x), place, known)
+      for name, x in self.columns.items()
+    }
+
+
+def _aligned(values, place, known):
+  """Values by place; '', NaN or -1 where there is none."""
+  if not len(values):
+    return np.full(len(place), '')
+  blank = {'f': np.nan, 'i': -1, 'u': 0}.get(values.dtype.kind, '')
+  return np.where(known, values[place], np.array(blank, values.dtype))

@@ -1,0 +1,304 @@
+"""Protocols: which events of a log train, validate and test, and after what.
+
+- ``leave_one_out``: a user's last event tests, the last but one validates.
+- ``global_time``: the first 80% of all events train, 10% validate, 10% test,
+  cut at moments, so that events of one time stay together. Histories roll: a
+  target is predicted from everything that its user did before it, also inside
+  its own split.
+- ``random``: a random 20% of the events test; for ratings only. A history holds
+  the user's training events before the target.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import hashlib
+
+import numpy as np
+from scipy import sparse
+
+from mtl_jax import names as names_lib
+from mtl_jax.recommendation import interactions
+
+SPLITS = ('train', 'validation', 'test')
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """A log and the part that each of its events plays.
+
+  Attributes:
+    log: the events, N of them.
+    protocol: one of `PROTOCOLS`.
+    part: ``[N]`` int8: 0 trains, 1 validates, 2 tests, -1 is no target.
+    rolling: whether a history holds every earlier event of its user; else those
+      that the model was allowed to learn from.
+    notes: sentences that belong under a table.
+  """
+
+  log: interactions.Interactions
+  protocol: str
+  part: np.ndarray
+  rolling: bool = True
+  notes: tuple[str, ...] = ()
+
+  def targets(self, split: str) -> np.ndarray:
+    """Events of a split, in the order of the log, ``[M]``."""
+    return np.flatnonzero(self.part == _part(split))
+
+  def learnt(self, split: str) -> np.ndarray:
+    """Events that a predictor of this split may be fitted on, ``[N]`` bool.
+
+    For validation those that train; for test those that validate as well.
+    """
+    return (self.part >= 0) & (self.part < max(_part(split), 1))
+
+  def histories(self, split: str, length: int) -> np.ndarray:
+    """The last events before each target of a split.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+      length: L, how many are kept at most.
+
+    Returns:
+      Places in the log, ``[M, L]`` int64, oldest first, padded with -1 on the
+      left.
+
+    Example:
+      >>> log = interactions.make([7] * 4, [1, 2, 3, 4], [1, 2, 3, 4], None)
+      >>> leave_one_out(log).histories('test', 2)
+      array([[1, 2]])
+    """
+    return self.before(self.targets(split), split, length)
+
+  def before(self, targets: np.ndarray, split: str, length: int) -> np.ndarray:
+    """As `histories`, of some targets."""
+    log = self.log
+    usable = np.ones(len(log), bool) if self.rolling else self.learnt(split)
+    events = np.flatnonzero(usable)
+    # Usable events before a target, and before its user's first event.
+    end = np.searchsorted(events, targets)
+    start = np.searchsorted(events, log.starts[log.user[targets]])
+    places = end[:, None] + np.arange(-length, 0)  # [M, L]
+    inside = places >= start[:, None]
+    if not len(events):
+      return np.full(places.shape, -1)
+    return np.where(inside, events[places.clip(min=0)], -1)
+
+  def seen(self, targets: np.ndarray, split: str) -> sparse.csr_matrix:
+    """Items of each target's whole history, ``[M, V]`` of zeros and ones."""
+    counts = self.history_lengths(targets, split)
+    length = int(counts.max(initial=0))
+    places = self.before(targets, split, length)
+    known = places >= 0
+    rows = np.repeat(np.arange(len(targets)), known.sum(1))
+    items = self.log.item[places[known]]
+    shape = (len(targets), self.log.num_items)
+    ones = np.ones(len(items), np.float32)
+    matrix = sparse.csr_matrix((ones, (rows, items)), shape)
+    matrix.data[:] = 1  # an item that was seen twice
+    return matrix
+
+  def history_lengths(self, targets: np.ndarray, split: str) -> np.ndarray:
+    """Number of events before each target that a history may hold, ``[M]``."""
+    log = self.log
+    usable = np.ones(len(log), bool) if self.rolling else self.learnt(split)
+    count = np.concatenate([[0], np.cumsum(usable)])
+    return count[targets] - count[log.starts[log.user[targets]]]
+
+  def repeats(self, split: str) -> int:
+    """Targets whose item their user has met before, at any distance."""
+    log = self.log
+    order = np.lexsort((np.arange(len(log)), log.item, log.user))
+    same = (np.diff(log.user[order]) == 0) & (np.diff(log.item[order]) == 0)
+    again = np.zeros(len(log), bool)
+    again[order[1:][same]] = True
+    return int(again[self.targets(split)].sum())
+
+  def target_hash(self, split: str = 'test') -> str:
+    """Twelve hexadecimal digits of a split's targets.
+
+    Of the lines ``user id, item id, time`` in sorted order: two people who get
+    the same digits measured the same targets. The order of histories is not in
+    it; it is stated by the log's rule for equal times.
+    """
+    log, targets = self.log, self.targets(split)
+    columns = (log.user_ids[log.user], log.item_ids[log.item], log.time)
+    lines = sorted(
+      '\t'.join(map(str, row))
+      for row in zip(*(x[targets].tolist() for x in columns), strict=True)
+    )
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]
+
+  def describe(self) -> str:
+    """One line: data, protocol, sizes, rule for equal times, hash."""
+    log = self.log
+    sizes = ', '.join(f'{len(self.targets(x)):,} {x}' for x in SPLITS)
+    return (
+      f'{log.name} ({log.arm}), {self.protocol}: {log.num_users:,} users, '
+      f'{log.num_items:,} items, {sizes} targets; equal times in {log.ties} '
+      f'order ({log.tied:.1%} of consecutive events); test targets '
+      f'{self.target_hash()}.'
+    )
+
+
+def _part(split):
+  if split not in SPLITS:
+    raise ValueError(
+      f'Expected a split, found {split!r}; ' + names_lib.nearest(split, SPLITS)
+    )
+  return SPLITS.index(split)
+
+
+def leave_one_out(log: interactions.Interactions) -> Split:
+  """A user's last event tests, the one before validates, the others train.
+
+  Users with fewer than three events only train. Other users' later events are
+  in training: the protocol is common, and blind to that.
+
+  Raises:
+    ValueError: if no user has three events.
+  """
+  starts = log.starts
+  counts = np.diff(starts)
+  long = counts >= 3
+  if not long.any():
+    raise ValueError(
+      f'{log.name}: expected a user with three events or more for '
+      'leave_one_out, found none; take the protocol global_time.'
+    )
+  part = np.zeros(len(log), np.int8)
+  part[starts[1:][long] - 1] = 2
+  part[starts[1:][long] - 2] = 1
+  notes = ('Training holds events of other users after a target.',)
+  if not long.all():
+    notes += (f'{(~long).sum()} users with fewer than 3 events only train.',)
+  return Split(log, 'leave_one_out', part, notes=notes)
+
+
+def global_time(
+  log: interactions.Interactions,
+  validation: float = 0.1,
+  test: float = 0.1,
+) -> Split:
+  """Earlier events train, later ones validate, the last ones test.
+
+  The cuts are moments: an event at a cut belongs to the later split. A user's
+  first event of all is no target of validation or test, as nothing comes before
+  it.
+
+  Args:
+    log: the events.
+    validation: share of all events that validate, about.
+    test: share of all events that test, about.
+
+  Raises:
+    ValueError: if a share is not in (0, 1), or a split would be empty.
+  """
+  _check_shares(log, validation, test)
+  ordered = np.sort(log.time)
+  first = ordered[int(len(log) * (1 - validation - test) + 1e-9)]
+  second = ordered[int(len(log) * (1 - test) + 1e-9)]
+  part = np.zeros(len(log), np.int8)
+  part[log.time >= first] = 1
+  part[log.time >= second] = 2
+  begins = np.zeros(len(log), bool)
+  begins[log.starts[:-1]] = True
+  part[begins & (part > 0)] = -1
+  result = Split(log, 'global_time', part)
+  _check_filled(result)
+  lost = int((part < 0).sum())
+  new = _new_users(result)
+  notes = (
+    f'{lost} first events of users are no targets; of '
+    f'{len(np.unique(log.user[part == 2]))} test users {new} never trained.',
+  )
+  return dataclasses.replace(result, notes=notes)
+
+
+def _new_users(split):
+  log = split.log
+  trained = np.unique(log.user[split.part == 0])
+  return len(np.setdiff1d(log.user[split.part == 2], trained))
+
+
+def random(
+  log: interactions.Interactions,
+  validation: float = 0.05,
+  test: float = 0.2,
+  seed: int = 0,
+) -> Split:
+  """A random share of all ratings tests; a history holds earlier training ones.
+
+  For ratings only: training holds the future of every target, so that ranking
+  under it means nothing.
+
+  Args:
+    log: the events; they need ratings.
+    validation: share of all events that validate; it is part of the training
+      share of 1 - test, and baselines learn from it for the test.
+    test: share of all events that test.
+    seed: of the draw, by place in the file: another rule for equal times
+      leaves the split as it is.
+
+  Raises:
+    ValueError: if the log has no ratings, or a share is not in (0, 1).
+  """
+  _check_shares(log, validation, test)
+  if log.rating is None:
+    raise ValueError(
+      f'{log.name}: expected ratings for the protocol random, found none; '
+      'take leave_one_out or global_time.'
+    )
+  order = np.random.default_rng(seed).permutation(1 + log.row.max())[log.row]
+  place = np.argsort(np.argsort(order))  # 0 to N - 1
+  part = np.zeros(len(log), np.int8)
+  part[place < round(len(log) * (test + validation))] = 1
+  part[place < round(len(log) * test)] = 2
+  result = Split(
+    log,
+    'random',
+    part,
+    rolling=False,
+    notes=('For ratings only: training holds what came after a target.',),
+  )
+  _check_filled(result)
+  return result
+
+
+def _check_shares(log, validation, test):
+  if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+    raise ValueError(
+      f'{log.name}: expected shares of validation and test above 0 that leave '
+      f'something to train, found {validation} and {test}; make them smaller.'
+    )
+
+
+def _check_filled(split):
+  for name in SPLITS:
+    if not len(split.targets(name)):
+      raise ValueError(
+        f'{split.log.name}: expected events in every split of '
+        f'{split.protocol}, found none in {name}; take another protocol or '
+        'larger shares.'
+      )
+
+
+PROTOCOLS: dict[str, Callable[..., Split]] = {
+  'leave_one_out': leave_one_out,
+  'global_time': global_time,
+  'random': random,
+}
+
+
+def make(log: interactions.Interactions, protocol: str, **settings) -> Split:
+  """The split of a log by the name of its protocol.
+
+  Raises:
+    ValueError: if the name is unknown.
+  """
+  if protocol not in PROTOCOLS:
+    raise ValueError(
+      f'Expected a protocol, found {protocol!r}; '
+      + names_lib.nearest(protocol, PROTOCOLS)
+    )
+  return PROTOCOLS[protocol](log, **settings)

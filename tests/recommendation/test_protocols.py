@@ -1,0 +1,129 @@
+"""Protocols against loops over events: targets, histories, what is learnt."""
+
+import numpy as np
+import pytest
+
+from mtl_jax.recommendation import interactions, protocols
+
+
+def random_log(n=400, users=11, items=30, times=60, seed=0, **settings):
+  rng = np.random.default_rng(seed)
+  return interactions.make(
+    rng.integers(0, users, n),
+    rng.integers(0, items, n),
+    rng.integers(0, times, n),
+    rng.integers(1, 6, n),
+    **settings,
+  )
+
+
+def splits(log):
+  return [protocols.make(log, name) for name in protocols.PROTOCOLS]
+
+
+def test_leave_one_out_takes_the_last_two():
+  log = interactions.make([1, 1, 1, 2, 2, 3, 3, 3, 3], range(9), range(9))
+  split = protocols.leave_one_out(log)
+  assert split.part.tolist() == [0, 1, 2, 0, 0, 0, 0, 1, 2]
+  assert '1 users with fewer than 3 events' in split.notes[1]
+
+
+def test_global_time_cuts_at_moments_and_rolls():
+  log = random_log()
+  split = protocols.global_time(log)
+  last = log.time[split.targets('train')].max()
+  validation = log.time[split.targets('validation')]
+  test = log.time[split.targets('test')]
+  assert last < validation.min() <= validation.max() < test.min()
+  begins = split.part < 0
+  assert set(np.flatnonzero(begins)) <= set(log.starts[:-1])
+  assert 30 <= len(test) <= 50
+  # The rule for equal times moves no event from a split to another.
+  other = protocols.global_time(log.in_order('reversed'))
+  again = split.part[np.argsort(log.row)]
+  moved = again != other.part[np.argsort(other.log.row)]
+  assert not (
+    moved & (again >= 0) & (other.part[np.argsort(other.log.row)] >= 0)
+  ).any()
+
+
+def test_random_leaves_its_split_in_another_order():
+  log = random_log()
+  split = protocols.random(log, seed=4)
+  assert len(split.targets('test')) == 80
+  assert len(split.targets('validation')) == 20
+  other = protocols.random(log.in_order('item'), seed=4)
+  assert split.target_hash() == other.target_hash()
+  assert split.target_hash() != protocols.random(log, seed=5).target_hash()
+
+
+@pytest.mark.parametrize('protocol', list(protocols.PROTOCOLS))
+def test_histories_are_what_a_loop_collects(protocol):
+  log = random_log()
+  split = protocols.make(log, protocol)
+  for part, allowed in (('train', {0}), ('validation', {0}), ('test', {0, 1})):
+    targets = split.targets(part)
+    places = split.histories(part, 7)
+    lengths = split.history_lengths(targets, part)
+    seen = split.seen(targets, part).toarray()
+    learnt = split.learnt(part)
+    assert set(split.part[learnt]) == allowed
+    for row, target in enumerate(targets):
+      before = [
+        i
+        for i in range(target)
+        if log.user[i] == log.user[target] and (split.rolling or learnt[i])
+      ]
+      assert [x for x in places[row] if x >= 0] == before[-7:]
+      assert (np.diff(places[row] >= 0) >= 0).all()  # padded on the left
+      assert lengths[row] == len(before)
+      expected = np.zeros(log.num_items)
+      expected[log.item[before]] = 1
+      np.testing.assert_array_equal(seen[row], expected)
+    repeats = sum(
+      log.item[t] in log.item[:t][log.user[:t] == log.user[t]] for t in targets
+    )
+    assert split.repeats(part) == repeats
+
+
+def test_the_hash_is_of_targets_and_nothing_else():
+  columns = ([1, 1, 1, 2, 2, 2], [5, 6, 7, 5, 6, 7], [1, 2, 3, 4, 5, 6])
+  plain = protocols.leave_one_out(interactions.make(*columns))
+  # printf '1\t7\t3\n2\t7\t6' | sha256sum
+  assert plain.target_hash() == '7bd66b2053fc'
+  text = protocols.leave_one_out(
+    interactions.make(*[list(map(str, x)) for x in columns[:2]], columns[2])
+  )
+  assert text.target_hash() == plain.target_hash()
+  assert plain.target_hash('validation') != plain.target_hash('test')
+  turned = [x[::-1] for x in columns]  # other places in the file
+  again = protocols.leave_one_out(interactions.make(*turned))
+  assert again.target_hash() == plain.target_hash()
+  assert plain.target_hash() in plain.describe()
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda log: protocols.make(log, 'loo'), "found 'loo'"),
+    (lambda log: protocols.global_time(log, test=1.2), 'leave something'),
+    (lambda log: protocols.leave_one_out(log).targets('dev'), "found 'dev'"),
+    (
+      lambda log: protocols.leave_one_out(interactions.make([1], [2], [3])),
+      'three events or more for leave_one_out, found none',
+    ),
+    (
+      lambda log: protocols.random(interactions.make([1, 1], [2, 3], [3, 4])),
+      'expected ratings for the protocol random',
+    ),
+    (
+      lambda log: protocols.global_time(
+        interactions.make([1, 2, 1], [1, 2, 3], [5, 5, 5])
+      ),
+      'expected events in every split of global_time, found none in train',
+    ),
+  ],
+)
+def test_bad_splits_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make(random_log(20))
