@@ -19,8 +19,8 @@ class Weighting(NamedTuple):
     init: ``params -> state``, a pytree of arrays.
     weights: ``(gradients, state, *, key, step, epoch) -> (w, state)`` with
       ``w`` ``[K]`` or ``{label: [K]}``.
-    heads: 'plain' or 'weighted': the gradient of parameters that are not
-      shared, see `TaskGradients.combine`.
+    heads: 'plain', 'weighted' or 'given': the gradient of parameters that are
+      not shared, see `TaskGradients.combine`.
     labels: ``path -> label``, where the weights differ by group.
   """
 

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import jax
 from jax.extend import core as jax_core
 import jax.numpy as jnp
+import numpy as np
 
 from mtl_jax.combinators import passes as passes_lib, rows as rows_lib
 
 Params = Any
-Heads = Literal['plain', 'weighted']
+Heads = Literal['plain', 'weighted', 'given']
 Labels = rows_lib.Labels
 Weights = jax.Array | Mapping[str, jax.Array]
 path_name = rows_lib.path_name
@@ -32,8 +33,12 @@ class TaskGradients(passes_lib.NoArray):
 
   Attributes:
     losses: ``[K]`` mean loss of each task over its labelled examples.
-    present: ``[K]`` bool; False for a task without any label in this batch.
-      Its loss and its gradient are zero and should have no influence.
+    present: ``[K]`` bool; False for a task without any label in this batch,
+      and for one that no shared parameter changes. Its loss and its row are
+      zero and should have no influence.
+    all_losses: ``[K]`` as measured, also of tasks that share nothing.
+    alone: ``[K]`` bool, the tasks that no shared parameter changes; None if
+      there are none.
     counts: ``[K]`` number of labelled examples (over all devices).
     used: whether a combinator has received them: what fails before is an
       error of order in the chain.
@@ -47,6 +52,7 @@ class TaskGradients(passes_lib.NoArray):
     counts: jax.Array,
     passes: passes_lib.Passes,
     scales: jax.Array | None = None,
+    alone: np.ndarray | None = None,
   ):
     """Builds from functions; see `gradients_from_jacobian`.
 
@@ -56,7 +62,15 @@ class TaskGradients(passes_lib.NoArray):
       counts: ``[K]``.
       passes: of the losses without the scales.
       scales: ``[K]`` factors on losses and rows, already in ``losses``.
+      alone: ``[K]`` bool, known when the step is traced: tasks that no shared
+        parameter changes. To a method they are absent, and parameters of their
+        own get their plain gradient, as if such a task were trained alone.
     """
+    self.all_losses = losses
+    self.alone = None if alone is None or not alone.any() else alone
+    if self.alone is not None:
+      losses = jnp.where(alone, 0, losses)
+      present = present & ~alone
     self.losses = losses
     self.present = present
     self.counts = counts
@@ -90,7 +104,9 @@ class TaskGradients(passes_lib.NoArray):
       self.counts,
       dataclasses.replace(self._passes, **passes),
       self._scales,
+      self.alone,
     )
+    copy.all_losses = self.all_losses
     copy._gramian = self._gramian
     return copy
 
@@ -211,7 +227,8 @@ class TaskGradients(passes_lib.NoArray):
       weights: ``[K]``, or ``{label: [K]}`` together with ``labels``.
       heads: which gradient parameters that are not shared get: of the plain
         sum of losses ('plain'), or of the weighted sum ('weighted', only with
-        weights ``[K]``).
+        weights ``[K]``), where a task without shared parameters has the weight
+        1, or also its weight of these ('given').
       labels: ``path -> label | None``; None means a direction of zero.
 
     Returns:
@@ -222,7 +239,9 @@ class TaskGradients(passes_lib.NoArray):
     if isinstance(weights, Mapping):
       return self._combine_groups(weights, labels, scales)
     v = weights.astype(self.losses.dtype) * scales
-    u = v if heads == 'weighted' else scales
+    u = {'plain': self._own(scales), 'weighted': self._own(v), 'given': v}[
+      heads
+    ]
     if jax_core.get_opaque_trace_state() not in self._traces_with_rows:
       return self._passes.pullback(v, u)
     # The rows exist already: a product with them is cheaper than a pass.
@@ -250,9 +269,8 @@ class TaskGradients(passes_lib.NoArray):
         return jnp.zeros_like(row[0])
       return rows_lib.weighted(weights[label] * scales, row)
 
-    return rows_lib.overlay(
-      self._passes.pullback(scales, scales), rows, product
-    )
+    own = self._own(scales)
+    return rows_lib.overlay(self._passes.pullback(own, own), rows, product)
 
   def scale(self, weights: jax.Array) -> 'TaskGradients':
     """The task gradients of ``w_k L_k``, ``w`` ``[K]`` taken as constant."""
@@ -286,8 +304,9 @@ class TaskGradients(passes_lib.NoArray):
     scales = self._scales_or_ones()
 
     def pullback(v, u):
+      own = self._own(u * scales)
       return rows_lib.overlay(
-        self._passes.pullback(u * scales, u * scales),
+        self._passes.pullback(own, own),
         jacobian,
         lambda _, row: rows_lib.weighted(v, row),
       )
@@ -298,7 +317,11 @@ class TaskGradients(passes_lib.NoArray):
       # There it fails, in place of answering with another matrix.
       gramian_of_features=self._passes.gramian_of_features,
     )
-    return TaskGradients(self.losses, self.present, self.counts, passes)
+    made = TaskGradients(
+      self.losses, self.present, self.counts, passes, alone=self.alone
+    )
+    made.all_losses = self.all_losses
+    return made
 
   def with_direction(self, direction: Params) -> Params:
     """One gradient: this direction, and plain gradients for the heads.
@@ -307,9 +330,9 @@ class TaskGradients(passes_lib.NoArray):
       direction: of the structure of `jacobian`, leaves ``[*shape]``.
     """
     self.used = True
-    scales = self._scales_or_ones()
+    own = self._own(self._scales_or_ones())
     return rows_lib.overlay(
-      self._passes.pullback(scales, scales), direction, lambda _, d: d
+      self._passes.pullback(own, own), direction, lambda _, d: d
     )
 
   def with_shared(self, gradient: Params) -> Params:
@@ -333,7 +356,21 @@ class TaskGradients(passes_lib.NoArray):
     """
     self.used = True
     pull = self._passes.need('feature_pullback')
-    return pull(direction, self._scales_or_ones())
+    return pull(direction, self._own(self._scales_or_ones()))
+
+  def add_alone(self, direction: Params) -> Params:
+    """A direction, and the gradients of tasks that no shared parameter changes.
+
+    For methods whose columns are all parameters, also those of heads.
+
+    Args:
+      direction: of the structure of the parameters, zero where only such tasks
+        read.
+    """
+    if self.alone is None:
+      return direction
+    own = self.combine(jnp.zeros_like(self.losses), 'weighted')
+    return jax.tree.map(lambda d, g: d + g.astype(d.dtype), direction, own)
 
   def add_penalty(self, direction: Params) -> Params:
     """A method's direction, and the gradient of the model's penalty.
@@ -349,6 +386,10 @@ class TaskGradients(passes_lib.NoArray):
     return jax.tree.map(
       lambda d, g: d + g.astype(d.dtype), direction, self._passes.penalty()
     )
+
+  def _own(self, weights):
+    """Weights of parameters that are not shared: 1 where nothing else is."""
+    return weights if self.alone is None else jnp.where(self.alone, 1, weights)
 
   def _scales_or_ones(self):
     return jnp.ones_like(self.losses) if self._scales is None else self._scales

@@ -1,9 +1,11 @@
 """M-ConFIG: conflict-free momenta for one backward pass per step."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mtl_jax.combinators import (
@@ -93,7 +95,9 @@ def m_config(
     checks.check_tasks(gradients, num_tasks)
     present = gradients.present
     moments, turns = _take_turn(gradients, state, decay)
-    ready = present.any() & (~present | (turns > 0)).all()
+    ready = (~present | (turns > 0)).all()
+    if gradients.alone is None:
+      ready &= present.any()
 
     unbiased = 1 / state_lib.debias(decay, turns)
     of_moments = sources.gradients_from_jacobian(
@@ -102,6 +106,9 @@ def m_config(
     d = of_moments.combine(
       equal_projections.solve_conflict_free(of_moments.gramian(), present)
     )
+    if gradients.alone is not None:  # Each step is their turn, as in Adam.
+      first = int(np.argmax(gradients.alone))
+      d = jax.tree.map(lambda d, m: d + m[first] * unbiased[first], d, moments)
     new = _second_moment(d, state, decay, decay_square)
     new = new._replace(moments=moments, turns=turns)
     unready = state._replace(moments=moments, turns=turns)
@@ -124,13 +131,20 @@ def _take_turn(gradients, state, decay):
   chosen = jnp.argmin(jnp.where(gradients.present, state.turns, most))
   turn = (jnp.arange(gradients.num_tasks) == chosen) & gradients.present
   one = turn.astype(gradients.losses.dtype)
-  gradient = gradients.combine(one, heads='weighted')
+  gradient = gradients.combine(one, heads='given')
 
-  def leaf(m, g):
+  def leaf(turn, m, g):
     rate = (1 - decay) * turn.reshape((-1,) + (1,) * g.ndim)
     return (m + rate * (g - m)).astype(m.dtype)
 
-  return jax.tree.map(leaf, state.moments, gradient), state.turns + turn
+  moments = jax.tree.map(functools.partial(leaf, turn), state.moments, gradient)
+  if gradients.alone is None:
+    return moments, state.turns + turn
+  # One moment for all tasks that share nothing, at the place of the first.
+  first = jnp.arange(gradients.num_tasks) == int(np.argmax(gradients.alone))
+  own = gradients.add_alone(jax.tree.map(jnp.zeros_like, gradient))
+  moments = jax.tree.map(functools.partial(leaf, first), moments, own)
+  return moments, state.turns + turn + first
 
 
 def _second_moment(d, state, decay, decay_square):

@@ -36,15 +36,20 @@ def weighted_sum(
       f'Expected weights >= 0, found {list(weights)}; give one a task.'
     )
 
-  def fixed(losses, present):
-    del present
-    if weights is None:
-      return jnp.ones_like(losses)
+  if weights is None:
+    return base.from_losses(lambda losses, present: jnp.ones_like(losses))
+
+  def fixed(gradients, state, *, key, step, epoch):
+    del key, step, epoch
+    losses = gradients.losses
     if losses.shape != (len(weights),):
       raise ValueError(
         f'Expected {losses.shape[0]} weights, one a task, found '
         f'{len(weights)}; give one a task.'
       )
-    return jnp.asarray(weights, losses.dtype)
+    given = jnp.asarray(weights, losses.dtype)
+    return jnp.where(gradients.counts > 0, given, 0), state
 
-  return base.from_losses(fixed, heads='weighted')
+  return base.combine_by(
+    base.Weighting(lambda params: optax.EmptyState(), fixed, heads='given')
+  )

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
@@ -61,6 +62,7 @@ class Stream:
       rows are not made.
     beside: what stands beside these leaves, see `probes.probed`.
     heads: of the stream's tasks.
+    shares: by task, whether it reads a shared parameter.
   """
 
   name: str
@@ -69,6 +71,7 @@ class Stream:
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
   beside: Mapping[int, Sequence[Array]]
   heads: Sequence[heads_lib.Heads]
+  shares: Mapping[int, bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,12 @@ class Forward:
   model_state: Any
   streams: Sequence[Stream]
   kinds: Mapping[int, str]
+
+  @property
+  def alone(self) -> np.ndarray:
+    """``[K]`` bool: the tasks that no shared parameter changes."""
+    shares = {k: s for stream in self.streams for k, s in stream.shares.items()}
+    return np.array([not shares[k] for k in range(len(shares))])
 
 
 def forward(
@@ -148,7 +157,7 @@ def forward(
       (features, state), beside = probed(flat, zeros)
       return features, (state, beside)
 
-    features, pull, (model_state, beside), _ = pullbacks.vjp_where_used(
+    features, pull, (model_state, beside), reads = pullbacks.vjp_where_used(
       trunk_beside, flat, trainable, zeros
     )
 
@@ -189,11 +198,23 @@ def forward(
         pull,
         beside,
         ran.heads,
+        _shares(ran.heads, reads, leaves),
       )
     )
   return Forward(
     jnp.stack(sums), jnp.stack(counts), model_state, streams, kinds
   )
+
+
+def _shares(heads, reads, leaves) -> dict[int, bool]:
+  """Task -> whether its head, or features it reads, read a shared leaf."""
+  shared = {i for i, leaf in enumerate(leaves) if leaf.shared}
+  of_features = [bool(read.leaves & shared) for read in reads]
+  return {
+    k: bool(some.reads & shared) or any(of_features[n] for n in numbers)
+    for some in heads
+    for k, numbers in some.features.items()
+  }
 
 
 def _uses(trunks, flat, state, leaves) -> dict[int, list[probes.Use]]:

@@ -117,7 +117,11 @@ def model_gradients(
     model, tasks, params, model_state, batch, key=key, **arguments
   )
   gradients = combinators.TaskGradients(
-    engine.losses, engine.counts > 0, engine.counts, engine.passes(split)
+    engine.losses,
+    engine.counts > 0,
+    engine.counts,
+    engine.passes(split),
+    alone=engine.alone,
   )
   return gradients, engine.new_state
 
@@ -165,14 +169,14 @@ class _Engine:
       pass_ = run(
         model_state, batch, key=key, devices=devices if self._sparse else 0
       )
-      sums, counts = pass_.sums, pass_.counts
+      sums, counts, self.alone = pass_.sums, pass_.counts, pass_.alone
       self.new_state = pass_.model_state
       self._over = lambda of_pass: of_pass(pass_)
     else:
       scan = microbatches.Microbatches(
         run, batch, model_state, key, accumulate, axis_name
       )
-      sums, counts, self.new_state = scan.losses(len(tasks))
+      sums, counts, self.new_state, self.alone = scan.losses(len(tasks))
       self._over = scan.total
     sums, self.counts = self._reduce((sums, counts))
     self._per_example = forward_lib.per_example(self.counts)

@@ -29,6 +29,7 @@ class Heads:
   Attributes:
     tasks: their numbers, g of them.
     reads: the leaves that have gradients.
+    features: by task, the numbers of the features' arrays that it reads.
     pull: weights ``[g]`` twice, v and u -> the gradients of the sums weighted
       by v, and by u, each with its cotangent of the features.
     each: scales ``[g]`` -> the features' cotangents ``[g, ...]``, and rows
@@ -37,6 +38,7 @@ class Heads:
 
   tasks: Sequence[int]
   reads: frozenset[int]
+  features: Mapping[int, frozenset[int]]
   pull: Callable[[Array, Array], tuple[Pulled, Pulled]]
   each: Callable[[Array], tuple[Any, Leaves]]
 
@@ -92,7 +94,8 @@ def run(
       sums[k], pull, (counts[k], model_state), reads = pullbacks.vjp_where_used(
         loss, flat, trainable, features
       )
-      heads.append(_single(k, pull, reads, shared, jnp.ones_like(sums[k])))
+      one = jnp.ones_like(sums[k])
+      heads.append(_single(k, pull, reads[0], shared, one))
     else:
       together, some_sums, some_counts = _stacked(
         tuple(programs), list(programs.values()), arguments, features
@@ -119,7 +122,7 @@ def _single(task, pull_one, reads, shared, one) -> Heads:
     rows = {i: g for i, g in gradients.items() if i in shared}
     return jax.tree.map(lambda x: x[None], (cotangent, rows))
 
-  return Heads((task,), frozenset(reads), pull, each)
+  return Heads((task,), reads.leaves, {task: reads.others}, pull, each)
 
 
 class Program(NamedTuple):
@@ -267,7 +270,12 @@ def _stacked(
     return spread(found, (len(tasks),)), {}
 
   reads = frozenset(n for p in programs for n in p.leaves.values())
-  return Heads(tuple(tasks), reads, pull, each), sums, counts
+  of_features = {
+    task: frozenset(program.features.values())
+    for task, program in zip(tasks, programs, strict=True)
+  }
+  heads = Heads(tuple(tasks), reads, of_features, pull, each)
+  return heads, sums, counts
 
 
 def add(total: Leaves, i: int, value: Array) -> None:

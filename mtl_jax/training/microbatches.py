@@ -15,12 +15,14 @@ class Microbatches:
     self._slices = (split(batch, number, 'microbatches'), keys)
 
   def losses(self, num_tasks):
-    """Sums, counts and model state of the whole batch: forward only."""
+    """Sums, counts and state of the whole batch, and who shares nothing."""
     zero = self._vary(jnp.zeros(num_tasks))
+    alone = []
 
     def step(carry, part):
       state, sums, counts = carry
       pass_ = self._run(state, part[0], key=part[1])
+      alone.append(pass_.alone)
       dtype = sums.dtype
       sums = sums + pass_.sums.astype(dtype)
       counts = counts + pass_.counts.astype(dtype)
@@ -28,7 +30,7 @@ class Microbatches:
 
     start = (self._model_state, zero, zero)
     (state, sums, counts), _ = jax.lax.scan(step, start, self._slices)
-    return sums, counts, state
+    return sums, counts, state, alone[0]
 
   def total(self, of_pass):
     """The sum of ``of_pass(forward pass)`` over the microbatches."""

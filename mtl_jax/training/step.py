@@ -96,7 +96,7 @@ def make_train_step(
       after, _ = gradients_at(params, state.model_state)
       opt_state = optax.tree.set(opt_state, losses_after=after.losses)
     metrics = {
-      'losses': gradients.losses / tasks_lib.loss_weights(tasks),
+      'losses': gradients.all_losses / tasks_lib.loss_weights(tasks),
       'counts': gradients.counts,
       'update_norm': optax.tree.norm(updates),
     }

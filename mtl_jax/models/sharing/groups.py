@@ -59,12 +59,19 @@ def task_groups(
     place = {
       t: i for i, group in enumerate(members(scope.tasks)) for t in group
     }
+    sizes = [len(group) for group in members(scope.tasks)]
     used = sorted({place[task] for task in tasks})
-    if not used:
-      return {}
-    trunks: copies.Groups = {('trunks', f'group_{i}'): None for i in used}
-    of_groups = copies.run_copies(scope, trunks, scope.trunk, batch)
-    return {task: of_groups[used.index(place[task])] for task in tasks}
+    found = {}
+    # Apart, so that no task alone depends on what others share.
+    for some in (
+      [i for i in used if sizes[i] > 1],
+      [i for i in used if sizes[i] == 1],
+    ):
+      trunks: copies.Groups = {('trunks', f'group_{i}'): None for i in some}
+      if trunks:
+        outputs = copies.run_copies(scope, trunks, scope.trunk, batch)
+        found |= dict(zip(some, outputs, strict=True))
+    return {task: found[place[task]] for task in tasks}
 
   def shared(path, trunk, tasks):
     del trunk

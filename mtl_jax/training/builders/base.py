@@ -111,7 +111,7 @@ class StepParts:
       gradient, state.opt_state['optimizer'], state.params
     )
     metrics = {
-      'losses': gradients.losses / tasks_lib.loss_weights(self.tasks),
+      'losses': gradients.all_losses / tasks_lib.loss_weights(self.tasks),
       'counts': gradients.counts,
       'update_norm': optax.tree.norm(updates),
     }

@@ -146,7 +146,7 @@ def unroll(
   trail = [params]
   for i in range(steps):
     gradients = inner.gradients(trail[-1]) if i else first
-    gradient = gradients.combine(weights, 'weighted')
+    gradient = gradients.combine(weights, 'given')
     trail.append(
       jax.tree.map(
         lambda p, g: (p - learning_rate * g).astype(p.dtype),
@@ -160,7 +160,7 @@ def unroll(
 def gradients_of_all(gradients: combinators.TaskGradients) -> Any:
   """Each task's gradient of every parameter, heads too: leaves ``[K, ...]``."""
   ones = jnp.eye(gradients.num_tasks, dtype=gradients.losses.dtype)
-  return jax.vmap(lambda one: gradients.combine(one, 'weighted'))(ones)
+  return jax.vmap(lambda one: gradients.combine(one, 'given'))(ones)
 
 
 def check_parts(parts: base.StepParts, num_tasks: int) -> None:

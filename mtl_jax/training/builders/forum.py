@@ -115,7 +115,7 @@ def forum(
     )
     fall = seen.first.losses - seen.inner.gradients(trail[-1]).losses
     by_logits = bilevel.through_softmax(fall, w)
-    by_params = seen.first.combine(w, 'weighted')
+    by_params = seen.first.combine(w, 'given')
     row = jax.tree.map(lambda g: g[None], by_params)
     square = rows_lib.products(row, row)[''][0, 0]
     cross = rows_lib.products(units, row)[''][:, 0]
@@ -151,7 +151,7 @@ def forum(
       )
       return parts.finish(
         state,
-        direction,
+        seen.first.add_alone(direction),
         gradients=seen.first,
         model_state=seen.model_state,
         method=ForumState(logits, average.astype(method.multipliers.dtype)),
