@@ -5,7 +5,7 @@ for equal times moves every number that depends on order. Here the rule is named
 and a log can be put in another order at any time (`in_order`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -306,31 +306,25 @@ class ItemFeatures:
 
   Attributes:
     ids: ``[M]`` original ids.
-    genres: M tuples of names, or None.
+    genres: tuples of names, or None.
+    genre_of: ``[M]`` places of items in ``genres``; by default item m has the
+      m-th tuple.
     titles: ``[M]`` texts, or None.
     columns: ``[M]`` each, texts or numbers.
     drop: names that stand for an unknown genre.
   """
 
   ids: np.ndarray
-  genres: list[tuple[str, ...]] | None = None
+  genres: Sequence[tuple[str, ...]] | None = None
   titles: np.ndarray | None = None
   columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  genre_of: np.ndarray | None = None
   drop: tuple[str, ...] = ('unknown', '(no genres listed)')
 
   def of(self, item_ids: np.ndarray) -> '_Aligned':
     """The features of these items; none for an item that the file lacks."""
     place, known = _matching(whole(self.ids), item_ids)
-    listed = self.genres or []
-    mine = [
-      listed[p] if k and listed else ()
-      for p, k in zip(place.tolist(), known.tolist(), strict=True)
-    ]
-    names = sorted({name for row in mine for name in row} - set(self.drop))
-    genres = np.zeros((len(item_ids), len(names)), np.uint8)
-    number_of = {name: i for i, name in enumerate(names)}
-    for row, own in enumerate(mine):
-      genres[row, [number_of[x] for x in own if x in number_of]] = 1
+    genres, names = self._genres(place, known)
     titles = None
     if self.titles is not None:
       titles = _aligned(np.asarray(self.titles, str), place, known)
@@ -338,7 +332,22 @@ class ItemFeatures:
       name: _aligned(np.asarray(x), place, known)
       for name, x in self.columns.items()
     }
-    return _Aligned(genres, tuple(names), titles, columns)
+    return _Aligned(genres, names, titles, columns)
+
+  def _genres(self, place, known):
+    listed = list(self.genres or ())
+    of = np.arange(len(listed)) if self.genre_of is None else self.genre_of
+    # The last row is that of an item that the file lacks.
+    row = np.full(len(place), len(listed))
+    if listed:
+      row = np.where(known, of[place], row)
+    used = [listed[r] for r in np.unique(row[row < len(listed)])]
+    names = sorted({name for own in used for name in own} - set(self.drop))
+    number_of = {name: i for i, name in enumerate(names)}
+    hot = np.zeros((len(listed) + 1, len(names)), np.uint8)
+    for r, own in enumerate(listed):
+      hot[r, [number_of[x] for x in own if x in number_of]] = 1
+    return hot[row], tuple(names)
 
 
 @dataclasses.dataclass(frozen=True)

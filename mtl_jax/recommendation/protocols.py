@@ -9,7 +9,7 @@
   the user's training events before the target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
 
@@ -32,6 +32,8 @@ class Split:
     part: ``[N]`` int8: 0 trains, 1 validates, 2 tests, -1 is no target.
     rolling: whether a history holds every earlier event of its user; else those
       that the model was allowed to learn from.
+    reads: ``[N]``, before which event a target's history ends; None is before
+      the target itself. Only a placebo has another user's there.
     notes: sentences that belong under a table.
   """
 
@@ -39,6 +41,7 @@ class Split:
   protocol: str
   part: np.ndarray
   rolling: bool = True
+  reads: np.ndarray | None = None
   notes: tuple[str, ...] = ()
 
   def targets(self, split: str) -> np.ndarray:
@@ -75,6 +78,7 @@ class Split:
     log = self.log
     usable = np.ones(len(log), bool) if self.rolling else self.learnt(split)
     events = np.flatnonzero(usable)
+    targets = self._ends(targets)
     # Usable events before a target, and before its user's first event.
     end = np.searchsorted(events, targets)
     start = np.searchsorted(events, log.starts[log.user[targets]])
@@ -103,7 +107,11 @@ class Split:
     log = self.log
     usable = np.ones(len(log), bool) if self.rolling else self.learnt(split)
     count = np.concatenate([[0], np.cumsum(usable)])
+    targets = self._ends(targets)
     return count[targets] - count[log.starts[log.user[targets]]]
+
+  def _ends(self, targets):
+    return targets if self.reads is None else self.reads[targets]
 
   def repeats(self, split: str) -> int:
     """Targets whose item their user has met before, at any distance."""
@@ -179,6 +187,7 @@ def global_time(
   log: interactions.Interactions,
   validation: float = 0.1,
   test: float = 0.1,
+  at: Sequence[int] | None = None,
 ) -> Split:
   """Earlier events train, later ones validate, the last ones test.
 
@@ -190,14 +199,19 @@ def global_time(
     log: the events.
     validation: share of all events that validate, about.
     test: share of all events that test, about.
+    at: the moments of the two cuts in the log's unit of time, instead of
+      shares; such as the dates that a publication cut at.
 
   Raises:
     ValueError: if a share is not in (0, 1), or a split would be empty.
   """
   _check_shares(log, validation, test)
-  ordered = np.sort(log.time)
-  first = ordered[int(len(log) * (1 - validation - test) + 1e-9)]
-  second = ordered[int(len(log) * (1 - test) + 1e-9)]
+  if at is None:
+    ordered = np.sort(log.time)
+    first = ordered[int(len(log) * (1 - validation - test) + 1e-9)]
+    second = ordered[int(len(log) * (1 - test) + 1e-9)]
+  else:
+    first, second = at
   part = np.zeros(len(log), np.int8)
   part[log.time >= first] = 1
   part[log.time >= second] = 2

@@ -39,8 +39,8 @@ class Places(NamedTuple):
     equal: e, other candidates with the same score.
   """
 
-  better: jax.Array
-  equal: jax.Array
+  better: jax.Array | np.ndarray
+  equal: jax.Array | np.ndarray
 
 
 def places(
@@ -366,7 +366,7 @@ def macro_average_precision(
 def format_rows(
   rows: Mapping[str, Mapping[str, float]], names: Iterable[str]
 ) -> str:
-  """A Markdown table: a row a model, a column a metric.
+  """A Markdown table: one row per model, one column per metric.
 
   Args:
     rows: ``{model: {metric: value}}``.

@@ -1,3 +1,3 @@
 """Readers of logs: of a folder that a user names, or of a pip package."""
 
-from mtl_jax.recommendation.readers import recbole
+from mtl_jax.recommendation.readers import kuairand, movielens, recbole

@@ -63,8 +63,8 @@ def read(
 
   Returns:
     ``{column: values}``: float64, int64 or texts ``[N]``; an id or token
-    column is a pair of distinct texts and ``[N]`` int32 places in them. Empty
-    numbers are NaN, or -1 for whole ones.
+    column is a pair of distinct texts and ``[N]`` int32 places in them. An
+    empty float is NaN.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -96,6 +96,17 @@ def read(
       f'({str(error).splitlines()[0][:150]}); mend the line.'
     ) from None
   return _to_numpy(pa.Table.from_batches(batches), wanted, name)
+
+
+def first_line(source: Source, encoding: str) -> str:
+  """The first line of a file, without its end and a byte order mark.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+  """
+  with _open(source) as file:
+    line = file.readline().decode(encoding)
+  return line.rstrip('\r\n').removeprefix('\ufeff')
 
 
 def lines(source: Source, encoding: str = 'utf-8') -> list[str]:
@@ -166,9 +177,8 @@ def _open(source):
 
 def _columns(source, layout, name):
   """Names of the columns, as the file has them."""
-  with _open(source) as file:
-    first = file.readline().decode(layout.encoding).rstrip('\r\n')
-  row = first.removeprefix('\ufeff').split(layout.separator)
+  first = first_line(source, layout.encoding)
+  row = first.split(layout.separator)
   expected = None if layout.header else len(layout.names)
   if not first or len(row) == 1 or (expected and len(row) != expected):
     raise ValueError(
@@ -236,6 +246,11 @@ def _to_numpy(table, wanted, name):
     elif kind == 'text':
       result[key] = np.array(column.to_pylist(), str)
     else:
-      filled = column.fill_null(np.nan if kind == 'float' else -1)
+      if kind == 'int' and column.null_count:
+        raise ValueError(
+          f'{name}: expected a whole number in every row of {key!r}, found '
+          f'{column.null_count} empty cells; drop these rows.'
+        )
+      filled = column.fill_null(np.nan) if kind == 'float' else column
       result[key] = filled.to_numpy(zero_copy_only=False)
   return result

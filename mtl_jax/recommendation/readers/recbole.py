@@ -46,21 +46,14 @@ def read_table(
     ValueError: if the header has no types, or one that is unknown.
   """
   name = name or str(source)
-  header = delimited.lines(source)[:1] if isinstance(source, bytes) else None
-  if header is None:
-    if not pathlib.Path(source).is_file():
-      raise FileNotFoundError(
-        f'Expected a file at {source}, found none; is the path right?'
-      )
-    with open(source, encoding='utf-8') as file:
-      header = [file.readline().rstrip('\r\n')]
-  if not header or '\t' not in header[0] or ':' not in header[0]:
+  header = delimited.first_line(source, 'utf-8')
+  if '\t' not in header or ':' not in header:
     raise ValueError(
       f'{name}: expected a header of name:type cells separated by tabs, found '
-      f'{(header or [""])[0][:60]!r}; is it an atomic file?'
+      f'{header[:60]!r}; is it an atomic file?'
     )
   types = {}
-  for cell in header[0].removeprefix('\ufeff').split('\t'):
+  for cell in header.split('\t'):
     column, _, kind = cell.rpartition(':')
     if kind not in KINDS:
       raise ValueError(

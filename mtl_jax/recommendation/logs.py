@@ -1,0 +1,51 @@
+"""Logs by name: readers of folders, the set that a package carries, generated.
+
+Every entry takes ``ties`` and ``seed`` (the rule for equal times) and options
+of its own, such as the folder.
+"""
+
+from collections.abc import Callable
+import inspect
+from typing import Any
+
+from mtl_jax import names as names_lib
+from mtl_jax.recommendation import generated, interactions
+from mtl_jax.recommendation.readers import kuairand, movielens, recbole
+
+LOGS: dict[str, Callable[..., interactions.Interactions]] = {
+  'ml-100k': recbole.movielens_100k,
+  'recbole': recbole.read,
+  'movielens': movielens.read,
+  'kuairand': kuairand.read,
+  'generated': generated.make,
+}
+
+
+def load(name: str, **options: Any) -> interactions.Interactions:
+  """The log of a name.
+
+  Args:
+    name: one of `LOGS`.
+    **options: of its reader.
+
+  Raises:
+    ValueError: if the name or an option is unknown, or an option is missing.
+
+  Example:
+    >>> load('generated', users=20, length=5, items=10).ties
+    'file'
+  """
+  if name not in LOGS:
+    raise ValueError(
+      f'Expected a log, found {name!r}; ' + names_lib.nearest(name, LOGS)
+    )
+  signature = inspect.signature(LOGS[name])
+  try:
+    signature.bind(**options)
+  except TypeError as error:
+    raise ValueError(
+      f'Expected the options of the log {name!r} '
+      f'({", ".join(signature.parameters)}), found another set ({error}); '
+      'mend them.'
+    ) from None
+  return LOGS[name](**options)
