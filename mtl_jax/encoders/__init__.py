@@ -1,0 +1,10 @@
+"""Frozen pretrained encoders: vectors of texts and of pictures."""
+
+from mtl_jax.encoders.pictures import PictureEncoder
+from mtl_jax.encoders.text import TextEncoder
+from mtl_jax.encoders.vectors import (
+  Vectors,
+  Whitening,
+  encode_items,
+  fit_whitening,
+)
