@@ -30,18 +30,27 @@ from mtl_jax.models.sharing import (
   task_routing,
 )
 from mtl_jax.models.trunks import (
+  GRU,
+  HSTU,
   LSTM,
   MLP,
   TRUNKS,
+  CausalCNN,
   CNNText,
+  ESASRec,
   LeNet,
   ResNet,
+  SASRec,
   Transformer,
 )
 
 __all__ = [
   'CNNText',
+  'CausalCNN',
+  'ESASRec',
+  'GRU',
   'HEADS',
+  'HSTU',
   'INPUTS',
   'InputEncoder',
   'LSTM',
@@ -52,6 +61,7 @@ __all__ = [
   'MultiTaskModel',
   'ParameterRow',
   'ResNet',
+  'SASRec',
   'SHARING',
   'Sharing',
   'TRUNKS',

@@ -87,6 +87,15 @@ TRUNKS = {
     inputs='tokens',
   ),
 }
+CAUSAL = {'features': 4, 'num_layers': 1, 'inputs': 'steps', 'mask': 'mask'}
+ATTENTION = {**CAUSAL, 'num_heads': 2, 'max_length': 7, 'times': 'times'}
+TRUNKS |= {
+  'causal_cnn': lambda: models.CausalCNN(**CAUSAL, hidden=5),
+  'esasrec': lambda: models.ESASRec(**ATTENTION, hidden=5),
+  'gru': lambda: models.GRU(features=4, inputs='steps', mask='mask'),
+  'hstu': lambda: models.HSTU(**ATTENTION),
+  'sasrec': lambda: models.SASRec(**ATTENTION, hidden=6),
+}
 # Those of architectures that need an image.
 IMAGES = {
   'lenet': lambda: models.LeNet(channels=(3, 6), window=3, features=8),
@@ -95,7 +104,16 @@ IMAGES = {
 # Every architecture is compiled around the MLP every day, and these around
 # another trunk; all the others, and the variants, when CI runs the slow tests.
 SMOKE = ('mmoe', 'lora')
-BESIDES = {'cgc': 'cnn_text', 'mmoe': 'lstm', 'cross_stitch': 'transformer'}
+BESIDES = {
+  'cgc': 'cnn_text',
+  'mmoe': 'lstm',
+  'cross_stitch': 'transformer',
+  'omoe': 'causal_cnn',
+  'ple': 'hstu',
+  'film': 'sasrec',
+  'lora': 'esasrec',
+  'soft': 'gru',
+}
 
 
 def _case(name, trunk):
@@ -188,6 +206,14 @@ def make_batch(trunk, seed=0, size=B):
     'cnn_text': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'transformer': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'lstm': {'inputs': rng.normal(size=(size, T, 3)), 'mask': mask},
+    **dict.fromkeys(
+      ('causal_cnn', 'esasrec', 'gru', 'hstu', 'sasrec'),
+      {
+        'steps': rng.normal(size=(size, T, 4)),
+        'mask': mask,
+        'times': rng.integers(0, 99, (size, T)),
+      },
+    ),
     **dict.fromkeys(IMAGES, {'image': rng.normal(size=(size, 12, 10, 2))}),
   }[trunk]
   arrays |= {

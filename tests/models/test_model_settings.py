@@ -57,6 +57,40 @@ from mtl_jax import models
     ),
     (lambda: models.Transformer(pool='max'), "one of 'first', 'last', 'mean'"),
     (lambda: models.Transformer(hidden=0), 'Transformer: expected hidden'),
+    (
+      lambda: models.SASRec(num_heads=3),
+      'expected features to be a multiple of num_heads = 3, found 64; change',
+    ),
+    (
+      lambda: models.SASRec(positions='rotary'),
+      "expected positions to be one of 'first', 'last', 'none', found 'rotary'",
+    ),
+    (
+      lambda: models.ESASRec(times='t', moment='then'),
+      "expected moment to be one of 'next', 'own', found 'then'; name",
+    ),
+    (
+      lambda: models.ESASRec(next_times='t'),
+      "expected next_times only with times and moment 'next', found 't' with "
+      "times = None and moment = 'next'; set both",
+    ),
+    (
+      lambda: models.HSTU(num_heads=3, qk_features=4),
+      'expected v_features >= 1, or 0 and features that num_heads = 3 divides, '
+      'found 0 and 64; set v_features',
+    ),
+    (
+      lambda: models.HSTU(time_buckets=0),
+      'expected time_buckets to be whole numbers of at least 1, found 0; give',
+    ),
+    (
+      lambda: models.CausalCNN(window=0),
+      'expected window to be whole numbers of at least 1, found 0; give',
+    ),
+    (
+      lambda: models.GRU(pool='first'),
+      "expected pool to be one of 'last', 'mean', 'max', 'none', found 'first'",
+    ),
   ],
 )
 def test_a_setting_out_of_range(build, message):
@@ -97,6 +131,31 @@ def test_a_setting_out_of_range(build, message):
       models.Transformer(positions='learned', max_length=4),
       {'inputs': jnp.zeros((2, 5, 3))},
       'expected at most max_length = 4 steps, found 5; set max_length, or',
+    ),
+    (
+      models.SASRec(max_length=4),
+      {'inputs': jnp.zeros((2, 5, 3))},
+      'SASRec: expected at most max_length = 4 steps, found 5; set max_length.',
+    ),
+    (
+      models.HSTU(max_length=4),
+      {'inputs': jnp.zeros((2, 5, 3))},
+      'HSTU: expected at most max_length = 4 steps, found 5; set max_length.',
+    ),
+    (
+      models.ESASRec(times='when'),
+      {'inputs': jnp.zeros((2, 5, 3))},
+      "ESASRec: expected an array 'when' in the batch, found inputs; set times",
+    ),
+    (
+      models.CausalCNN(),
+      {'inputs': jnp.zeros((2, 3))},
+      r'CausalCNN: expected whole-number token ids \[B, T\] or arrays',
+    ),
+    (
+      models.GRU(),
+      {'inputs': jnp.zeros((2, 3))},
+      r'GRU: expected inputs \[B, T, D\], found an array of shape \(2, 3\)',
     ),
     (
       models.ResNet(),

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.models.trunks import transformer
+from mtl_jax.models.trunks import steps as steps_lib, transformer
 from mtl_jax.training import parallel, state, step
 
 B, T, N, D = 8, 6, 3, 8
@@ -188,7 +188,7 @@ def test_pools():
     batch = {**batch, 'mask': mask}
     found = {
       pool: run(trunk.clone(pool=pool), variables, batch)
-      for pool in transformer.POOLS
+      for pool in steps_lib.POOLS
     }
   steps = found['none']
   for b, (first, last) in enumerate([(2, 5), (0, 3)]):

@@ -20,12 +20,71 @@ TINY = {
   'mask': 'mask',
 }
 
+# Times are given to those that can read them.
+WAITING = {**TINY, 'times': 'times', 'max_length': 9, 'time_buckets': 40}
+
+HSTU = {key: value for key, value in WAITING.items() if key != 'hidden'}
+
 # Small settings, and others worth the same test, by name of the trunk.
 CASES = {
+  'causal_cnn': (
+    'causal_cnn',
+    {'features': 6, 'hidden': 5, 'num_layers': 2, 'mask': 'mask'},
+  ),
+  'causal_cnn sequence': (
+    'causal_cnn',
+    {
+      'features': 4,
+      'window': 2,
+      'vocab_size': 11,
+      'inputs': 'tokens',
+      'mask': 'mask',
+      'pool': 'none',
+      'activation': 'gelu',
+    },
+  ),
   'cnn_text': ('cnn_text', {'vocab_size': 11, 'embed_dim': 5, 'filters': 4}),
   'cnn_text widths': (
     'cnn_text',
     {'vocab_size': 11, 'embed_dim': 3, 'filters': 4, 'widths': (2, 9)},
+  ),
+  'esasrec': ('esasrec', {**WAITING, 'pool': 'last'}),
+  'esasrec tokens': (
+    'esasrec',
+    {
+      **TINY,
+      'inputs': 'tokens',
+      'vocab_size': 11,
+      'positions': 'last',
+      'pool': 'none',
+    },
+  ),
+  'gru': ('gru', {'features': 5, 'mask': 'mask'}),
+  'gru deep': (
+    'gru',
+    {
+      'features': 3,
+      'mask': 'mask',
+      'num_layers': 2,
+      'bidirectional': True,
+      'pool': 'mean',
+      'fast': False,
+    },
+  ),
+  'gru sequence': ('gru', {'features': 3, 'mask': 'mask', 'pool': 'none'}),
+  'hstu': ('hstu', {**HSTU, 'pool': 'none'}),
+  'hstu tokens': (
+    'hstu',
+    {
+      **HSTU,
+      'inputs': 'tokens',
+      'vocab_size': 11,
+      'times': None,
+      'scaled': True,
+      'final_norm': True,
+      'qk_features': 3,
+      'v_features': 5,
+    },
   ),
   'lenet': ('lenet', {'channels': (2, 3), 'window': 3, 'features': 5}),
   'lenet product': ('lenet', {'channels': (2,), 'conv': 'product'}),
@@ -54,6 +113,21 @@ CASES = {
     'resnet',
     {'widths': (2, 3), 'norm': 'none', 'blocks': (1, 2), 'conv': 'product'},
   ),
+  'sasrec': (
+    'sasrec',
+    {**WAITING, 'pool': 'none', 'moment': 'own', 'activation': 'gelu'},
+  ),
+  'sasrec tokens': (
+    'sasrec',
+    {
+      **TINY,
+      'inputs': 'tokens',
+      'vocab_size': 11,
+      'positions': 'none',
+      'pool': 'first',
+      'activation': 'tanh',
+    },
+  ),
   'transformer': ('transformer', {**TINY, 'pool': 'mean'}),
   'transformer causal': (
     'transformer',
@@ -76,6 +150,16 @@ CASES = {
   'transformer sequence': ('transformer', {**TINY, 'pool': 'none'}),
 }
 STEP = 1e-6
+PADDED = (
+  'causal_cnn',
+  'cnn_text',
+  'esasrec',
+  'gru',
+  'hstu',
+  'lstm',
+  'sasrec',
+  'transformer',
+)
 
 
 def make_batches():
@@ -103,6 +187,9 @@ def make_batches():
   }
   batches = jax.tree.map(lambda *x: np.stack(x), first, padding, content)
   batches['mask'] = np.stack([mask] * 3)
+  times = rng.integers(0, 1000, (B, T))
+  batches['times'] = np.where(batches['mask'], times, 0)
+  batches['times'][1] += 5 * ~mask
   return batches
 
 
@@ -165,10 +252,26 @@ def run_everything(trunk, members, batches, cotangents):
   }
 
 
+# Their options are held against NumPy in test_causal_trunks.py every day.
+RARE = (
+  'causal_cnn sequence',
+  'esasrec tokens',
+  'gru deep',
+  'gru sequence',
+  'hstu tokens',
+  'sasrec tokens',
+)
+
+
 @pytest.mark.parametrize(
   'case',
-  sweeps.smoke(
-    CASES, 'cnn_text', 'lenet', 'lstm', 'mlp batch', 'resnet', 'transformer'
+  sweeps.some(
+    CASES,
+    *(case for case in CASES if case not in RARE),
+    smoke=(
+      *('cnn_text', 'lenet', 'lstm', 'mlp batch', 'resnet', 'transformer'),
+      'hstu',
+    ),
   ),
 )
 def test_trunk(case):
@@ -196,7 +299,7 @@ def test_trunk(case):
   check_gradients(out, direction)
   check_dropout(out)
   check_bfloat16(out)
-  if name in ('cnn_text', 'lstm', 'transformer'):
+  if name in PADDED:
     check_padding(out)
 
 
@@ -260,6 +363,7 @@ def test_every_setting_has_a_default(name):
   'case',
   [
     'cnn_text',
+    'gru deep',
     'lstm',
     'lstm deep',
     'lstm max',

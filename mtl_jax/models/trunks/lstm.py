@@ -8,17 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.models import layers, lstm_scan
-
-POOLS = ('last', 'mean', 'max', 'none')
-
-
-def _orthogonal_gates(key, shape, dtype=jnp.float32):
-  """One orthogonal matrix per gate, side by side: ``[H, 4 H]``."""
-  units = shape[0]
-  init = nn.initializers.orthogonal()
-  keys = jax.random.split(key, 4)
-  gates = [init(key, (units, units), dtype) for key in keys]
-  return jnp.concatenate(gates, axis=1)
+from mtl_jax.models.trunks import recurrent
 
 
 class _Direction(nn.Module):
@@ -30,7 +20,7 @@ class _Direction(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x, mask, *, backward, sequence):
+  def __call__(self, x, mask, *, sequence):
     units = self.features
 
     def bias_init(key, shape):
@@ -40,17 +30,15 @@ class _Direction(nn.Module):
     lecun = nn.initializers.lecun_normal()
     kernels = (
       self.param('input_kernel', lecun, (x.shape[-1], 4 * units)),
-      self.param('recurrent_kernel', _orthogonal_gates, (units, 4 * units)),
+      self.param(
+        'recurrent_kernel', recurrent.orthogonal_gates, (units, 4 * units)
+      ),
       self.param('bias', bias_init, (4 * units,)),
     )
     x = x.astype(layers.compute_dtype(self.dtype, x, *kernels))
-    if backward:
-      x = x[:, ::-1]
-      mask = None if mask is None else mask[:, ::-1]
-    states = lstm_scan.lstm_scan(
+    return lstm_scan.lstm_scan(
       x, mask, *kernels, sequence=sequence, fast=self.fast
     )
-    return states[:, ::-1] if sequence and backward else states
 
 
 class LSTM(nn.Module):
@@ -96,48 +84,16 @@ class LSTM(nn.Module):
   dtype: Any = None
 
   def __post_init__(self):
-    layers.check_positive(self, 'features', 'num_layers')
-    layers.check_option(self, 'pool', POOLS)
-    layers.check_rate(self)
+    recurrent.check_fields(self)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> jax.Array:
     """Features ``[B, F]``, or ``[B, T, F]``, of inputs ``[B, T, D]``."""
-    x = layers.read_array(self, 'inputs', batch)
-    if x.ndim != 3:
-      raise ValueError(
-        f'LSTM: expected inputs [B, T, D], found an array of shape {x.shape}; '
-        'reshape it in the data pipeline, or put an input encoder before it.'
-      )
-    x = x.astype(layers.compute_dtype(self.dtype, x))
-    mask = None
-    if self.mask is not None:
-      mask = layers.read_array(self, 'mask', batch).astype(bool)
-      # Padding must not matter, not even a NaN in it.
-      x = jnp.where(mask[..., None], x, 0)
-    drop = nn.Dropout(self.dropout, deterministic=not train)
-    top = self.num_layers - 1
-    for index in range(self.num_layers):
-      x = layers.Level()(drop(x)) if index else x
-      x = self._layer(index, x, mask, index < top or self.pool != 'last')
-    if self.pool == 'mean':
-      x = layers.masked_mean(x, mask)
-    elif self.pool == 'max':
-      x = layers.masked_max(x, mask)
-    return drop(x)
 
-  def _layer(self, index, x, mask, sequence):
-    names = ('forward', 'backward')[: 1 + self.bidirectional]
-    directions = []
-    for name in names:
-      module = _Direction(
-        self.features,
-        self.forget_bias,
-        self.fast,
-        self.dtype,
-        name=f'{name}_{index}',
+    def direction(name):
+      return _Direction(
+        self.features, self.forget_bias, self.fast, self.dtype, name=name
       )
-      backward = name == 'backward'
-      directions.append(module(x, mask, backward=backward, sequence=sequence))
-    return jnp.concatenate(directions, axis=-1)
+
+    return recurrent.run_layers(self, batch, direction, train=train)

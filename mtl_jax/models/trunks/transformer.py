@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.models import layers
+from mtl_jax.models.trunks import steps
 
 Array = jax.Array
 
 POSITIONS = ('rotary', 'learned', 'none')
-# No maximum over time: its gradient compares with the maximum, which XLA may
-# round differently where it computes the normalised steps anew.
-POOLS = ('first', 'last', 'mean', 'none')
 BASE = 10_000.0  # the longest wave of rotary positions is 2 pi times this
 
 
@@ -70,27 +68,18 @@ class _Block(nn.Module):
     features = x.shape[-1]
     drop = nn.Dropout(self.dropout, deterministic=not train)
     y = nn.LayerNorm(dtype=self.dtype, name='attention_norm')(x)
-    x = x + drop(self._attention(y, mask, positions))
+    y = steps.attend(
+      y,
+      mask,
+      num_heads=self.num_heads,
+      dtype=self.dtype,
+      turn=(lambda z: rotate(z, positions)) if self.rotary else None,
+    )
+    x = x + drop(y)
     y = nn.LayerNorm(dtype=self.dtype, name='hidden_norm')(x)
     y = nn.Dense(self.hidden, dtype=self.dtype, name='hidden')(y)
     y = layers.ACTIVATIONS[self.activation](y)
     return x + drop(nn.Dense(features, dtype=self.dtype, name='out')(y))
-
-  def _attention(self, x, mask, positions):
-    # Plain matrices, unlike those of nn.MultiHeadDotProductAttention: inner
-    # products of task gradients then need no gradient a task of them.
-    features = x.shape[-1]
-    qkv = nn.Dense(3 * features, dtype=self.dtype, name='attention_in')(x)
-    heads = (*x.shape[:2], self.num_heads, features // self.num_heads)
-    query, key, value = (z.reshape(heads) for z in jnp.split(qkv, 3, axis=-1))
-    if self.rotary:
-      query, key = rotate(query, positions), rotate(key, positions)
-    narrow = jnp.finfo(query.dtype).bits < 32
-    y = nn.dot_product_attention(
-      query, key, value, mask=mask, force_fp32_for_softmax=narrow
-    )
-    y = y.reshape(x.shape)
-    return nn.Dense(features, dtype=self.dtype, name='attention_out')(y)
 
 
 class Transformer(nn.Module):
@@ -164,7 +153,7 @@ class Transformer(nn.Module):
     )
     layers.check_option(self, 'activation', layers.ACTIVATIONS)
     layers.check_option(self, 'positions', POSITIONS)
-    layers.check_option(self, 'pool', POOLS)
+    layers.check_option(self, 'pool', steps.POOLS)
     layers.check_rate(self)
     step = 2 if self.positions == 'rotary' else 1
     if self.features % (step * self.num_heads):
@@ -179,13 +168,11 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> Array:
     """Features ``[B, D]``, or ``[B, T, D]``, of tokens or arrays."""
-    x, real = self._embed(batch)  # [B, T, D], [B, T]
-    positions = jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
+    x, real = steps.read_steps(self, batch, project=True)
+    positions = steps.count_steps(real)
     if self.positions == 'learned':
       x = x + self._learned(positions)
-    seen = real[:, None, None, :]  # [B, 1, 1, T]: keys
-    if self.causal:
-      seen = seen & jnp.tri(x.shape[1], dtype=bool)
+    seen = steps.visible(real, causal=self.causal)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     for index in range(self.num_layers):
       block = _Block(
@@ -199,54 +186,13 @@ class Transformer(nn.Module):
       )
       x = layers.Level()(block(x, seen, positions, train=train))
     x = nn.LayerNorm(dtype=self.dtype, name='norm')(x)
-    return self._pool(jnp.where(real[..., None], x, 0), real)
-
-  def _embed(self, batch):
-    """The inputs in the model's width, and which steps are real."""
-    x = layers.read_array(self, 'inputs', batch)
-    tokens = x.ndim == 2 and jnp.issubdtype(x.dtype, jnp.integer)
-    if not tokens and x.ndim != 3:
-      raise ValueError(
-        'Transformer: expected whole-number token ids [B, T] or arrays '
-        f'[B, T, N], found {x.dtype} of shape {x.shape}; tokenize or reshape '
-        'it in the data pipeline, or put an input encoder before it.'
-      )
-    if self.mask is not None:
-      real = layers.read_array(self, 'mask', batch).astype(bool)
-    elif tokens:
-      real = x != self.pad_id
-    else:
-      real = jnp.ones(x.shape[:2], bool)
-    if tokens:
-      embed = nn.Embed(
-        self.vocab_size, self.features, dtype=self.dtype, name='embed'
-      )
-      # Flax's initial tables have rows of length 1, blocks add more than that.
-      return jnp.where(real[..., None], embed(x), 0) * self.features**0.5, real
-    # Padding must not matter, not even a NaN in it.
-    x = jnp.where(real[..., None], x, 0)
-    x = x.astype(layers.compute_dtype(self.dtype, x))
-    return nn.Dense(self.features, dtype=self.dtype, name='embed')(x), real
+    return steps.pool_steps(x, real, self.pool)
 
   def _learned(self, positions):
-    length = positions.shape[1]
-    if length > self.max_length:
-      raise ValueError(
-        f'Transformer: expected at most max_length = {self.max_length} steps, '
-        f'found {length}; set max_length, or use rotary positions.'
-      )
+    steps.check_length(
+      self, positions.shape[1], advice=', or use rotary positions'
+    )
     table = nn.Embed(
       self.max_length, self.features, dtype=self.dtype, name='positions'
     )
     return table(positions)
-
-  def _pool(self, x, real):
-    if self.pool == 'none':
-      return x
-    if self.pool == 'mean':
-      return layers.masked_mean(x, real)
-    # Of an example with no step it is one of padding, which is zero.
-    step = jnp.argmax(real, axis=1)
-    if self.pool == 'last':
-      step = real.shape[1] - 1 - jnp.argmax(real[:, ::-1], axis=1)
-    return jnp.take_along_axis(x, step[:, None, None], axis=1)[:, 0]
