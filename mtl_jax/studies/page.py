@@ -18,6 +18,8 @@ from mtl_jax.reporting import (
   report,
 )
 from mtl_jax.studies import (
+  conflict,
+  conflict_pictures,
   pictures,
   problem_pictures,
   record,
@@ -44,6 +46,10 @@ COSINES = (
   'Of the shared parameters, on training batches; means over seeds. Below 0 '
   'two tasks pull in opposite directions. With many pairs a row is a task, its '
   'mean cosine with the others.'
+)
+BEST_STEPS = (
+  'Tasks that are done at different steps conflict too: the parameters kept '
+  'for all are early for one, late for another.'
 )
 WEIGHTS = 'What each method multiplied the task gradients by; means over seeds.'
 RELATIONS = (
@@ -173,6 +179,8 @@ def make_figures(summary: summary_lib.Summary) -> dict[str, mpl_figure.Figure]:
     'gains': pictures.seesaw(summary),
     'conflict': pictures.conflict_rates(summary),
     'weights': pictures.weights(summary),
+    'best_steps': conflict_pictures.best_steps(summary),
+    'cosines_by_group': conflict_pictures.group_cosines(summary),
   }
   for i, pair in enumerate(summary.trade_offs, start=1):
     figures[f'trade_off_{i}'] = pictures.trade_off(summary, pair)
@@ -203,6 +211,8 @@ def make_tables(
     'ends': study_tables.ends_table(summary.study),
     'claims': study_tables.claims_table(summary),
     'tuning': study_tables.tuning_table(summary.study),
+    'best_steps': conflict.best_steps_table(summary.study, summary.confidence),
+    'cosines': conflict.cosines_table(summary.study, summary.confidence),
   }
   return {name: table for name, table in made.items() if table.rows}
 
@@ -247,6 +257,8 @@ def page(
   )
   gradients = [
     *([COSINES] if {'cosines', 'conflict'} & figures.keys() else []),
+    figures.get('cosines_by_group'),
+    tables.get('cosines'),
     figures.get('cosines'),
     figures.get('conflict'),
     *(
@@ -264,6 +276,10 @@ def page(
       ('Claims', [tables.get('claims')]),
       *((problem_pictures.CAPTIONS[x.name], [x]) for x in images),
       ('Learning curves', shown(curves, 'learning_curves')),
+      (
+        'Best step of each task',
+        [*shown(BEST_STEPS, 'best_steps'), tables.get('best_steps')],
+      ),
       ('Trade-offs', shown(TRADE_OFF, 'trade_off')),
       ('Gains', shown(GAINS, 'gains')),
       ('Task gradients', gradients),

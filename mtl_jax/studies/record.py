@@ -75,6 +75,7 @@ class MemberRecord:
     overall: mean of the tasks' scores.
     curves: the record by kind and name, see `curves_of`.
     parameters: how many were trained.
+    best_step: of the parameters that were kept; None if it is not known.
     relations: as in ``results.json``: ``tasks``, ``labels``, ``residuals``.
     experts: as in ``results.json``, see `expert_use.levels`.
   """
@@ -87,6 +88,7 @@ class MemberRecord:
   overall: float | None = None
   curves: Curves = dataclasses.field(default_factory=dict)
   parameters: int | None = None
+  best_step: int | None = None
   relations: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   experts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -356,6 +358,7 @@ def member_of(workdir: files.Path, seed: int) -> MemberRecord:
     },
     overall=found['overall'],
     curves=curves_of(writers.read_rows(workdir / writers.RECORD)),
+    best_step=found.get('best_step'),
     relations=found.get('relations') or {},
     experts=found.get('experts') or {},
   )

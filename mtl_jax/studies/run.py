@@ -294,6 +294,7 @@ def _records(outcome, parameters) -> list[record.MemberRecord]:
       overall=member.overall,
       curves=member.curves,
       parameters=parameters,
+      best_step=member.best_step,
       relations=member.relations,
       experts=member.experts,
     )

@@ -39,6 +39,8 @@ def small():
 def test_nothing_overlaps_with_twelve_methods_and_five_tasks(pictures):
   assert set(pictures) == {
     'learning_curves',
+    'best_steps',
+    'cosines_by_group',
     'gains',
     'conflict',
     'weights',
