@@ -139,8 +139,23 @@ class GroupCosine:
 
 
 def measured(study: record.Study) -> str:
-  """The method whose cosines are shown: the control, or the first one."""
-  return study.control or next((m.name for m in study.methods), '')
+  """The method whose cosines are shown.
+
+  The control, or else the first method, of those with groups of parameters, if
+  there are some; '' if nothing was measured.
+  """
+  names = [study.control] if study.control else []
+  names += [m.name for m in study.methods if m.name != study.control]
+  for grouped in (True, False):
+    for name in names:
+      runs = [run for run in study.method(name).runs if run.counts]
+      series = runs[0].curves.get('gradients', {}) if runs else {}
+      if any(
+        '/cosine/' in f'/{key}' and grouped <= key.startswith('group/')
+        for key in series
+      ):
+        return name
+  return ''
 
 
 def group_cosines(

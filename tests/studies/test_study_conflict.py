@@ -129,6 +129,24 @@ def test_cosines_by_group_by_hand():
   assert '+0.15 ± 0.64' in text and '83%' in text and 'The method' in text
 
 
+def test_the_method_that_is_shown_has_groups_if_one_has():
+  plain = {'cosine/a/b': (0.5, 0.1)}
+
+  def shown(*cosines, control=''):
+    methods = [
+      record.Method(name=f'm{i}', runs=[run(0, {}, cosines=x)])
+      for i, x in enumerate(cosines)
+    ]
+    study = record.Study(name='', methods=methods, control=control)
+    return conflict.measured(study)
+
+  assert shown(plain, COSINES[0], COSINES[1]) == 'm1'
+  assert shown(plain, COSINES[0], COSINES[1], control='m2') == 'm2'
+  assert shown(plain, COSINES[0], plain, control='m2') == 'm1'
+  assert shown({}, plain, plain) == 'm1'
+  assert shown({'norm/a': (1, 2)}) == shown() == ''
+
+
 def test_nothing_measured_is_nothing_shown():
   scores = {'a/accuracy': 1.0, 'b/error': 2.0}
   study = make_study([run(0, FAST, metrics=scores)])

@@ -26,7 +26,7 @@ class HSTU(nn.Module):
     x &\leftarrow x + (\mathrm{norm}(A V) \odot U) W_2 + b_2
 
   where :math:`p` and :math:`w` are learned per head for each distance of
-  positions and each bucket of time,
+  places and each bucket of time,
   :math:`b(i, j) = \lfloor \log(\max(1, |t_{i+1} - t_j|)) / 0.301 \rfloor`.
 
   **The time bias tells when the target happens**: :math:`t_{i+1}` is the time
@@ -124,8 +124,10 @@ class HSTU(nn.Module):
     x, real = steps.read_steps(self, batch, project=False)
     steps.check_length(self, x.shape[1])
     seen = steps.visible(real, causal=True)
-    place = steps.count_steps(real)
-    distances = jnp.maximum(place[:, :, None] - place[:, None, :], 0)
+    # Places in the array, the same for all examples: gradients of p are then
+    # summed over the batch first. Padding on either side changes no distance.
+    place = jnp.arange(x.shape[1])
+    distances = jnp.maximum(place[:, None] - place, 0)  # [T, T]
     buckets = None
     if self.times is not None:
       times, moments = steps.read_times(self, batch, real)
@@ -170,7 +172,7 @@ class HSTU(nn.Module):
     return y * gate
 
   def _biases(self, index, distances, buckets, dtype):
-    """Biases of place and time, ``[B, heads, T, T]``, or 0."""
+    """Biases of place and time, ``[B or none, heads, T, T]``, or 0."""
     total: Any = 0
     start = nn.initializers.normal(0.02)
     for name, number, rows in (
@@ -180,5 +182,5 @@ class HSTU(nn.Module):
       if rows is None or (rows is distances and not self.relative_positions):
         continue
       table = self.param(f'{name}_{index}', start, (number, self.num_heads))
-      total = total + jnp.moveaxis(table.astype(dtype)[rows], -1, 1)
+      total = total + jnp.moveaxis(table.astype(dtype)[rows], -1, -3)
     return total
