@@ -2,9 +2,10 @@
 
 python benchmarks/reference_hstu.py
 
-Needs PyTorch and torch-rechub 0.9.0 in an environment of their own. Two layers with random parameters, in float32, of
-padded histories. What of its settings is not the default: seconds in buckets of
-logarithms, as in the code of HSTU's authors; and 1e-6 in the norms, as in Flax.
+Needs PyTorch and torch-rechub 0.9.0 in an environment of their own. Two layers
+with random parameters, in float32, of padded histories. What of its settings is
+not the default: seconds in buckets of logarithms, as in the code of HSTU's
+authors; and 1e-6 in the norms, as in Flax.
 """
 
 import pathlib
