@@ -19,7 +19,7 @@ import serving
 import workloads
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import gramians, state as state_lib, step as step_lib
+from mtl_jax.training import engine as engine_lib, step as step_lib
 
 # The problems as TorchJD poses them.
 SOLVERS = {
@@ -104,7 +104,7 @@ def step_call(spec, num, name, gramian='auto', chunk=0):
   """A call that takes one more training step, of all K tasks."""
   model, tasks, batch = workload(spec, num)
   tx = optax.chain(STEPS[name](), optax.adam(1e-3))
-  state = [state_lib.init_state(model, tx, jax.random.key(0), batch)]
+  state = [step_lib.init_state(model, tx, jax.random.key(0), batch)]
   step = jax.jit(
     step_lib.make_train_step(model, tasks, tx, gramian=gramian, chunk=chunk),
     donate_argnums=0,
@@ -122,7 +122,8 @@ def planned(spec, num):
   """Way that 'auto' picks, as a call."""
   model, tasks, batch = workload(spec, num)
   params, state = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
-  plan = gramians.plan(model, tasks, params, state, batch)
+  engine = engine_lib.Engine(model, tasks, gramian='auto')
+  plan = engine.plan(params, state, batch)
   return lambda: [plan.gramian, plan.chunk, str(plan)]
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import optimizers, state as state_lib, step as step_lib
+from mtl_jax.training import step as step_lib
 
 SHARED = ('cgc', 'ple', 'home', 'stem')
 NAMES = ('omoe', 'mmoe', 'dselect_k', 'snr', 'branching', *SHARED)
@@ -36,14 +36,15 @@ def seconds(name: str, number: int, method: str) -> float:
     models.MLP(widths=(64, 64)),
     {task.name: models.LinearHead(1) for task in TASKS},
   )
-  combinator = optimizers.with_penalty(METHODS[method]())
-  tx = optax.chain(combinator, optax.adam(1e-3))
+  combinator = METHODS[method]()
+  optimizer = optax.adam(1e-3)
   shapes = {'inputs': (256, 20)} | {task.name: (256,) for task in TASKS}
   batch = {'main': {key: jnp.zeros(shape) for key, shape in shapes.items()}}
   state = jax.eval_shape(
-    lambda key: state_lib.init_state(model, tx, key, batch), jax.random.key(0)
+    lambda key: step_lib.init_state(model, combinator, key, batch, optimizer),
+    jax.random.key(0),
   )
-  step = jax.jit(step_lib.make_train_step(model, TASKS, tx))
+  step = jax.jit(step_lib.make_train_step(model, TASKS, combinator, optimizer))
   lowered = step.lower(state, batch)
   begin = time.perf_counter()
   lowered.compile()

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import optimizers, state as state_lib, step as step_lib
+from mtl_jax.training import step as step_lib
 
 PAGE = pathlib.Path(__file__).parent / 'architectures.md'
 BEGIN = '<!-- begin: costs, by docs/sharing_tables.py -->\n'
@@ -79,14 +79,16 @@ def count(name: str) -> Count:
 def operations(name: str, method: str) -> float:
   """Floating-point operations of one training step, as compiled."""
   model, batch = make(name), make_batch()
-  combinator = optimizers.with_penalty(METHODS[method]())
-  tx = optax.chain(combinator, optax.sgd(0.1))
+  combinator = METHODS[method]()
+  optimizer = optax.sgd(0.1)
   state = jax.eval_shape(
-    lambda key, batch: state_lib.init_state(model, tx, key, batch),
+    lambda key, batch: step_lib.init_state(
+      model, combinator, key, batch, optimizer
+    ),
     jax.random.key(0),
     batch,
   )
-  step = jax.jit(step_lib.make_train_step(model, TASKS, tx))
+  step = jax.jit(step_lib.make_train_step(model, TASKS, combinator, optimizer))
   # What is counted is the program of XLA; machine code needs no care.
   fast: dict[str, Any] = {'xla_backend_optimization_level': 0}
   compiled = step.lower(state, batch).compile(compiler_options=fast)

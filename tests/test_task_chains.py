@@ -11,7 +11,7 @@ from scipy import special
 
 from mtl_jax import combinators, evaluation, models, tasks as tasks_lib
 from mtl_jax.tasks import chains as task_chains
-from mtl_jax.training import parallel, state, step
+from mtl_jax.training import parallel, step
 
 N = 24
 
@@ -144,7 +144,7 @@ def one_step(tasks, batch, mode, devices):
   make = functools.partial(step.make_train_step, model, tasks, tx)
   train = parallel.parallelize(lambda axis: make(axis_name=axis), mesh, mode)
   init = parallel.replicate(
-    lambda key: state.init_state(model, tx, key, batch), mesh
+    lambda key: step.init_state(model, tx, key, batch), mesh
   )
   first = init(jax.random.key(0))
   before = jax.device_get(first.params)

@@ -42,7 +42,6 @@ class TaskGradients(passes_lib.NoArray):
     counts: ``[K]`` number of labelled examples (over all devices).
     used: whether a combinator has received them: what fails before is an
       error of order in the chain.
-    penalty_added: whether `add_penalty` was called.
   """
 
   def __init__(
@@ -82,7 +81,6 @@ class TaskGradients(passes_lib.NoArray):
     # them there. A branch of `lax.cond` is a trace of its own.
     self._traces_with_rows: list[Any] = []
     self.used = False
-    self.penalty_added = False
 
   @property
   def num_tasks(self) -> int:
@@ -380,7 +378,6 @@ class TaskGradients(passes_lib.NoArray):
     Args:
       direction: of the structure of the parameters.
     """
-    self.penalty_added = True
     if self._passes.penalty is None:
       return direction
     return jax.tree.map(

@@ -119,6 +119,9 @@ class OptimizerSettings:
     learning_rates: pairs of a regular expression on parameter names and a
       factor on the learning rate; the first that matches counts.
     frozen: regular expressions on the names of parameters that stay fixed.
+    lazy_rows: whether the optimizer passes over rows of tables that a batch
+      does not read: their momentum and decay stand still. It changes nothing
+      for models without such tables.
   """
 
   name: str = 'adam'
@@ -131,6 +134,7 @@ class OptimizerSettings:
   clip_norm: float = 0.0
   learning_rates: tuple[tuple[str, float], ...] = ()
   frozen: tuple[str, ...] = ()
+  lazy_rows: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,14 +29,15 @@ from mtl_jax.experiment import (
 )
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import (
+  engine as engine_lib,
   gramians,
   loop,
   optimizers,
   parallel,
-  state as state_lib,
-  step,
+  step as step_lib,
+  touched_rows,
 )
-from mtl_jax.training.builders import base as builders_base, outer
+from mtl_jax.training.builders import outer
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
 Hyper = Mapping[str, Any]  # {setting: number or array}
@@ -67,7 +68,7 @@ class Trainable(Protocol):
 
   def make_step(
     self, axis_name: str | None = None, hyper: Hyper = NONE
-  ) -> step.Step:
+  ) -> step_lib.Step:
     """The training step of a member, not compiled."""
     ...
 
@@ -81,8 +82,8 @@ class Experiment:
     data: the data of each stream.
     tasks: what is learned.
     make_model: ``axis_name -> model``.
-    make_chain: ``hyper -> (combinator and optimizer, None)``, or ``(optimizer,
-      step builder)``. Numbers of the two sections may be traced.
+    make_method: ``hyper -> (step builder, optimizer)``. Numbers of the two
+      sections may be traced.
     plan: when things happen.
     steps_per_epoch: over the largest stream.
     frozen: ``path -> bool``.
@@ -93,7 +94,7 @@ class Experiment:
   data: Mapping[str, data.Data]
   tasks: tuple[tasks_lib.Task, ...]
   make_model: MakeModel
-  make_chain: Callable[[Hyper], methods.Method]
+  make_method: Callable[[Hyper], methods.Method]
   plan: loop.Plan
   steps_per_epoch: int
   frozen: Callable[[str], bool]
@@ -122,40 +123,52 @@ class Experiment:
       lambda: self.model.init(jax.random.key(0), self.example_batch())
     )
 
-  def make_state(self, seed: Any, hyper: Hyper = NONE) -> state_lib.TrainState:
+  def make_state(self, seed: Any, hyper: Hyper = NONE) -> step_lib.TrainState:
     """The state of a member at step 0; its ``step`` is None."""
-    tx, builder = self.make_chain(hyper)
-    state = state_lib.init_state(
+    method = self.make_method(hyper)
+    state = step_lib.init_state(
       self.model,
-      tx,
+      method.builder,
       jax.random.key(seed),
       self.example_batch(),
-      None if builder is None else builder.init,
+      method.optimizer,
     )
     return state._replace(step=None)
 
-  def first_state(self, seed: Any) -> state_lib.TrainState:
+  def first_state(self, seed: Any) -> step_lib.TrainState:
     """The state that a loop of `make_step` begins with."""
     return self.make_state(seed)._replace(step=jnp.zeros((), jnp.int32))
 
   def make_step(
     self, axis_name: str | None = None, hyper: Hyper = NONE
-  ) -> step.Step:
+  ) -> step_lib.Step:
     """The training step of a member, not compiled."""
-    tx, builder = self.make_chain(hyper)
-    model = self.make_model(axis_name)
-    options: dict[str, Any] = {
-      'steps_per_epoch': self.steps_per_epoch,
-      'accumulate': self.settings.training.accumulate,
-      'frozen': self.frozen,
-      'axis_name': axis_name,
-    }
+    method = self.make_method(hyper)
+    engine = self.make_engine(axis_name)
     if self.gramian is not None:
-      options |= {'gramian': self.gramian.gramian, 'chunk': self.gramian.chunk}
-    if builder is None:
-      return step.make_train_step(model, self.tasks, tx, **options)
-    return builder.make_step(
-      builders_base.StepParts(model=model, tasks=self.tasks, tx=tx, **options)
+      engine = dataclasses.replace(
+        engine, gramian=self.gramian.gramian, chunk=self.gramian.chunk
+      )
+    return method.builder.make_step(
+      step_lib.StepParts(
+        engine=engine,
+        optimizer=method.optimizer,
+        steps_per_epoch=self.steps_per_epoch,
+        lazy_rows=self.settings.optimizer.lazy_rows,
+      )
+    )
+
+  def make_engine(self, axis_name: str | None = None) -> engine_lib.Engine:
+    """The engine, with the way to the Gramian as the settings have it."""
+    training = self.settings.training
+    return engine_lib.Engine(
+      self.make_model(axis_name),
+      self.tasks,
+      self.frozen,
+      accumulate=training.accumulate,
+      gramian=training.gramian,
+      chunk=training.gramian_chunk,
+      axis_name=axis_name,
     )
 
   def make_eval_step(self) -> Any:
@@ -164,43 +177,50 @@ class Experiment:
 
   def make_probe(self) -> Any:
     """``(state, batch) -> Gramian and presence`` of the coming step."""
-    return step.make_gradient_probe(self.model, self.tasks, frozen=self.frozen)
+    return step_lib.make_gradient_probe(
+      engine_lib.Engine(self.model, self.tasks, self.frozen)
+    )
 
   @functools.cached_property
   def gramian(self) -> gramians.Plan | None:
     """How Gramians are made; None for a method that asks for none."""
     if not self._asks_for_rows():
       return None
-    training = self.settings.training
     devices = jax.device_count()
-    manual = training.mode != 'jit'
-    params, model_state = self.params_shapes
-    model = (self.model, self.tasks, params, model_state)
+    manual = self.settings.training.mode != 'jit'
+    engine, params = self.make_engine(), self.params_shapes[0]
+    if not self.reads_tables_whole:
+      rows = touched_rows.example_rows(
+        engine.model, params, self.batch_shapes()
+      )
+      engine = dataclasses.replace(engine, model=rows.model(engine.model))
+      params = jax.eval_shape(rows.take, params)
+    shapes = (params, self.params_shapes[1])
     options = {
       'key': jax.random.key(0),
-      'frozen': self.frozen,
-      'accumulate': training.accumulate,
       'devices': devices if manual else 1,
     }
-    plan = gramians.plan(
-      *model,
-      self.batch_shapes(devices),
-      gramian=training.gramian,
-      chunk=training.gramian_chunk,
-      **options,
-    )
+    plan = engine.plan(*shapes, self.batch_shapes(devices), **options)
     if plan.leaves is None or manual or devices == 1:
       return plan
     # Under plain jit the step is traced with the whole batch.
-    shapes = gramians.shapes_of(
-      *model, self.batch_shapes(), train=True, **options
+    whole = engine.shapes(*shapes, self.batch_shapes(), **options)
+    return dataclasses.replace(plan, leaves=whole.leaves)
+
+  @functools.cached_property
+  def reads_tables_whole(self) -> bool:
+    """Whether the model has tables, and the method makes no use of that."""
+    combinator = self.make_method(NONE).builder.combinator
+    if combinator is None:
+      return bool(self.model.tables)
+    return touched_rows.keeps_rows(
+      combinator.init, self.params_shapes[0], self.model
     )
-    return dataclasses.replace(plan, leaves=shapes.leaves)
 
   def _asks_for_rows(self) -> bool:
     """Whether the method asks for Gramian or Jacobian, from shapes alone."""
-    tx, builder = self.make_chain(NONE)
-    if builder is not None:
+    combinator = self.make_method(NONE).builder.combinator
+    if combinator is None:
       return True
     params, _ = self.params_shapes
     shared = jax.tree_util.tree_map_with_path(
@@ -233,8 +253,8 @@ class Experiment:
         ),
       )
       extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
-      update: Any = optax.with_extra_args_support(tx).update
-      return update(gradients, tx.init(params), params, **extra)[0]
+      update: Any = optax.with_extra_args_support(combinator).update
+      return update(gradients, combinator.init(params), params, **extra)[0]
 
     try:
       jax.eval_shape(direction, params)
@@ -245,15 +265,15 @@ class Experiment:
   def with_settings(self, settings: settings_lib.Settings) -> 'Experiment':
     """The same data, tasks and model with another method and optimizer."""
     model = self.make_model(None)
-    make_chain = functools.partial(
-      methods.make_chain,
+    make_method = functools.partial(
+      methods.build_method,
       settings,
       self.tasks,
       model.shared,
       self.plan.steps,
       self.frozen,
     )
-    return dataclasses.replace(self, settings=settings, make_chain=make_chain)
+    return dataclasses.replace(self, settings=settings, make_method=make_method)
 
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
     """One example of each stream that a task reads, for shapes."""
@@ -388,23 +408,21 @@ def build(
     _draw(settings.training),
   )
   plan = _make_plan(settings, steps_per_epoch)
-  make_chain = functools.partial(
-    methods.make_chain,
+  make_method = functools.partial(
+    methods.build_method,
     settings,
     tasks,
     make_model(None).shared,
     plan.steps,
     frozen,
   )
-  _, builder = make_chain(NONE)
+  builder = make_method(NONE).builder
   experiment = Experiment(
     settings=settings,
     data=loaded,
     tasks=tasks,
-    make_model=make_model
-    if builder is None
-    else _wrap(builder, make_model, tasks),
-    make_chain=make_chain,
+    make_model=_wrap(builder, make_model, tasks),
+    make_method=make_method,
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
@@ -414,8 +432,7 @@ def build(
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
   checks.check_model(experiment)
-  if builder is not None:
-    experiment.make_step()  # It says what it cannot do with these parts.
+  experiment.make_step()  # It says what it cannot do with these parts.
   return experiment
 
 

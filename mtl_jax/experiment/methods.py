@@ -4,24 +4,32 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import inspect
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
 from mtl_jax import combinators, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.training import optimizers
-from mtl_jax.training.builders import base as builders_base, table
+from mtl_jax.training import optimizers, step as step_lib
+from mtl_jax.training.builders import table
 
 BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.COMBINATORS}
 METHODS = {**combinators.COMBINATORS, **table.STEP_BUILDERS}
 
 
-Chain = optax.GradientTransformationExtraArgs
-Method = tuple[Chain, builders_base.StepBuilder | None]
+class Method(NamedTuple):
+  """A method and what follows it.
+
+  Attributes:
+    builder: makes the step.
+    optimizer: clipping, decay and the optimizer.
+  """
+
+  builder: step_lib.StepBuilder
+  optimizer: optax.GradientTransformationExtraArgs
 
 
-def make_chain(
+def build_method(
   settings: settings_lib.Settings,
   tasks: Sequence[tasks_lib.Task],
   shared: Callable[[str], bool],
@@ -40,10 +48,6 @@ def make_chain(
     hyper: ``{setting: number}`` of the sections optimizer and combinator that
       count in place of the settings'; numbers may be traced.
 
-  Returns:
-    The chain, and the method if it is a step builder: the chain is then what
-    stands behind it.
-
   Raises:
     ValueError: for names, options and numbers that are not as they must be.
   """
@@ -53,20 +57,14 @@ def make_chain(
     hyper,
     'optimizer',
   )
-  method = make_method(
+  builder = make_method(
     with_numbers(settings.combinator, hyper, 'combinator'),
     [task.likelihood for task in tasks],
     shared,
     task_names=tuple(task.name for task in tasks),
     virtual_lr=section['learning_rate'],
   )
-  if isinstance(method, builders_base.StepBuilder):
-    # A builder gives one gradient itself.
-    builder, combinator = method, optax.identity()
-  else:
-    builder, combinator = None, method
-  tx = optimizers.make_chain(
-    combinator,
+  optimizer = optimizers.make_chain(
     optimizers.optimizer_by_name(
       section['name'], section['options'], section['weight_decay']
     ),
@@ -81,7 +79,7 @@ def make_chain(
     learning_rates=section['learning_rates'],
     frozen=frozen,
   )
-  return tx, builder
+  return Method(builder, optimizer)
 
 
 def with_numbers(
@@ -111,8 +109,8 @@ def make_method(
   kinds: Sequence[str],
   shared: Callable[[str], bool] = lambda path: True,
   **offered: Any,
-) -> optax.GradientTransformation | builders_base.StepBuilder:
-  """The method that a config names, ours or the user's own.
+) -> step_lib.StepBuilder:
+  """The step of the method that a config names, ours or the user's own.
 
   Besides ``name`` and the method's options, a spec may have ``wrappers``, specs
   of `combinators.WRAPPERS`, the innermost first, and ``before``, specs of what
@@ -127,9 +125,6 @@ def make_method(
     shared: ``path -> bool``, the model's.
     **offered: what else a method gets if it has an argument of that name.
 
-  Returns:
-    A combinator, or a step builder.
-
   Raises:
     ValueError: for unknown names or options, or a wrapper around a method that
       has no weights.
@@ -141,7 +136,7 @@ def make_method(
   }
   options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
   method = _build('combinator', options, METHODS, offered)
-  if isinstance(method, builders_base.StepBuilder):
+  if isinstance(method, step_lib.StepBuilder):
     for place in ('wrappers', 'before'):
       if spec.get(place):
         raise ValueError(
@@ -164,7 +159,9 @@ def make_method(
     for item in spec.get('before', ())
   ]
   last = _as_combinator(method)
-  return optax.chain(*transforms, last) if transforms else last
+  return step_lib.from_chain(
+    optax.chain(*transforms, last) if transforms else last
+  )
 
 
 def _build(kind, spec, table, offered):

@@ -7,7 +7,8 @@ from typing import Any
 from mtl_jax import data, names, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import checks, sources as sources_lib
-from mtl_jax.training.builders import base, outer
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import outer
 
 # What a section that names no data of its own has of its own.
 OWN = ('splits', 'batch_size', 'cache')
@@ -15,7 +16,7 @@ OWN = ('splits', 'batch_size', 'cache')
 
 def make_stream(
   settings: settings_lib.Settings,
-  method: Any,
+  method: step_lib.StepBuilder,
   tasks: Sequence[tasks_lib.Task],
   sources: Mapping[str, data.Data],
   mesh: Any,
@@ -29,7 +30,7 @@ def make_stream(
 
   Args:
     settings: the experiment's.
-    method: combinator or step builder.
+    method: step builder.
     tasks: what is learned.
     sources: data by stream.
     mesh: of devices.
@@ -40,7 +41,7 @@ def make_stream(
       fit to the tasks' stream, or batches can not be halved without it.
   """
   section = settings.streams.get(outer.OUTER)
-  if not (isinstance(method, base.StepBuilder) and method.bilevel):
+  if not method.bilevel:
     if section is not None and not _is_named(settings):
       raise ValueError(
         f'Expected a method or a task that reads the stream {outer.OUTER!r}, '

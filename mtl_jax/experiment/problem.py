@@ -1,4 +1,7 @@
-"""An analytic problem as what a run trains: see `build.Trainable`."""
+"""An analytic problem as what a run trains: see `build.Trainable`.
+
+A problem is a model without data: its step is that of networks.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -6,30 +9,21 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 
-from mtl_jax import problems
-from mtl_jax.experiment import steppers
-from mtl_jax.training import loop, programs
+from mtl_jax import combinators, problems, tasks as tasks_lib
+from mtl_jax.experiment import methods, steppers
+from mtl_jax.models import base as models_base
+from mtl_jax.training import (
+  engine as engine_lib,
+  loop,
+  programs,
+  step as step_lib,
+)
 
-MakeMethod = Callable[
-  [jax.Array | None], optax.GradientTransformation | problems.Step
-]
-
-
-class ProblemState(NamedTuple):
-  """The state of a member.
-
-  Attributes:
-    step: ``[]``, steps taken; None between programs.
-    inner: of `problems.Step`.
-    key: from which the key of each step is folded.
-  """
-
-  step: Any
-  inner: Any
-  key: jax.Array
+# One example, which nobody reads.
+BATCH = {'main': {'x': np.zeros((1, 1), np.float32)}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +35,15 @@ class ProblemExperiment:
 
   Attributes:
     problem: what is minimised.
-    make_method: ``preference -> chain``, a combinator and what follows it, or
-      a `problems.Step` of its own; the preference is a member's, or None.
+    make_method: ``preference -> (step builder, optimizer)``; the preference is
+      a member's, or None.
     plan: when things happen.
     seed: from which the members' seeds are folded.
     steps_per_epoch: for methods that look at epochs.
   """
 
   problem: problems.Problem
-  make_method: MakeMethod
+  make_method: Callable[[jax.Array | None], methods.Method]
   plan: loop.Plan
   seed: int = 0
   steps_per_epoch: int = 1
@@ -59,27 +53,38 @@ class ProblemExperiment:
     """K names."""
     return tuple(self.problem.tasks)
 
-  def make_state(self, seed: Any, hyper: Mapping[str, Any]) -> ProblemState:
+  def make_state(
+    self, seed: Any, hyper: Mapping[str, Any]
+  ) -> step_lib.TrainState:
     """The state of a member at step 0; its ``step`` is None."""
     del seed  # it is among the numbers that vary
-    step, start_key, step_key = self._step(hyper)
-    params = self.problem.start(start_key, hyper['start'])
-    return ProblemState(None, step.init(params), step_key)
+    member = self._member(hyper)
+    params = self.problem.start(member.start_key, hyper['start'])
+    state = step_lib.init_state(
+      member.model(params),
+      member.method.builder,
+      member.step_key,
+      BATCH,
+      member.method.optimizer,
+    )
+    return state._replace(step=None, key=member.step_key)
 
   def make_step(
     self, axis_name: str | None = None, hyper: Mapping[str, Any] | None = None
-  ) -> Callable[[ProblemState, Any], tuple[ProblemState, Any]]:
-    """``(state, batch) -> (state, None)``; the batch is not read."""
+  ) -> step_lib.Step:
+    """``(state, batch) -> (state, metrics)``; the batch is not read."""
     del axis_name
-    step, _, _ = self._step(hyper or {})
-
-    def update(state, batch):
-      del batch
-      key = jax.random.fold_in(state.key, state.step)
-      inner, _ = step.update(state.inner, (key, state.step))
-      return state._replace(step=state.step + 1, inner=inner), None
-
-    return update
+    member = self._member(hyper or {})
+    problem, method = self.problem, member.method
+    step = method.builder.make_step(
+      step_lib.StepParts(
+        engine=make_engine(problem, member.model(None), member.data),
+        optimizer=method.optimizer,
+        steps_per_epoch=self.steps_per_epoch,
+        project=None if problem.bounds is None else _onto(problem.bounds),
+      )
+    )
+    return lambda state, batch: step(state, BATCH)
 
   def make_record(self, hyper: Mapping[str, Any]) -> Callable[..., Any]:
     """``(state, metrics) -> {'losses': [K], 'params': pytree}``.
@@ -87,33 +92,156 @@ class ProblemExperiment:
     Losses are those of the test batch, where there is one; large parameters
     are not recorded.
     """
-    step, _, _ = self._step(hyper)
 
     def record(state, metrics):
       del metrics
-      losses, params = step.read(state.inner)
+      losses, params = self.read(state, hyper)
       small = problems.is_small(params)
       return {'losses': losses, 'params': params if small else None}
 
     return record
 
-  def read(self, state: ProblemState, hyper: Mapping[str, Any]) -> Any:
-    """Losses ``[K]`` and parameters of a state."""
-    step, _, _ = self._step(hyper)
-    return step.read(state.inner)
+  def read(self, state: Any, hyper: Mapping[str, Any]) -> Any:
+    """Losses ``[K]`` on the test batch, and parameters, of a state."""
+    member = self._member(hyper)
+    if not has_cut(self.problem):
+      return self.problem.losses(state.params, member.test), state.params
+    # By way of the model: a method may have put something between the two.
+    model, names = member.model(None), self.task_names
+    arguments = {'train': False, 'key': None}
+    z, _ = model.features(
+      state.params, {}, BATCH['main'], stream='main', **arguments
+    )
+    outputs, _ = model.outputs(
+      state.params, {}, z, BATCH['main'], tasks=names, **arguments
+    )
+    tasks = make_tasks(self.problem)
+    losses = [task.loss(outputs[task.name], BATCH['main'])[0] for task in tasks]
+    return jnp.stack(losses), state.params
 
-  def _step(self, hyper) -> tuple[problems.Step, Any, Any]:
-    """Init, update and read of a member, and its keys for start and steps."""
+  def _member(self, hyper) -> '_Member':
     key = jax.random.fold_in(jax.random.key(self.seed), hyper['seed'])
     data_key, start_key, test_key, step_key = jax.random.split(key, 4)
+    data = self.problem.data(data_key)
     method = self.make_method(hyper.get('preference'))
-    if not isinstance(method, problems.Step):
-      data = self.problem.data(data_key)
-      test = self.problem.test(test_key, data)
-      method = problems.make_step(
-        self.problem, method, data, test, self.steps_per_epoch
-      )
-    return method, start_key, jax.random.fold_in(step_key, hyper['start'])
+    check_method(self.problem, method.builder)
+    tasks = make_tasks(self.problem)
+
+    def model(params):
+      return method.builder.wrap(make_model(self.problem, params), tasks)
+
+    return _Member(
+      method,
+      model,
+      data,
+      self.problem.test(test_key, data),
+      start_key,
+      jax.random.fold_in(step_key, hyper['start']),
+    )
+
+
+class _Member(NamedTuple):
+  """A method, a model that starts at given parameters, data and keys."""
+
+  method: methods.Method
+  model: Callable[[Any], models_base.MultiTaskModel]
+  data: Any
+  test: Any
+  start_key: jax.Array
+  step_key: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemEngine(engine_lib.Engine):
+  """The engine of a problem: task gradients of its losses, with its noise.
+
+  Attributes:
+    problem: what is minimised.
+    data: of the member, of which each step draws a batch.
+  """
+
+  problem: problems.Problem | None = None
+  data: Any = None
+
+  def __call__(self, params, model_state, batch, *, key=None, train=True):
+    """As `engine.Engine`; the batch is not read."""
+    del batch, train
+    problem, noise = self.problem, self.problem.noise
+    batch_key, noise_key = jax.random.split(key)
+    batch = problem.batch(batch_key, self.data)
+    gradients = combinators.task_gradients(
+      lambda p: problem.losses(p, batch), params, shared=problem.shared
+    )
+    return problems.with_noise(gradients, noise, noise_key), model_state
+
+
+def make_engine(
+  problem: problems.Problem, model: models_base.MultiTaskModel, data: Any
+) -> engine_lib.Engine:
+  """The engine of networks where a problem has a cut, else one of its own."""
+  tasks = make_tasks(problem)
+  if has_cut(problem):
+    return engine_lib.Engine(model, tasks)
+  return ProblemEngine(model, tasks, problem=problem, data=data)
+
+
+def has_cut(problem: problems.Problem) -> bool:
+  """Whether there are features, and heads that read them."""
+  return problem.features is not None and problem.heads is not None
+
+
+def make_model(
+  problem: problems.Problem, params: Any
+) -> models_base.MultiTaskModel:
+  """A problem as a model that starts at given parameters.
+
+  Its features are those of the problem, or all parameters.
+  """
+
+  def features(params, model_state, batch, *, stream, train, key):
+    del batch, stream, train, key
+    if not has_cut(problem):
+      return params, model_state
+    return problem.features(params)[None], model_state
+
+  def outputs(params, model_state, z, batch, *, tasks, train, key):
+    del params, batch, train, key
+    return dict.fromkeys(tasks, z), model_state
+
+  return models_base.MultiTaskModel(
+    lambda key, batch: (params, {}), features, outputs, problem.shared
+  )
+
+
+def make_tasks(problem: problems.Problem) -> list[tasks_lib.Task]:
+  """One task per loss of a problem, of one example."""
+
+  def task(index, name):
+    def loss(outputs, batch):
+      del batch
+      return problem.heads(outputs[0])[index][None]
+
+    return tasks_lib.Task(name=name, size=1, loss=loss, likelihood='regression')
+
+  return [task(*item) for item in enumerate(problem.tasks)]
+
+
+def check_method(
+  problem: problems.Problem, builder: step_lib.StepBuilder
+) -> None:
+  """Raises a ValueError for a step that a problem cannot take."""
+  cut = builder.combinator is not None or has_cut(problem)
+  if builder.bilevel or not cut:
+    raise ValueError(
+      'Expected a combinator, or a method between features and heads on a '
+      'problem that has these, found a step builder that this problem cannot '
+      'take; name it in study.absent instead.'
+    )
+
+
+def _onto(bounds):
+  low, high = bounds
+  return lambda params: jax.tree.map(lambda p: jnp.clip(p, low, high), params)
 
 
 def make_plan(steps: int, record_every: int) -> loop.Plan:

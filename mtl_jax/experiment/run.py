@@ -170,6 +170,11 @@ def show(experiment: build.Experiment) -> None:
   )
   if len(experiment.tasks) > 1 and experiment.gramian is not None:
     print(f'Gramian: {experiment.gramian}.')
+  if experiment.reads_tables_whole:
+    print(
+      'Tables: read whole, since the method keeps task gradients over steps or '
+      'makes its own step; the memory of a table counts once per task.'
+    )
   targets = experiment.settings.targets
   reporting.show(
     reporting.task_table(

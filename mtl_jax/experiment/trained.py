@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, names as names_lib
 from mtl_jax.experiment import build, checks, restore
-from mtl_jax.training import gradients as gradients_lib, pullbacks
+from mtl_jax.training import engine as engine_lib, pullbacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,16 +178,10 @@ class Trained:
 
   def task_gradients(self, batch: Any) -> combinators.TaskGradients:
     """The task gradients of a batch ``{stream: {name: [B, ...]}}``."""
-    gradients, _ = gradients_lib.model_gradients(
-      self.experiment.model,
-      self.experiment.tasks,
-      self.params,
-      self.model_state,
-      batch,
-      train=False,
-      frozen=self.experiment.frozen,
+    engine = engine_lib.Engine(
+      self.experiment.model, self.experiment.tasks, self.experiment.frozen
     )
-    return gradients
+    return engine(self.params, self.model_state, batch, train=False)[0]
 
   def gramian(self, batch: Any) -> jax.Array:
     """``[K, K]`` inner products of the task gradients of a batch."""

@@ -1,6 +1,6 @@
 """The interface of a multi-task model: pure functions and a predicate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -29,6 +29,10 @@ class MultiTaskModel(NamedTuple):
       {expert: [B, ..., F]}}, 'weights': {level: {owner: {expert: [B]}}}}``:
       outputs of experts, and gate weights per owner (mostly a task) and expert.
       None for models without experts.
+    tables: ``{path: rows_of}``, of parameters ``[V, ...]`` of which a batch
+      reads some rows only: ``rows_of({stream: batch})`` gives their numbers, in
+      any order and shape, below zero for none. Such a parameter is read by
+      `embedding_table.read_rows` alone. None where there are none.
   """
 
   init: Callable[..., tuple[Any, Any]]
@@ -37,3 +41,4 @@ class MultiTaskModel(NamedTuple):
   shared: Callable[[str], bool]
   penalty: Callable[..., Any] | None = None
   inspect: Callable[..., dict[str, Any]] | None = None
+  tables: Mapping[str, Callable[[Any], Any]] | None = None

@@ -1,4 +1,4 @@
-"""Analytic multi-objective problems, and the step of a method on one.
+"""Analytic multi-objective problems, and measures of runs on them.
 
 Usable alone: this package imports jax, optax and `mtl_jax.combinators` only.
 
@@ -6,15 +6,14 @@ Usable alone: this package imports jax, optax and `mtl_jax.combinators` only.
 >>> from mtl_jax import combinators, problems
 >>> problem = problems.two_valleys()
 >>> tx = optax.chain(combinators.imtl_g(), optax.adam(1e-2))
->>> step = problems.make_step(problem, tx, data=None, test=None)
->>> key = jax.random.key(0)
->>> state = step.init(problem.start(key, 0))
->>> for number in range(3):
-...   key_of_step = jax.random.fold_in(key, number)
-...   state, _ = step.update(state, (key_of_step, number))
->>> losses, x = step.read(state)
->>> losses.shape, x.shape
-((2,), (2,))
+>>> x, losses = problem.start(jax.random.key(0), 0), problem.losses
+>>> opt_state = tx.init(x)
+>>> for _ in range(3):
+...   gradients = combinators.task_gradients(lambda x: losses(x, None), x)
+...   updates, opt_state = tx.update(gradients, opt_state, x)
+...   x = optax.apply_updates(x, updates)
+>>> losses(x, None).shape
+(2,)
 """
 
 from mtl_jax.problems.base import Problem, at_points, in_box
@@ -29,11 +28,10 @@ from mtl_jax.problems.measures import (
 from mtl_jax.problems.population import (
   Members,
   Path,
-  Step,
   even_preferences,
   is_small,
   make_members,
-  make_step,
+  with_noise,
 )
 from mtl_jax.problems.regressions import (
   linear_regressions,

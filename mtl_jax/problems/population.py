@@ -1,15 +1,12 @@
-"""Members of a method on a problem, and how one of them takes a step."""
+"""Members of a method on a problem, and the noise of their gradients."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mtl_jax import combinators
-from mtl_jax.problems import base
 
 Params = Any
 # Larger parameters are kept at the end of a run only.
@@ -41,20 +38,6 @@ class Path(NamedTuple):
 
   losses: Any
   params: Params
-
-
-class Step(NamedTuple):
-  """How a member is begun, taken one step further, and looked at.
-
-  Attributes:
-    init: ``params -> state``.
-    update: ``(state, (key, number)) -> (state, None)``, a step.
-    read: ``state -> (losses [K], params)``.
-  """
-
-  init: Callable[[Params], Any]
-  update: Callable[[Any, Any], tuple[Any, None]]
-  read: Callable[[Any], tuple[jax.Array, Params]]
 
 
 def make_members(
@@ -92,61 +75,16 @@ def even_preferences(count: int) -> np.ndarray:
   return np.stack([t, 1 - t], 1)
 
 
-def make_step(
-  problem: base.Problem,
-  tx: optax.GradientTransformation,
-  data: Any,
-  test: Any,
-  steps_per_epoch: int = 1,
-) -> Step:
-  """The step of a member.
+def with_noise(
+  gradients: combinators.TaskGradients, noise: float, key: jax.Array
+) -> combinators.TaskGradients:
+  """Task gradients with noise, and with as many samples as are asked for.
 
   Args:
-    problem: what is minimised.
-    tx: a combinator and what follows it.
-    data: of the member, from ``problem.data``.
-    test: the batch that recorded losses are of.
-    steps_per_epoch: for methods that look at epochs.
+    gradients: of the whole batch.
+    noise: standard deviation of what is added to each entry; 0 = none.
+    key: of this step.
   """
-  tx = optax.with_extra_args_support(tx)
-
-  def update(state, given):
-    params, opt_state = state
-    key, number = given
-    batch_key, noise_key, method_key = jax.random.split(key, 3)
-    batch = problem.batch(batch_key, data)
-    gradients = combinators.task_gradients(
-      lambda p: problem.losses(p, batch), params, shared=problem.shared
-    )
-    gradients = _with_noise(gradients, problem.noise, noise_key)
-    updates, opt_state = tx.update(
-      gradients,
-      opt_state,
-      params,
-      key=method_key,
-      step=number,
-      epoch=number // steps_per_epoch,
-    )
-    params = optax.apply_updates(params, updates)
-    if problem.bounds is not None:
-      low, high = problem.bounds
-      params = jax.tree.map(lambda p: jnp.clip(p, low, high), params)
-    if optax.tree.get_all_with_path(opt_state, 'losses_after'):
-      after = problem.losses(params, batch)
-      opt_state = optax.tree.set(opt_state, losses_after=after)
-    return (params, opt_state), None
-
-  def init(params):
-    return params, tx.init(params)
-
-  def read(state):
-    return problem.losses(state[0], test), state[0]
-
-  return Step(init, update, read)
-
-
-def _with_noise(gradients, noise, key):
-  """Task gradients with noise, and with as many samples as are asked for."""
   if not noise:
     # Parts of a full batch are all alike.
     return gradients.copy(split=lambda number: [gradients] * number)

@@ -7,7 +7,7 @@ import jax
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build
-from mtl_jax.training import gradients, operations
+from mtl_jax.training import engine as engine_lib, operations
 
 # Fields of `record.Cost` that a population measures while it runs.
 MEASURED = ('step_ms', 'compile_s', 'peak_mb')
@@ -33,15 +33,9 @@ def relative_flops(experiment: build.Experiment) -> float:
 
 def _losses(experiment):
   def losses(state, batch):
-    task_gradients, _ = gradients.model_gradients(
-      experiment.model,
-      experiment.tasks,
-      state.params,
-      state.model_state,
-      batch,
-      key=state.key,
-    )
-    return task_gradients.losses
+    engine = engine_lib.Engine(experiment.model, experiment.tasks)
+    gradients, _ = engine(state.params, state.model_state, batch, key=state.key)
+    return gradients.losses
 
   return losses
 

@@ -10,7 +10,7 @@ from mtl_jax import data, evaluation
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.evaluation import grouping
 from mtl_jax.experiment import build
-from mtl_jax.training import lookahead as lookahead_lib
+from mtl_jax.training import engine as engine_lib, lookahead as lookahead_lib
 
 WAYS = ('lookahead', 'cosine')
 
@@ -94,7 +94,8 @@ def measure(
   step = jax.jit(experiment.make_step(), donate_argnums=0)
   look = jax.jit(
     lookahead_lib.make_lookahead(
-      experiment.model, experiment.tasks, rate, frozen=experiment.frozen
+      engine_lib.Engine(experiment.model, experiment.tasks, experiment.frozen),
+      rate,
     )
   )
   ahead, cosines = [], []

@@ -17,7 +17,6 @@ from mtl_jax.experiment import (
   methods,
   outcome as outcome_lib,
   problem as problem_lib,
-  problem_builders,
   workdir as workdir_lib,
 )
 from mtl_jax.studies import (
@@ -28,7 +27,6 @@ from mtl_jax.studies import (
   study_tables,
 )
 from mtl_jax.training import optimizers
-from mtl_jax.training.builders import base as builders_base
 
 PATH = 'path.npz'
 
@@ -103,7 +101,7 @@ def build(settings: settings_lib.Settings) -> Plan:
 
 
 def _maker(entry, problem):
-  """``preference -> chain`` of a method, checked once with equal ones."""
+  """``preference -> method``, checked once with equal ones."""
   settings = entry.settings
   spec, chosen = settings.combinator, settings.optimizer
   schedule = optimizers.make_schedule(
@@ -125,13 +123,12 @@ def _maker(entry, problem):
   kinds = ['regression'] * problem.num_tasks
 
   def make(preference):
-    method = methods.make_method(
+    builder = methods.make_method(
       _with_preference(entry.name, spec, preference), kinds, problem.shared
     )
+    problem_lib.check_method(problem, builder)
     after = [*clip, optimizer(schedule)]
-    if isinstance(method, builders_base.StepBuilder):
-      return problem_builders.make_step(method, problem, optax.chain(*after))
-    return optax.chain(method, *after)
+    return methods.Method(builder, optax.chain(*after))
 
   preference = None
   if settings.problem.preferences:

@@ -1,7 +1,7 @@
 """Backward passes of a forward pass: one for a direction, K for the rows.
 
 Everything here is a part of a sum over devices and microbatches;
-`mtl_jax.training.gradients` adds the parts up.
+`mtl_jax.training.engine` adds the parts up.
 """
 
 from collections.abc import Sequence

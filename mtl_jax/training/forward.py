@@ -2,7 +2,7 @@
 
 `forward` runs the trunk once a stream and each task's head and loss once, and
 keeps their pullbacks. Nothing here crosses devices: losses are sums and
-gradients are parts of a sum; `mtl_jax.training.gradients` reduces them.
+gradients are parts of a sum; `mtl_jax.training.engine` reduces them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +51,61 @@ def describe_leaves(
 
 
 @dataclasses.dataclass(frozen=True)
+class Network:
+  """A model with its tasks, in or out of training mode.
+
+  Attributes:
+    model: pure functions.
+    tasks: K of them.
+    leaves: from `describe_leaves`.
+    train: whether the model is in training mode.
+  """
+
+  model: models_base.MultiTaskModel
+  tasks: Sequence[tasks_lib.Task]
+  leaves: Sequence[Leaf]
+  train: bool = True
+
+  @property
+  def streams(self) -> list[str]:
+    """The streams that tasks read, in the order of the tasks."""
+    return list(dict.fromkeys(task.stream for task in self.tasks))
+
+  def features(
+    self, stream: str, params: Any, state: Any, arrays: Any, key: Any
+  ) -> tuple[Any, Any]:
+    """The trunk on one stream: features, and the model state after it."""
+    return self.model.features(
+      params, state, arrays, stream=stream, train=self.train, key=key
+    )
+
+  def loss(
+    self, task: tasks_lib.Task, params: Any, features: Any, state: Any, others
+  ) -> tuple[Array, tuple[Array, Any]]:
+    """A head and its loss: the sum, the count and the model state.
+
+    Args:
+      task: whose.
+      params: of the model.
+      features: of the task's stream.
+      state: before the head.
+      others: the stream's arrays, and the key for dropout.
+    """
+    arrays, key = others
+    outputs, state = self.model.outputs(
+      params,
+      state,
+      features,
+      arrays,
+      tasks=(task.name, *task.reads),
+      train=self.train,
+      key=key,
+    )
+    total, count = loss_sum(task, outputs, arrays)
+    return total, (count, state)
+
+
+@dataclasses.dataclass(frozen=True)
 class Stream:
   """One stream's trunk pass, and the heads that read its features.
 
@@ -70,8 +125,8 @@ class Stream:
   pull: Callable[[Any], Leaves]
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
   beside: Mapping[int, Sequence[Array]]
-  heads: Sequence[heads_lib.Heads]
-  shares: Mapping[int, bool]
+  heads: Sequence[heads_lib.Heads] = ()
+  shares: Mapping[int, bool] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,110 +155,87 @@ class Forward:
 
 
 def forward(
-  model: models_base.MultiTaskModel,
-  tasks: Sequence[tasks_lib.Task],
-  leaves: Sequence[Leaf],
+  network: Network,
   params: Any,
   model_state: Any,
   batch: Batch,
   *,
-  train: bool = True,
   key: Array | None = None,
   devices: int = 0,
 ) -> Forward:
   """Runs trunk and heads, a stream after the other.
 
   Args:
-    model: pure functions.
-    tasks: K of them.
-    leaves: from `describe_leaves`.
+    network: model and tasks.
     params: arrays.
     model_state: before the pass.
     batch: of all streams.
-    train: whether the model is in training mode.
     key: for dropout.
     devices: over how many devices what is read of embedding tables and dense
       layers is going to be gathered, in place of gradients; 0 for none of it.
   """
   flat, treedef = jax.tree.flatten(params)
-  num_tasks = len(tasks)
-  trainable = [not leaf.frozen for leaf in leaves]
+  num_tasks, names = len(network.tasks), network.streams
   sums: list[Any] = [None] * num_tasks
   counts: list[Any] = [None] * num_tasks
   streams = []
-  names = list(dict.fromkeys(task.stream for task in tasks))
 
   def trunk(flat, state, stream):
-    return model.features(
-      treedef.unflatten(flat),
-      state,
-      batch[stream],
-      stream=stream,
-      train=train,
-      key=key,
-    )
+    params = treedef.unflatten(flat)
+    return network.features(stream, params, state, batch[stream], key)
 
   trunks = [functools.partial(trunk, stream=stream) for stream in names]
   kinds: Mapping[int, str] = {}
   if devices:
-    uses = _uses(trunks, flat, model_state, leaves)
+    uses = _uses(trunks, flat, model_state, network.leaves)
     shapes = {i: flat[i].shape for i in uses}
     kinds = products.choose(uses, shapes, num_tasks, devices)
-  for stream, run in zip(names, trunks, strict=True):
+  for name, run in zip(names, trunks, strict=True):
     run = functools.partial(run, state=model_state)
-    probed, zeros = probes.probed(run, flat, kinds)
-
-    def trunk_beside(flat, zeros, probed=probed):
-      (features, state), beside = probed(flat, zeros)
-      return features, (state, beside)
-
-    features, pull, (model_state, beside), reads = pullbacks.vjp_where_used(
-      trunk_beside, flat, trainable, zeros
+    stream, model_state, reads = _run_trunk(
+      name, run, flat, kinds, network.leaves
     )
 
     def loss(flat, features, state, others, task):
-      arrays, key = others
-      outputs, state = model.outputs(
-        treedef.unflatten(flat),
-        state,
-        features,
-        arrays,
-        tasks=(task.name, *task.reads),
-        train=train,
-        key=key,
-      )
-      total, count = loss_sum(task, outputs, arrays)
-      return total, (count, state)
+      params = treedef.unflatten(flat)
+      return network.loss(task, params, features, state, others)
 
     ran = heads_lib.run(
       {
         k: functools.partial(loss, task=task)
-        for k, task in enumerate(tasks)
-        if task.stream == stream
+        for k, task in enumerate(network.tasks)
+        if task.stream == name
       },
-      leaves,
+      network.leaves,
       flat,
-      features,
+      stream.features,
       model_state,
-      (batch[stream], key),
+      (batch[name], key),
     )
     model_state = ran.model_state
     for k in ran.sums:
       sums[k], counts[k] = ran.sums[k], ran.counts[k]
-    streams.append(
-      Stream(
-        stream,
-        features,
-        lambda c, pull=pull: pull(c)[0],
-        pull,
-        beside,
-        ran.heads,
-        _shares(ran.heads, reads, leaves),
-      )
-    )
+    shares = _shares(ran.heads, reads, network.leaves)
+    streams.append(dataclasses.replace(stream, heads=ran.heads, shares=shares))
   return Forward(
     jnp.stack(sums), jnp.stack(counts), model_state, streams, kinds
   )
+
+
+def _run_trunk(name, run, flat, kinds, leaves) -> tuple[Stream, Any, Any]:
+  """One stream without its heads, the model state, and what features read."""
+  probed, zeros = probes.probed(run, flat, kinds)
+
+  def trunk(flat, zeros):
+    (features, state), beside = probed(flat, zeros)
+    return features, (state, beside)
+
+  trainable = [not leaf.frozen for leaf in leaves]
+  features, pull, (state, beside), reads = pullbacks.vjp_where_used(
+    trunk, flat, trainable, zeros
+  )
+  stream = Stream(name, features, lambda c: pull(c)[0], pull, beside)
+  return stream, state, reads
 
 
 def _shares(heads, reads, leaves) -> dict[int, bool]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 
-from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
 from mtl_jax.training import (
   forward as forward_lib,
   operations,
@@ -138,39 +136,19 @@ def check(gramian: str, chunk: int = 0) -> None:
 
 
 def plan(
-  model: models_base.MultiTaskModel,
-  tasks: Sequence[tasks_lib.Task],
-  params: Any,
-  model_state: Any,
-  batch: forward_lib.Batch,
-  *,
-  train: bool = True,
-  key: jax.Array | None = None,
-  frozen: Callable[[str], bool] = lambda path: False,
-  accumulate: int = 1,
+  shapes: Callable[[], Shapes],
   gramian: str = 'auto',
   chunk: int = 0,
   memory: float | None = None,
-  devices: int = 1,
 ) -> Plan:
   """Chooses a way to the Gramian, if it is left to choose.
 
   Args:
-    model: pure functions.
-    tasks: K of them.
-    params: arrays or their shapes, as all that follows.
-    model_state: before the step.
-    batch: what one device sees of a batch.
-    train: whether the model is in training mode.
-    key: for dropout.
-    frozen: ``path -> bool``: parameters without gradient.
-    accumulate: microbatches a step.
+    shapes: counts what the choice depends on; not called without a choice.
     gramian: one of `WAYS`; all but 'auto' are kept.
     chunk: tasks at a time; 0 = to be chosen.
     memory: bytes that may be held for the Gramian; by default a quarter of
       the device's, or 1 GiB where it does not say.
-    devices: over how many of them the batch's examples are gathered, in the
-      manual modes.
 
   Raises:
     ValueError: if the way is unknown.
@@ -178,55 +156,49 @@ def plan(
   check(gramian, chunk)
   if gramian not in ('auto', 'chunked') or (gramian == 'chunked' and chunk):
     return Plan(gramian, chunk if gramian == 'chunked' else 0)
-  shapes = shapes_of(
-    model,
-    tasks,
-    params,
-    model_state,
-    batch,
-    train=train,
-    key=key,
-    frozen=frozen,
-    accumulate=accumulate,
-    devices=devices,
-  )
   memory = _memory() if memory is None else memory
+  ways = candidates(shapes())
   if gramian == 'chunked':
-    chunks = [c for c in candidates(shapes) if c.gramian == 'chunked']
+    chunks = [way for way in ways if way.gramian == 'chunked']
     return dataclasses.replace(best(chunks, memory), automatic=False)
-  return best(candidates(shapes), memory)
+  return best(ways, memory)
 
 
 def shapes_of(
-  model,
-  tasks,
-  params,
-  model_state,
-  batch,
+  network: forward_lib.Network,
+  params: Any,
+  model_state: Any,
+  batch: forward_lib.Batch,
   *,
-  train,
-  key,
-  frozen,
-  accumulate,
-  devices=1,
+  key: jax.Array | None,
+  accumulate: int,
+  devices: int = 1,
 ) -> Shapes:
-  """What `candidates` needs to know, by tracing the trunk once a stream."""
-  leaves = forward_lib.describe_leaves(params, model.shared, frozen)
+  """What `candidates` needs to know, by tracing the trunk once a stream.
+
+  Args:
+    network: model and tasks.
+    params: arrays or their shapes, as all that follows.
+    model_state: before the step.
+    batch: what one device sees of a batch.
+    key: for dropout.
+    accumulate: microbatches a step.
+    devices: over how many of them the batch's examples are gathered.
+  """
   flat, treedef = jax.tree.flatten(params)
-  shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
+  shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
+  num_tasks = len(network.tasks)
   found: dict[int, list[probes.Use]] = {}
   weights = dict.fromkeys(shared, 0.0)  # operations of a leaf's K gradients
   forward = backward = activations = 0.0
-  for stream in dict.fromkeys(task.stream for task in tasks):
+  for stream in network.streams:
 
-    def features(params, state, arrays, key, stream=stream):
-      return model.features(
-        params, state, arrays, stream=stream, train=train, key=key
-      )[0]
+    def features(params, *arguments, stream=stream):
+      return network.features(stream, params, *arguments)[0]
 
     arguments = (model_state, batch[stream], key)
     counted = operations.count(features, params, *arguments)
-    own = sum(task.stream == stream for task in tasks)
+    own = sum(task.stream == stream for task in network.tasks)
     forward += counted.flops
     backward += own * 2 * counted.flops
     activations = max(activations, counted.largest / accumulate)
@@ -240,7 +212,7 @@ def shapes_of(
       number = sum(use.number for use in places)
       weights[i] += 2.0 * own * number * flat[i].size
   kinds = products.choose(
-    found, {i: flat[i].shape for i in found}, len(tasks), devices
+    found, {i: flat[i].shape for i in found}, num_tasks, devices
   )
   touched = {i: flat[i].size for i in shared}
   saved = 0.0
@@ -249,11 +221,11 @@ def shapes_of(
     touched[i] = number * flat[i].shape[1]
     if kind == probes.PRODUCT:
       saved += weights[i]
-      saved -= products.flops_of_mixing(len(tasks), number, *flat[i].shape)
+      saved -= products.flops_of_mixing(num_tasks, number, *flat[i].shape)
   ways = list(kinds.values())
   by_product, by_lookup = map(ways.count, (probes.PRODUCT, probes.LOOKUP))
   return Shapes(
-    num_tasks=len(tasks),
+    num_tasks=num_tasks,
     sizes=tuple(flat[i].size for i in shared),
     touched=tuple(touched.values()),
     forward=forward,

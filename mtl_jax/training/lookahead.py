@@ -1,25 +1,19 @@
 """What a step along one task's gradient does to every task's loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
-from mtl_jax.training import gradients as gradients_lib
+from mtl_jax.training import engine as engine_lib, step as step_lib
 
 Array = jax.Array
 
 
 def make_lookahead(
-  model: models_base.MultiTaskModel,
-  tasks: Sequence[tasks_lib.Task],
-  rate: float,
-  *,
-  frozen: Callable[[str], bool] = lambda path: False,
+  engine: engine_lib.Engine, rate: float
 ) -> Callable[..., dict[str, Array]]:
   r"""Builds ``(state, batch) -> {'affinity', 'gramian', 'present'}``.
 
@@ -32,10 +26,8 @@ def make_lookahead(
   same to first order up to sizes.
 
   Args:
-    model: pure functions.
-    tasks: K of them.
+    engine: makes task gradients.
     rate: the step :math:`\eta` > 0, of plain gradient descent.
-    frozen: ``path -> bool``: parameters without gradient.
 
   Returns:
     The function, of a train state and its batch; it draws the dropout of the
@@ -44,8 +36,7 @@ def make_lookahead(
     tasks that are absent, and columns of a loss of 0, are NaN in ``affinity``.
 
   Example:
-    >>> from mtl_jax import models
-    >>> from mtl_jax.training import state
+    >>> from mtl_jax import models, tasks as tasks_lib
     >>> tasks = (tasks_lib.regression('a'), tasks_lib.regression('b'))
     >>> heads = {task.name: models.LinearHead(1) for task in tasks}
     >>> model = models.build_model(
@@ -53,11 +44,12 @@ def make_lookahead(
     ... )
     >>> ones = jnp.ones(4)
     >>> arrays = {'inputs': ones[:, None], 'a': ones, 'b': ones}
-    >>> start = state.init_state(
+    >>> start = step_lib.init_state(
     ...   model, optax.identity(), jax.random.key(0), {'main': arrays}
     ... )
-    >>> found = make_lookahead(model, tasks, 0.1)(start, {'main': arrays})
-    >>> found['affinity'].shape
+    >>> engine = engine_lib.Engine(model, tasks)
+    >>> after = make_lookahead(engine, 0.1)(start, {'main': arrays})
+    >>> after['affinity'].shape
     (2, 2)
 
   References:
@@ -67,19 +59,11 @@ def make_lookahead(
   """
 
   def lookahead(state, batch):
-    dropout_key, _ = jax.random.split(jax.random.fold_in(state.key, state.step))
+    dropout_key, _ = step_lib.keys_of(state)
 
     def gradients_at(params):
-      found, _ = gradients_lib.model_gradients(
-        model,
-        tasks,
-        params,
-        state.model_state,
-        batch,
-        key=dropout_key,
-        frozen=frozen,
-      )
-      return found
+      gradients, _ = engine(params, state.model_state, batch, key=dropout_key)
+      return gradients
 
     here = gradients_at(state.params)
 

@@ -1,15 +1,15 @@
-"""What stands after the combinator: clipping, decay, schedule, groups."""
+"""The optimizer behind a method: clipping, decay, schedule, groups."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 import importlib
 import inspect
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from mtl_jax import combinators
 from mtl_jax.combinators import path_name
 
 Schedule = Callable[[Any], Any]
@@ -78,8 +78,8 @@ def optimizer_by_name(
   """An optimizer of Optax, or of the user, as ``schedule -> transform``.
 
   Args:
-    name: its name in Optax, or ``module.function`` of importable code that
-      takes ``learning_rate``, a schedule.
+    name: its name in Optax, 'rowwise_adagrad', or ``module.function`` of
+      importable code that takes ``learning_rate``, a schedule.
     options: its keyword arguments, but for the learning rate.
     weight_decay: of matrices and higher arrays, not of biases and norms. It
       is decoupled for optimizers with the arguments ``weight_decay`` and
@@ -98,10 +98,11 @@ def optimizer_by_name(
       'adamw, sgd, lion or rmsprop, or the dotted name of a function of your '
       'own with an argument learning_rate.'
     )
+  label = name if '.' in name or name in OPTIMIZERS else f'optax.{name}'
   for option in options:
     if option not in known:
       raise ValueError(
-        f'Expected an option of {"" if "." in name else "optax."}{name}, found '
+        f'Expected an option of {label}, found '
         f'{option!r} (known: '
         f'{", ".join(known)}); remove or rename it in optimizer.options.'
       )
@@ -116,7 +117,69 @@ def optimizer_by_name(
   )
 
 
+class RowwiseAdagradState(NamedTuple):
+  """State of row-wise Adagrad.
+
+  Attributes:
+    totals: sums of squares, ``[V]`` of a table ``[V, ...]``, else like the
+      parameter.
+  """
+
+  totals: Any
+
+
+def rowwise_adagrad(
+  learning_rate: Any, initial: float = 0.1, eps: float = 1e-10
+) -> optax.GradientTransformation:
+  r"""Adagrad with one number per row of a matrix, for large tables.
+
+  .. math:: v_r \leftarrow v_r + \frac1D \sum_j g_{rj}^2, \quad
+    \theta_{rj} \leftarrow \theta_{rj} - \eta\, g_{rj} / \sqrt{v_r + \epsilon}
+
+  Biases and other vectors have Adagrad.
+
+  Args:
+    learning_rate: number or schedule.
+    initial: v at the start.
+    eps: in the root.
+
+  References:
+    Mudigere et al., Software-hardware co-design for fast and scalable training
+    of deep learning recommendation models, ISCA 2022.
+  """
+
+  def init(params):
+    return RowwiseAdagradState(
+      jax.tree.map(lambda p: jnp.full(p.shape[:1], initial, p.dtype), params)
+    )
+
+  def update(updates, state, params=None):
+    del params
+
+    def add(total, g):
+      squares = jnp.square(g)
+      return total + (squares.mean(range(1, g.ndim)) if g.ndim > 1 else squares)
+
+    def scale(total, g):
+      root = jax.lax.rsqrt(total + eps)
+      return g * root.reshape(root.shape + (1,) * (g.ndim - root.ndim))
+
+    totals = jax.tree.map(add, state.totals, updates)
+    return jax.tree.map(scale, totals, updates), RowwiseAdagradState(totals)
+
+  return optax.chain(
+    optax.GradientTransformation(init, update),
+    optax.scale_by_learning_rate(learning_rate),
+  )
+
+
+# Beside those of Optax.
+OPTIMIZERS = {'rowwise_adagrad': rowwise_adagrad}
+
+
 def _find(name: str) -> Any:
+  if name in OPTIMIZERS:
+    return OPTIMIZERS[name]
   module, _, attribute = name.rpartition('.')
   try:
     return getattr(importlib.import_module(module or 'optax'), attribute, None)
@@ -131,7 +194,6 @@ def _matrices(params):
 
 
 def make_chain(
-  combinator: optax.GradientTransformation,
   optimizer: Callable[[Schedule], optax.GradientTransformation],
   schedule: Schedule,
   *,
@@ -139,10 +201,9 @@ def make_chain(
   learning_rates: Sequence[tuple[str, float]] = (),
   frozen: Callable[[str], bool] = lambda path: False,
 ) -> optax.GradientTransformationExtraArgs:
-  """The chain of a run, with the combinator at its head.
+  """The chain behind the method of a run; it takes one gradient.
 
   Args:
-    combinator: task gradients -> one gradient.
     optimizer: ``schedule -> transform``, see `optimizer_by_name`.
     schedule: learning rate by step.
     clip_norm: global norm of the combined gradient, 0 = no clipping.
@@ -150,7 +211,7 @@ def make_chain(
       one matches gets that factor, the first that matches counts.
     frozen: ``path -> bool``: parameters that get no update.
   """
-  transforms: list[Any] = [with_penalty(combinator)]
+  transforms: list[Any] = []
   if isinstance(clip_norm, jax.Array) or clip_norm:
     transforms.append(optax.clip_by_global_norm(clip_norm))
   factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])
@@ -175,29 +236,6 @@ def make_chain(
     )
   )
   return optax.chain(*transforms)
-
-
-def with_penalty(
-  combinator: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-  """The combinator, and behind it the gradient of the model's penalty.
-
-  Its state is that of the combinator. Without a penalty it changes nothing.
-
-  Example:
-    >>> tx = optax.chain(with_penalty(combinators.pcgrad()), optax.sgd(0.1))
-  """
-  combinator = optax.with_extra_args_support(combinator)
-
-  def update(updates, state, params=None, **extra):
-    direction, state = combinator.update(updates, state, params, **extra)
-    if isinstance(updates, combinators.TaskGradients) and not isinstance(
-      direction, combinators.TaskGradients
-    ):
-      direction = updates.add_penalty(direction)
-    return direction, state
-
-  return optax.GradientTransformationExtraArgs(combinator.init, update)
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:

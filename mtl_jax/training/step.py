@@ -1,119 +1,332 @@
-"""One training step: pure, written once, ignorant of devices and configs."""
+"""One training step: pure, written once, ignorant of devices and configs.
+
+Every method makes its step from the same parts: a combinator by `from_chain`,
+which turns the task gradients of one batch into one direction; others, which
+need gradients at other points, of other batches, or a network of their own, as
+a `StepBuilder`. All steps end in `StepParts.finish`.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import (
-  gradients as gradients_lib,
-  gramians,
-  state as state_lib,
-)
+from mtl_jax.training import engine as engine_lib, touched_rows
 
-Step = Callable[..., tuple[state_lib.TrainState, dict[str, jax.Array]]]
+Array = jax.Array
+
+
+class TrainState(NamedTuple):
+  """All that a step reads and writes.
+
+  Attributes:
+    step: ``[]`` int32, steps taken; None where all members have the same.
+    params: parameters, float32.
+    model_state: batch statistics and the like; ``{}`` for most models.
+    opt_state: ``{'method': ..., 'optimizer': ...}``: the state of the method,
+      a combinator or a step builder, and of the optimizer behind it.
+    key: the base key of the run. It never changes; a step folds its number in,
+      so that a resumed run equals an unbroken one.
+  """
+
+  step: Any
+  params: Any
+  model_state: Any
+  opt_state: Any
+  key: Any
+
+
+Step = Callable[..., tuple[TrainState, dict[str, Array]]]
+
+
+def keys_of(state: TrainState) -> tuple[Array, Array]:
+  """The keys of the coming step: for dropout, and for the method's draws.
+
+  Both are the same on all devices; the engine makes the first one differ.
+  """
+  dropout_key, method_key = jax.random.split(
+    jax.random.fold_in(state.key, state.step)
+  )
+  return dropout_key, method_key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepParts:
+  """The parts of a step.
+
+  Attributes:
+    engine: makes task gradients, ``engine(params, model_state, batch, key=)``;
+      it has the model (after the builder's `wrap`), the tasks, ``frozen`` and
+      ``axis_name``.
+    optimizer: clipping, decay and the optimizer, behind the method. It takes
+      one gradient.
+    steps_per_epoch: for methods that count epochs.
+    lazy_rows: whether the optimizer passes over the rows of tables that the
+      batch does not read, see `touched_rows.TouchedRows.apply`.
+    project: ``params -> params`` after each update, where they have bounds.
+  """
+
+  engine: engine_lib.Engine
+  optimizer: optax.GradientTransformation = optax.identity()
+  steps_per_epoch: int = 1
+  lazy_rows: bool = False
+  project: Callable[[Any], Any] | None = None
+
+  def finish(
+    self,
+    state: TrainState,
+    direction: Any,
+    *,
+    gradients: combinators.TaskGradients,
+    model_state: Any,
+    method: Any,
+    rows: touched_rows.TouchedRows = touched_rows.NO_ROWS,
+    losses_at: Callable[[Any], Array] | None = None,
+  ) -> tuple[TrainState, dict[str, Array]]:
+    """The end of a step: penalty, optimizer, second look, state and metrics.
+
+    Args:
+      state: before the step.
+      direction: of the structure of the parameters, or narrow.
+      gradients: whose losses and counts are reported, of the training batch
+        before the update, and whose penalty is added.
+      model_state: after the step.
+      method: state of the method after the step.
+      rows: what a narrow direction is of.
+      losses_at: ``params -> [K]``, losses of the same batch, for a method whose
+        state has a field ``losses_after``; others pay nothing for it.
+
+    Returns:
+      The state, and the metrics: ``losses`` ``[K]`` (before the update, and
+      without the tasks' loss weights), ``counts`` ``[K]`` and ``update_norm``
+      ``[]``.
+    """
+    params, optimizer, updates = rows.apply(
+      self.optimizer,
+      gradients.add_penalty(direction),
+      state.opt_state['optimizer'],
+      state.params,
+      self.lazy_rows,
+    )
+    if self.project is not None:
+      params = self.project(params)
+    if losses_at is not None and _wants_second_look(method):
+      method = optax.tree.set(method, losses_after=losses_at(params))
+    metrics = {
+      'losses': gradients.all_losses
+      / tasks_lib.loss_weights(self.engine.tasks),
+      'counts': gradients.counts,
+      'update_norm': optax.tree.norm(updates),
+    }
+    opt_state = {'method': method, 'optimizer': optimizer}
+    state = TrainState(
+      state.step + 1, params, model_state, opt_state, state.key
+    )
+    return state, metrics
+
+
+def no_state(
+  key: Array, model: models_base.MultiTaskModel, params: Any, batch: Any
+) -> Any:
+  """The state of a builder that keeps nothing."""
+  del key, model, params, batch
+  return ()
+
+
+def same_model(
+  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> models_base.MultiTaskModel:
+  """The model of a builder that adds no parameters."""
+  del tasks
+  return model
+
+
+class StepBuilder(NamedTuple):
+  """A method that makes the training step.
+
+  Its state lies at ``opt_state['method']`` beside that of the optimizer, so
+  that checkpoints, resume and mapped populations cover it.
+
+  Attributes:
+    make_step: ``StepParts -> step``, with ``step(state, batch) -> (state,
+      metrics)``: pure, the metrics those of `StepParts.finish`. What cannot be
+      done with the parts raises here, before anything is traced.
+    init: ``(key, model, params, batch) -> state`` of the method, a pytree of
+      arrays; the batch is one example of each stream, for shapes.
+    wrap: ``(model, tasks) -> model``: may put parameters of the method's own
+      into the model, where evaluation and prediction need them.
+    bilevel: whether it has an outer loss, on the batch's stream `OUTER`, or on
+      a half of the batch where there is no such stream: see
+      `outer.split_batch`.
+    combinator: the transform of which `from_chain` made it, else None.
+
+  Example:
+    >>> def make_step(parts):
+    ...   def step(state, batch):
+    ...     key, _ = keys_of(state)
+    ...     gradients, model_state = parts.engine(
+    ...       state.params, state.model_state, batch, key=key
+    ...     )
+    ...     direction = gradients.combine(jax.numpy.ones(gradients.num_tasks))
+    ...     return parts.finish(
+    ...       state,
+    ...       direction,
+    ...       gradients=gradients,
+    ...       model_state=model_state,
+    ...       method=(),
+    ...     )
+    ...   return step
+    >>> plain_sum = StepBuilder(make_step)
+    >>> plain_sum.bilevel
+    False
+  """
+
+  make_step: Callable[[StepParts], Step]
+  init: Callable[..., Any] = no_state
+  wrap: Callable[..., models_base.MultiTaskModel] = same_model
+  bilevel: bool = False
+  combinator: optax.GradientTransformation | None = None
+
+
+def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
+  """The step of a combinator, or of an Optax chain with one at its head.
+
+  Args:
+    tx: takes task gradients, and returns one gradient.
+
+  Example:
+    >>> builder = from_chain(combinators.pcgrad())
+  """
+  extra_tx = optax.with_extra_args_support(tx)
+
+  def make_step(parts):
+    def step(state, batch):
+      dropout_key, method_key = keys_of(state)
+      engine, rows = parts.engine, touched_rows.NO_ROWS
+      if not touched_rows.keeps_rows(tx.init, state.params, engine.model):
+        engine, rows = engine.at_rows(state.params, batch)
+
+      def gradients_at(params):
+        return engine(
+          rows.take(params), state.model_state, batch, key=dropout_key
+        )
+
+      gradients, model_state = gradients_at(state.params)
+      direction, method = _update(
+        extra_tx,
+        gradients,
+        state.opt_state['method'],
+        rows.take(state.params),
+        key=method_key,
+        step=state.step,
+        epoch=state.step // parts.steps_per_epoch,
+      )
+      return parts.finish(
+        state,
+        direction,
+        gradients=gradients,
+        model_state=model_state,
+        method=method,
+        rows=rows,
+        losses_at=lambda params: gradients_at(params)[0].losses,
+      )
+
+    return step
+
+  return StepBuilder(
+    make_step, lambda key, model, params, batch: tx.init(params), combinator=tx
+  )
+
+
+def as_builder(
+  method: StepBuilder | optax.GradientTransformation,
+) -> StepBuilder:
+  """A step builder as it is, and a combinator by `from_chain`."""
+  return method if isinstance(method, StepBuilder) else from_chain(method)
+
+
+def init_state(
+  model: models_base.MultiTaskModel,
+  method: StepBuilder | optax.GradientTransformation,
+  key: Array,
+  batch: Any,
+  optimizer: optax.GradientTransformation | None = None,
+) -> TrainState:
+  """A fresh state.
+
+  Args:
+    model: its `init` gets a key derived from ``key``.
+    method: step builder, combinator, or chain with a combinator at its head.
+    key: typed key of the run.
+    batch: ``{stream: {name: [B, ...]}}``, for its shapes only.
+    optimizer: behind the method; nothing by default.
+  """
+  init_key, base_key = jax.random.split(key)
+  params, model_state = model.init(init_key, batch)
+  # A key of its own: the parameters are those of any other method.
+  method_key = jax.random.fold_in(init_key, 1)
+  opt_state = {
+    'method': as_builder(method).init(method_key, model, params, batch),
+    'optimizer': (optimizer or optax.identity()).init(params),
+  }
+  return TrainState(
+    jnp.zeros((), jnp.int32), params, model_state, opt_state, base_key
+  )
 
 
 def make_train_step(
   model: models_base.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
-  tx: optax.GradientTransformation,
+  method: StepBuilder | optax.GradientTransformation,
+  optimizer: optax.GradientTransformation | None = None,
   *,
   steps_per_epoch: int = 1,
-  accumulate: int = 1,
-  gramian: str = 'stacked',
-  chunk: int = 0,
-  frozen: Callable[[str], bool] = lambda path: False,
-  axis_name: str | None = None,
+  lazy_rows: bool = False,
+  **options: Any,
 ) -> Step:
-  """Builds ``(state, batch) -> (state, metrics)``.
+  """Builds ``(state, batch) -> (state, metrics)`` from its smallest parts.
 
   Args:
-    model: pure functions; built with the same ``axis_name`` if it has any
-      statistics over the batch.
+    model: pure functions.
     tasks: what is learned.
-    tx: an Optax chain with a combinator at its head.
+    method: step builder, combinator, or chain with a combinator at its head.
+    optimizer: behind the method; nothing by default.
     steps_per_epoch: for methods that count epochs.
-    accumulate: microbatches a step, see `gradients.model_gradients`.
-    gramian: how Gramians are made, see there; no method can tell.
-    chunk: tasks at a time, of 'chunked'.
-    frozen: ``path -> bool``: parameters that never change.
-    axis_name: mapped axis over devices; None under plain jit.
+    lazy_rows: see `StepParts`.
+    **options: of `engine.Engine`: ``accumulate``, ``gramian``, ``chunk``,
+      ``frozen``, ``axis_name``.
 
   Returns:
-    The step. Its metrics are ``losses`` ``[K]`` (before the update, and
-    without the tasks' loss weights),
-    ``counts`` ``[K]`` and ``update_norm`` ``[]``.
+    The step, for a state from `init_state`; see `StepParts.finish` for its
+    metrics.
 
   Raises:
-    ValueError: if the way to the Gramian is unknown.
+    ValueError: if the way to the Gramian is unknown, or a model has a penalty
+      and there is no optimizer to put it in front of.
   """
-  gramians.check(gramian, chunk)
-  tx = optax.with_extra_args_support(tx)
-
-  def step(state, batch):
-    dropout_key, combinator_key = jax.random.split(
-      jax.random.fold_in(state.key, state.step)
+  if model.penalty is not None and optimizer is None:
+    raise ValueError(
+      'Expected an optimizer beside the method for a model with a penalty, '
+      'whose gradient goes between the two, found none; give '
+      'make_train_step(model, tasks, combinator, optimizer).'
     )
-
-    def gradients_at(params, model_state, train=True):
-      return gradients_lib.model_gradients(
-        model,
-        tasks,
-        params,
-        model_state,
-        batch,
-        key=dropout_key,
-        train=train,
-        frozen=frozen,
-        accumulate=accumulate,
-        gramian=gramian,
-        chunk=chunk,
-        axis_name=axis_name,
-      )
-
-    gradients, model_state = gradients_at(state.params, state.model_state)
-    updates, opt_state = _update(
-      tx,
-      gradients,
-      state.opt_state,
-      state.params,
-      # The same on all devices: a combinator draws once for all of them.
-      key=combinator_key,
-      step=state.step,
-      epoch=state.step // steps_per_epoch,
-    )
-    if model.penalty is not None and not gradients.penalty_added:
-      raise ValueError(
-        'Expected a chain that adds the penalty of the model, found none; put '
-        'optimizers.with_penalty(...) around the combinator at its head.'
-      )
-    params = optax.apply_updates(state.params, updates)
-    if _wants_second_look(opt_state):
-      after, _ = gradients_at(params, state.model_state)
-      opt_state = optax.tree.set(opt_state, losses_after=after.losses)
-    metrics = {
-      'losses': gradients.all_losses / tasks_lib.loss_weights(tasks),
-      'counts': gradients.counts,
-      'update_norm': optax.tree.norm(updates),
-    }
-    state = state_lib.TrainState(
-      state.step + 1, params, model_state, opt_state, state.key
-    )
-    return state, metrics
-
-  return step
+  parts = StepParts(
+    engine=engine_lib.Engine(model, tasks, **options),
+    optimizer=optimizer or optax.identity(),
+    steps_per_epoch=steps_per_epoch,
+    lazy_rows=lazy_rows,
+  )
+  return as_builder(method).make_step(parts)
 
 
 def make_gradient_probe(
-  model: models_base.MultiTaskModel,
-  tasks: Sequence[tasks_lib.Task],
-  *,
-  frozen: Callable[[str], bool] = lambda path: False,
-) -> Callable[..., dict[str, jax.Array]]:
+  engine: engine_lib.Engine,
+) -> Callable[..., dict[str, Array]]:
   """Builds ``(state, batch) -> {'gramian': [K, K], 'present': [K]}``.
 
   A diagnosis of the task gradients at the parameters that the next step would
@@ -121,25 +334,22 @@ def make_gradient_probe(
   """
 
   def probe(state, batch):
-    dropout_key, _ = jax.random.split(jax.random.fold_in(state.key, state.step))
-    gradients, _ = gradients_lib.model_gradients(
-      model,
-      tasks,
-      state.params,
-      state.model_state,
-      batch,
-      key=dropout_key,
-      frozen=frozen,
+    dropout_key, _ = keys_of(state)
+    at_rows, rows = engine.at_rows(state.params, batch)
+    gradients, _ = at_rows(
+      rows.take(state.params), state.model_state, batch, key=dropout_key
     )
     return {'gramian': gradients.gramian(), 'present': gradients.present}
 
   return probe
 
 
-def _update(tx, gradients, opt_state, params, **extra):
+def _update(tx, gradients, method_state, params, **extra):
   """``tx.update``, with a sentence for what stands in the wrong order."""
   try:
-    updates, opt_state = tx.update(gradients, opt_state, params, **extra)
+    direction, method_state = tx.update(
+      gradients, method_state, params, **extra
+    )
   except Exception as error:
     if gradients.used:
       raise
@@ -148,13 +358,13 @@ def _update(tx, gradients, opt_state, params, **extra):
       'transform that needs one gradient; put the combinator first in '
       'optax.chain, and clipping, decay and the optimizer after it.'
     ) from error
-  if isinstance(updates, combinators.TaskGradients):
+  if isinstance(direction, combinators.TaskGradients):
     raise ValueError(
       'Expected a combinator in the optimizer chain, found none; put one, '
       'such as combinators.weighted_sum(), at its head.'
     )
-  return updates, opt_state
+  return direction, method_state
 
 
-def _wants_second_look(opt_state: Any) -> bool:
-  return bool(optax.tree.get_all_with_path(opt_state, 'losses_after'))
+def _wants_second_look(method_state: Any) -> bool:
+  return bool(optax.tree.get_all_with_path(method_state, 'losses_after'))

@@ -13,19 +13,19 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, dry_run, methods, sources
-from mtl_jax.training import checkpoints
-from mtl_jax.training.builders import auto_lambda, base
+from mtl_jax.training import checkpoints, step as step_lib
+from mtl_jax.training.builders import auto_lambda
 
 
 def counting_sum(scale=1.0, *, num_tasks):
   """The plain sum, a counter, and a parameter of its own in the model."""
 
   def make_step(parts):
-    assert len(parts.tasks) == num_tasks
+    assert len(parts.engine.tasks) == num_tasks
 
     def step(state, batch):
-      key, _ = base.keys_of(state)
-      gradients, model_state = parts.gradients(
+      key, _ = step_lib.keys_of(state)
+      gradients, model_state = parts.engine(
         state.params, state.model_state, batch, key=key
       )
       return parts.finish(
@@ -55,7 +55,7 @@ def counting_sum(scale=1.0, *, num_tasks):
 
     return model._replace(init=init, features=features)
 
-  return base.StepBuilder(make_step, init, wrap)
+  return step_lib.StepBuilder(make_step, init, wrap)
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,7 @@ import sharing_cases as cases
 import sweeps
 
 from mtl_jax import combinators, models
-from mtl_jax.training import optimizers, state, step
+from mtl_jax.training import step
 
 close = np.testing.assert_allclose
 
@@ -129,11 +129,9 @@ def test_without_change_it_is_hard_sharing(rank):
 def test_a_frozen_trunk_stays(rank):
   model = cases.make_model('lora', 'mlp', rank=rank, frozen=True)
   batch = {'main': cases.make_batch('mlp')}
-  tx = optax.chain(
-    optimizers.with_penalty(combinators.pcgrad()), optax.adam(1e-2)
-  )
-  train = step.make_train_step(model, cases.make_tasks(), tx)
-  start = state.init_state(model, tx, jax.random.key(0), batch)
+  tx, adam = combinators.pcgrad(), optax.adam(1e-2)
+  train = step.make_train_step(model, cases.make_tasks(), tx, adam)
+  start = step.init_state(model, tx, jax.random.key(0), batch, adam)
   before = jax.device_get(start.params)
   after = jax.jit(lambda s: train(train(s, batch)[0], batch)[0].params)(start)
   same = np.testing.assert_array_equal

@@ -5,14 +5,13 @@ Against plain derivatives of the single losses.
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sharing_cases as cases
 import sweeps
-
-from mtl_jax.training import gradients
 
 NAMES = ['mmoe', 'ple', 'cross_stitch', 'stem', 'branching', 'hard']
 WAYS = {
@@ -76,7 +75,7 @@ def of(case, read, **options):
 
   @jax.jit
   def run(params, batch):
-    found, _ = gradients.model_gradients(
+    found, _ = engines.model_gradients(
       model,
       cases.make_tasks(),
       params,

@@ -12,7 +12,7 @@ import sharing_cases as cases
 import sweeps
 
 from mtl_jax import combinators
-from mtl_jax.training import optimizers, parallel, state, step
+from mtl_jax.training import parallel, step
 
 close = np.testing.assert_allclose
 
@@ -97,21 +97,18 @@ def test_penalty_does_not_depend_on_streams(streams):
 def test_a_step_adds_its_gradient_in_every_mode():
   """By hand: ``2 strength (K theta_k - sum_j theta_j)``."""
   batch, tasks = {'main': cases.make_batch('mlp', size=8)}, cases.make_tasks()
-  tx = optax.chain(
-    optimizers.with_penalty(combinators.weighted_sum((0.0, 0.0, 0.0))),
-    optax.sgd(0.1),
-  )
+  tx, sgd = combinators.weighted_sum((0.0, 0.0, 0.0)), optax.sgd(0.1)
 
   def run(mode, devices):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     make = functools.partial(cases.make_model, 'soft', 'mlp', strength=0.5)
-    start = state.init_state(make(), tx, jax.random.key(0), batch)
+    start = step.init_state(make(), tx, jax.random.key(0), batch, sgd)
     start = start._replace(params=apart(start.params))
     params = jax.device_get(start.params)
     init = parallel.replicate(lambda key: start, mesh)
     train = parallel.parallelize(
       lambda axis: step.make_train_step(
-        make(axis_name=axis), tasks, tx, axis_name=axis
+        make(axis_name=axis), tasks, tx, sgd, axis_name=axis
       ),
       mesh,
       mode,

@@ -2,6 +2,7 @@
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,6 @@ import sharing_cases as cases
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.tasks import chains as task_chains
-from mtl_jax.training import gradients
 
 close = np.testing.assert_allclose
 
@@ -115,7 +115,7 @@ def test_the_order_of_probabilities_trains_both_towers():
   # Sales seem likelier than clicks.
   for task, bias in (('click', -1.0), ('buy', 1.0)):
     params['heads'][task]['Dense_0']['bias'] = jnp.array([bias])
-  of_tasks, _ = gradients.model_gradients(
+  of_tasks, _ = engines.model_gradients(
     model, tasks, params, {}, {'main': batch}, key=None
   )
   combined = of_tasks.combine(jnp.ones(2))

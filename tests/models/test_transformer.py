@@ -10,7 +10,7 @@ import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
 from mtl_jax.models.trunks import steps as steps_lib, transformer
-from mtl_jax.training import parallel, state, step
+from mtl_jax.training import parallel, step
 
 B, T, N, D = 8, 6, 3, 8
 SMALL = {'features': D, 'num_heads': 2, 'hidden': 6, 'num_layers': 2}
@@ -241,7 +241,7 @@ def step_with_pcgrad(mode, devices):
   make = functools.partial(step.make_train_step, model, TASKS, tx)
   train = parallel.parallelize(lambda axis: make(axis_name=axis), mesh, mode)
   init = parallel.replicate(
-    lambda key: state.init_state(model, tx, key, batch), mesh
+    lambda key: step.init_state(model, tx, key, batch), mesh
   )
   first = init(jax.random.key(0))
   before = jax.device_get(first.params)

@@ -7,16 +7,23 @@ import optax
 import pytest
 
 from mtl_jax import combinators, problems
-from mtl_jax.experiment import problem as problem_lib, problem_builders
-from mtl_jax.training.builders import base as builders_base
+from mtl_jax.experiment import methods, problem as problem_lib
+from mtl_jax.training import step as step_lib
 
 MEMBERS = problems.make_members(2, 3)
 
 
 def make_run(problem, make, *, steps, record_every):
   """``members -> path``, through the program that runs of models use too."""
+
+  def method(preference):
+    made = make(preference)
+    if isinstance(made, methods.Method):
+      return made
+    return methods.Method(step_lib.from_chain(made), optax.identity())
+
   experiment = problem_lib.ProblemExperiment(
-    problem, make, problem_lib.make_plan(steps, record_every)
+    problem, method, problem_lib.make_plan(steps, record_every)
   )
   return lambda members: problem_lib.train(experiment, members)[0]
 
@@ -272,8 +279,8 @@ def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
   # The plain sum as a step of its own, and as a combinator.
   def make_step(parts):
     def step(state, batch):
-      key, _ = builders_base.keys_of(state)
-      gradients, model_state = parts.gradients(
+      key, _ = step_lib.keys_of(state)
+      gradients, model_state = parts.engine(
         state.params, state.model_state, batch, key=key
       )
       return parts.finish(
@@ -289,11 +296,11 @@ def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
   problem = problems.two_waves(width=3)
   members = problems.make_members(2, 1)
   tx = optax.sgd(1e-2)
-  builder = builders_base.StepBuilder(make_step)
+  builder = step_lib.StepBuilder(make_step)
   paths = [
     make_run(problem, make, steps=6, record_every=2)(members)
     for make in (
-      lambda _: problem_builders.make_step(builder, problem, tx),
+      lambda _: methods.Method(builder, tx),
       lambda _: optax.chain(combinators.weighted_sum(), tx),
     )
   ]
@@ -305,8 +312,6 @@ def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
 
 def test_a_step_builder_needs_a_cut():
   with pytest.raises(ValueError, match=r'study\.absent'):
-    problem_builders.make_step(
-      builders_base.StepBuilder(lambda parts: None),
-      problems.two_valleys(),
-      optax.sgd(1e-2),
+    problem_lib.check_method(
+      problems.two_valleys(), step_lib.StepBuilder(lambda parts: None)
     )

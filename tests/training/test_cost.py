@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import state as state_lib, step as step_lib
+from mtl_jax.training import step as step_lib
 
 TASKS = (
   tasks_lib.classification('genre', 5),
@@ -39,7 +39,7 @@ def make_case(name):
 def ours(model, batch, combinator):
   tx = optax.chain(combinator, optax.adam(1e-3))
   state = jax.eval_shape(
-    lambda: state_lib.init_state(model, tx, jax.random.key(0), batch)
+    lambda: step_lib.init_state(model, tx, jax.random.key(0), batch)
   )
   step = jax.jit(step_lib.make_train_step(model, TASKS, tx))
   return step.lower(state, batch)
@@ -123,7 +123,7 @@ def test_loss_weights_cost_no_pass_more():
 def test_no_recompilation_from_step_to_step():
   model, batch = make_case('mlp')
   tx = optax.chain(combinators.pcgrad(), optax.adam(1e-3))
-  state = state_lib.init_state(model, tx, jax.random.key(0), batch)
+  state = step_lib.init_state(model, tx, jax.random.key(0), batch)
   step = jax.jit(step_lib.make_train_step(model, TASKS, tx))
   for _ in range(3):
     state, _ = step(state, batch)

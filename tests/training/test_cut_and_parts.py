@@ -2,6 +2,7 @@
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators
-from mtl_jax.training import gradients as gradients_lib, parallel, state, step
+from mtl_jax.training import parallel, step
 
 STREAMS = ('main', 'other', 'main')
 
@@ -23,9 +24,7 @@ def make_case(toy, dtype=np.float64):
 
 def gradients_of(case, **options):
   model, tasks, params, batch = case
-  return gradients_lib.model_gradients(
-    model, tasks, params, {}, batch, **options
-  )[0]
+  return engines.model_gradients(model, tasks, params, {}, batch, **options)[0]
 
 
 def features_of(model, params, batch):
@@ -196,7 +195,7 @@ def run(toy, method, mode, devices, **options):
     make = functools.partial(step.make_train_step, model, tasks, tx, **options)
     train = parallel.parallelize(lambda axis: make(axis_name=axis), mesh, mode)
     init = parallel.replicate(
-      lambda key: state.init_state(model, tx, key, None), mesh
+      lambda key: step.init_state(model, tx, key, None), mesh
     )
     current = init(jax.random.key(3))
     for i in range(3):

@@ -1,12 +1,13 @@
 """The engine's task gradients against jax.jacrev of plainly written losses."""
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mtl_jax.combinators import path_name
-from mtl_jax.training import forward, gradients as gradients_lib
+from mtl_jax.training import forward
 
 
 def plain_losses(params, batches):
@@ -66,7 +67,7 @@ def test_equals_jacrev(case, accumulate):
 
   @jax.jit  # one compile returns all that is compared
   def everything(params, batch):
-    make = lambda: gradients_lib.model_gradients(
+    make = lambda: engines.model_gradients(
       model, tasks, params, {}, batch, accumulate=accumulate
     )[0]
     lazy, asked = make(), make()
@@ -95,7 +96,7 @@ def test_equals_jacrev(case, accumulate):
 def test_scaled_gradients_are_those_of_scaled_losses(case):
   model, tasks, params, batch, losses, jacobian = case
   s = jnp.array([2.0, 0.5, 10.0])
-  gradients, _ = gradients_lib.model_gradients(model, tasks, params, {}, batch)
+  gradients, _ = engines.model_gradients(model, tasks, params, {}, batch)
   scaled = gradients.scale(s)
   np.testing.assert_allclose(scaled.losses, s * losses)
   rows = np.asarray(s)[:, None] * flatten_shared(jacobian['trunk'])
@@ -107,7 +108,7 @@ def test_scaled_gradients_are_those_of_scaled_losses(case):
 
 def test_frozen_parameters_have_no_gradient_and_no_column(case):
   model, tasks, params, batch, _, jacobian = case
-  gradients, _ = gradients_lib.model_gradients(
+  gradients, _ = engines.model_gradients(
     model, tasks, params, {}, batch, frozen=lambda path: path == 'trunk/w'
   )
   bias = np.asarray(jacobian['trunk']['bias'])
@@ -119,7 +120,7 @@ def test_absent_task_has_a_zero_row_and_says_so(toy, toy_model, toy_tasks):
   params, _ = toy_model.init(jax.random.key(0), None)
   batch = toy.batch()
   batch['b'][:] = np.nan
-  gradients, _ = gradients_lib.model_gradients(
+  gradients, _ = engines.model_gradients(
     toy_model, toy_tasks, params, {}, {'main': batch}
   )
   np.testing.assert_array_equal(gradients.present, [True, False, True])
@@ -134,9 +135,7 @@ def test_padding_rows_count_for_no_task(toy, toy_model, toy_tasks):
   short = {name: x[:9] for name, x in batch.items()}
   padded = dict(batch, example_mask=np.arange(12) < 9)
   found, expected = (
-    gradients_lib.model_gradients(
-      toy_model, toy_tasks, params, {}, {'main': b}
-    )[0]
+    engines.model_gradients(toy_model, toy_tasks, params, {}, {'main': b})[0]
     for b in (padded, short)
   )
   np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-6)
@@ -148,7 +147,10 @@ def test_heads_do_not_depend_on_the_trunk_or_each_other(toy_model, toy):
   params, _ = toy_model.init(jax.random.key(0), None)
   leaves = forward.describe_leaves(params, toy_model.shared)
   pass_ = forward.forward(
-    toy_model, toy.tasks(), leaves, params, {}, {'main': toy.batch()}
+    forward.Network(toy_model, toy.tasks(), leaves),
+    params,
+    {},
+    {'main': toy.batch()},
   )
   reached = [
     sorted(leaves[i].path for i in heads.reads)
@@ -160,6 +162,6 @@ def test_heads_do_not_depend_on_the_trunk_or_each_other(toy_model, toy):
 def test_a_batch_that_does_not_divide_is_refused(toy, toy_model, toy_tasks):
   params, _ = toy_model.init(jax.random.key(0), None)
   with pytest.raises(ValueError, match='divides into 5 microbatches, found 12'):
-    gradients_lib.model_gradients(
+    engines.model_gradients(
       toy_model, toy_tasks, params, {}, {'main': toy.batch()}, accumulate=5
     )

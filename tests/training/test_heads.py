@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import engines
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import forward, gradients as gradients_lib, heads
+from mtl_jax.training import forward, heads
 
 BATCH, DIM = 12, 5
 
@@ -89,7 +90,7 @@ CASES = {name: rest for name, *rest in cases()}
 
 
 def everything(model, tasks, params, state, batch, **options):
-  gradients, new = gradients_lib.model_gradients(
+  gradients, new = engines.model_gradients(
     model,
     tasks,
     params,
@@ -119,7 +120,11 @@ def close(a, b, tolerance=1e-9):
 def groups_of(model, tasks, params, state, batch, frozen=lambda path: False):
   leaves = forward.describe_leaves(params, model.shared, frozen)
   pass_ = forward.forward(
-    model, tasks, leaves, params, state, {'main': batch}, key=jax.random.key(3)
+    forward.Network(model, tasks, leaves),
+    params,
+    state,
+    {'main': batch},
+    key=jax.random.key(3),
   )
   return [h.tasks for h in pass_.streams[0].heads]
 
@@ -249,9 +254,9 @@ def test_the_program_does_not_grow_with_the_tasks():
     params, _ = model.init(jax.random.key(0), {'main': batch})
 
     def gramian(params, batch):
-      return gradients_lib.model_gradients(
-        model, tasks, params, {}, {'main': batch}
-      )[0].gramian()
+      return engines.model_gradients(model, tasks, params, {}, {'main': batch})[
+        0
+      ].gramian()
 
     text = jax.jit(gramian).lower(params, batch).as_text()
     return text.count('dot_general')

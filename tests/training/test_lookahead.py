@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import lookahead, state
+from mtl_jax.training import engine as engine_lib, lookahead, step as step_lib
 
 RATE = 0.3
 
@@ -28,8 +28,10 @@ def looked():
   trunk = models.MLP(widths=(3,), activation='tanh')
   model = models.build_model(models.hard_sharing(), trunk, heads)
   batch = {'main': arrays}
-  start = state.init_state(model, optax.identity(), jax.random.key(0), batch)
-  look = jax.jit(lookahead.make_lookahead(model, tasks, RATE))
+  start = step_lib.init_state(model, optax.identity(), jax.random.key(0), batch)
+  look = jax.jit(
+    lookahead.make_lookahead(engine_lib.Engine(model, tasks), RATE)
+  )
   return jax.device_get((arrays, start.params, look(start, batch)))
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators
-from mtl_jax.training import checkpoints, loop, programs, state, step
+from mtl_jax.training import checkpoints, loop, programs, step
 
 NAMES = ('a', 'b', 'c')
 
@@ -32,7 +32,7 @@ def compiled(toy):
     return new._replace(step=None), metrics
 
   def init(seed, _):
-    made = state.init_state(model, tx, jax.random.key(seed), None)
+    made = step.init_state(model, tx, jax.random.key(seed), None)
     return made._replace(step=None)
 
   return (

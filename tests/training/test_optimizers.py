@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from mtl_jax import combinators
 from mtl_jax.training import optimizers
 
 pytestmark = pytest.mark.smoke
@@ -20,16 +19,14 @@ def update(steps=1, params=PARAMS, gradient=0.0, **kwargs):
   decay = kwargs.pop('weight_decay', 0.0)
   schedule = kwargs.pop('schedule', lambda step: 0.1)
   tx = optimizers.make_chain(
-    combinators.weighted_sum(),
     optimizers.optimizer_by_name(name, {}, decay),
     schedule,
     **kwargs,
   )
   state = tx.init(params)
-  jacobian = jax.tree.map(
-    lambda p: jnp.full((1, *p.shape), gradient, p.dtype), params
+  gradients = jax.tree.map(
+    lambda p: jnp.full(p.shape, gradient, p.dtype), params
   )
-  gradients = combinators.gradients_from_jacobian(jacobian, jnp.ones(1))
   for _ in range(steps):
     found, state = tx.update(gradients, state, params)
   return found['trunk']

@@ -9,7 +9,7 @@ import pytest
 import sweeps
 
 from mtl_jax import combinators
-from mtl_jax.training import parallel, state, step
+from mtl_jax.training import parallel, step
 
 COMBINATORS = {
   'weighted_sum': lambda: combinators.weighted_sum([1.0, 0.3, 2.0]),
@@ -32,7 +32,7 @@ def run(toy, mode, devices, method, accumulate=1, steps=50, x64=True):
     )
     train = parallel.parallelize(lambda axis: make(axis_name=axis), mesh, mode)
     init = parallel.replicate(
-      lambda key: state.init_state(model, tx, key, None), mesh
+      lambda key: step.init_state(model, tx, key, None), mesh
     )
     current, losses = init(jax.random.key(3)), []
     dtype = np.float64 if x64 else np.float32
@@ -93,7 +93,7 @@ def test_state_is_donated(toy, toy_model, toy_tasks):
     mesh,
   )
   init = parallel.replicate(
-    lambda key: state.init_state(toy_model, tx, key, None), mesh
+    lambda key: step.init_state(toy_model, tx, key, None), mesh
   )
   before = init(jax.random.key(0))
   train(before, parallel.shard_batch({'main': toy.batch()}, mesh))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import gramians, operations
+from mtl_jax.training import engine, gramians, operations
 
 MB = 2**20
 
@@ -23,9 +23,12 @@ def plan(trunk, batch, num_tasks, **options):
   params, state = jax.eval_shape(
     lambda: model.init(jax.random.key(0), {'main': example})
   )
-  return gramians.plan(model, tasks, params, state, {'main': arrays}, **options)
+  made = {k: options.pop(k) for k in ENGINE if k in options}
+  made_by = engine.Engine(model, tasks, **{'gramian': 'auto', **made})
+  return made_by.plan(params, state, {'main': arrays}, **options)
 
 
+ENGINE = ('accumulate', 'gramian', 'chunk', 'frozen')
 SHAPES = {
   # Weights used at every time step: a backward pass costs much more than
   # reading two small rows again.
@@ -120,17 +123,7 @@ def test_of_tables_what_is_read_counts():
   )
   batch = {'main': {'tokens': np.ones((8, 30), np.int32)}}
   params, state = model.init(jax.random.key(0), batch)
-  shapes = gramians.shapes_of(
-    model,
-    tasks,
-    params,
-    state,
-    batch,
-    train=True,
-    key=None,
-    frozen=lambda path: False,
-    accumulate=1,
-  )
+  shapes = engine.Engine(model, tasks).shapes(params, state, batch)
   kernel = 3 * 16 * 8
   assert sorted(shapes.sizes) == sorted([8, kernel, 5000 * 16])
   assert sorted(shapes.touched) == sorted([8, kernel, 8 * 30 * 16])

@@ -1,5 +1,6 @@
 """The Gramian of dense layers from their inputs and cotangents alone."""
 
+import engines
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,7 @@ import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.training import (
-  forward,
-  gradients as gradients_lib,
-  parallel,
-  probes,
-  products,
-)
+from mtl_jax.training import forward, parallel, probes, products
 
 BATCH, DIM, WIDTH = 4, 24, 32
 TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
@@ -89,7 +84,7 @@ TRUNKS = {
 
 
 def gradients_of(model, params, batch, way='layerwise', **options):
-  return gradients_lib.model_gradients(
+  return engines.model_gradients(
     model, TASKS, params, {}, batch, gramian=way, **options
   )[0]
 
@@ -122,7 +117,12 @@ def rows_by_jacrev(model, params, batch):
 def by_product(model, params, batch, **options):
   leaves = forward.describe_leaves(params, model.shared)
   pass_ = forward.forward(
-    model, TASKS, leaves, params, {}, {'main': batch}, devices=1, **options
+    forward.Network(model, TASKS, leaves),
+    params,
+    {},
+    {'main': batch},
+    devices=1,
+    **options,
   )
   kinds = pass_.kinds.items()
   assert all(kind == probes.PRODUCT for _, kind in kinds)
@@ -198,7 +198,7 @@ def test_streams_that_meet_in_one_layer():
   tasks = (TASKS[0], tasks_lib.regression('b', stream='other'), TASKS[2])
   batch = {'main': make_batch(), 'other': make_batch(1, 6)}
   found = [
-    gradients_lib.model_gradients(model, tasks, params, {}, batch, gramian=w)[
+    engines.model_gradients(model, tasks, params, {}, batch, gramian=w)[
       0
     ].gramian()
     for w in ('stacked', 'layerwise')

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators
-from mtl_jax.training import programs, state, step
+from mtl_jax.training import programs, step
 
 STEPS, LENGTH, B = 50, 8, 16
 SEEDS = (3, 4, 5, 6)
@@ -47,7 +47,7 @@ def order(seed):
 
 def run_alone(toy, arrays, seed, rate):
   model, tasks, tx = make_parts(toy, rate)
-  current = state.init_state(model, tx, jax.random.key(seed), None)
+  current = step.init_state(model, tx, jax.random.key(seed), None)
   train = jax.jit(step.make_train_step(model, tasks, tx))
   losses = []
   for rows in order(seed):
@@ -66,7 +66,7 @@ def run_members(toy, arrays, way, length=LENGTH, on_device=True):
 
   def init(seed, rate):
     model, _, tx = make_parts(toy, rate)
-    made = state.init_state(model, tx, jax.random.key(seed), None)
+    made = step.init_state(model, tx, jax.random.key(seed), None)
     return made._replace(step=None)
 
   hyper = {'rate': jnp.array(RATES)}
@@ -150,7 +150,7 @@ def make_sum(hyper):
 @pytest.mark.parametrize('length', [4, 1])
 def test_who_is_not_active_keeps_its_state(length):
   members = programs.Members(
-    state.TrainState(None, jnp.zeros(3), {}, (), jnp.zeros(3)),
+    step.TrainState(None, jnp.zeros(3), {}, (), jnp.zeros(3)),
     {'by': jnp.array([1.0, 2.0, 3.0])},
     jnp.array([True, False, True]),
   )
@@ -178,7 +178,7 @@ def test_every_kth_step_only_is_not_computed_in_the_others(toy):
 
   def init(seed):
     model, _, tx = make_parts(toy, 1e-2)
-    made = state.init_state(model, tx, jax.random.key(seed), None)
+    made = step.init_state(model, tx, jax.random.key(seed), None)
     return made._replace(step=None)
 
   members = programs.Members(
@@ -198,7 +198,7 @@ def test_a_single_step_stands_in_no_loop_and_no_branch():
 
   def lowered(length):
     member = programs.Members(
-      state.TrainState(None, jnp.zeros(()), {}, (), jnp.zeros(())),
+      step.TrainState(None, jnp.zeros(()), {}, (), jnp.zeros(())),
       {'by': jnp.array(1.0)},
       jnp.array(True),
     )
@@ -233,7 +233,7 @@ def test_one_member_is_the_program_itself(way):
 def test_records_of_every_third_step_are_those_of_every_step():
   """A path is read inside the program, without the steps between."""
   members = programs.Members(
-    state.TrainState(None, jnp.zeros(2), {}, (), jnp.zeros(2)),
+    step.TrainState(None, jnp.zeros(2), {}, (), jnp.zeros(2)),
     {'by': jnp.array([1.0, 2.0])},
     jnp.ones(2, bool),
   )

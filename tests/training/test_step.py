@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import state as state_lib, step as step_lib
+from mtl_jax.training import step as step_lib
 
 WRONG = {
   'clip_by_global_norm': optax.clip_by_global_norm(1.0),
@@ -23,7 +23,7 @@ WRONG = {
 
 def take_step(toy, tx, steps=1, **kwargs):
   model = toy.model()
-  state = state_lib.init_state(model, tx, jax.random.key(0), None)
+  state = step_lib.init_state(model, tx, jax.random.key(0), None)
   step = jax.jit(step_lib.make_train_step(model, toy.tasks(), tx, **kwargs))
   for i in range(steps):
     state, metrics = step(state, {'main': toy.batch(i)})
@@ -81,7 +81,7 @@ def test_combinators_are_told_step_and_epoch(toy):
   told = combinators.Weighting(lambda params: jnp.zeros(2, int), weights)
   tx = optax.chain(combinators.combine_by(told), optax.sgd(0.1))
   state, _ = take_step(toy, tx, steps=8, steps_per_epoch=3)
-  np.testing.assert_array_equal(state.opt_state[0], [7, 2])
+  np.testing.assert_array_equal(state.opt_state['method'][0], [7, 2])
 
 
 def test_dropout_and_combinator_draw_anew_each_step_and_repeat_by_seed():
@@ -98,7 +98,7 @@ def test_dropout_and_combinator_draw_anew_each_step_and_repeat_by_seed():
   step = jax.jit(step_lib.make_train_step(model, tasks, tx))
 
   def losses(seed):
-    state = state_lib.init_state(
+    state = step_lib.init_state(
       model, tx, jax.random.key(seed), {'main': batch}
     )
     found = []
@@ -114,7 +114,7 @@ def test_dropout_and_combinator_draw_anew_each_step_and_repeat_by_seed():
 def test_an_absent_task_moves_nothing_of_its_own(toy):
   tx = optax.chain(combinators.pcgrad(), optax.adam(0.1))
   model = toy.model()
-  state = state_lib.init_state(model, tx, jax.random.key(0), None)
+  state = step_lib.init_state(model, tx, jax.random.key(0), None)
   before = jax.device_get(state.params)
   batch = toy.batch()
   batch['b'][:] = np.nan

@@ -1,5 +1,6 @@
 """The Gramian of embedding tables, from the rows that a batch touches."""
 
+import engines
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -8,12 +9,7 @@ import pytest
 import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import (
-  forward,
-  gradients as gradients_lib,
-  parallel,
-  touched_rows as tables,
-)
+from mtl_jax.training import forward, parallel, touched_rows as tables
 
 VOCAB, DIM, BATCH, LENGTH = 400, 4, 8, 5
 TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
@@ -79,7 +75,7 @@ DENSE = {
 
 
 def answers(model, params, batch, gramian, axis_name=None):
-  gradients, _ = gradients_lib.model_gradients(
+  gradients, _ = engines.model_gradients(
     model, TASKS, params, {}, batch, gramian=gramian, axis_name=axis_name
   )
   gram = gradients.scale(jnp.array([1.0, 2.0, 0.5])).gramian()
@@ -95,7 +91,9 @@ def close(a, b, tolerance=1e-5):
 
 def sparse_leaves(model, params, batch):
   leaves = forward.describe_leaves(params, model.shared)
-  pass_ = forward.forward(model, TASKS, leaves, params, {}, batch, devices=1)
+  pass_ = forward.forward(
+    forward.Network(model, TASKS, leaves), params, {}, batch, devices=1
+  )
   return [leaves[i].path for i in pass_.kinds]
 
 
@@ -154,7 +152,7 @@ def test_streams_that_read_one_table():
   tasks = (TASKS[0], tasks_lib.regression('b', stream='other'), TASKS[2])
   batch = {'main': make_batch(), 'other': make_batch(1)}
   found = [
-    gradients_lib.model_gradients(model, tasks, params, {}, batch, gramian=w)[
+    engines.model_gradients(model, tasks, params, {}, batch, gramian=w)[
       0
     ].gramian()
     for w in ('stacked', 'layerwise')
@@ -221,7 +219,7 @@ def test_memory_grows_with_the_rows_touched():
     )
 
     def direction(params, batch):
-      gradients, _ = gradients_lib.model_gradients(
+      gradients, _ = engines.model_gradients(
         model, tasks, params, {}, {'main': batch}, gramian='layerwise'
       )
       return gradients.combine(1 / jnp.diagonal(gradients.gramian()))

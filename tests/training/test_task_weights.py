@@ -2,6 +2,7 @@
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,14 +10,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.training import (
-  forward,
-  gradients as gradients_lib,
-  parallel,
-  state as state_lib,
-  step,
-)
-from mtl_jax.training.builders import base
+from mtl_jax.training import forward, parallel, step
 from mtl_jax.training.builders.auto_lambda import auto_lambda
 from mtl_jax.training.builders.cons_mtl import cons_mtl
 from mtl_jax.training.builders.moml import moml
@@ -60,24 +54,21 @@ def run(toy, method, tasks, batches, mode='jit', devices=1, accumulate=1):
   with jax.enable_x64(True):
     model, made = toy.model(), METHODS[method]()
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    builder = isinstance(made, base.StepBuilder)
+    builder = isinstance(made, step.StepBuilder)
     tx = optax.sgd(0.1) if builder else optax.chain(made, optax.sgd(0.1))
     options = {'accumulate': accumulate}
 
     def make(axis):
       if not builder:
         return step.make_train_step(model, tasks, tx, axis_name=axis, **options)
-      parts = base.StepParts(
+      parts = engines.step_parts(
         model=model, tasks=tasks, tx=tx, axis_name=axis, **options
       )
       return made.make_step(parts)
 
-    start = made.init if builder else None
+    method = (made, None, tx) if builder else (tx, None)
     init = parallel.replicate(
-      lambda key: state_lib.init_state(
-        model, tx, key, None, *([start] if start else [])
-      ),
-      mesh,
+      lambda key: step.init_state(model, method[0], key, *method[1:]), mesh
     )
     train = parallel.parallelize(make, mesh, mode)
     current, losses = init(jax.random.key(3)), []
@@ -189,7 +180,7 @@ def test_one_step_is_that_of_the_equation(toy):
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
     tx = optax.chain(METHODS['weighted_sum'](), optax.sgd(0.1))
     train = step.make_train_step(toy.model(), weighted(), tx)
-    start = state_lib.init_state(toy.model(), tx, jax.random.key(3), None)
+    start = step.init_state(toy.model(), tx, jax.random.key(3), None)
     end, metrics = jax.jit(train)(start._replace(params=params), batch)
   close(end.params, moved)
   close(metrics['losses'], expected)  # recorded without the loss weights
@@ -217,7 +208,7 @@ def test_heads_of_one_kind_keep_their_weights(toy):
 
     def gramian(tasks):
       return jax.jit(
-        lambda params, batch: gradients_lib.model_gradients(
+        lambda params, batch: engines.model_gradients(
           model, tasks, params, {}, batch
         )[0].jacobian()
       )(params, {'main': toy.batch(0, 12, np.float64)})

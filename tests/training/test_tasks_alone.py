@@ -1,5 +1,6 @@
 """Tasks that no shared parameter changes: each trains as it would alone."""
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,9 @@ import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.experiment import methods
-from mtl_jax.training import state as state_lib, step as step_lib
-from mtl_jax.training.builders import base
+from mtl_jax.training import (
+  step as step_lib,
+)
 
 RATE = 0.1
 OPTIONS = {
@@ -42,23 +44,12 @@ def make(names, sharing, method, frozen=lambda path: False, **changes):
     virtual_lr=RATE,
   )
   batch = {'main': make_batch()}
-  if isinstance(made, base.StepBuilder):
-    wrapped = made.wrap(model, tasks)
-    parts = base.StepParts(
-      model=wrapped,
-      tasks=tasks,
-      tx=optax.sgd(RATE),
-      frozen=frozen,
-      **changes,
-    )
-    state = state_lib.init_state(
-      wrapped, parts.tx, jax.random.key(0), batch, made.init
-    )
-    return state, jax.jit(made.make_step(parts))
-  tx = optax.chain(made, optax.sgd(RATE))
-  state = state_lib.init_state(model, tx, jax.random.key(0), batch, None)
-  step = step_lib.make_train_step(model, tasks, tx, frozen=frozen, **changes)
-  return state, jax.jit(step)
+  wrapped, sgd = made.wrap(model, tasks), optax.sgd(RATE)
+  parts = engines.step_parts(
+    model=wrapped, tasks=tasks, tx=sgd, frozen=frozen, **changes
+  )
+  state = step_lib.init_state(wrapped, made, jax.random.key(0), batch, sgd)
+  return state, jax.jit(made.make_step(parts))
 
 
 def make_batch():

@@ -2,6 +2,7 @@
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import gradients as gradients_lib, parallel, state, step
+from mtl_jax.training import parallel, step
 
 W = jnp.array([0.2, -1.0, 3.0])
 WAYS = {
@@ -36,7 +37,7 @@ def answers(toy, way, accumulate):
 
   @jax.jit
   def everything(params, batch):
-    make = lambda: gradients_lib.model_gradients(
+    make = lambda: engines.model_gradients(
       model, tasks, params, {}, batch, accumulate=accumulate, **WAYS[way]
     )[0]
     gradients, grouped = make().scale(jnp.array([1.0, 2.0, 0.5])), make()
@@ -91,7 +92,7 @@ def train(way, mode, devices, steps=4):
   batch = {'image': draw(8, 6, 6, 1)}
   batch |= {task.name: draw(8) for task in tasks}
   init = parallel.replicate(
-    lambda key: state.init_state(make_model(), tx, key, {'main': batch}), mesh
+    lambda key: step.init_state(make_model(), tx, key, {'main': batch}), mesh
   )
   current = init(jax.random.key(0))
   placed = parallel.shard_batch({'main': batch}, mesh)
@@ -143,7 +144,7 @@ def step_temporaries(weighting, way):
   batch = {'inputs': np.zeros((BATCH, WIDTH), np.float32)}
   batch |= {task.name: np.zeros(BATCH, np.float32) for task in TASKS}
   shapes = jax.eval_shape(
-    lambda: state.init_state(model, tx, jax.random.key(0), {'main': batch})
+    lambda: step.init_state(model, tx, jax.random.key(0), {'main': batch})
   )
   train_step = step.make_train_step(model, TASKS, tx, **WAYS[way])
   return temporaries(train_step, shapes, {'main': batch})
@@ -181,7 +182,7 @@ def test_chunked_holds_the_activations_of_few_tasks():
   batch |= {task.name: np.ones(BATCH, np.float32) for task in TASKS}
 
   def gramian(params, batch, way):
-    return gradients_lib.model_gradients(
+    return engines.model_gradients(
       model, TASKS, params, {}, {'main': batch}, **WAYS[way]
     )[0].gramian()
 
@@ -194,7 +195,7 @@ def test_chunked_holds_the_activations_of_few_tasks():
 
 def test_an_unknown_way_is_named(toy):
   with pytest.raises(ValueError, match="layerwise, features, found 'exact'"):
-    gradients_lib.model_gradients(
+    engines.model_gradients(
       toy.model(), toy.tasks(), None, {}, {}, gramian='exact'
     )
   with pytest.raises(ValueError, match='set training.gramian to one of them'):

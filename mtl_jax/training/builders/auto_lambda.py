@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import checks, presets, state as state_lib
-from mtl_jax.training.builders import base, bilevel
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import bilevel
 
 _PRESETS = {
   'paper': {'weights': 'free', 'rate': 1e-4},
@@ -24,7 +25,7 @@ def auto_lambda(
   weights: str | None = None,
   optimizer: optax.GradientTransformation | None = None,
   preset: str = 'paper',
-) -> base.StepBuilder:
+) -> step_lib.StepBuilder:
   r"""Auto-Lambda: task weights that lower an outer loss one step ahead.
 
   .. math:: \min_\lambda \sum_{k \in P} L^{out}_k(\theta'(\lambda)), \qquad
@@ -92,8 +93,8 @@ def auto_lambda(
 
   def make_step(parts):
     bilevel.check_parts(parts, num_tasks)
-    counted = _indicator(primary, [task.name for task in parts.tasks])
-    chain = optax.with_extra_args_support(parts.tx)
+    counted = _indicator(primary, [task.name for task in parts.engine.tasks])
+    chain = optax.with_extra_args_support(parts.optimizer)
 
     def ahead_of(state, gradient):
       if virtual == 'optimizer':
@@ -117,7 +118,7 @@ def auto_lambda(
       return bilevel.through_softmax(slopes, w) if softmax else slopes
 
     def step(state, batch):
-      key, _ = base.keys_of(state)
+      key, _ = step_lib.keys_of(state)
       method = state.opt_state['method']
       seen = bilevel.look(parts, state.params, state.model_state, batch, key)
       found = slope(state, seen, method.values)
@@ -133,7 +134,7 @@ def auto_lambda(
 
     return step
 
-  return base.StepBuilder(
+  return step_lib.StepBuilder(
     make_step,
     lambda *unused: bilevel.init_weights(num_tasks, init, tx),
     bilevel=True,

@@ -9,7 +9,8 @@ import optax
 
 from mtl_jax import combinators
 from mtl_jax.combinators import state as state_lib
-from mtl_jax.training.builders import base, outer, second_order
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import outer, second_order
 
 Array = jax.Array
 
@@ -88,7 +89,7 @@ class Look(NamedTuple):
 
 
 def look(
-  parts: base.StepParts,
+  parts: step_lib.StepParts,
   params: Any,
   model_state: Any,
   batch: Any,
@@ -106,18 +107,18 @@ def look(
     key: for dropout.
     whole: whether a halved batch trains as a whole, or its inner half alone.
   """
-  inner_batch, outer_batch = outer.split_batch(batch, parts.tasks)
-  first, new_state = parts.gradients(params, model_state, inner_batch, key=key)
+  inner_batch, outer_batch = outer.split_batch(batch, parts.engine.tasks)
+  first, new_state = parts.engine(params, model_state, inner_batch, key=key)
   training = first
   if whole and outer.OUTER not in batch:
     whole_key = jax.random.fold_in(key, 2)
-    training, new_state = parts.gradients(
+    training, new_state = parts.engine(
       params, model_state, batch, key=whole_key
     )
 
   def outer_gradients(params):
     outer_key = jax.random.fold_in(key, 1)
-    return parts.gradients(params, model_state, outer_batch, key=outer_key)[0]
+    return parts.engine(params, model_state, outer_batch, key=outer_key)[0]
 
   inner = second_order.Inner(
     parts=parts, model_state=model_state, batch=inner_batch, key=key
@@ -163,15 +164,16 @@ def gradients_of_all(gradients: combinators.TaskGradients) -> Any:
   return jax.vmap(lambda one: gradients.combine(one, 'given'))(ones)
 
 
-def check_parts(parts: base.StepParts, num_tasks: int) -> None:
+def check_parts(parts: step_lib.StepParts, num_tasks: int) -> None:
   """Raises a ValueError for parts that no bilevel method can use."""
-  if parts.accumulate > 1:
+  if parts.engine.accumulate > 1:
     raise ValueError(
       'Expected the whole batch at once for a bilevel method, found '
-      f'{parts.accumulate} microbatches; set training.accumulate to 1.'
+      f'{parts.engine.accumulate} microbatches; set training.accumulate to 1.'
     )
-  if len(parts.tasks) != num_tasks:
+  known = len(parts.engine.tasks)
+  if known != num_tasks:
     raise ValueError(
-      f'Expected {num_tasks} tasks, found {len(parts.tasks)}; build the method '
-      f'with num_tasks={len(parts.tasks)}.'
+      f'Expected {num_tasks} tasks, found {known}; build the method with '
+      f'num_tasks={known}.'
     )

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import checks, fair_gains, presets
-from mtl_jax.training import forward as forward_lib, pullbacks
-from mtl_jax.training.builders import base, features as features_lib
+from mtl_jax.training import forward as forward_lib, pullbacks, step as step_lib
+from mtl_jax.training.builders import features as features_lib
 
 _PRESETS = {
   'paper': {'times_tasks': False, 'max_norm': None},
@@ -27,7 +27,7 @@ def cons_mtl(
   max_norm: float | None = None,
   ridge: float | None = None,
   preset: str = 'paper',
-) -> base.StepBuilder:
+) -> step_lib.StepBuilder:
   r"""ConsMTL: FairGrad for what is shared, heads that lessen the conflict.
 
   With FairGrad's weights w (:math:`G w = w^{-1/\alpha}`) shared parameters get
@@ -86,11 +86,11 @@ def cons_mtl(
 
   def make_step(parts):
     features_lib.check_whole('cons_mtl', parts)
-    _check_names(exclude, [task.name for task in parts.tasks])
+    _check_names(exclude, [task.name for task in parts.engine.tasks])
 
     def step(state, batch):
-      key, _ = base.keys_of(state)
-      gradients, model_state = parts.gradients(
+      key, _ = step_lib.keys_of(state)
+      gradients, model_state = parts.engine(
         state.params, state.model_state, batch, key=key
       )
       present, gramian = gradients.present, gradients.gramian()
@@ -112,7 +112,7 @@ def cons_mtl(
 
     return step
 
-  return base.StepBuilder(make_step)
+  return step_lib.StepBuilder(make_step)
 
 
 def _check_names(exclude, names):
@@ -131,21 +131,26 @@ def _extra_gradients(
   flat, treedef = jax.tree.flatten(state.params)
   total = [jnp.zeros_like(p) for p in flat]
   leaves = forward_lib.describe_leaves(
-    state.params, parts.model.shared, parts.frozen
+    state.params, parts.engine.model.shared, parts.engine.frozen
   )
-  if parts.axis_name is not None:
+  if parts.engine.axis_name is not None:
     # As the engine does: gradients are then those of this device's part.
-    flat = jax.lax.pcast(flat, parts.axis_name, to='varying')
-    key = jax.random.fold_in(key, jax.lax.axis_index(parts.axis_name))
+    flat = jax.lax.pcast(flat, parts.engine.axis_name, to='varying')
+    key = jax.random.fold_in(key, jax.lax.axis_index(parts.engine.axis_name))
   found = gradients.features()
   delta = jax.tree.map(
     lambda c: jnp.tensordot(w.astype(c.dtype), c, 1), found.cotangents
   )
-  for k, task in enumerate(parts.tasks):
+  for k, task in enumerate(parts.engine.tasks):
     if task.name in exclude:
       continue
     loss = _head_loss(
-      parts.model, task, treedef, state.model_state, batch[task.stream], key
+      parts.engine.model,
+      task,
+      treedef,
+      state.model_state,
+      batch[task.stream],
+      key,
     )
     own, along = _second(
       loss, flat, leaves, found.values[task.stream], delta[task.stream]

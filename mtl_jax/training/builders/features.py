@@ -7,7 +7,7 @@ import jax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training.builders.base import StepParts
+from mtl_jax.training.step import StepParts
 
 
 def check_whole(name: str, parts: StepParts) -> None:
@@ -16,10 +16,11 @@ def check_whole(name: str, parts: StepParts) -> None:
   Raises:
     ValueError: if there are microbatches.
   """
-  if parts.accumulate > 1:
+  if parts.engine.accumulate > 1:
     raise ValueError(
       f'Expected the whole batch at once for {name}, which acts on features, '
-      f'found {parts.accumulate} microbatches; set training.accumulate to 1.'
+      f'found {parts.engine.accumulate} microbatches; set '
+      'training.accumulate to 1.'
     )
 
 
@@ -29,10 +30,11 @@ def check_num_tasks(name: str, parts: StepParts, num_tasks: int) -> None:
   Raises:
     ValueError: if they are not.
   """
-  if len(parts.tasks) != num_tasks:
+  known = len(parts.engine.tasks)
+  if known != num_tasks:
     raise ValueError(
-      f'Expected {num_tasks} tasks for {name}, found {len(parts.tasks)}; '
-      f'build it with num_tasks={len(parts.tasks)}.'
+      f'Expected {num_tasks} tasks for {name}, found {known}; '
+      f'build it with num_tasks={known}.'
     )
 
 

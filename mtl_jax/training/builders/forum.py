@@ -8,7 +8,8 @@ import optax
 
 from mtl_jax.combinators import checks, rows as rows_lib, state as state_lib
 from mtl_jax.combinators.solvers import equality_qp, scaling
-from mtl_jax.training.builders import base, bilevel
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import bilevel
 
 Array = jax.Array
 
@@ -48,7 +49,7 @@ def forum(
   inner_lr: float = 0.1,
   inner_steps: int = 5,
   optimizer: optax.GradientTransformation | None = None,
-) -> base.StepBuilder:
+) -> step_lib.StepBuilder:
   r"""FORUM: bilevel task weights by first derivatives alone.
 
   With :math:`f(\alpha, \theta) = \sum_k w_k L^{in}_k(\theta)`,
@@ -126,7 +127,7 @@ def forum(
     bilevel.check_parts(parts, num_tasks)
 
     def step(state, batch):
-      key, _ = base.keys_of(state)
+      key, _ = step_lib.keys_of(state)
       method = state.opt_state['method']
       seen = bilevel.look(
         parts, state.params, state.model_state, batch, key, whole=False
@@ -163,7 +164,7 @@ def forum(
     logits = bilevel.init_weights(num_tasks, 0.0, tx)
     return ForumState(logits, jnp.zeros((num_tasks,), float))
 
-  return base.StepBuilder(make_step, init, bilevel=True)
+  return step_lib.StepBuilder(make_step, init, bilevel=True)
 
 
 def _units(rows):

@@ -8,7 +8,8 @@ import optax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import checks, state as state_lib
-from mtl_jax.training.builders import base, features as features_lib
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import features as features_lib
 
 TAUS = ('one', 'initial', 'log')
 
@@ -81,7 +82,7 @@ def ldc_mtl(
   num_tasks: int,
   tau: str = 'initial',
   optimizer: optax.GradientTransformation | None = None,
-) -> base.StepBuilder:
+) -> step_lib.StepBuilder:
   r"""LDC-MTL: a bilevel balance of losses in a single loop, by a router.
 
   The weights :math:`\sigma = \mathrm{softmax}(W^\top \bar z + b)` come from the
@@ -149,7 +150,7 @@ def ldc_mtl(
     features_lib.check_num_tasks('ldc_mtl', parts, num_tasks)
     return _make_step(parts, tx, lam, tau)
 
-  return base.StepBuilder(make_step, init)
+  return step_lib.StepBuilder(make_step, init)
 
 
 def _first(shapes):
@@ -158,9 +159,9 @@ def _first(shapes):
 
 def _make_step(parts, tx, lam, tau):
   def step(state, batch):
-    key, _ = base.keys_of(state)
+    key, _ = step_lib.keys_of(state)
     method = state.opt_state['method']
-    gradients, model_state = parts.gradients(
+    gradients, model_state = parts.engine(
       state.params, state.model_state, batch, key=key
     )
     found = gradients.features()

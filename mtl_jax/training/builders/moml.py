@@ -6,7 +6,8 @@ import optax
 
 from mtl_jax.combinators import checks, presets, state as state_lib
 from mtl_jax.combinators.mgda import solve_mgda
-from mtl_jax.training.builders import base, bilevel
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import bilevel
 
 _PRESETS = {
   'paper': {'of_normalised': False},
@@ -22,7 +23,7 @@ def moml(
   of_normalised: bool | None = None,
   optimizer: optax.GradientTransformation | None = None,
   preset: str = 'paper',
-) -> base.StepBuilder:
+) -> step_lib.StepBuilder:
   r"""MOML: task weights that lower every task's outer loss together.
 
   .. math:: \min_\alpha \big( L^{out}_1(\theta_T(\alpha)), \dots,
@@ -91,7 +92,7 @@ def moml(
     bilevel.check_parts(parts, num_tasks)
 
     def step(state, batch):
-      key, _ = base.keys_of(state)
+      key, _ = step_lib.keys_of(state)
       method = state.opt_state['method']
       seen = bilevel.look(parts, state.params, state.model_state, batch, key)
       found = slope(state, seen, method.values)
@@ -108,7 +109,7 @@ def moml(
 
     return step
 
-  return base.StepBuilder(
+  return step_lib.StepBuilder(
     make_step,
     lambda *unused: bilevel.init_weights(num_tasks, 0.0, tx),
     bilevel=True,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import checks, path_name
+from mtl_jax.training import step as step_lib
 from mtl_jax.training.builders import (
-  base,
   features as features_lib,
   rotated_heads as rotated_heads_lib,
 )
@@ -64,7 +64,7 @@ def rotograd(
   learning_rate: float = 1e-3,
   decay: float = 0.99999,
   optimizer: optax.GradientTransformation | None = None,
-) -> base.StepBuilder:
+) -> step_lib.StepBuilder:
   r"""RotoGrad: rotated features for each head, gradients of one norm.
 
   Head k reads :math:`R_k z` with :math:`R_k = \exp(A_k)`, A skew-symmetric.
@@ -142,14 +142,14 @@ def rotograd(
     features_lib.check_num_tasks('rotograd', parts, num_tasks)
     return _make_step(parts, tx if rotate else None, scale, burn_in)
 
-  wrap = rotated_heads_lib.rotated_heads if rotate else base.same_model
-  return base.StepBuilder(make_step, init, wrap)
+  wrap = rotated_heads_lib.rotated_heads if rotate else step_lib.same_model
+  return step_lib.StepBuilder(make_step, init, wrap)
 
 
 def _make_step(parts, tx, scale, burn_in):
   def step(state, batch):
-    key, _ = base.keys_of(state)
-    gradients, model_state = parts.gradients(
+    key, _ = step_lib.keys_of(state)
+    gradients, model_state = parts.engine(
       state.params, state.model_state, batch, key=key
     )
     found = gradients.features()
@@ -162,12 +162,14 @@ def _make_step(parts, tx, scale, burn_in):
     direction = _combine(factors, found.cotangents)
     rotations = None
     if tx is not None:
-      slopes = _slopes(parts.tasks, found, norms, alive, state.params[NAME])
+      slopes = _slopes(
+        parts.engine.tasks, found, norms, alive, state.params[NAME]
+      )
       updates, opt_state = tx.update(
         slopes, method.optimizer, state.params[NAME]
       )
       method = method._replace(optimizer=opt_state)
-      rotations = _moved(parts.frozen, state.params[NAME], updates)
+      rotations = _moved(parts.engine.frozen, state.params[NAME], updates)
     state, metrics = parts.finish(
       state,
       gradients.with_feature_direction(direction),

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import forward as forward_lib
-from mtl_jax.training.builders import base
+from mtl_jax.training import forward as forward_lib, step as step_lib
 
 Array = jax.Array
 
@@ -26,14 +25,14 @@ class Inner:
     key: for dropout, the same in all passes.
   """
 
-  parts: base.StepParts
+  parts: step_lib.StepParts
   model_state: Any
   batch: Any
   key: Array
 
   def gradients(self, params: Any) -> combinators.TaskGradients:
     """The task gradients at these parameters."""
-    return self.parts.gradients(
+    return self.parts.engine(
       params, self.model_state, self.batch, key=self.key
     )[0]
 
@@ -56,7 +55,7 @@ class Inner:
     Returns:
       ``[K]``: :math:`u^\top \nabla L_k`, and the Hessian's product with u.
     """
-    parts, axis, key = self.parts, self.parts.axis_name, self.key
+    parts, axis, key = self.parts, self.parts.engine.axis_name, self.key
     per_example = forward_lib.per_example(counts)
     scales = weights * per_example
     if axis is not None:
@@ -70,8 +69,8 @@ class Inner:
     def product(scales, params):
       def total(params):
         sums = task_sums(
-          parts.model,
-          parts.tasks,
+          parts.engine.model,
+          parts.engine.tasks,
           params,
           self.model_state,
           self.batch,
@@ -94,7 +93,7 @@ class Inner:
 
     def leaf(path, x):
       name = combinators.path_name(path)
-      return jnp.zeros_like(x) if self.parts.frozen(name) else x
+      return jnp.zeros_like(x) if self.parts.engine.frozen(name) else x
 
     return jax.tree_util.tree_map_with_path(leaf, direction)
 

@@ -3,6 +3,7 @@
 import functools
 
 import bilevel_oracle as oracle
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,7 @@ import pytest
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import parallel, state as state_lib
-from mtl_jax.training.builders import base
+from mtl_jax.training import parallel, step as step_lib
 
 NAMES = ('a', 'b', 'c')
 
@@ -70,14 +70,14 @@ def compiled(builder, tx, mode, devices, num_tasks, x64, parts):
   model = make_model(num_tasks)
   tasks = [tasks_lib.regression(name) for name in NAMES[:num_tasks]]
   make = functools.partial(
-    base.StepParts, model=model, tasks=tasks, tx=tx, **dict(parts)
+    engines.step_parts, model=model, tasks=tasks, tx=tx, **dict(parts)
   )
   step = parallel.parallelize(
     lambda axis: builder.make_step(make(axis_name=axis)), mesh, mode
   )
 
   def init(key):
-    return state_lib.init_state(model, tx, key, None, builder.init)
+    return step_lib.init_state(model, builder, key, None, tx)
 
   return mesh, parallel.replicate(init, mesh), step
 

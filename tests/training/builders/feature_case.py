@@ -2,6 +2,7 @@
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,7 @@ import optax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import parallel, state as state_lib
-from mtl_jax.training.builders import base
+from mtl_jax.training import parallel, step as step_lib
 
 DIM, WIDTH, HIDDEN = 5, 4, 3
 NAMES = ('a', 'b', 'c')
@@ -141,9 +141,7 @@ def start(builder, batch, names=NAMES, tx=None, model=None, tasks=None):
   tasks = tasks or make_tasks(names)
   model = builder.wrap(model or make_model(names), tasks)
   tx = tx or optax.sgd(0.1)
-  state = state_lib.init_state(
-    model, tx, jax.random.key(3), batch, builder.init
-  )
+  state = step_lib.init_state(model, builder, jax.random.key(3), batch, tx)
   return model, tasks, tx, state
 
 
@@ -164,14 +162,14 @@ def run(
   model, tasks, tx, _ = start(builder, batches[0], names, tx, model, tasks)
   mesh = parallel.make_mesh(jax.devices()[:devices])
   make = functools.partial(
-    base.StepParts, model=model, tasks=tasks, tx=tx, **parts
+    engines.step_parts, model=model, tasks=tasks, tx=tx, **parts
   )
   train = parallel.parallelize(
     lambda axis: builder.make_step(make(axis_name=axis)), mesh, mode
   )
   init = parallel.replicate(
     lambda key: change(
-      state_lib.init_state(model, tx, key, batches[0], builder.init)
+      step_lib.init_state(model, builder, key, batches[0], tx)
     ),
     mesh,
   )

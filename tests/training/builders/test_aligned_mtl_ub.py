@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators
-from mtl_jax.training import state as state_lib, step as step_lib
+from mtl_jax.training import step as step_lib
 
 
 def align(rows):
@@ -26,7 +26,7 @@ def test_a_step_is_that_of_numpy(absent):
     batch = feature_case.make_batch(0, absent=absent)
     model, tasks = feature_case.make_model(), feature_case.make_tasks()
     tx = optax.chain(combinators.aligned_mtl(), optax.sgd(0.1))
-    state = state_lib.init_state(model, tx, jax.random.key(3), batch)
+    state = step_lib.init_state(model, tx, jax.random.key(3), batch)
     step = step_lib.make_train_step(model, tasks, tx, gramian='features')
     after, _ = jax.jit(step)(state, jax.tree.map(jnp.asarray, batch))
     params = feature_case.host(state.params)

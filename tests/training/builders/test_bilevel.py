@@ -2,6 +2,7 @@
 
 import functools
 
+import engines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import parallel, state as state_lib
-from mtl_jax.training.builders import base, outer, second_order
+from mtl_jax.training import parallel, step as step_lib
+from mtl_jax.training.builders import outer, second_order
 from mtl_jax.training.builders.auto_lambda import auto_lambda
 from mtl_jax.training.builders.forum import forum
 from mtl_jax.training.builders.moml import moml
@@ -94,7 +95,7 @@ def test_a_step_maps_over_members(net, name):
   batch = {'main': net.batch(0, 16)[0], 'outer': net.batch(1, 8)[0]}
   with jax.enable_x64(True):
     model = net.model()
-    parts = base.StepParts(
+    parts = engines.step_parts(
       model=model,
       tasks=[tasks_lib.regression(name) for name in net.names],
       tx=tx,
@@ -102,7 +103,7 @@ def test_a_step_maps_over_members(net, name):
 
     def init(seed):
       key = jax.random.key(seed)
-      return state_lib.init_state(model, tx, key, None, builder.init)
+      return step_lib.init_state(model, builder, key, None, tx)
 
     state = jax.jit(jax.vmap(init))(jnp.arange(2))
     step = jax.jit(jax.vmap(builder.make_step(parts), (0, None)))
@@ -138,7 +139,7 @@ def pulled(request):
       model = models.build_model(
         models.hard_sharing(), TRUNKS[request.param], heads, axis_name=axis
       )
-      return base.StepParts(
+      return engines.step_parts(
         model=model, tasks=tasks, tx=optax.sgd(0.1), axis_name=axis
       )
 
@@ -249,7 +250,7 @@ def test_parts_that_cannot_be_used_are_named(net, name):
   builder = OF_THREE[name]
   tasks = [tasks_lib.regression(name) for name in net.names]
   parts = functools.partial(
-    base.StepParts, model=net.model(), tx=optax.sgd(0.1)
+    engines.step_parts, model=net.model(), tx=optax.sgd(0.1)
   )
   with pytest.raises(ValueError, match='found 2 microbatches; set training'):
     builder.make_step(parts(tasks=tasks, accumulate=2))
@@ -282,7 +283,7 @@ def test_bad_options_are_refused(name):
 def test_a_primary_task_that_is_none_is_named(net):
   builder = auto_lambda(3, virtual_lr=0.1, primary=['d'])
   tasks = [tasks_lib.regression(name) for name in net.names]
-  parts = base.StepParts(model=net.model(), tasks=tasks, tx=optax.sgd(0.1))
+  parts = engines.step_parts(model=net.model(), tasks=tasks, tx=optax.sgd(0.1))
   with pytest.raises(ValueError, match="among a, b, c, found 'd'; change"):
     builder.make_step(parts)
 

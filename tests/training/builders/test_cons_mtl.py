@@ -1,5 +1,6 @@
 """ConsMTL against NumPy (complex steps, SciPy), and over devices."""
 
+import engines
 import feature_case
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import sweeps
 
 from mtl_jax import models
 from mtl_jax.training import parallel
-from mtl_jax.training.builders import base, cons_mtl as cons_mtl_lib
+from mtl_jax.training.builders import cons_mtl as cons_mtl_lib
 
 RATE = 0.1
 
@@ -244,6 +245,6 @@ def test_bad_options_are_named(toy):
     cons_mtl_lib.cons_mtl(preset='official')
   parts = {'model': toy.model(), 'tasks': toy.tasks(), 'tx': optax.sgd(0.1)}
   with pytest.raises(ValueError, match="among a, b, c, found 'd'; rename"):
-    cons_mtl_lib.cons_mtl(exclude=['d']).make_step(base.StepParts(**parts))
+    cons_mtl_lib.cons_mtl(exclude=['d']).make_step(engines.step_parts(**parts))
   with pytest.raises(ValueError, match='found 2 microbatches; set training.a'):
-    cons_mtl_lib.cons_mtl().make_step(base.StepParts(**parts, accumulate=2))
+    cons_mtl_lib.cons_mtl().make_step(engines.step_parts(**parts, accumulate=2))

@@ -1,12 +1,13 @@
 """Backward passes through the trunk: counted in operations, not timed."""
 
+import engines
 import jax
 import numpy as np
 import optax
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import state as state_lib, step as step_lib
-from mtl_jax.training.builders import base, cons_mtl, ldc_mtl, rotograd
+from mtl_jax.training import step as step_lib
+from mtl_jax.training.builders import cons_mtl, ldc_mtl, rotograd
 
 TX = optax.sgd(0.1)
 
@@ -27,18 +28,18 @@ class Case:
 
   def of_builder(self, builder):
     model = builder.wrap(self.model, self.tasks)
-    parts = base.StepParts(model=model, tasks=self.tasks, tx=TX)
-    return self._flops(model, builder.make_step(parts), TX, builder.init)
+    parts = engines.step_parts(model=model, tasks=self.tasks, tx=TX)
+    return self._flops(model, builder.make_step(parts), builder, TX)
 
   def of_combinator(self, combinator):
     tx = optax.chain(combinator, TX)
     step = step_lib.make_train_step(self.model, self.tasks, tx)
     return self._flops(self.model, step, tx)
 
-  def _flops(self, model, step, tx, *init):
+  def _flops(self, model, step, method, *optimizer):
     state = jax.eval_shape(
-      lambda: state_lib.init_state(
-        model, tx, jax.random.key(0), self.batch, *init
+      lambda: step_lib.init_state(
+        model, method, jax.random.key(0), self.batch, *optimizer
       )
     )
     compiled = jax.jit(step).lower(state, self.batch).compile()

@@ -1,6 +1,7 @@
 """Task gradients of a model: over all devices, and over microbatches."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -16,42 +17,24 @@ from mtl_jax.training import (
   gramians,
   microbatches,
   probes,
-  touched_rows as tables,
+  touched_rows,
 )
 
 Array = jax.Array
 
 
-def model_gradients(
-  model: models_base.MultiTaskModel,
-  tasks: Sequence[tasks_lib.Task],
-  params: Any,
-  model_state: Any,
-  batch: forward_lib.Batch,
-  *,
-  key: Array | None = None,
-  train: bool = True,
-  frozen: Callable[[str], bool] = lambda path: False,
-  accumulate: int = 1,
-  gramian: str = 'stacked',
-  chunk: int = 0,
-  axis_name: str | None = None,
-) -> tuple[combinators.TaskGradients, Any]:
-  """The lazy task gradients of one batch.
+@dataclasses.dataclass(frozen=True)
+class Engine:
+  """Makes the lazy task gradients of a model.
 
   The loss of a task is its mean over the labelled examples of the whole batch:
   sums and counts are reduced over devices and microbatches first, and divided
   once. Gradients are reduced before the Gramian, which is not linear.
 
-  Args:
-    model: pure functions.
+  Attributes:
+    model: pure functions; built with the same ``axis_name`` if it has any
+      statistics over the batch.
     tasks: K of them; all that is ``[K]`` is in this order.
-    params: pytree; the same on every device.
-    model_state: batch statistics and the like.
-    batch: ``{stream: {name: [B, ...]}}``, this device's part of it in the
-      manual modes (axis_name given), all of it otherwise.
-    key: for dropout, of this step; None where the model draws nothing.
-    train: whether the model is in training mode.
     frozen: ``path -> bool``: parameters without gradient.
     accumulate: number M of microbatches. It holds the activations of B / M
       examples at a time and one sum of task gradients ``[K, d]`` if the method
@@ -68,87 +51,139 @@ def model_gradients(
     chunk: tasks at a time, of 'chunked'; 0 = as 'auto' would.
     axis_name: mapped axis over devices, or None under plain jit.
 
-  Returns:
-    The gradients, and the model state after the (forward) pass.
-
   Raises:
-    ValueError: if the batch does not divide into M microbatches, or the way to
-      the Gramian is unknown.
+    ValueError: if the way to the Gramian is unknown.
   """
-  plan = gramians.plan(
-    model,
-    tasks,
-    params,
-    model_state,
-    batch,
-    train=train,
-    key=key,
-    frozen=frozen,
-    accumulate=accumulate,
-    gramian=gramian,
-    chunk=chunk,
-  )
-  arguments = {
-    'train': train,
-    'frozen': frozen,
-    'accumulate': accumulate,
-    'gramian': plan.gramian,
-    'chunk': plan.chunk,
-    'axis_name': axis_name,
-  }
 
-  def split(number):
-    # Passes of their own: batch statistics are then independent too.
-    parts = microbatches.split(batch, number, 'parts')
-    return [
-      model_gradients(
-        model,
-        tasks,
-        params,
-        model_state,
-        jax.tree.map(lambda x, i=i: x[i], parts),
-        key=None if key is None else jax.random.fold_in(key, i),
-        **arguments,
-      )[0]
-      for i in range(number)
-    ]
+  model: models_base.MultiTaskModel
+  tasks: Sequence[tasks_lib.Task]
+  frozen: Callable[[str], bool] = lambda path: False
+  _: dataclasses.KW_ONLY
+  accumulate: int = 1
+  gramian: str = 'stacked'
+  chunk: int = 0
+  axis_name: str | None = None
 
-  engine = _Engine(
-    model, tasks, params, model_state, batch, key=key, **arguments
-  )
-  gradients = combinators.TaskGradients(
-    engine.losses,
-    engine.counts > 0,
-    engine.counts,
-    engine.passes(split),
-    alone=engine.alone,
-  )
-  return gradients, engine.new_state
+  def __post_init__(self):
+    gramians.check(self.gramian, self.chunk)
+
+  def __call__(
+    self,
+    params: Any,
+    model_state: Any,
+    batch: forward_lib.Batch,
+    *,
+    key: Array | None = None,
+    train: bool = True,
+  ) -> tuple[combinators.TaskGradients, Any]:
+    """The task gradients of one batch, and the model state after the pass.
+
+    Args:
+      params: pytree; the same on every device.
+      model_state: batch statistics and the like.
+      batch: ``{stream: {name: [B, ...]}}``, this device's part of it in the
+        manual modes (axis_name given), all of it otherwise; streams that no
+        task reads are passed over.
+      key: for dropout, of this step; None where the model draws nothing.
+      train: whether the model is in training mode.
+
+    Raises:
+      ValueError: if the batch does not divide into M microbatches.
+    """
+    plan = self.plan(params, model_state, batch, key=key, train=train)
+    engine = dataclasses.replace(self, gramian=plan.gramian, chunk=plan.chunk)
+    passes = _Passes(engine, params, model_state, batch, key, train)
+    gradients = combinators.TaskGradients(
+      passes.losses,
+      passes.counts > 0,
+      passes.counts,
+      passes.on_demand(),
+      alone=passes.alone,
+    )
+    return gradients, passes.new_state
+
+  def at_rows(
+    self, params: Any, batch: forward_lib.Batch
+  ) -> tuple['Engine', touched_rows.TouchedRows]:
+    """The engine of narrow parameters, and the rows that a batch reads.
+
+    Where the model has tables, ``engine.at_rows(params, batch)`` gives another
+    engine, for ``rows.take(params)``, whose task gradients have ``[R, ...]``
+    for these tables; else the same one.
+
+    Args:
+      params: all of them.
+      batch: of this device in the manual modes.
+    """
+    rows = touched_rows.touched_rows(self.model, params, batch, self.axis_name)
+    return dataclasses.replace(self, model=rows.model(self.model)), rows
+
+  def plan(
+    self,
+    params: Any,
+    model_state: Any,
+    batch: forward_lib.Batch,
+    *,
+    key: Array | None = None,
+    train: bool = True,
+    devices: int = 1,
+    memory: float | None = None,
+  ) -> gramians.Plan:
+    """The way to the Gramian, chosen where it is left to choose.
+
+    Args:
+      params: arrays or their shapes, as all that follows.
+      model_state: before the step.
+      batch: what one device sees of a batch.
+      key: for dropout.
+      train: whether the model is in training mode.
+      devices: over how many of them the batch's examples are gathered, in the
+        manual modes.
+      memory: bytes that may be held for the Gramian; by default a quarter of
+        the device's, or 1 GiB where it does not say.
+    """
+
+    def shapes():
+      return self.shapes(
+        params, model_state, batch, key=key, train=train, devices=devices
+      )
+
+    return gramians.plan(shapes, self.gramian, self.chunk, memory)
+
+  def shapes(
+    self,
+    params: Any,
+    model_state: Any,
+    batch: forward_lib.Batch,
+    *,
+    key: Array | None = None,
+    train: bool = True,
+    devices: int = 1,
+  ) -> gramians.Shapes:
+    """Operations and bytes that a way is chosen by; arguments as `plan`."""
+    leaves = forward_lib.describe_leaves(params, self.model.shared, self.frozen)
+    return gramians.shapes_of(
+      forward_lib.Network(self.model, self.tasks, leaves, train),
+      params,
+      model_state,
+      batch,
+      key=key,
+      accumulate=self.accumulate,
+      devices=devices,
+    )
 
 
-class _Engine:
+class _Passes:
   """The passes over one batch: sums over devices and microbatches."""
 
-  def __init__(
-    self,
-    model,
-    tasks,
-    params,
-    model_state,
-    batch,
-    *,
-    key,
-    train,
-    frozen,
-    accumulate,
-    gramian,
-    chunk,
-    axis_name,
-  ):
-    self._model, self._model_state, self._batch = model, model_state, batch
+  def __init__(self, engine, params, model_state, batch, key, train):
+    self._engine, self._arguments = engine, (params, model_state, batch, key)
+    self._model_state, self._batch = model_state, batch
     self._train = train
-    self._leaves = forward_lib.describe_leaves(params, model.shared, frozen)
-    self._axis_name = axis_name
+    self._leaves = forward_lib.describe_leaves(
+      params, engine.model.shared, engine.frozen
+    )
+    self._axis_name = axis_name = engine.axis_name
     if axis_name is not None:
       # Gradients of parameters that vary are local, whatever shard_map checks;
       # the psum is then always ours.
@@ -156,15 +191,15 @@ class _Engine:
       if key is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     self._params, self._key = params, key
-    self._gramian, self._chunk = gramian, chunk
-    self._accumulate = accumulate
-    run = functools.partial(
-      forward_lib.forward, model, tasks, self._leaves, params, train=train
+    whole = engine.accumulate == 1
+    network = forward_lib.Network(
+      engine.model, engine.tasks, self._leaves, train
     )
+    run = functools.partial(forward_lib.forward, network, params)
     # With microbatches the sum of the rows is held anyway.
-    self._lazy = accumulate == 1 and gramian in ('chunked', 'layerwise')
-    self._sparse = accumulate == 1 and gramian == 'layerwise'
-    if accumulate == 1:
+    self._lazy = whole and engine.gramian in ('chunked', 'layerwise')
+    self._sparse = whole and engine.gramian == 'layerwise'
+    if whole:
       devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
       pass_ = run(
         model_state, batch, key=key, devices=devices if self._sparse else 0
@@ -174,21 +209,15 @@ class _Engine:
       self._over = lambda of_pass: of_pass(pass_)
     else:
       scan = microbatches.Microbatches(
-        run, batch, model_state, key, accumulate, axis_name
+        run, batch, model_state, key, engine.accumulate, axis_name
       )
-      sums, counts, self.new_state, self.alone = scan.losses(len(tasks))
+      sums, counts, self.new_state, self.alone = scan.losses(len(engine.tasks))
       self._over = scan.total
     sums, self.counts = self._reduce((sums, counts))
     self._per_example = forward_lib.per_example(self.counts)
     self.losses = sums * self._per_example
 
-  def _reduce(self, tree):
-    # Over the data axis: local sums become sums over the global batch.
-    if self._axis_name is None:
-      return tree
-    return jax.lax.psum(tree, self._axis_name)
-
-  def passes(self, split) -> combinators.Passes:
+  def on_demand(self) -> combinators.Passes:
     """What the task gradients are made of."""
     return combinators.Passes(
       pullback=self._pullback,
@@ -196,18 +225,39 @@ class _Engine:
       rows_after=self._rows_after if self._lazy else None,
       gramian_rows=self._gramian_rows if self._sparse else None,
       feature_gramian=self._feature_gramian,
-      gramian_of_features=self._gramian == 'features',
+      gramian_of_features=self._engine.gramian == 'features',
       features=self._features,
       feature_pullback=self._feature_pullback,
-      split=split,
-      penalty=None if self._model.penalty is None else self._penalty,
+      split=self._split,
+      penalty=None if self._engine.model.penalty is None else self._penalty,
     )
+
+  def _split(self, number):
+    # Passes of their own: batch statistics are then independent too.
+    params, model_state, batch, key = self._arguments
+    parts = microbatches.split(batch, number, 'parts')
+    return [
+      self._engine(
+        params,
+        model_state,
+        jax.tree.map(lambda x, i=i: x[i], parts),
+        key=None if key is None else jax.random.fold_in(key, i),
+        train=self._train,
+      )[0]
+      for i in range(number)
+    ]
+
+  def _reduce(self, tree):
+    # Over the data axis: local sums become sums over the global batch.
+    if self._axis_name is None:
+      return tree
+    return jax.lax.psum(tree, self._axis_name)
 
   def _penalty(self):
     """Of the whole batch at once, also where there are microbatches."""
 
     def penalty(params):
-      return self._model.penalty(
+      return self._engine.model.penalty(
         params,
         self._model_state,
         self._batch,
@@ -244,7 +294,7 @@ class _Engine:
 
   def _rows(self, scales):
     def of_pass(pass_):
-      part = backward.rows(pass_, self._leaves, scales, self._chunk)
+      part = backward.rows(pass_, self._leaves, scales, self._engine.chunk)
       return backward.rows_tree(self._params, self._leaves, part, len(scales))
 
     return self._reduce(self._over(of_pass))
@@ -261,25 +311,15 @@ class _Engine:
     found = self._reduce(found)
     for i, (beside, cotangents) in reads.items():
       # Of all devices: two examples meet in an inner product.
-      beside, cotangents = self._gather(beside, 0), self._gather(cotangents, 1)
+      beside = touched_rows.gather(beside, self._axis_name)
+      cotangents = touched_rows.gather(cotangents, self._axis_name, 1)
       if kinds[i] == probes.LOOKUP:
-        found[i] = tables.compact(beside, cotangents)
+        found[i] = touched_rows.compact(beside, cotangents)
       else:
         found[i] = rows_lib.Factored(beside, cotangents)
     return backward.rows_tree(
       self._params, self._leaves, found, len(self.losses)
     )
-
-  def _gather(self, x, axis):
-    # A sum of parts that do not overlap: unlike all_gather's, its result is
-    # known to be the same on all devices.
-    if self._axis_name is None:
-      return x
-    index = jax.lax.axis_index(self._axis_name)
-    size = jax.lax.axis_size(self._axis_name)
-    place = jnp.arange(size).reshape((-1,) + (1,) * x.ndim) == index
-    parts = jnp.where(place, x[None], 0)  # [devices, *shape]
-    return jnp.concatenate(list(self._reduce(parts)), axis)
 
   def _feature_gramian(self):
     return self._reduce(
@@ -315,8 +355,9 @@ class _Engine:
     return self._gradient(of_pass)
 
   def _check_whole(self):
-    if self._accumulate > 1:
+    if self._engine.accumulate > 1:
       raise ValueError(
         'Expected the whole batch at once for a method that acts on features, '
-        f'found {self._accumulate} microbatches; set training.accumulate to 1.'
+        f'found {self._engine.accumulate} microbatches; set '
+        'training.accumulate to 1.'
       )
