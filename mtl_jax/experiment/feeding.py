@@ -8,7 +8,7 @@ import numpy as np
 
 from mtl_jax import data
 from mtl_jax.experiment import build
-from mtl_jax.training import operations, programs
+from mtl_jax.training import jaxprs, programs
 
 ON_DEVICE = {'auto': None, 'always': True, 'never': False}
 DEVICE_LIMIT = 2**30  # bytes of training data on a device, if 'auto'
@@ -104,7 +104,7 @@ def slow_in_loops(experiment: build.Experiment) -> bool:
     params, model_state = experiment.model.init(jax.random.key(0), batch)
     return experiment.make_eval_step()(params, model_state, batch)
 
-  return operations.convolves(evaluate)
+  return jaxprs.convolves(evaluate)
 
 
 def on_device(experiment: build.Experiment) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, names as names_lib
 from mtl_jax.experiment import build, checks, restore
-from mtl_jax.training import engine as engine_lib, pullbacks
+from mtl_jax.training import engine as engine_lib, jaxprs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Trained:
       return {name: made[name] for name in names}
 
     values = [jnp.asarray(arrays[key]) for key in keys]
-    reads = pullbacks.dependencies(outputs, values)
+    reads = jaxprs.dependencies(outputs, values)
     used = {key for key, read in zip(keys, reads, strict=True) if read}
     columns = self.experiment.data[stream].encoder.columns
     return {key for key in columns if used & {key, data.mask_key(key)}}

@@ -1,7 +1,53 @@
 """The interface of a multi-task model: pure functions and a predicate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
+
+
+class Head(NamedTuple):
+  """One task's head by itself: heads of one kind are run as one.
+
+  Attributes:
+    kind: heads of equal kinds are one function of their parameters.
+    path: where their parameters lie, such as ``('heads', 'like')``.
+    features: of the model -> what this head reads of them.
+    apply: ``(params, features, batch, *, train, key) -> [B, size]``: the output
+      of `MultiTaskModel.outputs` for this task.
+    key: key of the step -> key of this head's draws.
+  """
+
+  kind: Hashable
+  path: tuple[str, ...]
+  features: Callable[[Any], Any]
+  apply: Callable[..., Any]
+  key: Callable[[Any], Any]
+
+
+class Outputs:
+  """`MultiTaskModel.outputs` that tells of its heads.
+
+  A function in its place, as of ``model._replace(outputs=...)``, says nothing
+  of heads, which then run one by one.
+  """
+
+  def __init__(
+    self,
+    function: Callable[..., tuple[dict[str, Any], Any]],
+    heads: Callable[[Any], Mapping[str, Head]],
+  ):
+    """Builds from two functions.
+
+    Args:
+      function: as `MultiTaskModel.outputs`.
+      heads: ``model_state -> {task: Head}`` of heads that keep nothing from
+        step to step and read no parameter but their own, so that those of one
+        kind may run together.
+    """
+    self.function, self.heads = function, heads
+
+  def __call__(self, *args, **kwargs) -> tuple[dict[str, Any], Any]:
+    """The outputs of the tasks named, and the model state."""
+    return self.function(*args, **kwargs)
 
 
 class MultiTaskModel(NamedTuple):

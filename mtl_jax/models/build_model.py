@@ -78,7 +78,7 @@ def build_model(
   return base.MultiTaskModel(
     parts.init,
     parts.features,
-    parts.outputs,
+    base.Outputs(parts.outputs, parts.heads_alone),
     parts.shared,
     None if sharing.penalty is None else parts.penalty,
     parts.inspect if sharing.inspects else None,
@@ -124,6 +124,35 @@ class _Parts:
     scope = self._scope(params, model_state, key=key, train=train)
     outputs = {t: self._head(scope, t, features, batch) for t in tasks}
     return outputs, scope.state
+
+  def heads_alone(self, model_state):
+    """Heads that keep nothing, each by itself: see `base.Outputs`."""
+    modules = list(self.heads.values())
+    keeps = {
+      task
+      for task in self.heads
+      for collection in model_state.values()
+      if scope_lib.get(collection, ('heads', task))
+    }
+    return {
+      task: self._head_alone(task, modules.index(module))
+      for task, module in self.heads.items()
+      if task not in keeps
+    }
+
+  def _head_alone(self, task, kind):
+    def own(features):
+      return features[task] if self.sharing.per_task else features
+
+    def apply(params, features, batch, *, train, key):
+      scope = self._scope({}, {}, train=train)
+      module = self.heads[task]
+      return scope.apply(module, params, {}, key, features, batch)[0]
+
+    path = ('heads', task)
+    return base.Head(
+      kind, path, own, apply, lambda key: scope_lib.fold(key, '/'.join(path))
+    )
 
   def shared(self, path):
     first = path.split('/')[0]

@@ -7,7 +7,7 @@ import jax
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build
-from mtl_jax.training import engine as engine_lib, operations
+from mtl_jax.training import engine as engine_lib, jaxprs
 
 # Fields of `record.Cost` that a population measures while it runs.
 MEASURED = ('step_ms', 'compile_s', 'peak_mb')
@@ -43,4 +43,4 @@ def _losses(experiment):
 def _flops(experiment, function: Callable[..., Any]) -> float:
   """Of a function of state and batch."""
   state = jax.eval_shape(experiment.first_state, 0)
-  return operations.count(function, state, experiment.batch_shapes()).flops
+  return jaxprs.count(function, state, experiment.batch_shapes()).flops

@@ -85,7 +85,7 @@ def rows_and_reads(
 
   Returns:
     Rows of the other leaves, and ``{leaf: (what stands beside it [N, ...],
-    cotangents [K, N, width])}``, see `probes.probed`.
+    cotangents [K, N, width])}``, see `jaxprs.probed`.
   """
   probed = set(pass_.kinds)
   for stream in pass_.streams:

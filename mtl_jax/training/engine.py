@@ -15,8 +15,8 @@ from mtl_jax.training import (
   backward,
   forward as forward_lib,
   gramians,
+  jaxprs,
   microbatches,
-  probes,
   touched_rows,
 )
 
@@ -313,7 +313,7 @@ class _Passes:
       # Of all devices: two examples meet in an inner product.
       beside = touched_rows.gather(beside, self._axis_name)
       cotangents = touched_rows.gather(cotangents, self._axis_name, 1)
-      if kinds[i] == probes.LOOKUP:
+      if kinds[i] == jaxprs.LOOKUP:
         found[i] = touched_rows.compact(beside, cotangents)
       else:
         found[i] = rows_lib.Factored(beside, cotangents)

@@ -1,7 +1,7 @@
 """One forward pass, cut at the features, kept ready for any backward pass.
 
 `forward` runs the trunk once a stream and each task's head and loss once, and
-keeps their pullbacks. Nothing here crosses devices: losses are sums and
+keeps their jaxprs. Nothing here crosses devices: losses are sums and
 gradients are parts of a sum; `mtl_jax.training.engine` reduces them.
 """
 
@@ -17,11 +17,11 @@ import numpy as np
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import base as models_base
-from mtl_jax.training import heads as heads_lib, probes, products, pullbacks
+from mtl_jax.training import heads as heads_lib, jaxprs, products
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
-Leaves = pullbacks.Leaves
+Leaves = jaxprs.Leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,58 @@ class Network:
       params, state, arrays, stream=stream, train=self.train, key=key
     )
 
+  def heads_together(
+    self,
+    stream: str,
+    params: Any,
+    features: Any,
+    state: Any,
+    arrays: tasks_lib.Arrays,
+    key: Array | None,
+  ) -> list[heads_lib.Group]:
+    """Heads of one stream that run as one; arguments as of `loss`."""
+    if not isinstance(self.model.outputs, models_base.Outputs):
+      return []
+    declared = self.model.outputs.heads(state)
+    heads = {
+      k: declared[task.name]
+      for k, task in enumerate(self.tasks)
+      # A loss that reads other tasks' outputs runs their heads itself.
+      if task.stream == stream and not task.reads and task.name in declared
+    }
+
+    def apply(first, structure):
+      def outputs(given, features, key):
+        own = structure.unflatten(given)
+        return first.apply(own, features, arrays, train=self.train, key=key)
+
+      return outputs
+
+    def loss(task):
+      return lambda outputs: loss_sum(task, {task.name: outputs}, arrays)
+
+    return [
+      heads_lib.Group(
+        tasks,
+        [heads[k] for k in tasks],
+        leaves,
+        apply(heads[tasks[0]], structure),
+        [loss(self.tasks[k]) for k in tasks],
+        None if key is None else jnp.stack([heads[k].key(key) for k in tasks]),
+      )
+      for tasks, leaves, structure in heads_lib.groups(
+        heads, self.leaves, params, features
+      )
+    ]
+
   def loss(
-    self, task: tasks_lib.Task, params: Any, features: Any, state: Any, others
+    self,
+    task: tasks_lib.Task,
+    params: Any,
+    features: Any,
+    state: Any,
+    arrays: tasks_lib.Arrays,
+    key: Array | None,
   ) -> tuple[Array, tuple[Array, Any]]:
     """A head and its loss: the sum, the count and the model state.
 
@@ -89,9 +139,9 @@ class Network:
       params: of the model.
       features: of the task's stream.
       state: before the head.
-      others: the stream's arrays, and the key for dropout.
+      arrays: of the stream.
+      key: for dropout.
     """
-    arrays, key = others
     outputs, state = self.model.outputs(
       params,
       state,
@@ -115,7 +165,7 @@ class Stream:
     pull: features' cotangent -> gradients of the trunk.
     pull_reads: the same, and the cotangents of what was read of leaves whose
       rows are not made.
-    beside: what stands beside these leaves, see `probes.probed`.
+    beside: what stands beside these leaves, see `jaxprs.probed`.
     heads: of the stream's tasks.
     shares: by task, whether it reads a shared parameter.
   """
@@ -137,7 +187,7 @@ class Forward:
     sums: ``[K]`` sum of each task's loss.
     counts: ``[K]`` labelled examples, tokens or pixels, or their weights.
     model_state: after the pass.
-    streams: the pullbacks.
+    streams: the jaxprs.
     kinds: leaves whose rows are not made, see `products.choose`.
   """
 
@@ -196,9 +246,9 @@ def forward(
       name, run, flat, kinds, network.leaves
     )
 
-    def loss(flat, features, state, others, task):
+    def loss(flat, features, state, task, arrays=batch[name]):
       params = treedef.unflatten(flat)
-      return network.loss(task, params, features, state, others)
+      return network.loss(task, params, features, state, arrays, key)
 
     ran = heads_lib.run(
       {
@@ -206,11 +256,13 @@ def forward(
         for k, task in enumerate(network.tasks)
         if task.stream == name
       },
+      network.heads_together(
+        name, params, stream.features, model_state, batch[name], key
+      ),
       network.leaves,
       flat,
       stream.features,
       model_state,
-      (batch[name], key),
     )
     model_state = ran.model_state
     for k in ran.sums:
@@ -224,14 +276,14 @@ def forward(
 
 def _run_trunk(name, run, flat, kinds, leaves) -> tuple[Stream, Any, Any]:
   """One stream without its heads, the model state, and what features read."""
-  probed, zeros = probes.probed(run, flat, kinds)
+  probed, zeros = jaxprs.probed(run, flat, kinds)
 
   def trunk(flat, zeros):
     (features, state), beside = probed(flat, zeros)
     return features, (state, beside)
 
   trainable = [not leaf.frozen for leaf in leaves]
-  features, pull, (state, beside), reads = pullbacks.vjp_where_used(
+  features, pull, (state, beside), reads = jaxprs.vjp_where_used(
     trunk, flat, trainable, zeros
   )
   stream = Stream(name, features, lambda c: pull(c)[0], pull, beside)
@@ -249,12 +301,12 @@ def _shares(heads, reads, leaves) -> dict[int, bool]:
   }
 
 
-def _uses(trunks, flat, state, leaves) -> dict[int, list[probes.Use]]:
+def _uses(trunks, flat, state, leaves) -> dict[int, list[jaxprs.Use]]:
   """Where the trunks of all streams use their matrices."""
-  total: dict[int, list[probes.Use]] = {}
+  total: dict[int, list[jaxprs.Use]] = {}
   shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
   for run in trunks:
-    found = probes.find(functools.partial(run, state=state), flat, shared)
+    found = jaxprs.find(functools.partial(run, state=state), flat, shared)
     for i, uses in found.items():
       total.setdefault(i, []).extend(uses)
   return total

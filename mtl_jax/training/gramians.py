@@ -7,12 +7,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax.training import (
-  forward as forward_lib,
-  operations,
-  probes,
-  products,
-)
+from mtl_jax.training import forward as forward_lib, jaxprs, products
 
 WAYS = ('auto', 'stacked', 'chunked', 'layerwise', 'features')
 UNKNOWN_MEMORY = 2**30
@@ -188,7 +183,7 @@ def shapes_of(
   flat, treedef = jax.tree.flatten(params)
   shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
   num_tasks = len(network.tasks)
-  found: dict[int, list[probes.Use]] = {}
+  found: dict[int, list[jaxprs.Use]] = {}
   weights = dict.fromkeys(shared, 0.0)  # operations of a leaf's K gradients
   forward = backward = activations = 0.0
   for stream in network.streams:
@@ -197,7 +192,7 @@ def shapes_of(
       return network.features(stream, params, *arguments)[0]
 
     arguments = (model_state, batch[stream], key)
-    counted = operations.count(features, params, *arguments)
+    counted = jaxprs.count(features, params, *arguments)
     own = sum(task.stream == stream for task in network.tasks)
     forward += counted.flops
     backward += own * 2 * counted.flops
@@ -206,7 +201,7 @@ def shapes_of(
     def of_leaves(flat, *arguments, features=features):
       return features(treedef.unflatten(flat), *arguments)
 
-    uses = probes.find(of_leaves, flat, shared, *arguments)
+    uses = jaxprs.find(of_leaves, flat, shared, *arguments)
     for i, places in uses.items():
       found.setdefault(i, []).extend(places)
       number = sum(use.number for use in places)
@@ -219,11 +214,11 @@ def shapes_of(
   for i, kind in kinds.items():
     number = devices * sum(use.number for use in found[i])
     touched[i] = number * flat[i].shape[1]
-    if kind == probes.PRODUCT:
+    if kind == jaxprs.PRODUCT:
       saved += weights[i]
       saved -= products.flops_of_mixing(num_tasks, number, *flat[i].shape)
   ways = list(kinds.values())
-  by_product, by_lookup = map(ways.count, (probes.PRODUCT, probes.LOOKUP))
+  by_product, by_lookup = map(ways.count, (jaxprs.PRODUCT, jaxprs.LOOKUP))
   return Shapes(
     num_tasks=num_tasks,
     sizes=tuple(flat[i].size for i in shared),
@@ -256,7 +251,7 @@ def candidates(shapes: Shapes) -> list[Plan]:
   one_pass = 2 * shapes.forward
 
   def made(gramian, chunk, flops, traffic, memory, leaves=None):
-    total = flops + operations.OPERATIONS_PER_BYTE * traffic
+    total = flops + jaxprs.OPERATIONS_PER_BYTE * traffic
     return Plan(gramian, chunk, total, memory, True, leaves)
 
   lazy = shapes.accumulate == 1

@@ -1,24 +1,24 @@
 """Heads and their losses: the sums, and what pulls back through them.
 
-Heads that are one program on other arrays (`mtl_jax.training.alike`) become
-one vmapped head: their parameters are stacked inside the step, and a product
-with K small matrices is one product with a large one. Parameters, checkpoints
-and results are those of the heads one by one, up to rounding.
+Heads that a model declares to be of one kind (`models.base.Head`) become one
+vmapped head: their parameters are stacked inside the step, and a product with K
+small matrices is one product with a large one. Their losses run one by one.
+Parameters, checkpoints and results are those of the heads one by one, up to
+rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mtl_jax.training import alike, pullbacks
+from mtl_jax.models import base as models_base
+from mtl_jax.training import jaxprs
 
 Array = jax.Array
-Leaves = pullbacks.Leaves
+Leaves = jaxprs.Leaves
 Pulled = tuple[Leaves, Any]  # gradients, and the features' cotangent
 
 
@@ -47,7 +47,7 @@ class Ran(NamedTuple):
   """Heads that were run.
 
   Attributes:
-    heads: with their pullbacks.
+    heads: with their jaxprs.
     sums: of the loss, by number of the task.
     counts: of labelled examples.
     model_state: after them.
@@ -61,48 +61,45 @@ class Ran(NamedTuple):
 
 def run(
   losses: Mapping[int, Callable[..., Any]],
+  together: Sequence['Group'],
   leaves: Sequence[Any],
   flat: Sequence[Array],
   features: Any,
   model_state: Any,
-  others: Any,
 ) -> Ran:
-  """Runs the heads of one stream, and keeps their pullbacks.
+  """Runs the heads of one stream, and keeps their jaxprs.
 
   Args:
-    losses: of each task, ``(flat, features, state, others) -> (sum, (count,
-      state))``.
+    losses: of each task, ``(flat, features, state) -> (sum, (count, state))``.
+    together: the tasks whose heads run as one; all others run one by one.
     leaves: what is known of ``flat``, see `forward.Leaf`.
     flat: all parameters.
-    features: what the trunk found.
+    features: of the trunk.
     model_state: before the heads.
-    others: what else the losses read: pytree of arrays.
   """
   heads, sums, counts = [], {}, {}
   trainable = [not leaf.frozen for leaf in leaves]
   shared = {i for i, leaf in enumerate(leaves) if leaf.shared}
-  groups, arguments = _groups(
-    losses, leaves, flat, features, model_state, others
-  )
-  for programs in groups:
-    if len(programs) == 1:
-      (k,) = programs
+  first = {group.tasks[0]: group for group in together}
+  grouped = {k for group in together for k in group.tasks}
+  for k, loss in losses.items():
+    if k in first:
+      some, some_sums, some_counts = _stacked(
+        first[k], flat, features, trainable
+      )
+      heads.append(some)
+      sums.update(zip(some.tasks, some_sums, strict=True))
+      counts.update(zip(some.tasks, some_counts, strict=True))
+    elif k not in grouped:
 
-      def loss(flat, features, k=k, state=model_state):
-        return losses[k](flat, features, state, others)
+      def total(flat, features, loss=loss, state=model_state):
+        return loss(flat, features, state)
 
-      sums[k], pull, (counts[k], model_state), reads = pullbacks.vjp_where_used(
-        loss, flat, trainable, features
+      sums[k], pull, (counts[k], model_state), reads = jaxprs.vjp_where_used(
+        total, flat, trainable, features
       )
       one = jnp.ones_like(sums[k])
       heads.append(_single(k, pull, reads[0], shared, one))
-    else:
-      together, some_sums, some_counts = _stacked(
-        tuple(programs), list(programs.values()), arguments, features
-      )
-      heads.append(together)
-      sums.update(zip(programs, some_sums, strict=True))
-      counts.update(zip(programs, some_counts, strict=True))
   return Ran(heads, sums, counts, model_state)
 
 
@@ -125,173 +122,135 @@ def _single(task, pull_one, reads, shared, one) -> Heads:
   return Heads((task,), reads.leaves, {task: reads.others}, pull, each)
 
 
-class Program(NamedTuple):
-  """A head's program, and which of its inputs are what.
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Heads of one kind that read the same features.
 
   Attributes:
-    traced: the program: ``(*inputs) -> (sum, count)``.
-    leaves: input -> number of the leaf that is differentiated.
-    features: input -> number among the features' arrays.
+    tasks: their numbers, g of them.
+    heads: of these tasks.
+    leaves: the numbers of each head's parameters, ``g`` times ``n``.
+    apply: ``([n arrays], features, key) -> outputs`` of any of them.
+    losses: of each task, ``outputs -> (sum, count)``.
+    keys: of each head's draws, stacked; None where nothing is drawn.
   """
 
-  traced: alike.Traced
-  leaves: Mapping[int, int]
-  features: Mapping[int, int]
+  tasks: tuple[int, ...]
+  heads: Sequence[models_base.Head]
+  leaves: Sequence[Sequence[int]]
+  apply: Callable[..., Array]
+  losses: Sequence[Callable[[Array], tuple[Array, Array]]]
+  keys: Any = None
 
 
-def _groups(losses, leaves, flat, features, state, others):
-  """Tasks by signature, ``{task: program}`` each; and what programs read."""
-  arrays, of_features = jax.tree.flatten(features)
-  kept, of_kept = jax.tree.flatten((state, others))
-  arguments = [*flat, *arrays, *kept]
-  roles = [('leaf', leaf.frozen, leaf.shared) for leaf in leaves]
-  roles += [('features', n) for n in range(len(arrays))]
-  roles += ['other'] * len(kept)
-  unchanged = []
+def groups(
+  declared: Mapping[int, models_base.Head],
+  leaves: Sequence[Any],
+  params: Any,
+  features: Any,
+) -> list[tuple[tuple[int, ...], list[Sequence[int]], Any]]:
+  """Tasks whose heads may run as one.
 
-  def of(loss, *arguments):
-    d, n = len(flat), len(flat) + len(arrays)
-    state, others = of_kept.unflatten(arguments[n:])
-    total, (count, new) = loss(
-      list(arguments[:d]),
-      of_features.unflatten(arguments[d:n]),
-      state,
-      others,
-    )
-    pairs = zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
-    unchanged.append(all(x is y for x, y in pairs))
-    return total, count
+  Args:
+    declared: heads, by number of the task.
+    leaves: what is known of the parameters.
+    params: of the model.
+    features: of the stream.
 
-  alone = [{k: None} for k in losses]
-  if len(losses) == 1:
-    return alone, arguments
-  groups: dict[Any, dict[int, Any]] = {}
-  for k, loss in losses.items():
-    f = functools.partial(of, loss)
-    program = _program(f, arguments, roles, len(flat), len(arrays))
-    signature = program.traced.signature if program.leaves else k
-    groups.setdefault(signature, {})[k] = program
-  # What heads keep from step to step goes through them in order.
-  return (list(groups.values()) if all(unchanged) else alone), arguments
-
-
-def _program(f, arguments, roles, num_leaves, num_arrays) -> Program:
-  traced = alike.trace(f, arguments, roles)
-  places = {
-    slot: x.index
-    for slot, x in enumerate(traced.inputs)
-    if isinstance(x, alike.Position)
-  }
-  by_role = {slot: roles[i] for slot, i in places.items()}
-  leaves = {
-    slot: i for slot, i in places.items() if i < num_leaves and not roles[i][1]
-  }
-  features = {
-    slot: i - num_leaves
-    for slot, i in places.items()
-    if num_leaves <= i < num_leaves + num_arrays
-  }
-  if any(role == ('leaf', False, True) for role in by_role.values()):
-    leaves = {}  # A shared leaf has rows: these heads stay alone.
-  elif traced.custom:
-    wanted = [places[slot] for slot in (*leaves, *features)]
-
-    def derivatives(*arguments):
-      def total(wanted_arguments):
-        full = list(arguments)
-        for i, x in zip(wanted, wanted_arguments, strict=True):
-          full[i] = x
-        return f(*full)[0]
-
-      return jax.grad(total)([arguments[i] for i in wanted])
-
-    rules = alike.trace(derivatives, arguments, roles, traced.numbers)
-    traced = traced._replace(signature=(traced.signature, rules.signature))
-  return Program(traced, leaves, features)
+  Returns:
+    The tasks, the numbers of each head's parameters, and their structure.
+    Heads with a shared parameter have rows and stay alone, and so does a head
+    of which other parameters are frozen.
+  """
+  number = iter(range(len(leaves)))
+  numbers = jax.tree.map(lambda _: next(number), params)
+  found: dict[Any, list[tuple[int, Sequence[int]]]] = {}
+  for k, head in declared.items():
+    own = numbers
+    for part in head.path:
+      own = own.get(part, {})
+    ids, structure = jax.tree.flatten(own)
+    if any(leaves[i].shared for i in ids) or not ids:
+      continue
+    frozen = tuple(leaves[i].frozen for i in ids)
+    read = tuple(map(id, jax.tree.leaves(head.features(features))))
+    kind = (head.kind, structure, frozen, read)
+    found.setdefault(kind, []).append((k, ids))
+  return [
+    (tuple(k for k, _ in some), [ids for _, ids in some], kind[1])
+    for kind, some in found.items()
+    if len(some) > 1
+  ]
 
 
 def _stacked(
-  tasks, programs, arguments, features
+  group: Group, flat, features, trainable
 ) -> tuple[Heads, Array, Array]:
-  """Heads of one signature, as one; and their sums and counts ``[g]``."""
-  first = programs[0]
-  run, (arrays, treedef) = first.traced.run, jax.tree.flatten(features)
-  columns = list(zip(*(p.traced.inputs for p in programs), strict=True))
-  free = [*first.leaves, *first.features]
-  rest = [i for i in range(len(columns)) if i not in free]
-  joined = [_join(columns[i], arguments) for i in rest]
-  values, axes = [x for x, _ in joined], [axis for _, axis in joined]
-  own = [
-    jnp.stack([arguments[column.index] for column in columns[i]])
-    for i in first.leaves
-  ]
-  read = [arrays[n] for n in first.features.values()]
+  """The heads of a group as one; and their sums and counts ``[g]``."""
+  select = group.heads[0].features
+  columns = list(zip(*group.leaves, strict=True))
+  stacks = [jnp.stack([flat[i] for i in column]) for column in columns]
+  free = [n for n, column in enumerate(columns) if trainable[column[0]]]
+  own = [stacks[n] for n in free]
+  of_keys = None if group.keys is None else 0
+  z, back = jax.vjp(select, features)
 
-  def one(own, read, values):
-    given: list[Any] = [None] * len(columns)
-    for i, x in zip([*free, *rest], [*own, *read, *values], strict=True):
-      given[i] = x
-    return run(*given)
+  def one(own, given, key, z):
+    given = list(given)
+    for n, x in zip(free, own, strict=True):
+      given[n] = x
+    return group.apply(given, z, key)
 
-  over = jax.vmap(one, in_axes=(0, None, axes))
+  def all_outputs(own, z):
+    over = jax.vmap(one, in_axes=(0, 0, of_keys, None))
+    return over(own, stacks, group.keys, z)
 
-  def all_sums(own, read):
-    sums, counts = over(own, read, values)
+  def all_sums(outputs):
+    found = [loss(x) for loss, x in zip(group.losses, outputs, strict=True)]
+    sums, counts = map(jnp.stack, zip(*found, strict=True))
     return sums, counts
 
-  sums, vjp, counts = jax.vjp(all_sums, own, read, has_aux=True)
+  outputs, pull_heads = jax.vjp(all_outputs, own, z)
+  sums, pull_losses, counts = jax.vjp(all_sums, outputs, has_aux=True)
 
-  def spread(found, shape):
-    """The features' cotangent: zero for what the heads do not read."""
-    full = [jnp.zeros(shape + x.shape, x.dtype) for x in arrays]
-    for n, x in zip(first.features.values(), found, strict=True):
-      full[n] = x
-    return treedef.unflatten(full)
+  def at_outputs(weights):
+    # A product, for shard_map: it varies over devices as the sums do.
+    return pull_losses(weights.astype(sums.dtype) * jnp.ones_like(sums))[0]
 
   def pull_by(weights):
-    # A product, for shard_map: it varies over devices as the sums do.
-    gradients, found = vjp(weights.astype(sums.dtype) * jnp.ones_like(sums))
-    leaves: Leaves = {}
-    for i, stack in zip(first.leaves, gradients, strict=True):
-      for program, g in zip(programs, stack, strict=True):
-        add(leaves, program.leaves[i], g)
-    return leaves, spread(found, ())
+    gradients, cotangent = pull_heads(at_outputs(weights))
+    total: Leaves = {}
+    for n, stack in zip(free, gradients, strict=True):
+      for i, g in zip(columns[n], stack, strict=True):
+        add(total, i, g)
+    return total, back(cotangent)[0]
 
   def pull(v, u):
     by_v = pull_by(v)
     return by_v, by_v if v is u else pull_by(u)
 
   def each(scales):
-    def cotangent(own, values, scale):
-      total, back = jax.vjp(lambda read: one(own, read, values)[0], read)
-      return back(scale.astype(total.dtype) * jnp.ones_like(total))[0]
+    def cotangent(own, given, key, c):
+      _, pull_one = jax.vjp(lambda z: one(own, given, key, z), z)
+      return back(pull_one(c)[0])[0]
 
-    found = jax.vmap(cotangent, in_axes=(0, axes, 0))(own, values, scales)
-    return spread(found, (len(tasks),)), {}
+    over = jax.vmap(cotangent, in_axes=(0, 0, of_keys, 0))
+    return over(own, stacks, group.keys, at_outputs(scales)), {}
 
-  reads = frozenset(n for p in programs for n in p.leaves.values())
-  of_features = {
-    task: frozenset(program.features.values())
-    for task, program in zip(tasks, programs, strict=True)
-  }
-  heads = Heads(tuple(tasks), reads, of_features, pull, each)
+  read = [id(x) for x in jax.tree.leaves(select(features))]
+  of_features = frozenset(
+    n for n, x in enumerate(jax.tree.leaves(features)) if id(x) in read
+  )
+  heads = Heads(
+    group.tasks,
+    frozenset(i for n in free for i in columns[n]),
+    dict.fromkeys(group.tasks, of_features),
+    pull,
+    each,
+  )
   return heads, sums, counts
 
 
 def add(total: Leaves, i: int, value: Array) -> None:
   """Adds a gradient of leaf i to those that there are."""
   total[i] = total[i] + value if i in total else value
-
-
-def _join(column, arguments):
-  """One input of all programs, and the axis over them, if they differ."""
-  if all(isinstance(x, alike.Position) for x in column):
-    if len({x.index for x in column}) == 1:
-      return arguments[column[0].index], None
-    return jnp.stack([arguments[x.index] for x in column]), 0
-  if all(x is column[0] for x in column) or (
-    all(isinstance(x, np.ndarray) for x in column)
-    and all(np.array_equal(x, column[0]) for x in column)
-  ):
-    return column[0], None
-  return jnp.stack([jnp.asarray(x) for x in column]), 0

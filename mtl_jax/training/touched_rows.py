@@ -76,13 +76,31 @@ class TouchedRows:
 
       return of_narrow
 
+    outputs: Any = narrow(model.outputs)
+    if isinstance(model.outputs, models_base.Outputs):
+      outputs = models_base.Outputs(outputs, self._heads(model.outputs.heads))
     return model._replace(
       features=narrow(model.features),
-      outputs=narrow(model.outputs),
+      outputs=outputs,
       penalty=narrow(model.penalty),
       inspect=narrow(model.inspect),
       tables=None,
     )
+
+  def _heads(self, heads):
+    """Heads that have no table of their own."""
+
+    def of_narrow(state):
+      return {
+        task: head
+        for task, head in heads(state).items()
+        if not any(
+          f'{path}/'.startswith('/'.join((*head.path, '')))
+          for path in self.numbers
+        )
+      }
+
+    return of_narrow
 
   def apply(
     self,

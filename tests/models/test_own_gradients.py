@@ -12,7 +12,7 @@ import pytest
 
 from mtl_jax import models
 from mtl_jax.models import convolution, layers
-from mtl_jax.training import operations
+from mtl_jax.training import jaxprs
 
 
 def plain_conv_pool(x, kernel, bias):
@@ -304,7 +304,7 @@ def test_lenet_is_the_same_by_products(window, batch):
 def test_convolutions_are_known_in_a_program():
   def of(batch, window=3, **options):
     trunk, arrays = lenets(window, batch, **options)
-    return operations.convolves(
+    return jaxprs.convolves(
       lambda: trunk.init_with_output(jax.random.key(0), arrays, train=False)
     )
 
@@ -312,7 +312,7 @@ def test_convolutions_are_known_in_a_program():
   # By patches alone, which are no slower in loops.
   assert not of(2, window=4, conv='product')
   trunk = models.MLP(widths=(2,), inputs='image')
-  assert not operations.convolves(
+  assert not jaxprs.convolves(
     lambda x: trunk.init(jax.random.key(0), {'image': x}, train=False),
     jnp.ones((2, 3)),
   )

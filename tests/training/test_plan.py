@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import engine, gramians, operations
+from mtl_jax.training import engine, gramians, jaxprs
 
 MB = 2**20
 
@@ -156,7 +156,7 @@ def test_operations_are_those_of_the_compiler():
     for shape in [(8, 64), (64, 96), (2, 12, 12, 8), (3, 3, 8, 16)]
   ]
   compiler = jax.jit(f).lower(*args).compile().cost_analysis()['flops']
-  found = operations.count(f, *args)
+  found = jaxprs.count(f, *args)
   assert 0.9 < found.flops / compiler < 1.1
   assert found.largest == 4 * 2 * 10 * 10 * 16
 
@@ -172,7 +172,7 @@ def test_loops_and_calls_are_counted_inside():
   def f(x):
     return jax.lax.scan(body, x, length=7)
 
-  assert operations.count(f, w) == (7 * 2 * 2 * 5**3, 4 * 7 * 25)
+  assert jaxprs.count(f, w) == (7 * 2 * 2 * 5**3, 4 * 7 * 25)
 
 
 def test_a_negative_chunk_is_refused():

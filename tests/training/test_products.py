@@ -11,7 +11,7 @@ import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.training import forward, parallel, probes, products
+from mtl_jax.training import forward, jaxprs, parallel, products
 
 BATCH, DIM, WIDTH = 4, 24, 32
 TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
@@ -125,7 +125,7 @@ def by_product(model, params, batch, **options):
     **options,
   )
   kinds = pass_.kinds.items()
-  assert all(kind == probes.PRODUCT for _, kind in kinds)
+  assert all(kind == jaxprs.PRODUCT for _, kind in kinds)
   return [leaves[i].path for i, _ in kinds]
 
 
@@ -293,15 +293,15 @@ def test_factored_rows_have_the_inner_products_of_the_rows(large, monkeypatch):
 
 
 def test_what_is_less_work_is_chosen():
-  use = lambda number, kind=probes.PRODUCT: probes.Use(kind, number)
+  use = lambda number, kind=jaxprs.PRODUCT: jaxprs.Use(kind, number)
   choose = lambda *uses, k=4, devices=1: products.choose(
     {0: list(uses)}, {0: (100, 100)}, k, devices
   )
-  assert choose(use(10)) == {0: probes.PRODUCT}
-  assert choose(use(10), use(10)) == {0: probes.PRODUCT}
+  assert choose(use(10)) == {0: jaxprs.PRODUCT}
+  assert choose(use(10), use(10)) == {0: jaxprs.PRODUCT}
   assert choose(use(10), devices=64) == {}  # all devices' examples meet
   assert choose(use(1000)) == {}
-  assert choose(use(10), use(0, probes.OTHER)) == {}
-  assert choose(use(10), use(10, probes.LOOKUP)) == {}
-  assert choose(use(10, probes.LOOKUP)) == {0: probes.LOOKUP}
+  assert choose(use(10), use(0, jaxprs.OTHER)) == {}
+  assert choose(use(10), use(10, jaxprs.LOOKUP)) == {}
+  assert choose(use(10, jaxprs.LOOKUP)) == {0: jaxprs.LOOKUP}
   assert choose(use(60), use(40)) == choose(use(100))

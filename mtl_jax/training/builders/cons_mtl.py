@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import checks, fair_gains, presets
-from mtl_jax.training import forward as forward_lib, pullbacks, step as step_lib
+from mtl_jax.training import forward as forward_lib, jaxprs, step as step_lib
 from mtl_jax.training.builders import features as features_lib
 
 _PRESETS = {
@@ -187,7 +187,7 @@ def _head_loss(model, task, treedef, model_state, arrays, key):
 
 def _second(loss, flat, leaves, features, delta):
   """A head's gradient, and its derivative along delta: ``{leaf: ...}`` each."""
-  reads = pullbacks.dependencies(lambda p: loss(p, features), flat)
+  reads = jaxprs.dependencies(lambda p: loss(p, features), flat)
   own = [
     i
     for i, leaf in enumerate(leaves)
