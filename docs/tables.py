@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from mtl_jax import combinators, models, problems
 from mtl_jax.data import catalogue
 from mtl_jax.evaluation import baselines
+from mtl_jax.experiment import methods
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import parallel
-from mtl_jax.training.builders import table
 
 ROOT = pathlib.Path(__file__).parents[1]
 BEGIN = '<!-- begin: written by docs/tables.py -->\n'
@@ -63,7 +63,7 @@ KINDS = (
   Kind('Input encoders', 'model.inputs.name', models.INPUTS, 'model.inputs'),
   Kind('Heads', 'model.head.name', models.HEADS, 'model.head'),
   Kind('Combinators', 'combinator.name', combinators.COMBINATORS, 'combinator'),
-  Kind('Step builders', 'combinator.name', table.STEP_BUILDERS, 'combinator'),
+  Kind('Step builders', 'combinator.name', methods.STEP_BUILDERS, 'combinator'),
   Kind(
     'Wrappers of combinators',
     'combinator.wrappers',

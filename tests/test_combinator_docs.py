@@ -16,10 +16,9 @@ import pytest
 
 from mtl_jax import combinators
 from mtl_jax.experiment import methods
-from mtl_jax.training.builders import table
 
 ROOT = pathlib.Path(__file__).parents[1]
-METHODS = {**combinators.COMBINATORS, **table.STEP_BUILDERS}
+METHODS = {**combinators.COMBINATORS, **methods.STEP_BUILDERS}
 DOCS = ROOT / 'docs'
 PAGE = (DOCS / 'combinators.md').read_text(encoding='utf-8')
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -165,7 +164,7 @@ def test_configs_run(text):
     spec['labels'] = ''
   method = methods.make_method(spec, kinds)
   # Builders take their steps in tests/experiment.
-  if spec['name'] in table.STEP_BUILDERS:
+  if spec['name'] in methods.STEP_BUILDERS:
     assert method.combinator is None
   else:
     assert take_step(method.combinator).shape == (D,)

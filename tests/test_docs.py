@@ -161,9 +161,9 @@ def test_tables_are_up_to_date(capsys):
 def test_the_readme_lists_exactly_what_exists():
   from mtl_jax import combinators, models
   from mtl_jax.data import catalogue
+  from mtl_jax.experiment import methods as builders_table
   from mtl_jax.tasks import kinds as task_kinds
   from mtl_jax.training import parallel
-  from mtl_jax.training.builders import table as builders_table
 
   listed = {
     cells[1].strip(): set(re.findall('`(.*?)`', cells[3]))

@@ -16,7 +16,7 @@ LAYERS = (
   ('__init__',),
   ('studies',),
   ('experiment',),
-  ('recommendation',),
+  ('recommendation', 'contrib'),
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
   ('tasks', 'encoders'),
@@ -152,3 +152,31 @@ def test_combinators_load_alone():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert found.stdout.strip() == '[]'
+
+
+# A step builder of the user's own needs no more than this.
+PUBLIC = {
+  'mtl_jax.combinators',
+  'mtl_jax.contrib',
+  'mtl_jax.models.base',
+  'mtl_jax.tasks',
+  'mtl_jax.training.builders',
+  'mtl_jax.training.engine',
+  'mtl_jax.training.step',
+}
+
+
+def test_contrib_reads_the_public_interface_only():
+  for path in (PACKAGE / 'contrib').glob('*.py'):
+    for name in imports(path):
+      if name.startswith('mtl_jax.'):
+        ours = any(f'{name}.'.startswith(f'{public}.') for public in PUBLIC)
+        assert ours or name == 'mtl_jax.combinators', f'{path.name}: {name}'
+    private = [
+      node.attr
+      for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+      if isinstance(node, ast.Attribute)
+      and node.attr.startswith('_')
+      and node.attr not in ('_replace', '_asdict')
+    ]
+    assert not private, f'{path.name} reads {private}'

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import optax
 
-from mtl_jax import combinators, names, tasks as tasks_lib
+from mtl_jax import combinators, contrib, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.training import optimizers, step as step_lib
-from mtl_jax.training.builders import table
+from mtl_jax.training.builders.rotograd import rotograd
 
 BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.COMBINATORS}
-METHODS = {**combinators.COMBINATORS, **table.STEP_BUILDERS}
+STEP_BUILDERS = {**contrib.STEP_BUILDERS, 'rotograd': rotograd}
+METHODS = {**combinators.COMBINATORS, **STEP_BUILDERS}
 
 
 class Method(NamedTuple):

@@ -21,6 +21,9 @@ from mtl_jax.training import (
 )
 
 Array = jax.Array
+# What a step builder needs beside the engine.
+Batch = forward_lib.Batch
+loss_sum, per_example = forward_lib.loss_sum, forward_lib.per_example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,16 @@ class Engine:
     )
     return gradients, passes.new_state
 
+  def network(self, params: Any, train: bool = True) -> forward_lib.Network:
+    """Model and tasks, with what is known of each parameter.
+
+    Args:
+      params: arrays or their shapes.
+      train: whether the model is in training mode.
+    """
+    leaves = forward_lib.describe_leaves(params, self.model.shared, self.frozen)
+    return forward_lib.Network(self.model, self.tasks, leaves, train)
+
   def at_rows(
     self, params: Any, batch: forward_lib.Batch
   ) -> tuple['Engine', touched_rows.TouchedRows]:
@@ -161,9 +174,8 @@ class Engine:
     devices: int = 1,
   ) -> gramians.Shapes:
     """Operations and bytes that a way is chosen by; arguments as `plan`."""
-    leaves = forward_lib.describe_leaves(params, self.model.shared, self.frozen)
     return gramians.shapes_of(
-      forward_lib.Network(self.model, self.tasks, leaves, train),
+      self.network(params, train),
       params,
       model_state,
       batch,
@@ -180,9 +192,8 @@ class _Passes:
     self._engine, self._arguments = engine, (params, model_state, batch, key)
     self._model_state, self._batch = model_state, batch
     self._train = train
-    self._leaves = forward_lib.describe_leaves(
-      params, engine.model.shared, engine.frozen
-    )
+    network = engine.network(params, train)
+    self._leaves = network.leaves
     self._axis_name = axis_name = engine.axis_name
     if axis_name is not None:
       # Gradients of parameters that vary are local, whatever shard_map checks;
@@ -192,9 +203,6 @@ class _Passes:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     self._params, self._key = params, key
     whole = engine.accumulate == 1
-    network = forward_lib.Network(
-      engine.model, engine.tasks, self._leaves, train
-    )
     run = functools.partial(forward_lib.forward, network, params)
     # With microbatches the sum of the rows is held anyway.
     self._lazy = whole and engine.gramian in ('chunked', 'layerwise')

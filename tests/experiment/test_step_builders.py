@@ -12,9 +12,9 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
+from mtl_jax.contrib import auto_lambda
 from mtl_jax.experiment import build, dry_run, methods, sources
 from mtl_jax.training import checkpoints, step as step_lib
-from mtl_jax.training.builders import auto_lambda
 
 
 def counting_sum(scale=1.0, *, num_tasks):

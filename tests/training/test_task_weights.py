@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from mtl_jax import combinators, tasks as tasks_lib
+from mtl_jax.contrib.auto_lambda import auto_lambda
+from mtl_jax.contrib.cons_mtl import cons_mtl
+from mtl_jax.contrib.moml import moml
 from mtl_jax.training import forward, parallel, step
-from mtl_jax.training.builders.auto_lambda import auto_lambda
-from mtl_jax.training.builders.cons_mtl import cons_mtl
-from mtl_jax.training.builders.moml import moml
 
 KINDS = ('classification', 'regression', 'classification')
 METHODS = {

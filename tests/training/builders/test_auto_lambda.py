@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from mtl_jax.training.builders.auto_lambda import auto_lambda
+from mtl_jax.contrib.auto_lambda import auto_lambda
 
 ALPHA, SGD = 0.1, 0.05
 

@@ -11,11 +11,12 @@ import pytest
 import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
+from mtl_jax.contrib import second_order
+from mtl_jax.contrib.auto_lambda import auto_lambda
+from mtl_jax.contrib.forum import forum
+from mtl_jax.contrib.moml import moml
 from mtl_jax.training import parallel, step as step_lib
-from mtl_jax.training.builders import outer, second_order
-from mtl_jax.training.builders.auto_lambda import auto_lambda
-from mtl_jax.training.builders.forum import forum
-from mtl_jax.training.builders.moml import moml
+from mtl_jax.training.builders import outer
 
 LEARN = optax.sgd(0.5)  # fast, so that what is wrong with weights shows
 BUILDERS = {

@@ -10,8 +10,8 @@ import scipy.optimize
 import sweeps
 
 from mtl_jax import models
+from mtl_jax.contrib import cons_mtl as cons_mtl_lib
 from mtl_jax.training import parallel
-from mtl_jax.training.builders import cons_mtl as cons_mtl_lib
 
 RATE = 0.1
 

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 
 from mtl_jax import combinators, models, tasks as tasks_lib
+from mtl_jax.contrib import cons_mtl, ldc_mtl
 from mtl_jax.training import step as step_lib
-from mtl_jax.training.builders import cons_mtl, ldc_mtl, rotograd
+from mtl_jax.training.builders import rotograd
 
 TX = optax.sgd(0.1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from mtl_jax.training.builders.forum import forum, solve_forum
+from mtl_jax.contrib.forum import forum, solve_forum
 
 SGD, OUTER, PHI, RATE = 0.05, 0.7, 0.1, 0.1
 

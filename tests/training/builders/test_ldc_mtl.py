@@ -8,8 +8,8 @@ import optax
 import pytest
 import sweeps
 
+from mtl_jax.contrib import ldc_mtl as ldc_mtl_lib
 from mtl_jax.training import parallel
-from mtl_jax.training.builders import ldc_mtl as ldc_mtl_lib
 
 RATE, LAM = 0.1, 0.7
 

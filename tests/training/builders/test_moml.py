@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from mtl_jax.training.builders.moml import moml
+from mtl_jax.contrib.moml import moml
 
 SGD, OUTER = 0.05, 0.7  # rates of the parameters and, plain, of the logits
 

@@ -6,8 +6,8 @@ import optax
 
 from mtl_jax.combinators import checks, presets, state as state_lib
 from mtl_jax.combinators.mgda import solve_mgda
+from mtl_jax.contrib import bilevel
 from mtl_jax.training import step as step_lib
-from mtl_jax.training.builders import bilevel
 
 _PRESETS = {
   'paper': {'of_normalised': False},

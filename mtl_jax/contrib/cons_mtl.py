@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import checks, fair_gains, presets
-from mtl_jax.training import forward as forward_lib, jaxprs, step as step_lib
+from mtl_jax.training import engine as engine_lib, step as step_lib
 from mtl_jax.training.builders import features as features_lib
 
 _PRESETS = {
@@ -130,9 +130,7 @@ def _extra_gradients(
   """``sum_k e_k``, of the structure of the parameters."""
   flat, treedef = jax.tree.flatten(state.params)
   total = [jnp.zeros_like(p) for p in flat]
-  leaves = forward_lib.describe_leaves(
-    state.params, parts.engine.model.shared, parts.engine.frozen
-  )
+  network = parts.engine.network(state.params)
   if parts.engine.axis_name is not None:
     # As the engine does: gradients are then those of this device's part.
     flat = jax.lax.pcast(flat, parts.engine.axis_name, to='varying')
@@ -144,19 +142,18 @@ def _extra_gradients(
   for k, task in enumerate(parts.engine.tasks):
     if task.name in exclude:
       continue
-    loss = _head_loss(
-      parts.engine.model,
-      task,
-      treedef,
-      state.model_state,
-      batch[task.stream],
-      key,
-    )
-    own, along = _second(
-      loss, flat, leaves, found.values[task.stream], delta[task.stream]
-    )
+    arrays = batch[task.stream]
+
+    def loss(flat, features, task=task, arrays=arrays):
+      params = treedef.unflatten(flat)
+      return network.loss(
+        task, params, features, state.model_state, arrays, key
+      )[0]
+
+    values, direction = found.values[task.stream], delta[task.stream]
+    own, along = _second(loss, flat, network.leaves, values, direction)
     # Means over what is labelled on all devices.
-    each = forward_lib.per_example(gradients.counts[k])
+    each = engine_lib.per_example(gradients.counts[k])
     own, along = found.total(optax.tree.scale(each, (own, along)))
     length, longest = _norm(along) * lam, _norm(own) * clip
     factor = jnp.where(
@@ -167,31 +164,10 @@ def _extra_gradients(
   return treedef.unflatten(total)
 
 
-def _head_loss(model, task, treedef, model_state, arrays, key):
-  """``(parameters, features) -> sum of the task's loss`` on this device."""
-
-  def loss(flat, features):
-    outputs, _ = model.outputs(
-      treedef.unflatten(flat),
-      model_state,
-      features,
-      arrays,
-      tasks=(task.name, *task.reads),
-      train=True,
-      key=key,
-    )
-    return forward_lib.loss_sum(task, outputs, arrays)[0]
-
-  return loss
-
-
 def _second(loss, flat, leaves, features, delta):
   """A head's gradient, and its derivative along delta: ``{leaf: ...}`` each."""
-  reads = jaxprs.dependencies(lambda p: loss(p, features), flat)
   own = [
-    i
-    for i, leaf in enumerate(leaves)
-    if reads[i] and not leaf.shared and not leaf.frozen
+    i for i, leaf in enumerate(leaves) if not leaf.shared and not leaf.frozen
   ]
 
   def gradient(features):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import base as models_base
-from mtl_jax.training import forward as forward_lib, step as step_lib
+from mtl_jax.training import engine as engine_lib, step as step_lib
 
 Array = jax.Array
 
@@ -56,7 +56,7 @@ class Inner:
       ``[K]``: :math:`u^\top \nabla L_k`, and the Hessian's product with u.
     """
     parts, axis, key = self.parts, self.parts.engine.axis_name, self.key
-    per_example = forward_lib.per_example(counts)
+    per_example = engine_lib.per_example(counts)
     scales = weights * per_example
     if axis is not None:
       # No psum may be differentiated but those of the model itself: pmap
@@ -138,7 +138,7 @@ def task_sums(
   tasks: Sequence[tasks_lib.Task],
   params: Any,
   model_state: Any,
-  batch: forward_lib.Batch,
+  batch: engine_lib.Batch,
   *,
   key: Array | None,
 ) -> Array:
@@ -171,5 +171,5 @@ def task_sums(
           train=True,
           key=key,
         )
-        sums[k], _ = forward_lib.loss_sum(task, outputs, arrays)
+        sums[k], _ = engine_lib.loss_sum(task, outputs, arrays)
   return jnp.stack(sums)

@@ -9,8 +9,9 @@ import optax
 
 from mtl_jax import combinators
 from mtl_jax.combinators import state as state_lib
+from mtl_jax.contrib import second_order
 from mtl_jax.training import step as step_lib
-from mtl_jax.training.builders import outer, second_order
+from mtl_jax.training.builders import outer
 
 Array = jax.Array
 

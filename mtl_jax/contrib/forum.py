@@ -8,8 +8,8 @@ import optax
 
 from mtl_jax.combinators import checks, rows as rows_lib, state as state_lib
 from mtl_jax.combinators.solvers import equality_qp, scaling
+from mtl_jax.contrib import bilevel
 from mtl_jax.training import step as step_lib
-from mtl_jax.training.builders import bilevel
 
 Array = jax.Array
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import checks, presets, state as state_lib
+from mtl_jax.contrib import bilevel
 from mtl_jax.training import step as step_lib
-from mtl_jax.training.builders import bilevel
 
 _PRESETS = {
   'paper': {'weights': 'free', 'rate': 1e-4},
