@@ -120,6 +120,16 @@ def test_examples_are_short():
   assert lengths and max(lengths.values()) < 20, lengths
 
 
+def test_a_method_a_kind_of_task_and_a_trunk_are_few_lines():
+  # They are run below, each as the one file that it is.
+  most = {'my_combinator.py': 10, 'my_task.py': 15, 'my_trunk.py': 20}
+  for name, lines in most.items():
+    code = files(README)[name].partition('def get_config')[0]
+    code = re.sub(r'^""".*?"""$', '', code, flags=re.M | re.S)
+    written = [x for x in code.splitlines() if x.strip() and x[0] != '#']
+    assert 5 <= len(written) <= lines, (name, len(written))
+
+
 @pytest.mark.parametrize(
   'page',
   sweeps.some(
