@@ -39,7 +39,11 @@ def gradients_from_jacobian(
   return _make(losses, present, passes)
 
 
-def _check_shared(is_shared, shown=20):
+def _mark_shared(params, shared, shown=20):
+  """Bools of the structure of the parameters, at least one of them true."""
+  is_shared = jax.tree_util.tree_map_with_path(
+    lambda path, _: bool(shared(path_name(path))), params
+  )
   # Without a shared parameter every Gramian is zero, and a method does nothing.
   flat = jax.tree_util.tree_leaves_with_path(is_shared)
   if not any(leaf for _, leaf in flat):
@@ -49,6 +53,7 @@ def _check_shared(is_shared, shown=20):
       'Expected shared= to be true for at least one parameter, found none; '
       f'parameters are {", ".join(map(repr, paths[:shown]))}{more}.'
     )
+  return is_shared
 
 
 def _make(losses, present, passes):
@@ -100,10 +105,7 @@ def task_gradients(
         cotangent = at_features
       return (jax.tree.map(jnp.add, of_heads, vjp_trunk(cotangent)[0]),)
 
-  is_shared = jax.tree_util.tree_map_with_path(
-    lambda path, _: bool(shared(path_name(path))), params
-  )
-  _check_shared(is_shared)
+  is_shared = _mark_shared(params, shared)
   basis = jnp.eye(losses.shape[0], dtype=losses.dtype)
 
   def select(of_shared, of_others):

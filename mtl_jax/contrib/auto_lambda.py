@@ -1,6 +1,7 @@
 """Auto-Lambda: task weights that lower a validation loss one step ahead."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,22 +95,13 @@ def auto_lambda(
   def make_step(parts):
     bilevel.check_parts(parts, num_tasks)
     counted = _indicator(primary, [task.name for task in parts.engine.tasks])
-    chain = optax.with_extra_args_support(parts.optimizer)
-
-    def ahead_of(state, gradient):
-      if virtual == 'optimizer':
-        updates, _ = chain.update(
-          gradient, state.opt_state['optimizer'], state.params
-        )
-      else:
-        updates = jax.tree.map(lambda g: -virtual_lr * g, gradient)
-      return optax.apply_updates(state.params, updates)
+    rate = None if virtual == 'optimizer' else virtual_lr
 
     def slope(state, seen, values):
       present = seen.first.present
       w = to_weights(values, present)
       gradient = seen.first.combine(w, 'weighted')
-      ahead, pull = jax.vjp(lambda g: ahead_of(state, g), gradient)
+      ahead, pull = jax.vjp(lambda g: _ahead(parts, state, g, rate), gradient)
       v = seen.outer(ahead).combine(counted.astype(w.dtype), 'weighted')
       (direction,) = pull(v)
       slopes, _ = seen.inner.pull(
@@ -139,6 +131,17 @@ def auto_lambda(
     lambda *unused: bilevel.init_weights(num_tasks, init, tx),
     bilevel=True,
   )
+
+
+def _ahead(parts, state, gradient, rate) -> Any:
+  """Parameters after a step of plain descent, or of the run's optimizer."""
+  if rate is None:
+    tx = optax.with_extra_args_support(parts.optimizer)
+    opt_state = state.opt_state['optimizer']
+    updates, _ = tx.update(gradient, opt_state, state.params)
+  else:
+    updates = jax.tree.map(lambda g: -rate * g, gradient)
+  return optax.apply_updates(state.params, updates)
 
 
 def _indicator(primary, names) -> jax.Array:

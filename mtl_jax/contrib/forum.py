@@ -109,20 +109,6 @@ def forum(
   checks.check_between('inner_steps', inner_steps, 1)
   tx = optax.adam(1e-3) if optimizer is None else optimizer
 
-  def gap(state, seen, logits, units):
-    w = state_lib.masked_softmax(logits, seen.first.present)
-    trail = bilevel.unroll(
-      seen.inner, state.params, seen.first, w, inner_lr, inner_steps
-    )
-    fall = seen.first.losses - seen.inner.gradients(trail[-1]).losses
-    by_logits = bilevel.through_softmax(fall, w)
-    by_params = seen.first.combine(w, 'given')
-    row = jax.tree.map(lambda g: g[None], by_params)
-    square = rows_lib.products(row, row)[''][0, 0]
-    cross = rows_lib.products(units, row)[''][:, 0]
-    square = square + jnp.sum(by_logits**2).astype(square.dtype)
-    return Gap(by_logits, by_params, square, cross)
-
   def make_step(parts):
     bilevel.check_parts(parts, num_tasks)
 
@@ -134,7 +120,11 @@ def forum(
       )
       outer = seen.outer(state.params)
       units, gramian = _units(bilevel.gradients_of_all(outer))
-      q = gap(state, seen, method.logits.values, units)
+      w = state_lib.masked_softmax(method.logits.values, seen.first.present)
+      trail = bilevel.unroll(
+        seen.inner, state.params, seen.first, w, inner_lr, inner_steps
+      )
+      q = _gap(seen, trail, w, units)
       found = solve_forum(gramian, q.cross, q.square, phi, outer.present)
       pace = (1.0 + state.step // parts.steps_per_epoch) ** -0.75
       average = method.multipliers
@@ -165,6 +155,18 @@ def forum(
     return ForumState(logits, jnp.zeros((num_tasks,), float))
 
   return step_lib.StepBuilder(make_step, init, bilevel=True)
+
+
+def _gap(seen, trail, w, units) -> Gap:
+  """What the losses fall by along the trail, and its derivatives."""
+  fall = seen.first.losses - seen.inner.gradients(trail[-1]).losses
+  by_logits = bilevel.through_softmax(fall, w)
+  by_params = seen.first.combine(w, 'given')
+  row = jax.tree.map(lambda g: g[None], by_params)
+  square = rows_lib.products(row, row)[''][0, 0]
+  cross = rows_lib.products(units, row)[''][:, 0]
+  square = square + jnp.sum(by_logits**2).astype(square.dtype)
+  return Gap(by_logits, by_params, square, cross)
 
 
 def _units(rows):

@@ -372,41 +372,25 @@ def build(
   for name in settings.baselines:
     lookup.find('baseline', name, baselines.BASELINES)
   targets = _pick_targets(settings)
-  streams = _streams(settings, targets.values())
   reader = sources or Sources()
-  checks.check_given(reader.given, settings)
-  loaded = {
-    name: reader.get(
-      name,
-      stream,
-      (encoders or {}).get(name),
-      _labels(settings, targets, name),
-    )
-    for name, stream in streams.items()
-  }
-  if facts:
-    loaded = {
-      name: dataclasses.replace(source, info=facts[name])
-      for name, source in loaded.items()
-    }
+  loaded = _read(settings, targets, reader, encoders or {}, facts)
   tasks = tuple(make_task(name, spec, loaded) for name, spec in targets.items())
   checks.check_data(loaded, tasks, targets)
   checks.check_ids(loaded, settings)
   # The members of a population are spread over devices, and not their batches.
   mesh = parallel.make_mesh(None if is_alone(settings) else jax.devices()[:1])
+  streams = _streams(settings, targets.values())
   for name, stream in streams.items():
     checks.check_batch_size(name, stream, loaded[name], settings, mesh)
   make_model: MakeModel = functools.partial(
     models_lib.make_model, settings, tasks, loaded
   )
   frozen = optimizers.matcher(settings.optimizer.frozen)
-  steps_per_epoch = data.steps_per_epoch(
-    {
-      name: data.Stream(loaded[name].splits['train'], stream.batch_size)
-      for name, stream in streams.items()
-    },
-    _draw(settings.training),
-  )
+  sizes = {
+    name: data.Stream(loaded[name].splits['train'], stream.batch_size)
+    for name, stream in streams.items()
+  }
+  steps_per_epoch = data.steps_per_epoch(sizes, _draw(settings.training))
   plan = _make_plan(settings, steps_per_epoch)
   make_method = functools.partial(
     methods.build_method,
@@ -421,7 +405,7 @@ def build(
     settings=settings,
     data=loaded,
     tasks=tasks,
-    make_model=_wrap(builder, make_model, tasks),
+    make_model=lambda axis: builder.wrap(make_model(axis), tasks),
     make_method=make_method,
     plan=plan,
     steps_per_epoch=steps_per_epoch,
@@ -434,6 +418,23 @@ def build(
   checks.check_model(experiment)
   experiment.make_step()  # It says what it cannot do with these parts.
   return experiment
+
+
+def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
+  """The data of each stream that a target reads."""
+  checks.check_given(reader.given, settings)
+  loaded = {
+    name: reader.get(
+      name, stream, encoders.get(name), _labels(settings, targets, name)
+    )
+    for name, stream in _streams(settings, targets.values()).items()
+  }
+  if not facts:
+    return loaded
+  return {
+    name: dataclasses.replace(source, info=facts[name])
+    for name, source in loaded.items()
+  }
 
 
 def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
@@ -513,10 +514,6 @@ def make_task(
     {kind: functools.partial(function, name)},
     offered={'info': info},
   )
-
-
-def _wrap(builder, make_model, tasks) -> MakeModel:
-  return lambda axis_name: builder.wrap(make_model(axis_name), tasks)
 
 
 def _draw(training) -> data.Draw | None:

@@ -237,10 +237,7 @@ def _stacked(
     over = jax.vmap(cotangent, in_axes=(0, 0, of_keys, 0))
     return over(own, stacks, group.keys, at_outputs(scales)), {}
 
-  read = [id(x) for x in jax.tree.leaves(select(features))]
-  of_features = frozenset(
-    n for n, x in enumerate(jax.tree.leaves(features)) if id(x) in read
-  )
+  of_features = _read(select, features)
   heads = Heads(
     group.tasks,
     frozenset(i for n in free for i in columns[n]),
@@ -249,6 +246,13 @@ def _stacked(
     each,
   )
   return heads, sums, counts
+
+
+def _read(select, features) -> frozenset[int]:
+  """The numbers of the features' arrays that a head is given."""
+  given = [id(x) for x in jax.tree.leaves(select(features))]
+  arrays = jax.tree.leaves(features)
+  return frozenset(n for n, x in enumerate(arrays) if id(x) in given)
 
 
 def add(total: Leaves, i: int, value: Array) -> None:

@@ -148,10 +148,7 @@ def make_advance(
     def one(i, state: Any):
       now = jax.tree.map(lambda x: x[i], feed)
       state, metrics = step(state._replace(step=start + i), fetch(data, now))
-      return state._replace(step=None), metrics
-
-    def kept(i, state):
-      state, metrics = one(i, state)
+      state = state._replace(step=None)
       return state, keep(state, metrics)
 
     def block(i, state):
@@ -160,9 +157,9 @@ def make_advance(
       state = jax.lax.fori_loop(
         first, first + record_every - 1, lambda j, s: one(j, s)[0], state
       )
-      return kept(first + record_every - 1, state)
+      return one(first + record_every - 1, state)
 
-    take = kept if record_every == 1 else block
+    take = one if record_every == 1 else block
 
     def run(state):
       if length == 1:
