@@ -98,8 +98,7 @@ def auto_lambda(
     rate = None if virtual == 'optimizer' else virtual_lr
 
     def slope(state, seen, values):
-      present = seen.first.present
-      w = to_weights(values, present)
+      w = to_weights(values, seen.first.present)
       gradient = seen.first.combine(w, 'weighted')
       ahead, pull = jax.vjp(lambda g: _ahead(parts, state, g, rate), gradient)
       v = seen.outer(ahead).combine(counted.astype(w.dtype), 'weighted')

@@ -225,10 +225,6 @@ def _stacked(
         add(total, i, g)
     return total, back(cotangent)[0]
 
-  def pull(v, u):
-    by_v = pull_by(v)
-    return by_v, by_v if v is u else pull_by(u)
-
   def each(scales):
     def cotangent(own, given, key, c):
       _, pull_one = jax.vjp(lambda z: one(own, given, key, z), z)
@@ -237,15 +233,19 @@ def _stacked(
     over = jax.vmap(cotangent, in_axes=(0, 0, of_keys, 0))
     return over(own, stacks, group.keys, at_outputs(scales)), {}
 
-  of_features = _read(select, features)
   heads = Heads(
     group.tasks,
     frozenset(i for n in free for i in columns[n]),
-    dict.fromkeys(group.tasks, of_features),
-    pull,
+    dict.fromkeys(group.tasks, _read(select, features)),
+    lambda v, u: _both(pull_by, v, u),
     each,
   )
   return heads, sums, counts
+
+
+def _both(pull_by, v, u) -> tuple[Pulled, Pulled]:
+  by_v = pull_by(v)
+  return by_v, by_v if v is u else pull_by(u)
 
 
 def _read(select, features) -> frozenset[int]:
