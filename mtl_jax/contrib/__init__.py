@@ -8,18 +8,14 @@ them to it. So they show that a method of your own can do all that ours do.
 
 from collections.abc import Callable
 
-from mtl_jax.contrib.auto_lambda import auto_lambda
-from mtl_jax.contrib.cons_mtl import cons_mtl
-from mtl_jax.contrib.forum import forum
-from mtl_jax.contrib.ldc_mtl import ldc_mtl
-from mtl_jax.contrib.moml import moml
+from mtl_jax.contrib import auto_lambda, cons_mtl, forum, ldc_mtl, moml
 from mtl_jax.training.step import StepBuilder
 
 # What a config calls by name.
 STEP_BUILDERS: dict[str, Callable[..., StepBuilder]] = {
-  'auto_lambda': auto_lambda,
-  'cons_mtl': cons_mtl,
-  'forum': forum,
-  'ldc_mtl': ldc_mtl,
-  'moml': moml,
+  'auto_lambda': auto_lambda.auto_lambda,
+  'cons_mtl': cons_mtl.cons_mtl,
+  'forum': forum.forum,
+  'ldc_mtl': ldc_mtl.ldc_mtl,
+  'moml': moml.moml,
 }
