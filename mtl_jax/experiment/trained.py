@@ -178,14 +178,25 @@ class Trained:
 
   def task_gradients(self, batch: Any) -> combinators.TaskGradients:
     """The task gradients of a batch ``{stream: {name: [B, ...]}}``."""
-    engine = engine_lib.Engine(
-      self.experiment.model, self.experiment.tasks, self.experiment.frozen
-    )
-    return engine(self.params, self.model_state, batch, train=False)[0]
+    return self._engine(self.params, self.model_state, batch, train=False)[0]
 
   def gramian(self, batch: Any) -> jax.Array:
     """``[K, K]`` inner products of the task gradients of a batch."""
-    return jax.jit(lambda batch: self.task_gradients(batch).gramian())(batch)
+
+    def gramian(batch):
+      # Of a table the rows that the batch reads are enough.
+      engine, rows = self._engine.at_rows(self.params, batch)
+      params = rows.take(self.params)
+      return engine(params, self.model_state, batch, train=False)[0].gramian()
+
+    return jax.jit(gramian)(batch)
+
+  @property
+  def _engine(self):
+    experiment = self.experiment
+    return engine_lib.Engine(
+      experiment.model, experiment.tasks, experiment.frozen
+    )
 
   def batch(self, split: str, rows: Any) -> dict[str, dict[str, np.ndarray]]:
     """Examples of a split by their numbers, for the functions above."""

@@ -211,17 +211,21 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
       if not touched_rows.keeps_rows(tx.init, state.params, engine.model):
         engine, rows = engine.at_rows(state.params, batch)
 
-      def gradients_at(params):
-        return engine(
+      def losses_at(params):
+        after, _ = engine(
           rows.take(params), state.model_state, batch, key=dropout_key
         )
+        return after.losses
 
-      gradients, model_state = gradients_at(state.params)
+      narrow = rows.take(state.params)
+      gradients, model_state = engine(
+        narrow, state.model_state, batch, key=dropout_key
+      )
       direction, method = _update(
         extra_tx,
         gradients,
         state.opt_state['method'],
-        rows.take(state.params),
+        narrow,
         key=method_key,
         step=state.step,
         epoch=state.step // parts.steps_per_epoch,
@@ -233,7 +237,7 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
         model_state=model_state,
         method=method,
         rows=rows,
-        losses_at=lambda params: gradients_at(params)[0].losses,
+        losses_at=losses_at,
       )
 
     return step

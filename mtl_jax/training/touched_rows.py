@@ -286,7 +286,9 @@ def keeps_rows(
     params: arrays or their shapes.
     model: with ``tables`` or without.
   """
-  paths = list(model.tables or {})
+  if not model.tables:
+    return False
+  paths = list(model.tables)
   small, large = (
     [x.shape for x in jax.tree.leaves(_shapes(init, params, paths, more))]
     for more in (0, 1)
