@@ -163,6 +163,19 @@ def test_examples_run(shrunk, page, capsys):
     assert isinstance(row['stars'], float)
 
 
+def test_one_step_is_read_in_few_files():
+  text = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+  section = text.partition('### One PCGrad step')[2].partition('\n## ')[0]
+  read = re.findall(r'^\| `(mtl_jax/\S+\.py)` \|', section, re.M)
+  lines = {f: (ROOT / f).read_text().count('\n') for f in read}
+  assert 8 <= len(read) <= 12 and sum(lines.values()) <= 2500, lines
+  # The derivative is taken in files of this list, and named functions exist.
+  for name in re.findall(r'`(\w+)(?:\(\w*\))?`', section):
+    assert any(
+      re.search(rf'\b{name}\b', (ROOT / f).read_text()) for f in read
+    ), name
+
+
 def test_tables_are_up_to_date(capsys):
   tables = runpy.run_path(str(ROOT / 'docs' / 'tables.py'))
   assert tables['main'](['--check']) == 0, 'run python docs/tables.py'

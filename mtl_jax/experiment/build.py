@@ -31,6 +31,7 @@ from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import (
   engine as engine_lib,
   gramians,
+  lookahead,
   loop,
   optimizers,
   parallel,
@@ -177,7 +178,7 @@ class Experiment:
 
   def make_probe(self) -> Any:
     """``(state, batch) -> Gramian and presence`` of the coming step."""
-    return step_lib.make_gradient_probe(
+    return lookahead.make_gradient_probe(
       engine_lib.Engine(self.model, self.tasks, self.frozen)
     )
 

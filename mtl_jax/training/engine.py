@@ -173,7 +173,7 @@ class Engine:
     train: bool = True,
     devices: int = 1,
   ) -> gramians.Shapes:
-    """Operations and bytes that a way is chosen by; arguments as `plan`."""
+    """Operations and bytes that a way is chosen by; arguments of `plan`."""
     return gramians.shapes_of(
       self.network(params, train),
       params,
@@ -190,7 +190,6 @@ class _Passes:
 
   def __init__(self, engine, params, model_state, batch, key, train):
     self._engine, self._arguments = engine, (params, model_state, batch, key)
-    self._model_state, self._batch = model_state, batch
     self._train = train
     network = engine.network(params, train)
     self._leaves = network.leaves
@@ -263,14 +262,11 @@ class _Passes:
 
   def _penalty(self):
     """Of the whole batch at once, also where there are microbatches."""
+    _, model_state, batch, _ = self._arguments
 
     def penalty(params):
       return self._engine.model.penalty(
-        params,
-        self._model_state,
-        self._batch,
-        train=self._train,
-        key=self._key,
+        params, model_state, batch, train=self._train, key=self._key
       )
 
     flat, treedef = jax.tree.flatten(jax.grad(penalty)(self._params))

@@ -115,7 +115,8 @@ class StepParts:
     )
     if self.project is not None:
       params = self.project(params)
-    if losses_at is not None and _wants_second_look(method):
+    wanted = optax.tree.get_all_with_path(method, 'losses_after')
+    if losses_at is not None and wanted:
       method = optax.tree.set(method, losses_after=losses_at(params))
     metrics = {
       'losses': gradients.all_losses
@@ -293,7 +294,7 @@ def make_train_step(
   lazy_rows: bool = False,
   **options: Any,
 ) -> Step:
-  """Builds ``(state, batch) -> (state, metrics)`` from its smallest parts.
+  """Builds ``(state, batch) -> (state, metrics)``, see `StepParts.finish`.
 
   Args:
     model: pure functions.
@@ -304,10 +305,6 @@ def make_train_step(
     lazy_rows: see `StepParts`.
     **options: of `engine.Engine`: ``accumulate``, ``gramian``, ``chunk``,
       ``frozen``, ``axis_name``.
-
-  Returns:
-    The step, for a state from `init_state`; see `StepParts.finish` for its
-    metrics.
 
   Raises:
     ValueError: if the way to the Gramian is unknown, or a model has a penalty
@@ -326,26 +323,6 @@ def make_train_step(
     lazy_rows=lazy_rows,
   )
   return as_builder(method).make_step(parts)
-
-
-def make_gradient_probe(
-  engine: engine_lib.Engine,
-) -> Callable[..., dict[str, Array]]:
-  """Builds ``(state, batch) -> {'gramian': [K, K], 'present': [K]}``.
-
-  A diagnosis of the task gradients at the parameters that the next step would
-  start from, with that step's dropout key; under plain jit, beside any mode.
-  """
-
-  def probe(state, batch):
-    dropout_key, _ = keys_of(state)
-    at_rows, rows = engine.at_rows(state.params, batch)
-    gradients, _ = at_rows(
-      rows.take(state.params), state.model_state, batch, key=dropout_key
-    )
-    return {'gramian': gradients.gramian(), 'present': gradients.present}
-
-  return probe
 
 
 def _update(tx, gradients, method_state, params, **extra):
@@ -368,7 +345,3 @@ def _update(tx, gradients, method_state, params, **extra):
       'such as combinators.weighted_sum(), at its head.'
     )
   return direction, method_state
-
-
-def _wants_second_look(method_state: Any) -> bool:
-  return bool(optax.tree.get_all_with_path(method_state, 'losses_after'))

@@ -144,7 +144,7 @@ def pulled(request):
         model=model, tasks=tasks, tx=optax.sgd(0.1), axis_name=axis
       )
 
-    params, state = make(None).model.init(jax.random.key(0), batch)
+    params, state = make(None).engine.model.init(jax.random.key(0), batch)
     params, direction = (
       jax.tree.map(lambda p, k=k: p + k * rng.normal(size=p.shape), params)
       for k in (0.1, 1.0)
