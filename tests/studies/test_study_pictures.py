@@ -166,6 +166,7 @@ def test_the_page_is_whole(large, pictures):
     'Methods',
     'Claims',
     'Learning curves',
+    'Best step of each task',
     'Trade-offs',
     'Gains',
     'Task gradients',
