@@ -24,7 +24,7 @@ References:
   Koren, "Factor in the Neighbors", TKDD 2010, section 2.1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import time
 from typing import Any
@@ -359,14 +359,32 @@ class Outcome:
     """The split in a sentence and a table; all metrics but slices by default.
 
     Args:
-      metrics: columns, in order.
+      metrics: columns, in order; rows that have none of them are left out.
     """
     if metrics is None:
       names = dict.fromkeys(x for row in self.rows.values() for x in row)
       metrics = [x for x in names if '/' not in x]
     lines = [self.split.describe(), '']
-    lines.append(ranking.format_rows(self.rows, metrics))
+    rows = {x: row for x, row in self.rows.items() if set(row) & {*metrics}}
+    lines.append(ranking.format_rows(rows, metrics))
     return '\n'.join([*lines, '', *self.split.notes, *self.left_out]).rstrip()
+
+  def against(
+    self, name: str = 'markov', metric: str = 'ndcg', k: int = 10
+  ) -> dict[str, ranking.Difference]:
+    """How much better the others are, with 95% intervals over users.
+
+    Args:
+      name: a ranked row of the table.
+      metric: one of `ranking.METRICS`.
+      k: of the metric.
+    """
+    own = self.rankings[name]
+    return {
+      other: ranking.difference(made, own, metric, k)
+      for other, made in self.rankings.items()
+      if other != name
+    }
 
 
 def measure(
@@ -377,6 +395,7 @@ def measure(
   seen: str = 'mask',
   horizon: int = 10,
   rankers: Sequence[str] = tuple(RANKERS),
+  models: Mapping[str, Score] | None = None,
 ) -> Outcome:
   """Every baseline that a split allows, with the metrics of its task.
 
@@ -387,6 +406,8 @@ def measure(
     seen: 'mask' or 'keep', see `ranking.rank`.
     horizon: events whose genres are the interests.
     rankers: names of `RANKERS`.
+    models: more rows: from targets, places in the log ``[B]``, to scores of
+      all items ``[B, V]``, as a trained model gives them.
 
   Returns:
     The table, and the rankings that it was made of.
@@ -397,12 +418,13 @@ def measure(
   rows: dict[str, dict[str, float]] = {}
   rankings, left_out, seconds = {}, [], {}
   log = split.log
-  for name in rankers if split.rolling else ():
+  models = dict(models or {})
+  for name in (*rankers, *models) if split.rolling else ():
     if name.startswith('ease') and log.num_items > MOST_ITEMS:
       left_out.append(f'{name} is left out over {MOST_ITEMS:,} items.')
       continue
     start = time.perf_counter()
-    score = RANKERS[name](split, part)
+    score = models[name] if name in models else RANKERS[name](split, part)
     rankings[name] = ranking.rank(score, split, part, seen=seen, name=name)
     rows[name] = rankings[name].table(ks)
     seconds[name] = time.perf_counter() - start

@@ -188,6 +188,7 @@ def global_time(
   validation: float = 0.1,
   test: float = 0.1,
   at: Sequence[int] | None = None,
+  test_on: str | None = None,
 ) -> Split:
   """Earlier events train, later ones validate, the last ones test.
 
@@ -201,9 +202,13 @@ def global_time(
     test: share of all events that test, about.
     at: the moments of the two cuts in the log's unit of time, instead of
       shares; such as the dates that a publication cut at.
+    test_on: a column of the log: events that have it test, as far as they
+      belong to the test split, and the others train and validate. Of KuaiRand's
+      ``is_rand``: videos that were shown at random.
 
   Raises:
-    ValueError: if a share is not in (0, 1), or a split would be empty.
+    ValueError: if a share is not in (0, 1), a split would be empty, or the log
+      has no such column.
   """
   _check_shares(log, validation, test)
   if at is None:
@@ -218,15 +223,29 @@ def global_time(
   begins = np.zeros(len(log), bool)
   begins[log.starts[:-1]] = True
   part[begins & (part > 0)] = -1
+  if test_on is not None:
+    marked = _column(log, test_on) == 1
+    part[marked != (part == 2)] = -1
   result = Split(log, 'global_time', part)
   _check_filled(result)
-  lost = int((part < 0).sum())
+  lost = int((begins & (part < 0)).sum())
   new = _new_users(result)
   notes = (
     f'{lost} first events of users are no targets; of '
     f'{len(np.unique(log.user[part == 2]))} test users {new} never trained.',
   )
+  if test_on is not None:
+    notes += (f'Only events with {test_on} = 1 test, and only others train.',)
   return dataclasses.replace(result, notes=notes)
+
+
+def _column(log, name):
+  if name not in log.columns:
+    raise ValueError(
+      f'{log.name}: expected a column to test on, found {name!r}; '
+      + names_lib.nearest(name, log.columns)
+    )
+  return log.columns[name]
 
 
 def _new_users(split):

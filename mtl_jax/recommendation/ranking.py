@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from mtl_jax.recommendation import protocols
 from mtl_jax.tasks.metrics import ranking as curves
@@ -165,6 +166,7 @@ class Ranking:
 
   Attributes:
     places: of M targets, on the host.
+    users: of the targets, ``[M]``.
     candidates: items of the catalogue, V.
     coverage: share of the catalogue that some user's first k hold, in
       expectation over ties; k is ``coverage_at``.
@@ -173,6 +175,7 @@ class Ranking:
   """
 
   places: Places
+  users: np.ndarray
   candidates: int
   coverage: float
   coverage_at: int
@@ -195,6 +198,55 @@ class Ranking:
         row[f'ndcg@{k}/{name}'] = _mean(values['ndcg'][chosen])
     row[f'coverage@{self.coverage_at}'] = self.coverage
     return row
+
+
+class Difference(NamedTuple):
+  """A mean difference and the ends of its 95% interval."""
+
+  mean: float
+  low: float
+  high: float
+
+  def __str__(self) -> str:
+    return f'{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]'
+
+
+def difference(
+  first: Ranking, second: Ranking, metric: str = 'ndcg', k: int = 10
+) -> Difference:
+  """How much better the first is, paired by target, with users drawn anew.
+
+  The interval is Student's t over users: targets of one user count as one draw
+  (a sum over clusters), so that a user of many targets does not narrow it.
+
+  Args:
+    first: of a split.
+    second: of the same targets.
+    metric: one of `METRICS`.
+    k: of the metric.
+
+  Returns:
+    The mean over targets, and its interval; NaN ends if there is one user.
+
+  Raises:
+    ValueError: if the two rank other targets.
+  """
+  if not np.array_equal(first.users, second.users):
+    raise ValueError(
+      'Expected rankings of the same targets, found '
+      f'{len(first.users)} and {len(second.users)} of other users; rank both '
+      'on one split.'
+    )
+  values = np.float64(first.values(metric, k)) - second.values(metric, k)
+  mean = values.mean()
+  _, user = np.unique(first.users, return_inverse=True)
+  sums = np.bincount(user, values - mean)
+  count = len(sums)
+  if count < 2:
+    return Difference(mean, np.nan, np.nan)
+  error = np.sqrt((sums**2).sum() * count / (count - 1)) / len(values)
+  half = stats.t.ppf(0.975, count - 1) * error
+  return Difference(mean, mean - half, mean + half)
 
 
 def _mean(values):
@@ -255,6 +307,7 @@ def rank(
   check_finite(ranks, name)
   return Ranking(
     ranks,
+    split.log.user[targets],
     num_items,
     float(1 - np.exp(unlisted).mean()),
     coverage_at,

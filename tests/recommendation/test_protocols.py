@@ -47,6 +47,26 @@ def test_global_time_cuts_at_moments_and_rolls():
   ).any()
 
 
+def test_the_test_may_be_of_marked_events_only():
+  rng = np.random.default_rng(1)
+  marked = rng.integers(0, 2, 400)
+  log = random_log(columns={'is_rand': marked})
+  plain = protocols.global_time(log)
+  split = protocols.global_time(log, test_on='is_rand')
+  mark = log.columns['is_rand'] == 1
+  np.testing.assert_array_equal(split.part == 2, (plain.part == 2) & mark)
+  for part in (0, 1):
+    np.testing.assert_array_equal(
+      split.part == part, (plain.part == part) & ~mark
+    )
+  # What is no target is still known before a later one.
+  targets = split.targets('test')
+  np.testing.assert_array_equal(
+    split.before(targets, 'test', 9), plain.before(targets, 'test', 9)
+  )
+  assert 'is_rand = 1 test' in split.notes[-1]
+
+
 def test_random_leaves_its_split_in_another_order():
   log = random_log()
   split = protocols.random(log, seed=4)
@@ -108,6 +128,10 @@ def test_the_hash_is_of_targets_and_nothing_else():
     (lambda log: protocols.make(log, 'loo'), "found 'loo'"),
     (lambda log: protocols.global_time(log, test=1.2), 'leave something'),
     (lambda log: protocols.leave_one_out(log).targets('dev'), "found 'dev'"),
+    (
+      lambda log: protocols.global_time(log, test_on='is_rand'),
+      "a column to test on, found 'is_rand'; there are none",
+    ),
     (
       lambda log: protocols.leave_one_out(interactions.make([1], [2], [3])),
       'three events or more for leave_one_out, found none',

@@ -1,11 +1,13 @@
 """Ranking metrics against every order of tied items, and slices by hand."""
 
+import dataclasses
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk_metrics
 from test_protocols import random_log
 
@@ -181,3 +183,31 @@ def test_interests_equal_scikit_learn():
   )
   with pytest.raises(ValueError, match='found NaN'):
     ranking.macro_average_precision(scores * np.nan, labels)
+
+
+def test_a_difference_is_paired_and_of_users(split):
+  rng = np.random.default_rng(7)
+  tables = rng.standard_normal((2, 360, 40))
+  tables[0] += 0.5 * tables[1]
+  first, second = (
+    ranking.rank(lambda rows, t=t: t[rows], split) for t in tables
+  )
+  found = ranking.difference(first, second, 'ndcg', 10)
+  values = first.values('ndcg', 10) - second.values('ndcg', 10)
+  low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+  expected = (values.mean(), low, high)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+  assert str(found).startswith(f'{values.mean():+.4f} [')
+  # Each target twice, of the same users: nothing is known better.
+  twice = [
+    dataclasses.replace(
+      x,
+      places=ranking.Places(*(np.repeat(y, 2) for y in x.places)),
+      users=np.repeat(x.users, 2),
+    )
+    for x in (first, second)
+  ]
+  again = ranking.difference(*twice, 'ndcg', 10)
+  np.testing.assert_allclose(again, found, rtol=1e-6)
+  with pytest.raises(ValueError, match='of the same targets, found 60 and 30'):
+    ranking.difference(twice[0], second)

@@ -154,6 +154,14 @@ def test_one_call_gives_the_table(log):
   values = made.rankings['ease'].values('ndcg', 5)
   assert values.shape == (25,)
   assert values.mean() == pytest.approx(made.rows['ease']['ndcg@5'])
+  # A model stands in the same table, with an interval beside a baseline.
+  split = made.split
+  model = baselines.markov(split, last=1)
+  more = baselines.measure(split, rankers=('markov',), models={'mine': model})
+  alone = ranking.rank(model, split)
+  assert more.rows['mine']['ndcg@10'] == alone.table()['ndcg@10']
+  (gap,) = more.against('markov').values()
+  assert gap == ranking.difference(alone, made.rankings['markov'])
   ratings = baselines.measure(protocols.random(log))
   assert set(ratings.rows) == set(baselines.RATERS)
   bare = interactions.make(log.user, log.item, log.time)

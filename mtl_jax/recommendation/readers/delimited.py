@@ -20,6 +20,8 @@ _TYPES = {
   'token': pa.dictionary(pa.int32(), pa.string()),  # may be empty
   'float': pa.float64(),
   'int': pa.int64(),
+  'int8': pa.int8(),
+  'int32': pa.int32(),
   'text': pa.string(),
 }
 _SAID = {'\t': 'tabs', ',': 'commas', '::': "'::'", '|': "'|'", ';': "';'"}
@@ -56,15 +58,16 @@ def read(
 
   Args:
     source: a path, or the bytes of a file.
-    kinds: ``{column: 'id', 'token', 'float', 'int' or 'text'}``.
+    kinds: ``{column: kind}``: 'id', 'token', 'float', 'int', 'int8', 'int32' or
+      'text'.
     layout: how the file is written.
     optional: columns that the file may lack.
     name: what errors call the file; by default its path.
 
   Returns:
-    ``{column: values}``: float64, int64 or texts ``[N]``; an id or token
-    column is a pair of distinct texts and ``[N]`` int32 places in them. An
-    empty float is NaN.
+    ``{column: values}``: float64, whole numbers or texts ``[N]``; an id or
+    token column is a pair of distinct texts and ``[N]`` int32 places in them.
+    An empty float is NaN.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -246,7 +249,7 @@ def _to_numpy(table, wanted, name):
     elif kind == 'text':
       result[key] = np.array(column.to_pylist(), str)
     else:
-      if kind == 'int' and column.null_count:
+      if kind.startswith('int') and column.null_count:
         raise ValueError(
           f'{name}: expected a whole number in every row of {key!r}, found '
           f'{column.null_count} empty cells; drop these rows.'

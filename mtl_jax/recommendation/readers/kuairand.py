@@ -23,12 +23,12 @@ FEEDBACK = (
   'is_click', 'is_like', 'is_follow', 'is_comment', 'is_forward', 'is_hate',
   'long_view', 'is_profile_enter',
 )  # fmt: skip
-# Whole numbers that fit into so many bytes: a log may have 300 million rows.
-_COLUMNS = dict.fromkeys(FEEDBACK, np.int8) | {
-  'is_rand': np.int8,
-  'tab': np.int8,
-  'play_time_ms': np.int32,
-  'duration_ms': np.int32,
+# Whole numbers that fit into so many bits: a log may have 300 million rows.
+_COLUMNS = dict.fromkeys(FEEDBACK, 'int8') | {
+  'is_rand': 'int8',
+  'tab': 'int8',
+  'play_time_ms': 'int32',
+  'duration_ms': 'int32',
 }
 _VIDEO = ('author_id', 'video_type', 'upload_dt', 'upload_type', 'music_id')
 
@@ -138,14 +138,10 @@ def _parts(folder, stem, version):
 
 def _log(path, wanted, only):
   kinds = {'user_id': 'int', 'video_id': 'int', 'time_ms': 'int'}
-  table = delimited.read(
-    path, kinds | dict.fromkeys(wanted, 'int'), delimited.Layout()
-  )
+  kinds |= {key: _COLUMNS[key] for key in wanted}
+  table = delimited.read(path, kinds, delimited.Layout())
   kept = table[only] == 1 if only else slice(None)
-  return {
-    key: values.astype(_COLUMNS.get(key, np.int64))[kept]
-    for key, values in table.items()
-  }
+  return {key: values[kept] for key, values in table.items()}
 
 
 def _videos(folder, version, used):
