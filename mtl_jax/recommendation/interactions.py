@@ -13,6 +13,7 @@ import numpy as np
 
 from mtl_jax import names as names_lib
 
+_YEAR_2200 = 7.26e9  # seconds
 TIES = ('file', 'item', 'reversed', 'random')
 
 
@@ -126,6 +127,17 @@ class Interactions:
     order = np.lexsort((key, self.time, self.user))
     return dataclasses.replace(self.take(order), ties=ties)
 
+  def without_repeats(self) -> 'Interactions':
+    """The log with only the first event of a user with an item.
+
+    Example:
+      >>> make([7, 7, 7], [3, 1, 3], [5, 6, 7]).without_repeats().time.tolist()
+      [5, 6]
+    """
+    pair = self.user.astype(np.int64) * self.num_items + self.item
+    _, first = np.unique(pair, return_index=True)
+    return self.take(np.sort(first))
+
   def numbers_of(self, item_ids: Any) -> np.ndarray:
     """Dense numbers of original item ids, -1 for one that is not in the log.
 
@@ -184,8 +196,8 @@ def make(
     The log.
 
   Raises:
-    ValueError: if columns differ in length, a time is not finite, or the rule
-      is unknown.
+    ValueError: if columns differ in length, a time is not finite or far in the
+      future, or the rule is unknown.
 
   Example:
     >>> log = make(['b', 'a', 'b'], [10, 20, 30], [9, 5, 4], [1, 2, 3])
@@ -199,6 +211,13 @@ def make(
     raise ValueError(
       f'{name}: expected a finite time in every row, found '
       f'{(~np.isfinite(time)).sum()} without; drop these rows.'
+    )
+  latest = time.max(initial=0) * time_unit
+  if latest > _YEAR_2200:
+    raise ValueError(
+      f'{name}: expected times in units of {time_unit:g} seconds, found '
+      f'{time.max():.0f}, which is after the year 2200; if they are '
+      'milliseconds, set time_unit to 0.001.'
     )
   rating = None if ratings is None else np.asarray(ratings, np.float32)
   columns = {key: np.asarray(x) for key, x in (columns or {}).items()}

@@ -19,13 +19,17 @@ LOGS: dict[str, Callable[..., interactions.Interactions]] = {
   'kuairand': kuairand.read,
   'generated': generated.make,
 }
+REPEATS = ('keep', 'drop')
 
 
-def load(name: str, **options: Any) -> interactions.Interactions:
+def load(
+  name: str, *, repeats: str = 'keep', **options: Any
+) -> interactions.Interactions:
   """The log of a name.
 
   Args:
     name: one of `LOGS`.
+    repeats: 'drop' keeps only the first event of a user with an item.
     **options: of its reader.
 
   Raises:
@@ -39,6 +43,11 @@ def load(name: str, **options: Any) -> interactions.Interactions:
     raise ValueError(
       f'Expected a log, found {name!r}; ' + names_lib.nearest(name, LOGS)
     )
+  if repeats not in REPEATS:
+    raise ValueError(
+      f"Expected repeats to be 'keep' or 'drop', found {repeats!r}; choose "
+      'whether a user meets an item once.'
+    )
   signature = inspect.signature(LOGS[name])
   try:
     signature.bind(**options)
@@ -48,4 +57,5 @@ def load(name: str, **options: Any) -> interactions.Interactions:
       f'({", ".join(signature.parameters)}), found another set ({error}); '
       'mend them.'
     ) from None
-  return LOGS[name](**options)
+  log = LOGS[name](**options)
+  return log.without_repeats() if repeats == 'drop' else log

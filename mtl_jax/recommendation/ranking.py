@@ -166,20 +166,20 @@ class Ranking:
 
   Attributes:
     places: of M targets, on the host.
-    users: of the targets, ``[M]``.
     candidates: items of the catalogue, V.
     coverage: share of the catalogue that some user's first k hold, in
       expectation over ties; k is ``coverage_at``.
     coverage_at: k of the coverage.
     slices: ``{name: [M] bool}``.
+    users: of the targets, ``[M]``; for `difference`.
   """
 
   places: Places
-  users: np.ndarray
   candidates: int
   coverage: float
   coverage_at: int
   slices: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  users: np.ndarray | None = None
 
   def values(self, metric: str, k: int) -> np.ndarray:
     """A metric of every target, ``[M]`` float32; for paired intervals."""
@@ -231,15 +231,16 @@ def difference(
   Raises:
     ValueError: if the two rank other targets.
   """
-  if not np.array_equal(first.users, second.users):
+  users = first.users
+  if users is None or not np.array_equal(users, second.users):
     raise ValueError(
-      'Expected rankings of the same targets, found '
-      f'{len(first.users)} and {len(second.users)} of other users; rank both '
-      'on one split.'
+      'Expected rankings of the same targets with their users, found '
+      f'{len(first.places.better)} and {len(second.places.better)} that '
+      'differ; rank both on one split.'
     )
   values = np.float64(first.values(metric, k)) - second.values(metric, k)
   mean = values.mean()
-  _, user = np.unique(first.users, return_inverse=True)
+  _, user = np.unique(users, return_inverse=True)
   sums = np.bincount(user, values - mean)
   count = len(sums)
   if count < 2:
@@ -307,11 +308,11 @@ def rank(
   check_finite(ranks, name)
   return Ranking(
     ranks,
-    split.log.user[targets],
     num_items,
     float(1 - np.exp(unlisted).mean()),
     coverage_at,
     slices(split, part),
+    split.log.user[targets],
   )
 
 
@@ -338,7 +339,7 @@ def check_seen(split: protocols.Split, part: str, seen: str) -> None:
     raise ValueError(
       f'{split.log.name}: expected targets that are new to their users, as '
       f'seen items are masked, found {repeats} of {len(split.targets(part))} '
-      "that are not; set seen to 'keep'."
+      "that are not; set seen to 'keep', or drop repeats of the log."
     )
 
 

@@ -104,6 +104,7 @@ def test_features_find_their_items_and_users():
   [
     (dict(times=[1, 2]), 'expected columns of one length, found'),
     (dict(times=[1.0] * 5 + [np.nan]), 'a finite time in every row, found 1'),
+    (dict(times=[1.6e12] * 6), 'after the year 2200; if they are millisec'),
     (dict(ties='item_id'), "found 'item_id'; did you mean 'item'?"),
     (dict(users=[], items=[], times=[]), 'at least one event, found none'),
   ],
@@ -112,3 +113,18 @@ def test_bad_logs_are_refused(change, message):
   given = dict(users=USERS, items=ITEMS, times=TIMES) | change
   with pytest.raises(ValueError, match=message):
     interactions.make(**given)
+
+
+def test_repeats_are_dropped_but_for_the_first():
+  rng = np.random.default_rng(3)
+  made = interactions.make(
+    rng.integers(0, 4, 80), rng.integers(0, 9, 80), rng.integers(0, 30, 80)
+  )
+  kept = made.without_repeats()
+  seen, expected = set(), []
+  for event, pair in enumerate(zip(made.user, made.item, strict=True)):
+    if pair not in seen:
+      expected.append(event)
+    seen.add(pair)
+  np.testing.assert_array_equal(kept.row, made.row[expected])
+  assert (kept.num_users, kept.num_items) == (made.num_users, made.num_items)

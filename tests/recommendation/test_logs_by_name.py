@@ -16,6 +16,12 @@ def test_a_log_is_loaded_by_its_name(tmp_path):
   (tmp_path / 'x.inter').write_text(INTER + 'a\tb\t3\t4\n')
   log = logs.load('recbole', folder=tmp_path, ties='item')
   assert (log.name, log.ties) == ('x', 'item')
+  (tmp_path / 'x.inter').write_text(INTER + 'a\tb\t3\t4\na\tb\t1\t9\n')
+  assert logs.load('recbole', folder=tmp_path, repeats='drop').rating == [3]
+  milli = logs.load('recbole', folder=tmp_path, time_unit=0.001)
+  assert (len(milli), milli.time_unit) == (2, 0.001)
+  with pytest.raises(ValueError, match="'keep' or 'drop', found 'no'"):
+    logs.load('recbole', folder=tmp_path, repeats='no')
   with pytest.raises(ValueError, match="found 'recbol'; did you mean"):
     logs.load('recbol')
   with pytest.raises(

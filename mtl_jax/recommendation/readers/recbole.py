@@ -89,6 +89,7 @@ def read(
   rating: str | None = 'rating',
   genres: str | None = None,
   title: str | None = None,
+  time_unit: float = 1.0,
   ties: str = 'file',
   seed: int = 0,
 ) -> interactions.Interactions:
@@ -99,12 +100,13 @@ def read(
     dataset: NAME; by default the only one that the folder has.
     user: column of the user's id.
     item: column of the item's id.
-    time: column of the time, in seconds.
+    time: column of the time.
     rating: column of the rating; a log without one has none.
     genres: token_seq column of ``NAME.item`` with an item's genres; by default
       the first of 'class', 'genre', 'genres', 'categories' that it has.
     title: column of ``NAME.item``; by default the first whose name ends in
       'title' or is 'name'.
+    time_unit: seconds that one unit of time is; 0.001 for milliseconds.
     ties: rule for equal times.
     seed: of the rule 'random'.
 
@@ -132,6 +134,7 @@ def read(
     {'genres': genres, 'title': title},
     ties,
     seed,
+    time_unit,
   )
 
 
@@ -173,7 +176,7 @@ def _only(folder):
   return names[0]
 
 
-def _build(name, inter, rest, columns, wanted, ties, seed):
+def _build(name, inter, rest, columns, wanted, ties, seed, time_unit=1.0):
   for role in ('user', 'item', 'time'):
     if columns[role] not in inter:
       raise ValueError(
@@ -198,6 +201,7 @@ def _build(name, inter, rest, columns, wanted, ties, seed):
     ties=ties,
     seed=seed,
     name=name,
+    time_unit=time_unit,
   )
 
 
