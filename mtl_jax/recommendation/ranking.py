@@ -231,8 +231,8 @@ def difference(
   Raises:
     ValueError: if the two rank other targets.
   """
-  users = first.users
-  if users is None or not np.array_equal(users, second.users):
+  users, others = first.users, second.users
+  if users is None or others is None or not np.array_equal(users, others):
     raise ValueError(
       'Expected rankings of the same targets with their users, found '
       f'{len(first.places.better)} and {len(second.places.better)} that '
