@@ -26,12 +26,14 @@ References:
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import time
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from mtl_jax import names as names_lib
 from mtl_jax.evaluation import baselines as simple
 from mtl_jax.recommendation import interactions, protocols, ranking
 
@@ -413,19 +415,16 @@ def measure(
     The table, and the rankings that it was made of.
 
   Raises:
-    ValueError: if seen items are to be masked and users come back to them.
+    ValueError: if a name is unknown or taken, or seen items are to be masked
+      and users come back to them.
   """
   rows: dict[str, dict[str, float]] = {}
   rankings, left_out, seconds = {}, [], {}
   log = split.log
-  models = dict(models or {})
-  for name in (*rankers, *models) if split.rolling else ():
-    if name.startswith('ease') and log.num_items > MOST_ITEMS:
-      left_out.append(f'{name} is left out over {MOST_ITEMS:,} items.')
-      continue
+  scorers = _scorers(split, part, rankers, models or {}, left_out)
+  for name, make in scorers.items():
     start = time.perf_counter()
-    score = models[name] if name in models else RANKERS[name](split, part)
-    rankings[name] = ranking.rank(score, split, part, seen=seen, name=name)
+    rankings[name] = ranking.rank(make(), split, part, seen=seen, name=name)
     rows[name] = rankings[name].table(ks)
     seconds[name] = time.perf_counter() - start
   if log.rating is None:
@@ -441,6 +440,38 @@ def measure(
       value = ranking.macro_average_precision(f(split, part, horizon), labels)
       rows[name] = {'interests_map': value}
   return Outcome(split, part, rows, rankings, tuple(left_out), seconds)
+
+
+def _scorers(split, part, rankers, models, left_out):
+  """What makes the scores of each row, in order; notes what is left out."""
+  for name in rankers:
+    if name not in RANKERS:
+      raise ValueError(
+        f'Expected a simple recommender, found {name!r}; '
+        + names_lib.nearest(name, RANKERS)
+      )
+  taken = [name for name in models if name in {*RANKERS, *RATERS, *INTERESTS}]
+  if taken:
+    raise ValueError(
+      f'Expected a name of its own for a model, found {taken[0]!r}, which is a '
+      'simple recommender; rename it.'
+    )
+  if not split.rolling:
+    left_out.append(
+      f'Rankings are left out: under {split.protocol} training holds what came '
+      'after a target.'
+    )
+    return {}
+  scorers = {}
+  for name in rankers:
+    if name.startswith('ease') and split.log.num_items > MOST_ITEMS:
+      left_out.append(f'{name} is left out over {MOST_ITEMS:,} items.')
+    else:
+      scorers[name] = functools.partial(RANKERS[name], split, part)
+  return scorers | {
+    name: functools.partial(lambda score: score, score)
+    for name, score in models.items()
+  }
 
 
 def rate(

@@ -164,6 +164,7 @@ def test_one_call_gives_the_table(log):
   assert gap == ranking.difference(alone, made.rankings['markov'])
   ratings = baselines.measure(protocols.random(log))
   assert set(ratings.rows) == set(baselines.RATERS)
+  assert 'Rankings are left out: under random' in ratings.left_out[0]
   bare = interactions.make(log.user, log.item, log.time)
   bare = baselines.measure(protocols.leave_one_out(bare), rankers=('markov',))
   assert set(bare.rows) == {'markov'} and len(bare.left_out) == 2
@@ -187,6 +188,10 @@ def test_what_does_not_apply_is_said(log):
   split = protocols.leave_one_out(bare)
   with pytest.raises(ValueError, match='expected ratings for a baseline'):
     baselines.biases(split)
+  with pytest.raises(ValueError, match="found 'eas'; did you mean 'ease'"):
+    baselines.measure(split, rankers=('eas',))
+  with pytest.raises(ValueError, match="a model, found 'markov', which"):
+    baselines.measure(split, models={'markov': baselines.markov(split)})
   wide = interactions.make(
     [0] * 20_003, range(20_003), range(20_003), name='wide'
   )
