@@ -4,11 +4,13 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 import sweeps
 
 from mtl_jax import models
+from mtl_jax.training import parallel
 
 B, T, D, V = 4, 6, 4, 11
 HEADS = 2
@@ -317,6 +319,30 @@ def test_only_a_next_moment_tells_when_the_target_happens(name):
       assert (moved[:3] == 0).all()
       assert (moved[3] > 1e-3) == (kind == 'next')
       assert moved[4] > 1e-3
+
+
+@pytest.mark.parametrize('name', sweeps.some([*NEW, 'gru'], 'hstu', 'gru'))
+def test_gradients_over_devices_are_those_on_one(name):
+  with jax.enable_x64(True):
+    trunk, batch, variables = make(name, **CAUSAL[name])
+
+    def slope(params, batch):
+      def total(params):
+        return jnp.sin(trunk.apply(params, batch, train=False)).sum()
+
+      return jax.grad(total)(params)
+
+    each = jax.shard_map(
+      slope,
+      mesh=parallel.make_mesh(jax.devices()[:B]),
+      in_specs=(P(), P(parallel.AXIS)),
+      out_specs=P(),  # The gradient of what all have is summed already.
+    )
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, atol=1e-11),
+      jax.jit(each)(variables, batch),
+      jax.jit(slope)(variables, batch),
+    )
 
 
 @pytest.mark.parametrize('name', sweeps.some(NEW, 'hstu'))
