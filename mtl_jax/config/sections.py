@@ -33,7 +33,8 @@ class DataSettings:
     settings: of the data set, where it has some: ``{'relatedness': 0.5}``.
     splits: parts of it to train, validate and test on, in the language of
       TFDS; for files, ``{'train': 'reviews.csv[:80%]', ...}``.
-    columns: of files: column -> kind, see `mtl_jax.data.load_files`.
+    columns: of files: column -> kind, see `mtl_jax.data.load_files`; of arrays
+      kinds that their values do not tell.
     features: key in the batch -> feature of the data set; of files and arrays
       by default all columns by their names, and ``inputs`` of the numbers among
       them that are no labels.

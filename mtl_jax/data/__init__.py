@@ -1,7 +1,7 @@
 """Data: sets of our own, of the TFDS catalogue and of the user, as batches."""
 
 from mtl_jax.data.catalogue import make_builder
-from mtl_jax.data.cells import Reading
+from mtl_jax.data.cells import Reading, name_of
 from mtl_jax.data.checks import check_keys, check_labels
 from mtl_jax.data.encoding import Column, Counts, Encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns, read_some
@@ -10,6 +10,7 @@ from mtl_jax.data.info import DataInfo, describe
 from mtl_jax.data.loading import (
   Data,
   blank,
+  digest,
   fingerprint,
   from_splits,
   from_tables,
@@ -58,6 +59,7 @@ __all__ = (
   'check_keys',
   'check_labels',
   'describe',
+  'digest',
   'fetch',
   'fingerprint',
   'fit_encoder',
@@ -72,6 +74,7 @@ __all__ = (
   'load_files',
   'make_builder',
   'mask_key',
+  'name_of',
   'notes',
   'open_files',
   'part',

@@ -21,8 +21,9 @@ MISSING = np.iinfo(np.int64).min
 MISSING_WORDS = (
   'NA', 'N/A', 'n/a', 'NULL', 'Null', 'null', 'NaN', 'nan', 'NAN', 'None', '?',
 )  # fmt: skip
-KINDS = ('class', 'float', 'integer', 'set', 'string')
+KINDS = ('class', 'float', 'integer', 'sequence', 'set', 'string')
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
+ABSENT = ('NAType', 'NaTType')  # types of pandas
 _BOOLEANS = {'true': '1', 'false': '0'}
 
 
@@ -86,7 +87,8 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
     For 'float' and 'integer' a float64 or int64 array ``[N]``, ``[N, D]`` of
     lists of one length, or a list of arrays of several lengths, None where one
     is missing. For 'string' and 'class' a `pyarrow` array of strings. For 'set'
-    a list of tuples in sorted order, None where one is missing.
+    a list of tuples in sorted order, None where one is missing; for 'sequence'
+    of tuples in the order given, in which None is a missing step.
 
   Raises:
     CellError: for the first value that is not of that kind.
@@ -96,12 +98,14 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
     ['1', '2', None, None, 'true']
     >>> parse(['a|b', '', None, ['b']], 'set')
     [('a', 'b'), (), None, ('b',)]
+    >>> parse(['b|a|b', [7, None]], 'sequence')
+    [('b', 'a', 'b'), ('7', None)]
   """
   if kind == 'array':
     return [_array(i, value) for i, value in enumerate(values)]
-  if kind == 'set':
+  if kind in ('set', 'sequence'):
     values = values.to_pylist() if isinstance(values, pa.Array) else values
-    return [_set(i, value, reading) for i, value in enumerate(values)]
+    return [_names(i, value, kind, reading) for i, value in enumerate(values)]
   if kind in ('float', 'integer'):
     try:  # most of all values are strings
       made = isinstance(values, pa.Array)
@@ -150,6 +154,16 @@ def identity(texts: pa.Array) -> pa.Array:
   return texts
 
 
+def name_of(value: Any) -> str:
+  """Name of a class as a user writes it in a config; '' if there is none.
+
+  Example:
+    >>> name_of(1.0), name_of(False), name_of(' yes'), name_of(None)
+    ('1', 'false', 'yes', '')
+  """
+  return parse([value], 'class')[0].as_py() or ''
+
+
 def json_number(text: str) -> Number:
   """Text of a number in JSON, without an exponent if it is whole.
 
@@ -178,12 +192,35 @@ def _texts(values, reading):
   try:
     made = isinstance(values, pa.Array)
     texts = values if made else pa.array(values, pa.string())
+  except UnicodeEncodeError:
+    raise _half(values) from None
   except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
     texts = pa.array([_text(i, v) for i, v in enumerate(values)], pa.string())
   texts = pc.utf8_trim_whitespace(texts)
+  if not pc.all(pc.string_is_ascii(texts)).as_py():
+    # Marks of no width, and letters that are written in two ways.
+    texts = pc.utf8_trim(texts, '\u200b\u200c\u200d\u2060\ufeff')
+    texts = pc.utf8_normalize(pc.utf8_trim_whitespace(texts), 'NFC')
   words = pa.array(('', *reading.missing), pa.string())
   absent = pc.is_in(texts, value_set=words)
   return pc.if_else(absent, pa.scalar(None, pa.string()), texts)
+
+
+def _half(values):
+  """The error of the first text that no encoding can hold."""
+
+  def is_bad(value):
+    try:
+      str(value).encode()
+    except UnicodeEncodeError:
+      return True
+    return False
+
+  position = next(i for i, value in enumerate(values) if is_bad(value))
+  return CellError(
+    position,
+    'expected text, found half of a character, as in "\\ud800"; mend it.',
+  )
 
 
 def _text(position, value):
@@ -192,7 +229,7 @@ def _text(position, value):
     value = value.item()
   if isinstance(value, np.ndarray) and not value.ndim:
     value = value.item()
-  if value is None or type(value).__name__ in ('NAType', 'NaTType'):
+  if value is None or type(value).__name__ in ABSENT:
     return None
   if isinstance(value, str):
     return str(value)
@@ -200,16 +237,22 @@ def _text(position, value):
     return value.decode('utf-8', 'replace')
   if isinstance(value, bool):
     return 'true' if value else 'false'
-  if isinstance(value, int):
+  if isinstance(value, int | decimal.Decimal):
     return str(value)
   if isinstance(value, float):
     return None if np.isnan(value) else repr(value)
+  if hasattr(value, 'isoformat'):
+    raise CellError(
+      position,
+      f'expected a number or a name, found a date, {value}; give seconds, as '
+      "an array of dtype 'datetime64[s]' holds them, or its text.",
+    )
   what = 'a list' if _is_list(value) else f'an object of {type(value).__name__}'
   raise CellError(
     position,
     f'expected one value, found {what}, {_short(value)}; read lists of names '
-    "as kind 'set' and lists of numbers as 'integer' or 'float', and give "
-    'nested values columns of their own.',
+    "as kind 'set' or 'sequence' and lists of numbers as 'integer' or 'float', "
+    'and give nested values columns of their own.',
   )
 
 
@@ -257,10 +300,22 @@ def _number(position, text, kind):
   return int(value)
 
 
+_SIGNS = re.compile(r'[-+]?[$€£¥₹]?\s*[\d.,\'\s]+\s*[%$€£¥₹]?')
+_DATE = re.compile(r'\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?')
+
+
 def _unlike(kind, text):
   what = 'a whole number' if kind == 'integer' else 'a finite number'
+  advice = 'mend it'
+  if _DATE.fullmatch(text):
+    advice = 'write dates as numbers, such as seconds since 1970'
+  elif _SIGNS.fullmatch(text) and not NUMBER.fullmatch(text):
+    advice = (
+      'write numbers without units, with a point before decimals and nothing '
+      'between thousands'
+    )
   return (
-    f'expected a value of kind {kind}, {what}, found {_short(text)}; mend it, '
+    f'expected a value of kind {kind}, {what}, found {_short(text)}; {advice}, '
     'or leave it empty if it is missing (data.missing lists the words that '
     "are missing as well), or read names as kind 'class' or 'string'."
   )
@@ -271,12 +326,15 @@ def _short(value):
   return text if len(text) < 60 else text[:57] + '...'
 
 
-def _set(position, value, reading):
+def _names(position, value, kind, reading):
+  """Names of a set or a sequence; None if it is missing as a whole."""
   if not _is_list(value):
     text = _text(position, value)
     if text is None or text.strip() in reading.missing:
       return None
-    value = [name for name in text.split(reading.set_separator) if name.strip()]
+    value = text.split(reading.set_separator) if text.strip() else []
+    if kind == 'set':
+      value = [name for name in value if name.strip()]
   items = list(value)
   for item in items:
     if _is_list(item) or isinstance(item, Mapping):
@@ -285,6 +343,8 @@ def _set(position, value, reading):
     names = _texts(items, reading)
   except CellError as error:
     raise CellError(position, error.message) from error
+  if kind == 'sequence':
+    return tuple(identity(names).to_pylist())
   if names.null_count:
     raise CellError(
       position,

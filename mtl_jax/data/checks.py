@@ -45,10 +45,12 @@ def check_labels(
     vector = kind == 'multilabel' or (kind == 'regression' and size > 1)
     shape = (size,) if vector else ()
     if values.shape[1:] != shape:
+      advice = 'choose another kind of task or another feature'
+      if values.shape[1:] == (1,):
+        advice = 'take the axis of length 1 away, as in values[:, 0]'
       raise ValueError(
-        f'{name}, label {key!r}: expected one value of shape {shape} an '
-        f'example for {kind}, found shape {values.shape[1:]}; choose another '
-        'kind of task or another feature.'
+        f'{name}, label {key!r}: expected one value of shape {shape} per '
+        f'example for {kind}, found shape {values.shape[1:]}; {advice}.'
       )
     floats = values.dtype.kind == 'f'
     if floats != (kind == 'regression'):

@@ -17,6 +17,8 @@ from mtl_jax import names as names_lib
 from mtl_jax.data import cells, tables, text as text_lib
 from mtl_jax.tasks import mask_key
 
+MASKED = ('text', 'sequence')  # id 0 is padding
+
 # (key, feature, 'cells' | 'missing' | 'unknown' | 'cut') -> how many
 Counts = collections.Counter[tuple[str, str, str]]
 
@@ -34,7 +36,8 @@ class Column:
     shape: of one value of a feature.
     size: number of classes, categories or tokens, where that is known.
     names: of the classes, where they have names, and of the members of a set.
-    vocabulary: of a category; id 0 is any other name. Of a class, the names
+    vocabulary: of a category; id 0 is any other name. Of a sequence, whose id 0
+      is padding and 1 any other name. Of a class, the names
       that training has, where they are not those of its classes.
     by_value: of a class: whether codes are given to values by ``names``, or
       values are codes; of a set, whether it is a label; of a list, whether it
@@ -43,11 +46,12 @@ class Column:
     positive: of a class, the name that is 1 where all others are 0.
     fold: whether names are compared without regard to case.
     tokenizer: of a text, as JSON.
-    length: numbers of a padded list.
+    length: steps of a padded list or sequence.
     mean: subtracted from each of the features, in float64.
     std: they are divided by it.
     fill: what a missing number of each feature is replaced by; none is if
       empty, as in labels.
+    seen: of ids: start and stop of each run of whole numbers in training.
     indicator: whether 1 or 0 for each feature that is missing or not follows.
     refuse: whether a missing number is an error.
   """
@@ -67,14 +71,16 @@ class Column:
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
   fill: tuple[float, ...] = ()
+  seen: tuple[int, ...] = ()
   indicator: bool = False
   refuse: bool = False
 
   @functools.cached_property
   def codes(self) -> dict[str, int]:
     """Name of a value -> number of its class, category or member."""
-    if self.kind == 'category':
-      return {name: i for i, name in enumerate(self.vocabulary, start=1)}
+    if self.kind in ('category', 'sequence'):
+      first = 1 if self.kind == 'category' else text_lib.UNKNOWN + 1
+      return {name: i for i, name in enumerate(self.vocabulary, start=first)}
     if self.positive:
       return {name: int(name == self.positive) for name in self.vocabulary}
     names = self.names or map(str, range(self.size or 0))
@@ -207,7 +213,7 @@ class Encoder:
   def may_lack(self, feature: str) -> bool:
     """Whether a missing value of an input has a meaning."""
     return all(
-      column.kind in ('category', 'text', 'set', 'list')
+      column.kind in ('category', 'text', 'set', 'sequence', 'list')
       or (bool(column.fill) and not column.refuse)
       for column in self.columns.values()
       if feature in column.features
@@ -280,6 +286,8 @@ class Encoder:
       return ids
     if column.kind == 'set':
       return _members(key, column, values[0], counts)
+    if column.kind == 'sequence':
+      return _steps(key, column, values[0], counts)
     if column.kind == 'multihot':
       hot = np.zeros((len(values[0]), column.size or 0), np.uint8)
       for row, classes in zip(hot, values[0], strict=True):
@@ -305,7 +313,7 @@ class Encoder:
       if keys is None or key in keys:
         batch[key] = to_batch(values, kind)
       mask = mask_key(key)
-      if kind == 'text' and (keys is None or mask in keys):
+      if kind in MASKED and (keys is None or mask in keys):
         batch[mask] = (values != text_lib.PAD).astype(np.float32)
     if self.derived is not None and self._hidden:
       wanted = {
@@ -368,6 +376,12 @@ def _numbers(key, column, values, counts):
     if array.shape[1:] != column.shape and column.kinds:
       raise _wrong_shape(feature, column.shape, one)
     hole = cells.missing(array)
+    if column.seen:
+      known = array[~hole]
+      # Between a start and its stop there is an odd number of bounds.
+      new = np.searchsorted(column.seen, known, side='right') % 2 == 0
+      counts[key, feature, 'members'] += len(known)
+      counts[key, feature, 'unknown'] += int(new.sum())
     counts[key, feature, 'missing'] += int(
       hole.any(tuple(range(1, hole.ndim))).sum()
     )
@@ -449,12 +463,20 @@ def _compact(array, column, key):
       raise cells.CellError(
         _first(bad),
         f'{key!r}: expected numbers that 32 bits hold, found '
-        f'{array[bad].flat[0]:g} in example {{example}}; mend it, or list '
-        f'{key!r} in data.standardize.',
+        f'{array[bad].flat[0]:g} in example {{example}}; mend it, write it in '
+        f'another unit, or list {key!r} in data.standardize if it is an input.',
       )
     return narrow
   if array.dtype.kind == 'f':  # whole numbers, some of which were missing
-    array = np.nan_to_num(array, nan=-1).astype(np.int64)
+    array = np.nan_to_num(array, nan=-1)
+    if (bad := array != np.floor(array)).any():
+      raise cells.CellError(
+        _first(bad),
+        f'{key!r}: expected whole numbers, as in training, found '
+        f'{array[bad].flat[0]:g} in example {{example}}; mend it, or give '
+        'floats in training too.',
+      )
+    array = array.astype(np.int64)
   limits = np.iinfo(np.int32)
   bad = (array < limits.min) | (array > limits.max)
   if bad.any():
@@ -484,6 +506,14 @@ def _classes(key, column, values):
       position = int(np.argmax(found == -2))
       given = names[position if where is None else int(where[position])]
       known = list(column.codes)
+      if not column.names:
+        raise cells.CellError(
+          position,
+          f'label {key!r}: expected classes from 0 to {len(known) - 1}, found '
+          f'{given!r} in example {{example}}; set num_classes of the target, '
+          'shuffle the rows before they are split, or leave the cells of '
+          'missing labels empty (None in arrays).',
+        )
       hint = (
         names_lib.nearest(given, known)
         if len(known) <= 20
@@ -523,7 +553,7 @@ def value_names(values: np.ndarray) -> list[str]:
 
 
 def _folded(names, fold):
-  return [name.casefold() for name in names] if fold else names
+  return [name and name.casefold() for name in names] if fold else names
 
 
 def _members(key, column, values, counts):
@@ -571,6 +601,26 @@ def _hot(key, column, values, counts):
       "in example {example}; read ids as kind 'set'.",
     )
   return array.astype(np.int8)
+
+
+def _steps(key, column, values, counts):
+  """Sequences of names as ids ``[n, T]``: 0 is padding, 1 unknown."""
+  (feature,) = column.features
+  ids = np.full((len(values), column.length), text_lib.PAD, np.int32)
+  for position, names in enumerate(values):
+    if names is None:
+      counts[key, feature, 'missing'] += 1
+      continue
+    counts[key, feature, 'cut'] += len(names) > column.length
+    names = names[: column.length]
+    for step, name in enumerate(_folded(names, column.fold)):
+      if name is None:  # A step that is missing is as padding.
+        continue
+      ids[position, step] = column.codes.get(name, text_lib.UNKNOWN)
+    counts[key, feature, 'members'] += len(names)
+  unknown = int((ids == text_lib.UNKNOWN).sum())
+  counts[key, feature, 'unknown'] += unknown
+  return ids
 
 
 def _padded(key, column, values, counts):
@@ -663,6 +713,10 @@ def class_ids(
 
 def strings(values: Iterable[Any]) -> list[str]:
   """Strings, whether stored as such or as UTF-8 bytes; '' is missing."""
+  if isinstance(values, np.ndarray) and values.dtype == bool:
+    return ['true' if value else 'false' for value in values.tolist()]
+  if isinstance(values, np.ndarray) and values.dtype.kind in 'iuf':
+    return value_names(values)
   return [
     ''
     if v is None

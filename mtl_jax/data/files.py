@@ -36,7 +36,8 @@ def open_files(
       .csv or .jsonl.
     columns: ``{column: kind}``: 'string' (text or a category), 'class' (names
       that are learned), 'integer' or 'float' (in JSONL also lists of numbers),
-      'set' (a list of names or ids, or a string with a separator).
+      'set' (a list of names or ids, or a string with a separator), 'sequence'
+      (the same, in order).
     reading: how cells are written, and which words are missing values.
 
   Returns:
@@ -47,11 +48,7 @@ def open_files(
     FileNotFoundError: if there is no such file.
   """
   for column, kind in columns.items():
-    if kind not in cells.KINDS:
-      raise ValueError(
-        f'Column {column!r}: expected a kind, found {kind!r}; '
-        + names_lib.nearest(kind, cells.KINDS)
-      )
+    tables.check_kind(column, kind)
   read: dict[str, tables.Table] = {}  # one file may hold several splits
   result = {}
   for split, spec in splits.items():
@@ -111,18 +108,19 @@ def read_some(
 
 def _read(path, columns, reading, may_lack):
   path = pathlib.Path(path)
-  readers = {'.csv': _Csv, '.jsonl': _Jsonl}
-  if path.suffix not in readers:
+  readers = {'.csv': _Csv, '.tsv': _Csv, '.jsonl': _Jsonl}
+  ending = path.suffix.lower()
+  if ending not in readers:
     raise ValueError(
-      f'Expected a file that ends in .csv or .jsonl, found {path}; convert it.'
+      f'Expected a file that ends in .csv, .tsv or .jsonl, found {path}; '
+      'convert or unpack it.'
     )
   if not path.is_file():
     raise FileNotFoundError(
       f'Expected a data file at {path}, found none; check the path.'
     )
-  file = readers[path.suffix](
-    path, _encoding(path, reading), reading.separator, may_lack
-  )
+  separator = '\t' if ending == '.tsv' else reading.separator
+  file = readers[ending](path, _encoding(path, reading), separator, may_lack)
   try:
     try:
       chunks = _parsed(file, columns, reading)
@@ -171,7 +169,7 @@ def _encoding(path, reading):
 
 
 def _joined(path, column, kind, chunks):
-  if kind in ('set', 'array'):
+  if kind in ('set', 'sequence', 'array'):
     return list(itertools.chain.from_iterable(chunks))
   if kind in ('string', 'class'):
     return pa.chunked_array(chunks, pa.string())
@@ -289,7 +287,12 @@ class _Csv:
       with open(
         self.path, newline='', encoding=self._skip_mark(self.encoding)
       ) as file:
-        yield csv.reader(file, strict=True, delimiter=self.separator)
+        yield csv.reader(
+          file,
+          strict=True,
+          delimiter=self.separator,
+          skipinitialspace=True,  # before a quotation mark
+        )
     finally:
       csv.field_size_limit(limit)
 
@@ -299,9 +302,21 @@ class _Csv:
 
   def _header(self, reader, columns):
     try:
-      header = [name.strip() for name in next(reader, ())]
+      first = next((row for row in reader if row), ())
+      header = [name.strip() for name in first]
     except csv.Error:
       self._find_damage(0)
+    if not header:
+      raise ValueError(
+        f'{self.path}: expected a line with the names of columns, found an '
+        'empty file; name another.'
+      )
+    if any('\0' in name for name in header):
+      raise ValueError(
+        f'{self.path}: expected {self.encoding.upper()} text, found NUL '
+        "characters; set data.encoding, to 'utf-16-le' or 'utf-16-be' as a "
+        'rule.'
+      )
     for column in columns:
       if header.count(column) > 1:
         places = [i for i, name in enumerate(header, 1) if name == column]
@@ -406,7 +421,7 @@ class _Jsonl:
         f'{self.path}, row {row}: expected every key once, found {error} '
         'twice; rename one.'
       ) from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
       raise ValueError(
         f'{self.path}, row {row}: expected a JSON object, found damage '
         f'({error}); mend the row.'

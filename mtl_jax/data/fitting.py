@@ -46,6 +46,7 @@ def fit_encoder(
   labels: Mapping[str, str | Label] | None = None,
   fill: Mapping[str, str] | None = None,
   categories: Mapping[str, int] | None = None,
+  ids: Collection[str] = (),
   ignore_case: bool = False,
 ) -> encoding.Encoder:
   """Learns from a training table how its features become arrays.
@@ -67,6 +68,8 @@ def fit_encoder(
       training split, and the default), 'indicator' (the same, and 1 or 0 for
       each feature beside it), 'category' (of ids: one of its own) or 'refuse'.
     categories: of 'category', key -> the id of a missing one.
+    ids: keys of whole numbers that are rows of a table, of which those that
+      training has are kept, to count others.
     ignore_case: compare names of classes and categories without their case.
 
   Returns:
@@ -108,7 +111,7 @@ def fit_encoder(
     for key, label in (labels or {}).items()
     if key not in text
   }
-  fit = _Fit(table, labels is not None, categories or {}, ignore_case)
+  fit = _Fit(table, labels is not None, categories or {}, ignore_case, ids)
   columns = {
     key: fit.label(key, feature, learned[key])
     if key in learned
@@ -118,13 +121,32 @@ def fit_encoder(
     for key, feature in features.items()
   }
   _check_masks(table.name, columns)
+  _check_fill(table.name, columns, learned, fill)
   return encoding.Encoder(columns, table.derived)
+
+
+def _check_fill(name, columns, learned, fill):
+  """What is filled must be a number, and of ids one of its own."""
+  for key, how in fill.items():
+    column = columns[key]
+    if key in learned or column.kind not in ('integer', 'float', 'vector'):
+      what = 'a label' if key in learned else f'of kind {column.kind}'
+      raise ValueError(
+        f'{name}: expected a number among the inputs for data.fill[{key!r}], '
+        f'found that it is {what}, whose missing values have a meaning of '
+        'their own; leave it out of data.fill.'
+      )
+    if how == 'category' and column.kind != 'integer':
+      raise ValueError(
+        f"{name}: expected whole numbers for data.fill[{key!r}] = 'category', "
+        f"found a {column.kind}; set it to 'mean' or 'indicator'."
+      )
 
 
 def _check_masks(name, columns):
   masks: dict[str, str] = {}
   for key, column in columns.items():
-    if column.kind not in ('text', 'list'):
+    if column.kind not in ('text', 'sequence', 'list'):
       continue
     mask = encoding.mask_key(key)
     other = masks.get(mask)
@@ -161,6 +183,7 @@ class _Fit:
   fills: bool
   categories: Mapping[str, int]
   fold: bool
+  ids: Collection[str]
 
   def label(self, key, feature, label) -> encoding.Column:
     """The column of what a task learns."""
@@ -203,10 +226,12 @@ class _Fit:
     if field.kind not in ('class', 'integer', 'float', 'string', 'name') or (
       field.shape and not declared
     ):
+      advice = "choose the kind 'multilabel', or another feature"
+      if field.shape == (1,):
+        advice = 'take the axis of length 1 away, as in values[:, 0]'
       raise ValueError(
         f'{self.table.name}, label {key!r}: expected one class per row for '
-        f'{label.kind}, found {_plural(field.kind, field.shape)}; choose the '
-        "kind 'multilabel', or another feature."
+        f'{label.kind}, found {_plural(field.kind, field.shape)}; {advice}.'
       )
     if field.kind == 'integer' and declared:
       return self.input(key, feature, None, False, '')
@@ -235,6 +260,18 @@ class _Fit:
           "column as kind 'class'."
         )
     names = tables.class_names(found)
+    if label.num_classes and label.num_classes != len(names):
+      raise ValueError(
+        f'{self.table.name}, label {key!r}: expected {label.num_classes} names '
+        f'of classes, as num_classes says, found {len(names)} '
+        f'({", ".join(names[:5])}); leave num_classes out.'
+      )
+    if label.kind == 'classification' and len(names) < 2:
+      raise ValueError(
+        f'{self.table.name}, label {key!r}: expected at least two classes, '
+        f'found {len(names)} ({", ".join(names) or "no label"}); shuffle the '
+        'rows before they are split, or leave the task out.'
+      )
     column = dataclasses.replace(
       column, names=names, size=len(names), by_value=True, fold=self.fold
     )
@@ -313,12 +350,21 @@ class _Fit:
 
   def _set(self, column, key):
     names: set[str] = set()
+    repeats = None
     for values in self._chunks(column.features[0]):
       for row in values:
-        if row is not None:
-          names.update(
-            encoding.value_names(row) if isinstance(row, np.ndarray) else row
-          )
+        if isinstance(row, np.ndarray):
+          found = encoding.value_names(row)
+          repeats = found if len(set(found)) < len(found) else repeats
+          names.update(found)
+        elif row is not None:
+          names.update(row)
+    if repeats and column.by_value and names <= {'', '0', '1'}:
+      raise ValueError(
+        f'{self.table.name}, label {key!r}: expected lists of 0 and 1 of one '
+        f'length, or lists of ids of which none occurs twice, found '
+        f'{repeats[:9]} among lists of several lengths; mend the lists.'
+      )
     names = {name.casefold() for name in names} if self.fold else names
     if not names - {''}:
       raise ValueError(
@@ -371,7 +417,7 @@ class _Fit:
       shape=field.shape,
       size=None if vector else field.size,
       names=() if vector else field.names,
-      fold=self.fold and field.kind in ('string', 'name', 'set'),
+      fold=self.fold and field.kind in ('string', 'name', 'set', 'sequence'),
     )
     if options is not None and column.kind not in ('string', 'name'):
       raise ValueError(_unfit(table, key, column, 'a string', 'the texts'))
@@ -384,10 +430,14 @@ class _Fit:
       return self._string(column, options)
     if field.kind == 'set':
       return self._set(dataclasses.replace(column, by_value=False), key)
+    if field.kind == 'sequence':
+      return self._sequence(column, key)
     if field.kind == 'list':
       return self._list(column, standardize)
     if column.kind not in numbers:
       return column
+    if key in self.ids and column.kind == 'integer' and not standardize:
+      column = dataclasses.replace(column, seen=self._ids(names[0]))
     return self._number(key, column, standardize, fill)
 
   def _number(self, key, column, standardize, fill):
@@ -402,17 +452,18 @@ class _Fit:
     values = np.stack([_holes(raw[name]) for name in column.features], axis=-1)
     if len(column.features) == 1 and values.ndim > 2:
       values = values[..., 0]  # its own last axis is that of the features
-    values = values.reshape(-1, values.shape[-1])  # [N T, F]
+    parts = values.shape[-1]
+    values = values.reshape(-1, parts) if parts else values[:0]  # [N T, F]
     empty = np.isnan(values).all(axis=0)
-    if empty.any():
-      name = column.features[int(np.argmax(empty)) % len(column.features)]
+    if empty.any() or not empty.size:
+      which = int(np.argmax(empty)) if empty.size else 0
+      name = column.features[which % len(column.features)]
       raise ValueError(
         f'{self.table.name}: expected a value of {name!r} in some row of the '
         f'training split, found none; leave it out of {key!r}.'
       )
-    mean = np.nanmean(values, axis=0)
+    mean, std = moments(values)
     if standardize:
-      std = np.nanstd(values, axis=0)
       std = np.where(std > 0, std, 1)  # a constant stays a constant
       column = dataclasses.replace(
         column, mean=tuple(mean.tolist()), std=tuple(std.tolist())
@@ -460,6 +511,28 @@ class _Fit:
       vocabulary=vocabulary,
     )
 
+  def _sequence(self, column, key):
+    found: set[str | None] = set()
+    length = 1
+    for values in self._chunks(column.features[0]):
+      for names in values:
+        found.update(names or ())
+        length = max(length, len(names or ()))
+    names = {name.casefold() if self.fold else name for name in found if name}
+    if not names:
+      raise ValueError(
+        f'{self.table.name}, {key!r}: expected a sequence with a name in some '
+        'row of the training split, found none; leave it out.'
+      )
+    vocabulary = tables.class_names(names)
+    return dataclasses.replace(
+      column,
+      vocabulary=vocabulary,
+      size=len(vocabulary) + 2,
+      length=length,
+      shape=(),
+    )
+
   def _list(self, column, standardize):
     length, whole, parts = 1, True, [np.zeros(0)]
     for values in self._chunks(column.features[0]):
@@ -473,11 +546,20 @@ class _Fit:
     )
     if not standardize:
       return column
-    numbers = np.concatenate(parts)
-    std = float(np.nanstd(numbers))
+    mean, std = moments(np.concatenate(parts))
     return dataclasses.replace(
-      column, mean=(float(np.nanmean(numbers)),), std=(std if std > 0 else 1.0,)
+      column, mean=(float(mean),), std=(float(std) if std > 0 else 1.0,)
     )
+
+  def _ids(self, feature):
+    """Bounds of the runs of whole numbers that the table has."""
+    chunks = [np.unique(values) for values in self._chunks(feature)]
+    values = np.unique(np.concatenate(chunks))
+    values = values[~cells.missing(values)]
+    first = np.flatnonzero(np.diff(values, prepend=values[:1] - 2) != 1)
+    last = np.append(first[1:], len(values)) - 1
+    bounds = np.stack([values[first], values[last] + 1], axis=1)
+    return tuple(bounds.ravel().tolist())
 
   def _chunks(self, feature):
     for start in range(0, self.table.size, FIT_ROWS):
@@ -488,9 +570,8 @@ class _Fit:
 def _plural(kind, shape=()):
   if shape:
     return f'lists of {shape[0]} numbers'
-  return {'string': 'strings', 'name': 'names', 'set': 'sets'}.get(
-    kind, f'{kind} values'
-  )
+  several = ('string', 'name', 'set', 'sequence')
+  return f'{kind}s' if kind in several else f'{kind} values'
 
 
 def _holes(values: Any) -> np.ndarray:
@@ -499,14 +580,35 @@ def _holes(values: Any) -> np.ndarray:
   return np.where(cells.missing(array), np.nan, array.astype(np.float64))
 
 
+def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and deviation over the first axis in float64, NaN left out.
+
+  Of numbers of any size, such as 1e-300; the deviation of a constant is 0, and
+  not what rounding makes of it.
+  """
+  values = np.asarray(values, np.float64)
+  # By a power of two, which rounds nothing.
+  _, power = np.frexp(np.nanmax(np.abs(values), axis=0, initial=0))
+  values = np.ldexp(values, -power)
+  same = np.nanmin(values, axis=0) == np.nanmax(values, axis=0)
+  std = np.where(same, 0, np.nanstd(values, axis=0))
+  return (
+    np.ldexp(np.nanmean(values, axis=0), power),
+    np.ldexp(std, power),
+  )
+
+
 def _keeps_differences(values, tolerance=1e-4) -> bool:
   """Whether rounding to 32 bits is small beside the spread of numbers."""
   exact = _holes(values)
   known = exact[~np.isnan(exact)]
   if known.size == 0 or np.abs(known).max() > np.finfo(np.float32).max:
     return known.size == 0
-  rounding = np.abs(known - known.astype(np.float32)).max()
-  return bool(rounding <= tolerance * known.std() or known.std() == 0)
+  # Numbers too small to be normal ones are 0 to a compiled program.
+  small = np.abs(known) < np.finfo(np.float32).tiny
+  narrow = np.where(small, 0, known.astype(np.float32))
+  std = moments(known)[1]
+  return bool(np.abs(known - narrow).max() <= tolerance * std or std == 0)
 
 
 def _unfit(table, key, column, expected, where):
@@ -536,6 +638,7 @@ def _look_up(table, name):
 
 def _sample(table, features):
   shape = table.fields[features[0]].shape
-  count = max(min(table.size, FIT_ROWS // int(np.prod(shape or 1))), 1)
+  per_row = max(int(np.prod(shape or 1)), 1)
+  count = max(min(table.size, FIT_ROWS // per_row), 1)
   rows = np.unique(np.linspace(0, table.size - 1, count).astype(int))
   return table.read(rows, features)

@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from mtl_jax.data import encoding, sources
+from mtl_jax.data import encoding, fitting, sources
 
 # Statistics of a split that is not in memory come from as many rows of it.
 SAMPLE = 10_000
@@ -81,8 +81,8 @@ def describe(
     classes={key: _names(c) for key, c in columns.items() if c.names},
     cardinalities=known | _largest(splits, columns, one),
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
-    means={k: _plain(np.nanmean, seen[k]) for k in floats},
-    stds={k: _plain(np.nanstd, seen[k]) for k in floats},
+    means={k: _plain(fitting.moments(seen[k])[0]) for k in floats},
+    stds={k: _plain(fitting.moments(seen[k])[1]) for k in floats},
   )
 
 
@@ -121,7 +121,7 @@ def _names(column):
   return other, column.positive
 
 
-def _plain(statistic, values):
-  """In float64 over the examples: a number, or a tuple of them."""
-  found = statistic(values, axis=0, dtype=np.float64).tolist()
+def _plain(found):
+  """A number, or a tuple of them."""
+  found = found.tolist()
   return tuple(found) if isinstance(found, list) else found

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import (
   catalogue,
   cells,
@@ -21,7 +22,9 @@ from mtl_jax.data import (
   tfds_tables,
 )
 
-INTEGERS = ('class', 'category', 'text', 'set', 'multilabel', 'multihot')
+INTEGERS = (
+  'class', 'category', 'text', 'set', 'sequence', 'multilabel', 'multihot',
+)  # fmt: skip
 STRINGS = ('string', 'class')
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
@@ -136,16 +139,21 @@ def default_features(
 
 
 def from_splits(
-  splits: Mapping[str, Mapping[str, Any] | tables.Table],
+  splits: Mapping[str, Any],
   features: fitting.Features | None = None,
+  *,
+  columns: Mapping[str, str] | None = None,
+  reading: cells.Reading = cells.DEFAULT,
   **options,
 ) -> Data:
   """A data set of the user's own arrays.
 
   Args:
     splits: ``{'train': {feature: [N, ...]}, 'validation': ..., 'test': ...}``,
-      or tables in place of dictionaries of arrays.
+      or tables or what `tables.from_arrays` takes in place of dictionaries.
     features: ``{key in the batch: feature}``; see `default_features`.
+    columns: ``{feature: kind}``, where values do not tell it.
+    reading: which words are missing.
     **options: of `from_tables`; cells follow the rules of files.
 
   Returns:
@@ -159,7 +167,7 @@ def from_splits(
   made = {
     split: found
     if isinstance(found, tables.Table)
-    else tables.from_arrays(found, name=split)
+    else tables.from_arrays(found, name=split, kinds=columns, reading=reading)
     for split, found in splits.items()
   }
   features = features or default_features(
@@ -176,6 +184,7 @@ def from_tables(
   standardize: Collection[str] = (),
   labels: Mapping[str, str | fitting.Label] | None = None,
   fill: Mapping[str, str] | None = None,
+  ids: Collection[str] = (),
   ignore_case: bool = False,
   encoder: encoding.Encoder | None = None,
   cache: sources.Cache = 'auto',
@@ -192,6 +201,7 @@ def from_tables(
       classes and whole numbers values: see `fitting.fit_encoder`.
     fill: key -> what becomes of missing numbers, see there; the id of a missing
       'category' is one above the largest of all splits.
+    ids: keys of whole numbers of which it is counted how many training lacks.
     ignore_case: compare names without their case.
     encoder: of another run; nothing is learned then.
     cache: keep splits in memory: True, False or 'auto', by their size.
@@ -222,6 +232,14 @@ def from_tables(
   needed = (
     encoder.features if encoder else fitting.reads(splits[first], features)
   )
+  for table in splits.values():
+    known = [*table.fields, *(table.derived.fields if table.derived else ())]
+    for feature in needed:
+      if feature not in known:
+        raise ValueError(
+          f'{table.name}: expected a column {feature!r}, as in {first}, found '
+          f'none; {names_lib.nearest(feature, known)}'
+        )
   kept = {
     split: sources.remember(table, needed, cache)
     for split, table in splits.items()
@@ -239,6 +257,7 @@ def from_tables(
         for key, how in (fill or {}).items()
         if how == 'category' and isinstance(features.get(key), str)
       },
+      ids=ids,
       ignore_case=ignore_case,
     )
   made = {
@@ -307,19 +326,20 @@ def fingerprint(data: Data) -> dict[str, str]:
     >>> len(a), a == b
     (32, False)
   """
-  return {split: _digest(source) for split, source in data.splits.items()}
+  return {split: digest(source) for split, source in data.splits.items()}
 
 
-def _digest(source):
-  digest = hashlib.blake2b(digest_size=16)
+def digest(source: sources.Source) -> str:
+  """Digest of the content of one source, see `fingerprint`."""
+  made = hashlib.blake2b(digest_size=16)
   if isinstance(source, sources.Columns):
     arrays = source.arrays
   else:
     arrays = info_lib.sample(source, None)
-    digest.update(getattr(source, 'name', '').encode())
-  digest.update(str(len(source)).encode())
+    made.update(getattr(source, 'name', '').encode())
+  made.update(str(len(source)).encode())
   for key in sorted(arrays):
     values = np.ascontiguousarray(arrays[key])
-    digest.update(f'{key} {values.dtype.str} {values.shape}'.encode())
-    digest.update(values.data.cast('B') if values.size else b'')
-  return digest.hexdigest()
+    made.update(f'{key} {values.dtype.str} {values.shape}'.encode())
+    made.update(values.data.cast('B') if values.size else b'')
+  return made.hexdigest()

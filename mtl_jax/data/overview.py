@@ -80,10 +80,16 @@ def _describe(values, known, column, names):
       f'{len(counts):,} classes of {counts.min():,} to {counts.max():,} rows'
       + (f', {empty:,} of them without any' if empty else '')
     )
+  names = [_in_a_line(name) for name in names]
   text = ', '.join(f'{n} {c:,}' for n, c in zip(names, counts, strict=True))
-  if values.ndim == 1 and len(counts) == 2 and names[1] != '1':
+  if values.ndim == 1 and len(counts) == 2 and names != ['0', '1']:
     text += f' (1 = {names[1]})'
   return text
+
+
+def _in_a_line(name):
+  """A name without line breaks and the like."""
+  return name if name.isprintable() else repr(name)
 
 
 def notes(
@@ -221,20 +227,29 @@ def gaps(
   """
   columns = encoder.columns
   tables = {split: source.counts for split, source in splits.items()}
+  said = set()
   for key, column in columns.items():
     if key in labels:
       continue
     for feature in column.features:
       name = feature if key == feature else f'{feature} ({key})'
       gaps = _shares(tables, key, feature, 'missing', 'cells')
-      if gaps:
-        yield f'missing inputs {name!r}: {gaps}; {_filled(column)}.'
+      line = f'{gaps}; {_filled(column)}.'
+      if gaps and (feature, line) not in said:
+        said.add((feature, line))
+        yield f'missing inputs {name!r}: {line}'
     feature = column.features[0]
-    base = {'text': 'tokens', 'set': 'members'}.get(column.kind, 'cells')
+    base = {'text': 'tokens', 'set': 'members', 'sequence': 'members'}.get(
+      column.kind, 'cells'
+    )
+    base = 'members' if column.seen else base
     unknown = _shares(tables, key, feature, 'unknown', base)
     if unknown:
       what = {
         'text': 'unknown tokens of', 'set': 'unknown members of',
+        'sequence': 'unknown names of',
+        'integer': 'ids that train lacks, whose rows of the table stay as they '
+          'began, of',
       }.get(column.kind, 'unknown categories of')  # fmt: skip
       line = f'{what} {key!r}: {unknown}'
       largest = max(
@@ -247,9 +262,11 @@ def gaps(
         )
       yield line + '.'
     cut = _shares(tables, key, feature, 'cut', 'cells')
-    if column.kind == 'list':
+    if column.kind in ('list', 'sequence'):
+      steps = 'numbers' if column.kind == 'list' else 'names'
       yield (
-        f'lists {key!r} are padded to {column.length} numbers, with the mask '
+        f'{column.kind}s {key!r} are padded to {column.length} {steps}, with '
+        'the mask '
         f'{encoding.mask_key(key)!r}' + (f'; cut: {cut}.' if cut else '.')
       )
 
@@ -258,7 +275,7 @@ def _filled(column):
   if column.kind == 'category':
     own = '' in column.vocabulary
     return 'they are ' + ('a category' if own else 'unknown as new ones are')
-  if column.kind in ('text', 'set', 'list'):
+  if column.kind in ('text', 'set', 'sequence', 'list'):
     return 'they are empty'
   if not column.fill:
     return 'they are left as they are'

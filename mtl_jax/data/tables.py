@@ -12,11 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import cells
 
 Kind = Literal[
-  'class', 'name', 'integer', 'float', 'string', 'multihot', 'set', 'list',
-  'image',
+  'class', 'name', 'integer', 'float', 'string', 'multihot', 'set', 'sequence',
+  'list', 'image',
 ]  # fmt: skip
 Raw = dict[str, Any]  # feature -> [n] list, or array [n, ...]
 
@@ -29,9 +30,11 @@ class Field:
     kind: 'class' is the number of a class that the data set declares, -1 =
       missing; 'name' is the name of a class; 'integer' and 'float' are numbers,
       of which `cells.MISSING` and NaN are missing; 'string' is text or the name
-      of a category; 'multihot' is a list of classes, 'set' a tuple of names;
+      of a category; 'multihot' is a list of classes, 'set' a tuple of names,
+      'sequence' one in order, whose missing steps are None;
       'list' is an array of numbers, of several lengths; 'image' is ``[H, W,
-      C]`` in {0, ..., 255}. Of strings, names, sets and lists None is missing.
+      C]`` in {0, ..., 255}. Of strings, names, sets, sequences and lists None
+      is missing.
     shape: of one example's value; () for a single number.
     size: how many classes there are, where that is declared.
     names: of the classes, where they have names.
@@ -96,23 +99,29 @@ def check_size(name: str, size: int) -> None:
 
 
 def from_arrays(
-  arrays: Mapping[str, Any],
+  arrays: Any,
   *,
   name: str = 'arrays',
   names: Mapping[str, Sequence[str]] | None = None,
+  kinds: Mapping[str, str] | None = None,
+  reading: cells.Reading = cells.DEFAULT,
 ) -> Table:
   """A table of the user's own arrays or lists, one row per example.
 
   Booleans become classes of size 2, integers stay integers, ``[N, H, W, C]`` of
   bytes are images, strings may become text or categories, lists of strings are
-  sets. None, NaN, a masked element and the words of `cells.Reading` are
-  missing, by the same rule as in files.
+  sets, and dates are seconds since 1970. None, NaN, NaT, a masked element and
+  the words of `cells.Reading` are missing, by the same rule as in files.
 
   Args:
-    arrays: ``{feature: [N, ...]}``, equally long.
+    arrays: ``{feature: [N, ...]}``, equally long; a data frame, an Arrow table,
+      a structured array or a list of dictionaries, one per row.
     name: what error messages call the table.
     names: class names of integer labels, by feature; makes them classes, of
       which -1 is missing.
+    kinds: of `cells.KINDS`, by feature, where values do not tell it: lists of
+      strings may be a 'sequence', whole numbers names ('class' or 'string').
+    reading: which words are missing, and what is between names of a set.
 
   Returns:
     A table in memory.
@@ -126,11 +135,22 @@ def from_arrays(
     >>> table.size, table.fields['x'].kind, table.fields['label'].kind
     (3, 'float', 'integer')
   """
-  names = names or {}
-  columns = {key: _typed(name, key, value) for key, value in arrays.items()}
+  names, kinds = names or {}, kinds or {}
+  given = _columns_of(name, arrays)
+  for key, kind in kinds.items():
+    check_kind(key, kind)
+    if key not in given:
+      raise ValueError(
+        f'{name}: expected a column {key!r}, found none; '
+        + names_lib.nearest(key, given)
+      )
+  columns = {
+    key: _typed(name, key, value, kinds.get(key), reading)
+    for key, value in given.items()
+  }
   return from_columns(
     columns,
-    dict.fromkeys(names, 'class'),
+    {**dict.fromkeys(names, 'class'), **kinds},
     name=name,
     names={key: tuple(value) for key, value in names.items()},
   )
@@ -181,7 +201,72 @@ def _rows(values, rows):
   return values.take(pa.array(rows)).to_pylist()
 
 
-def _typed(name, key, values):
+def check_kind(column: str, kind: str) -> None:
+  """Raises unless the kind of a column is one of `cells.KINDS`."""
+  if kind not in cells.KINDS:
+    raise ValueError(
+      f'Column {column!r}: expected a kind, found {kind!r}; '
+      + names_lib.nearest(str(kind), cells.KINDS)
+    )
+
+
+def _columns_of(name, arrays) -> dict[str, Any]:
+  """Values by column, of what people have their rows in."""
+  if isinstance(arrays, pa.Table | pa.RecordBatch):
+    columns = dict(zip(arrays.schema.names, arrays.columns, strict=True))
+  elif isinstance(arrays, np.ndarray) and arrays.dtype.names:
+    columns = {column: arrays[column] for column in arrays.dtype.names}
+  elif isinstance(arrays, list | tuple) and all(
+    isinstance(row, Mapping) for row in arrays
+  ):
+    keys = dict.fromkeys(key for row in arrays for key in row)
+    columns = {key: [row.get(key) for row in arrays] for key in keys}
+  elif isinstance(arrays, Mapping):
+    columns = dict(arrays)
+  elif hasattr(arrays, 'columns') and hasattr(arrays, 'dtypes'):
+    columns = {column: arrays[column] for column in arrays.columns}
+    if len(columns) < len(arrays.columns):
+      raise ValueError(
+        f'{name}: expected every column once, found {list(arrays.columns)}; '
+        'rename one.'
+      )
+  else:
+    raise ValueError(
+      f'{name}: expected columns, as {{feature: values}}, a data frame, an '
+      'Arrow table or a list of dictionaries, found '
+      f'{type(arrays).__name__}; give one of these.'
+    )
+  for column in columns:
+    if not isinstance(column, str):
+      raise ValueError(
+        f'{name}: expected names of columns, found {column!r}; rename it.'
+      )
+  if not columns:
+    raise ValueError(f'{name}: expected columns, found none; give some.')
+  return {key: _listed(name, key, x) for key, x in columns.items()}
+
+
+def _listed(name, key, values):
+  """An array or a list of the values of one column."""
+  if isinstance(values, pa.Array | pa.ChunkedArray):
+    numbers = pa.types.is_primitive(values.type) and not values.null_count
+    if isinstance(values, pa.ChunkedArray):
+      return values.to_numpy() if numbers else values.to_pylist()
+    return (
+      values.to_numpy(zero_copy_only=False) if numbers else values.to_pylist()
+    )
+  if isinstance(values, list | range | tuple):
+    return list(values)
+  sized = hasattr(values, '__len__') and np.ndim(values) != 0
+  if isinstance(values, str | bytes | Mapping) or not sized:
+    raise ValueError(
+      f'{name}, {key!r}: expected values, one per row, found '
+      f'{type(values).__name__}; give an array or a list.'
+    )
+  return values
+
+
+def _typed(name, key, values, kind, reading):
   """An array or list as `cells` types it, its kind taken from its values."""
   if isinstance(values, np.ma.MaskedArray):
     hidden = np.ma.getmaskarray(values)
@@ -199,17 +284,30 @@ def _typed(name, key, values):
   except ValueError:  # lists of several lengths
     array = np.empty(len(values), object)
     array[:] = list(values)
-  if array.dtype.kind in 'biuf':
-    return array
+  if array.dtype.kind in 'mM':  # NaT becomes NaN
+    units = array.astype(array.dtype.kind + '8[us]')
+    array = np.where(np.isnat(units), np.nan, units.astype(np.int64) / 1e6)
+  if array.dtype.kind in 'biuf' and kind is None:
+    return _finite(name, key, array)
   if array.ndim > 1:
     array = _of_lists(array)
-  kind = 'string' if array.dtype.kind in 'US' else _kind_of(array)
+  found = 'string' if array.dtype.kind in 'US' else _kind_of(array)
   try:
-    return cells.parse(array.tolist(), kind)
+    return cells.parse(array.tolist(), kind or found, reading)
   except cells.CellError as error:
     raise ValueError(
       f'{name}, {key!r}, example {error.position + 1}: {error.message}'
     ) from None
+
+
+def _finite(name, key, array):
+  if array.dtype.kind == 'f' and np.isinf(array).any():
+    bad = np.isinf(array).reshape(len(array), -1).any(axis=1)
+    raise ValueError(
+      f'{name}, {key!r}, example {int(np.argmax(bad)) + 1}: expected finite '
+      'numbers, or NaN for a missing one, found inf; mend it.'
+    )
+  return array
 
 
 def _of_lists(array):
@@ -226,7 +324,12 @@ def _kind_of(values):
       texts = any(isinstance(item, str | bytes) for item in value)
       whole = all(isinstance(item, int | np.integer) for item in value)
       found.add('set' if texts else 'integer' if whole else 'float')
-    elif value is None or value != value or type(value).__name__ == 'NAType':
+    elif (
+      value is None
+      or type(value).__name__ in cells.ABSENT
+      or isinstance(value, float | np.floating)
+      and np.isnan(value)
+    ):
       continue
     elif isinstance(value, str | bytes):
       found.add('string')
@@ -254,6 +357,8 @@ def class_names(values: Iterable[str | None]) -> tuple[str, ...]:
 
 def _field(values, kind, names):
   if isinstance(values, list):
+    if kind == 'sequence':
+      return Field('sequence')
     tuples = any(isinstance(value, tuple) for value in values)
     return Field('set' if kind == 'set' or tuples else 'list')
   if not isinstance(values, np.ndarray):

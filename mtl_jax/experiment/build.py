@@ -1,6 +1,6 @@
 """From settings to objects: the only place where names become functions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import functools
 from typing import Any, Protocol
@@ -314,6 +314,13 @@ class Experiment:
       for stream, size in sizes.items()
     }
 
+  def fingerprints(self) -> dict[str, dict[str, str]]:
+    """``{stream: {split: digest}}`` of the data, see `data.fingerprint`."""
+    prints = {name: data.fingerprint(x) for name, x in self.data.items()}
+    if self.outer is not None and outer.OUTER not in prints:
+      prints[outer.OUTER] = {'train': data.digest(self.outer.source)}
+    return prints
+
   def draw(self) -> data.Draw | None:
     """How a stream is drawn, if not all of them are in each step."""
     return _draw(self.settings.training)
@@ -333,6 +340,7 @@ class Sources:
     stream: settings_lib.DataSettings,
     encoder: Any,
     labels: Mapping[str, data.Label],
+    ids: Collection[str] = (),
   ) -> data.Data:
     """The data of one stream, as `sources.load_data` reads it."""
     arrays = self.given.get(name)
@@ -342,10 +350,10 @@ class Sources:
     for key in ('batch_size', 'evaluation_batch_size', 'on_device'):
       del section[key]
     text = encoder.to_json() if encoder else ''
-    key = repr((name, section, sorted(labels.items()), text))
+    key = repr((name, section, sorted(labels.items()), sorted(ids), text))
     if key not in self._read:
       self._read[key] = sources_lib.load_data(
-        stream, name, encoder, labels, arrays
+        stream, name, encoder, labels, arrays, ids
       )
     return self._read[key]
 
@@ -426,7 +434,11 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
   checks.check_given(reader.given, settings)
   loaded = {
     name: reader.get(
-      name, stream, encoders.get(name), _labels(settings, targets, name)
+      name,
+      stream,
+      encoders.get(name),
+      _labels(settings, targets, name),
+      tuple(checks.table_sizes(settings, name)),
     )
     for name, stream in _streams(settings, targets.values()).items()
   }
@@ -499,6 +511,8 @@ def make_task(
   """One task of a target's spec: ``{'kind': ..., option: value}``."""
   info = sources[spec.get('stream', 'main')].info
   options = {key: value for key, value in spec.items() if key != 'kind'}
+  if 'positive' in options:
+    options['positive'] = data.name_of(options['positive'])
   label = options.get('label') or name
   kind = spec.get('kind', '')
   if kind in task_kinds.TASK_KINDS and label not in info.shapes:
@@ -550,11 +564,3 @@ def _make_plan(settings, steps_per_epoch) -> loop.Plan:
 def is_alone(settings: settings_lib.Settings) -> bool:
   """Whether the settings are those of one run without a population."""
   return not (settings.population.seeds or settings.population.sweep)
-
-
-def describe_kind(spec: settings_lib.Spec) -> str:
-  """A target's kind, with its loss where it has a choice: for the table."""
-  kind = spec.get('kind', '')
-  if kind == 'regression':
-    return f'{kind} ({spec.get("loss", "mse")})'
-  return kind

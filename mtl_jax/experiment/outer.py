@@ -52,6 +52,11 @@ def make_stream(
   if section is None:
     _check_halves(settings, sources, mesh)
     return None
+  if any(
+    isinstance(source.splits['train'], data.Blank)
+    for source in sources.values()
+  ):
+    return None  # To predict, no data are needed.
   if settings.training.sampling != 'all':
     raise ValueError(
       f'Expected every stream in every step beside the stream {outer.OUTER!r}, '

@@ -167,10 +167,7 @@ def open_member(
     facts=facts,
     sources=sources,
   )
-  if predicts:
-    prints = {}
-  else:
-    prints = {n: data.fingerprint(x) for n, x in experiment.data.items()}
+  prints = {} if predicts else experiment.fingerprints()
   for difference in workdir_lib.other_data(workdir, prints):
     print(
       f'The data are not those of the training: {difference} than '

@@ -87,10 +87,7 @@ def train(
   )
   experiment = groups[0].experiment
   selections = _selections(experiment)
-  fingerprints = {
-    name: data.fingerprint(source) for name, source in experiment.data.items()
-  }
-  with workdir_lib.claim(path, settings, fingerprints) as workdir:
+  with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
     show(experiment)
     checks.show_data(experiment)
     for line in _doubtful(experiment, selections):
@@ -175,17 +172,7 @@ def show(experiment: build.Experiment) -> None:
       'Tables: read whole, since the method keeps task gradients over steps or '
       'makes its own step; the memory of a table counts once per task.'
     )
-  targets = experiment.settings.targets
-  reporting.show(
-    reporting.task_table(
-      experiment.tasks,
-      {
-        task.name: build.describe_kind(targets[task.name])
-        for task in experiment.tasks
-      },
-      {task.name: task.score for task in experiment.tasks},
-    )
-  )
+  reporting.show(reporting.task_table(experiment.tasks))
 
 
 def _read_outcomes(workdir, settings) -> outcome_lib.Outcome | None:

@@ -1,6 +1,6 @@
 """The data of a config: a known data set, files, or the user's own function."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mtl_jax import data
@@ -16,6 +16,7 @@ def load_data(
   encoder: Any = None,
   labels: Mapping[str, data.Label] | None = None,
   arrays: Mapping[str, Any] | None = None,
+  ids: Collection[str] = (),
 ) -> data.Data:
   """The data of one stream, as its settings say.
 
@@ -29,6 +30,7 @@ def load_data(
     encoder: of a checkpoint; learned from the training split else.
     labels: of `labels_of`.
     arrays: ``{split: {feature: [N, ...]}}`` in place of what the settings name.
+    ids: keys of whole numbers that are rows of a table.
 
   Raises:
     ValueError: if the data cannot be found, or do not fit the settings.
@@ -45,15 +47,20 @@ def load_data(
     'encoder': encoder,
     'labels': labels or {},
     'fill': stream.fill,
+    'ids': ids,
     'ignore_case': stream.ignore_case,
     'cache': CACHE[stream.cache],
   }
-  if arrays is not None:
-    return data.from_splits(arrays, stream.features or None, **options)
-  if '.' in stream.name:
-    function = lookup.find('data set', stream.name, {})
+  if arrays is not None or '.' in stream.name:
+    if arrays is None:
+      function = lookup.find('data set', stream.name, {})
+      arrays = function(**stream.settings)
     return data.from_splits(
-      function(**stream.settings), stream.features or None, **options
+      arrays,
+      stream.features or None,
+      columns=stream.columns,
+      reading=reading_of(stream),
+      **options,
     )
   if stream.name:
     return data.load(
@@ -112,7 +119,7 @@ def labels_of(
     label = data.Label(
       kind=task_kinds.LABELS.get(kind, kind),
       num_classes=spec.get('num_classes') or 0,
-      positive=str(spec.get('positive') or ''),
+      positive=data.name_of(spec.get('positive')),
       shift=kind == 'regression',
     )
     other = labels.get(key)

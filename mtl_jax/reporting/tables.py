@@ -202,24 +202,19 @@ def parameter_table(rows: Iterable[Any]) -> Table:
   )
 
 
-def task_table(
-  tasks: Iterable[Any], kinds: Mapping[str, str], scores: Mapping[str, str]
-) -> Table:
+def task_table(tasks: Iterable[Any]) -> Table:
   """Name, kind, outputs, stream, score and weights of each task.
 
   Args:
-    tasks: anything with the fields name, size, stream, weight, loss_weight and
-      description.
-    kinds: what is predicted and with which loss, by the task's name, where a
-      task has no description.
-    scores: the metric that enters the overall score, by the task's name.
+    tasks: anything with the fields name, size, stream, weight, loss_weight,
+      score and description.
   """
   rows = [
     [
       task.name,
-      task.description or kinds.get(task.name, ''),
+      task.description,
       task.stream,
-      scores.get(task.name, task.score),
+      task.score,
       str(task.size),
       f'{task.loss_weight:g}',
       f'{task.weight:g}',

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax import data, evaluation, reporting
+from mtl_jax import evaluation, reporting
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
@@ -147,10 +147,7 @@ class _Study:
 
   def fingerprints(self):
     """Of the data of the first method."""
-    return {
-      name: data.fingerprint(source)
-      for name, source in self._experiment.data.items()
-    }
+    return self._experiment.fingerprints()
 
   def options(self):
     """Options that tuning has chosen, by method."""

@@ -538,12 +538,18 @@ def check_values(
       'choose another loss, or mend the labels',
     )
   if column:
+    labelled = known.reshape(len(known), -1).any(axis=1)
     _check_numbers(
       f'{place}: expected weights {column!r}',
       values[column],
-      known.reshape(len(known), -1).any(axis=1),
+      labelled,
       'mend them, or remove the rows',
     )
+    if labelled.any() and not (values[column][labelled] > 0).any():
+      raise ValueError(
+        f'{place}: expected a weight {column!r} above 0 in some labelled row, '
+        'found none; mend them, or leave weight_column out.'
+      )
 
 
 def _check_numbers(expected, values, known, advice):

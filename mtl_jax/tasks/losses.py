@@ -91,7 +91,9 @@ def check_regression(name, loss, quantile, mean, std, size) -> None:
     )
   if not np.greater(std, 0).all():
     raise ValueError(
-      f'Task {name!r}: expected std > 0, found {std}; is the label constant?'
+      f'Task {name!r}: expected training labels that differ, found a standard '
+      f'deviation of {std}; leave the task out, write tiny numbers in another '
+      'unit, or set standardize to False.'
     )
   if not 0 < quantile < 1:
     raise ValueError(

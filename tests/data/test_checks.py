@@ -57,7 +57,7 @@ def test_bad_labels(changes, message):
 
 
 def test_numbers_are_finite():
-  with pytest.raises(ValueError, match="'value': .* finite.*inf in example 2"):
+  with pytest.raises(ValueError, match="'value', example 2: .* finite.*inf"):
     check(value=np.array([0, np.inf, 1]))
 
 

@@ -77,7 +77,7 @@ def test_splits_are_files_or_slices(tmp_path):
     ('text,label,stars,n\na,x,1,2,3\n', 'row 2: expected 4 fields'),
     ('text,label,stars,n\n"a,x,1,2\n', 'row 2: .* found damage'),
     ('text,lable,stars,n\n', "column 'label', found none .*mean 'lable'"),
-    ('', "column 'text', found none in the header"),
+    ('', 'found an empty file'),
     ('text,label,stars,n\n', 'found an empty split'),
   ],
 )
@@ -112,7 +112,7 @@ def test_bad_jsonl(tmp_path, content, message):
 def test_bad_files(tmp_path):
   with pytest.raises(FileNotFoundError, match='found none; check the path'):
     files.read_columns(tmp_path / 'no.csv', COLUMNS)
-  with pytest.raises(ValueError, match='ends in .csv or .jsonl, found'):
+  with pytest.raises(ValueError, match='ends in .csv, .tsv or .jsonl, found'):
     files.read_columns(tmp_path / 'a.xlsx', COLUMNS)
   with pytest.raises(ValueError, match="'strng'; did you mean 'string'"):
     files.open_files({'train': 'a.csv'}, {'text': 'strng'})

@@ -1,191 +1,258 @@
-"""Random tables: what a cell means does not depend on how it is written."""
+"""Random tables: the meaning of a cell does not depend on how it is written."""
 
 import csv
 import json
+import pathlib
 
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from mtl_jax.data import cells, encoding, loading, overview as summary
+from mtl_jax.data import cells, encoding, loading, overview
+from mtl_jax.experiment import predict
 
 NAMES = [
-  'red',
-  'Blue',
-  'ärger',
-  '007',
-  '7',
-  'x,y',
-  'say "so"',
-  'a;b',
-  'long\nA',
-]
+  'red', 'Blue', 'ärger', '007', '7', 'x,y', 'say "so"', 'a;b', 'long\nA',
+  '9223372036854775809', '9223372036854775808', '中文', '-1',
+]  # fmt: skip
 BLANKS = ['', ' ', 'NA', 'null', '?', 'NaN']
-
-
-def spaced(draw, text):
-  return (
-    draw(st.sampled_from(['', ' ']))
-    + text
-    + draw(st.sampled_from(['', ' ', '\u00a0']))
-  )
+# Column -> kind of file; what is drawn is told by the column's first letters.
+KINDS = {
+  'float': 'float',
+  'seconds': 'float',
+  'integer': 'integer',
+  'flag': 'integer',
+  'class': 'class',
+  'string': 'string',
+  'set': 'set',
+  'sequence': 'sequence',
+  'vector': 'float',
+  'list': 'float',
+}
+LISTS = ('vector', 'list')  # a CSV file has no writing of them
+SPACES = st.sampled_from(['', ' ', '\u00a0', '\t '])
 
 
 @st.composite
-def cell(draw, kind):
+def cell(draw, drawn):
   """One value: itself, as text of a CSV file, as a value of JSON."""
-  if draw(st.integers(0, 4)) == 0 and kind != 'label':
-    text = draw(st.sampled_from(BLANKS[2:] if kind == 'set' else BLANKS))
+  if draw(st.integers(0, 4)) == 0:
+    empty = drawn in ('set', 'sequence')  # '' is an empty one
+    text = draw(st.sampled_from(BLANKS[2:] if empty else BLANKS))
     plain = st.sampled_from([None, float('nan'), text])
-    return None, text, draw(plain if kind != 'set' else st.just(None))
-  if kind == 'float':
+    lists = drawn in (*LISTS, 'set', 'sequence')
+    return None, text, draw(st.just(None) if lists else plain)
+  if drawn in ('float', 'seconds'):
     value = draw(st.floats(-1e6, 1e6, width=32))
-    return (
-      value,
-      spaced(draw, repr(value)),
-      draw(st.sampled_from([value, repr(value)])),
-    )
-  if kind == 'integer':
-    value = draw(st.integers(-9, 9))
+    if drawn == 'seconds':
+      value = 1.7e9 + draw(st.integers(0, 10**6))
+    texts = [repr(value), f'{value:+.17g}']
+    text = draw(SPACES) + draw(st.sampled_from(texts)) + draw(SPACES)
+    return value, text, draw(st.sampled_from([value, repr(value)]))
+  if drawn == 'integer':
+    value = draw(st.integers(-(2**31), 2**31 - 1))
     texts = [str(value), f'{value}.0', f'{value}.00']
-    return (
-      value,
-      spaced(draw, draw(st.sampled_from(texts))),
-      draw(st.sampled_from([value, float(value), *texts])),
-    )
-  if kind == 'set':
-    value = tuple(sorted(draw(st.sets(st.sampled_from(['a', 'b', '3'])))))
-    text = draw(st.sampled_from(['|', ' | '])).join(value)
-    items = draw(st.permutations(value))
-    numbers = [3 if item == '3' else item for item in items]
-    return value, text, draw(st.sampled_from([text, items, numbers]))
+    text = draw(SPACES) + draw(st.sampled_from(texts)) + draw(SPACES)
+    return value, text, draw(st.sampled_from([value, *texts]))
+  if drawn == 'flag':
+    value = draw(st.booleans())
+    words = [str(value), str(value).lower(), str(value).upper()]
+    words.append(str(int(value)))
+    same = [value, int(value), float(value), *words]
+    return int(value), draw(st.sampled_from(words)), draw(st.sampled_from(same))
+  if drawn in ('set', 'sequence'):
+    items = st.sampled_from(['a', 'b', '3'])
+    value = draw(st.lists(items, max_size=4, unique=drawn == 'set'))
+    order = draw(st.permutations(value)) if drawn == 'set' else value
+    text = draw(st.sampled_from(['|', ' | '])).join(order)
+    numbers = [3 if item == '3' else item for item in order]
+    value = tuple(sorted(value)) if drawn == 'set' else tuple(value)
+    return value, text, draw(st.sampled_from([text, list(order), numbers]))
+  if drawn in LISTS:
+    size = 2 if drawn == 'vector' else draw(st.integers(1, 4))
+    value = [float(draw(st.integers(-9, 9))) for _ in range(size)]
+    return value, '', draw(st.sampled_from([value, [repr(x) for x in value]]))
   value = draw(st.sampled_from(NAMES))
-  same = [value, f' {value}']
+  same = [value, f' {value}', f'{value}\u200b']
   if value == '7':
-    same += ['7.0', 7, 7.0]
+    same += ['7.0', 7, 7.0, '7e+00']
   written = draw(st.sampled_from(same))
-  return value, spaced(draw, str(draw(st.sampled_from(same)))), written
+  return value, draw(SPACES) + str(draw(st.sampled_from(same))), written
 
 
 @st.composite
 def table(draw):
-  kinds = {
-    f'c{i}': kind
-    for i, kind in enumerate(
-      draw(
-        st.lists(
-          st.sampled_from(['float', 'integer', 'class', 'string', 'set']),
-          min_size=1,
-          max_size=4,
-        )
-      )
-    )
-  }
-  rows = draw(st.integers(2, 8))
-  # Of every column some cell is known, so that there is something to learn.
+  """Columns by name, and how many rows are those of training."""
+  drawn = draw(st.lists(st.sampled_from(list(KINDS)), min_size=1, max_size=5))
+  rows = draw(st.integers(3, 9))
   columns = {
-    name: [
-      draw(cell(kind).filter(lambda c, i=i: i > 0 or c[0] not in (None, ())))
-      for i in range(rows)
+    f'{what}{i}': [
+      # Of every column some cell is known, so that there is something to learn.
+      draw(cell(what).filter(lambda c, r=r: r > 0 or c[0] not in (None, ())))
+      for r in range(rows)
     ]
-    for name, kind in kinds.items()
+    for i, what in enumerate(drawn)
   }
+  labels = [r % 2 for r in range(rows)]
   columns['label'] = [
-    (i % 2, str(i % 2), draw(st.sampled_from([i % 2, f'{i % 2}.0'])))
-    for i in range(rows)
+    (y, str(y), draw(st.sampled_from([y, f'{y}.0', bool(y)]))) for y in labels
   ]
-  return kinds | {'label': 'integer'}, columns
+  return columns, draw(st.integers(2, rows))
+
+
+def drawn_of(name):
+  return name.rstrip('0123456789')
 
 
 def write(folder, columns, encoding_name, separator):
-  names = list(columns)
+  """The same rows as CSV, but for lists of numbers, and as JSONL."""
+  names = [name for name in columns if drawn_of(name) not in LISTS]
   with open(folder / 'a.csv', 'w', newline='', encoding=encoding_name) as file:
     writer = csv.writer(file, delimiter=separator)
     writer.writerow([f' {names[0]} ', *names[1:]])
-    for row in zip(*columns.values(), strict=True):
+    for row in zip(*(columns[name] for name in names), strict=True):
       writer.writerow([text for _, text, _ in row])
   with open(folder / 'a.jsonl', 'w', encoding=encoding_name) as file:
     for row in zip(*columns.values(), strict=True):
       record = {
         name: value
-        for name, (_, _, value) in zip(names, row, strict=True)
-        if value is not None or name == 'c0'
+        for name, (_, _, value) in zip(columns, row, strict=True)
+        if value is not None or name == names[0]
       }
       file.write(json.dumps(record, ensure_ascii=False) + '\n')
 
 
-@hypothesis.settings(max_examples=60, deadline=None)
-@hypothesis.given(
-  table=table(),
-  encoding_name=st.sampled_from(['utf-8', 'utf-8-sig', 'utf-16']),
-  separator=st.sampled_from([',', ';', '\t']),
-)
-def test_files_and_arrays_say_the_same(
-  table, encoding_name, separator, tmp_path_factory
-):
-  kinds, columns = table
-  folder = tmp_path_factory.mktemp('table')
-  write(folder, columns, encoding_name, separator)
-  count = len(columns['label'])
-  options = dict(
-    labels={'label': 'binary'},
-    standardize=[n for n, kind in kinds.items() if kind == 'float'],
-  )
-  loaded = {
-    ending: loading.load_files(
-      {'train': folder / f'a.{ending}', 'test': f'{folder}/a.{ending}[:2]'},
-      kinds,
-      {name: name for name in kinds},
-      reading=cells.Reading(separator=separator),
-      **options,
-    )
-    for ending in ('csv', 'jsonl')
-  }
-  rows = np.arange(count)
-  one, two = (data.splits['train'].take(rows) for data in loaded.values())
-  np.testing.assert_equal(one, two)
-  encoder = loaded['csv'].encoder
-  assert encoder == loaded['jsonl'].encoder
+def expected_of(what, values, first):
+  """Arrays by hand, of all rows; learned from as many first ones.
 
-  # Nothing is lost: the oracle counts what it wrote.
-  for name, kind in kinds.items():
-    values = [value for value, _, _ in columns[name]]
-    holes = [value is None for value in values]
-    array, column = one[name], encoder.columns[name]
-    known = [value for value in values if value is not None]
-    if name == 'label':
-      assert array.tolist() == values
-    elif kind == 'float':
-      filled = [np.mean(known) if v is None else v for v in values]
-      spread = np.std(known) or 1
-      np.testing.assert_allclose(
-        array, (np.array(filled) - np.mean(known)) / spread, atol=1e-4
-      )
-    elif kind == 'integer':
-      mean = round(np.mean(known))
-      assert array.tolist() == [mean if v is None else v for v in values]
-    elif kind == 'set':
-      members = sorted({m for value in known for m in value})
-      assert column.names == tuple(members)
-      expected = [[int(m in (v or ())) for m in members] for v in values]
-      assert array.tolist() == expected
+  Returns:
+    The array; how many members of the rest are unknown, and of how many.
+  """
+  train = [value for value in values[:first] if value is not None]
+  if what in ('float', 'seconds'):
+    mean, spread = np.mean(train), np.std(train) or 1
+    filled = np.array([mean if v is None else v for v in values])
+    return (filled - mean) / spread, 0, 0
+  if what in ('integer', 'flag'):
+    mean = round(np.mean(train))
+    return [mean if v is None else v for v in values], 0, 0
+  if what in LISTS:
+    if len({len(value) for value in train}) == 1 and all(
+      v is None or len(v) == len(train[0]) for v in values
+    ):
+      mean = np.mean(train, axis=0)
+      return [mean if v is None else v for v in values], 0, 0
+    length = max(map(len, train))
+    padded = [(v or [])[:length] for v in values]
+    return [v + [0.0] * (length - len(v)) for v in padded], 0, 0
+  if what in ('set', 'sequence'):
+    members = sorted({name for value in train for name in value})
+    rest = [name for value in values[first:] for name in value or ()]
+    if what == 'set':
+      array = [[int(m in (v or ())) for m in members] for v in values]
     else:
-      names = sorted({v or '' for v in values})
-      assert array.tolist() == [1 + names.index(v or '') for v in values]
-    if any(holes):
-      share = f'{100 * sum(holes) / count:.3g}% of train'
-      assert any(
-        f'missing inputs {name!r}: {share}' in line
-        for line in summary.notes(loaded['csv'], {'label': 'label'})
-      )
+      length = max(map(len, train))
+      padded = [(v or ())[:length] for v in values]
+      rest = [name for value in padded[first:] for name in value]
+      code = {name: i for i, name in enumerate(members, 2)}
+      array = [
+        [code.get(name, 1) for name in v] + [0] * (length - len(v))
+        for v in padded
+      ]
+    return array, sum(name not in members for name in rest), len(rest)
+  names = sorted({v or '' for v in values[:first]})
+  code = {name: i for i, name in enumerate(names, 1)}
+  rest = [v for v in values[first:] if v is not None]
+  unknown = sum(v not in code for v in rest)
+  return [code.get(v or '', 0) for v in values], unknown, len(values) - first
+
+
+def check_values(data, columns, first):
+  """Holds arrays and lines of a table against those by hand."""
+  count = len(columns['label'])
+  arrays = [
+    source.take(np.arange(len(source))) for source in data.splits.values()
+  ]
+  lines = overview.notes(data, {'label': 'label'})
+  for name, written in columns.items():
+    values = [value for value, _, _ in written]
+    found = np.concatenate([part[name] for part in arrays])
+    if name == 'label':
+      assert found.tolist() == values
+      continue
+    array, unknown, known = expected_of(drawn_of(name), values, first)
+    np.testing.assert_allclose(found, array, atol=1e-3)
+    mine = [line for line in lines if f'{name!r}' in line]
+    for split, part in (('train', values[:first]), ('test', values[first:])):
+      holes = sum(value is None for value in part)
+      if holes and drawn_of(name) != 'vector':
+        share = f'{100 * holes / len(part):.3g}% of {split}'
+        assert any('missing' in x and share in x for x in mine), (mine, share)
+    if unknown:
+      share = f'{100 * unknown / known:.3g}% of test'
+      assert any('unknown' in x and share in x for x in mine), (mine, share)
+  assert count == sum(map(len, data.splits.values()))
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(
+  made=table(),
+  encoding_name=st.sampled_from(['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le']),
+  separator=st.sampled_from([',', ';', '\t', '|']),
+)
+def test_files_arrays_and_predictions_say_the_same(
+  made, encoding_name, separator, tmp_path_factory
+):
+  columns, first = made
+  folder = pathlib.Path(tmp_path_factory.mktemp('table'))
+  write(folder, columns, encoding_name, separator)
+  kinds = {name: KINDS.get(drawn_of(name), 'integer') for name in columns}
+  reading = cells.Reading(separator=separator, encoding=encoding_name)
+
+  def load(ending, names):
+    splits = {'train': f'{folder}/a.{ending}[:{first}]'}
+    if first < len(columns['label']):
+      splits['test'] = f'{folder}/a.{ending}[{first}:]'
+    return loading.load_files(
+      splits,
+      {name: kinds[name] for name in names},
+      {name: name for name in names},
+      reading=reading,
+      labels={'label': 'binary'},
+      standardize=[n for n in names if n.startswith(('float', 'seconds'))],
+    )
+
+  plain = [name for name in columns if drawn_of(name) not in LISTS]
+  data = load('jsonl', columns)
+  of_csv = load('csv', plain)
+  for name in plain:
+    assert of_csv.encoder.columns[name] == data.encoder.columns[name]
+  for split, source in of_csv.splits.items():
+    one = source.take(np.arange(len(source)))
+    other = data.splits[split].take(np.arange(len(source)))
+    np.testing.assert_equal(one, {key: other[key] for key in one})
+  check_values(data, columns, first)
 
   # Predicting reads rows as training did, whatever way they come.
-  for part in (1, 2):
-    raw = {
-      name: [c[part] for c in columns[name]]
-      for name in kinds
-      if name != 'label'
-    }
-    new = encoding.Encoder.from_json(encoder.to_json())
-    new = new.finish(new.encode(new.parse(raw)))
-    np.testing.assert_equal(new, {k: v for k, v in one.items() if k in raw})
+  evaluated = [s.take(np.arange(len(s))) for s in data.splits.values()]
+  saved = encoding.Encoder.from_json(data.encoder.to_json())
+  for ending, names in (('jsonl', columns), ('csv', plain)):
+    if set(names) == {'label'}:
+      continue
+    raw, count = predict.read_inputs(
+      folder / f'a.{ending}', saved, set(names) - {'label'}, reading
+    )
+    assert count == len(columns['label'])
+    new = saved.finish(saved.encode(raw))
+    for key, values in new.items():
+      expected = np.concatenate([part[key] for part in evaluated])
+      np.testing.assert_array_equal(values, expected)
+  raw = {
+    name: [written for _, _, written in columns[name]]
+    for name in columns
+    if name != 'label'
+  }
+  new = saved.finish(saved.encode(saved.parse(raw)))
+  for key, values in new.items():
+    expected = np.concatenate([part[key] for part in evaluated])
+    np.testing.assert_array_equal(values, expected)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mtl_jax
+from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, checks, methods, predict, sources
 
@@ -280,3 +281,39 @@ def test_what_cannot_be_predicted_is_refused(
 ):
   with pytest.raises(ValueError, match=message):
     predicted(finished, tmp_path, 'bad.jsonl', content, **options)
+
+
+def test_the_outer_stream_is_fingerprinted_and_not_needed_to_predict(tmp_path):
+  write_csv(tmp_path / 'r.csv', 'x,user,y', binary_rows())
+  write_csv(tmp_path / 'outer.csv', 'x,user,y', binary_rows(20))
+  config = make_config(
+    tmp_path, COLUMNS, {'y': {'kind': 'binary'}}, inputs=('x', 'user')
+  )
+  config.combinator = {'name': 'auto_lambda', 'primary': 'y'}
+  config.streams.outer = {
+    'splits': {'train': str(tmp_path / 'outer.csv')}, 'batch_size': 8,
+  }  # fmt: skip
+  before = make(config)
+  write_csv(tmp_path / 'outer.csv', 'x,user,y', binary_rows(20))
+  after = make(config).fingerprints()
+  assert before.fingerprints()['main'] == after['main']
+  assert before.fingerprints()['outer'] != after['outer']
+  (tmp_path / 'outer.csv').unlink()
+  (tmp_path / 'r.csv').unlink()
+  known = before.data['main']
+  experiment = build.build(
+    settings_lib.from_config(config),
+    encoders={'main': known.encoder},
+    facts={'main': known.info},
+    sources=build.Sources({'main': data.blank(known.encoder, known.info)}),
+  )
+  assert experiment.outer is None and experiment.task_names == ('y',)
+
+
+def test_ids_that_training_lacks_are_said(tmp_path):
+  rows = [(0.1, i, i % 2) for i in range(60)]
+  write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
+  config = make_config(tmp_path, COLUMNS, {'y': {'kind': 'binary'}})
+  config.model.inputs = {'name': 'encoder', 'categorical': {'user': (60, 2)}}
+  (line,) = [x for x in checks.notes(make(config)) if 'ids that train' in x]
+  assert "of 'user': 100% of validation, 100% of test" in line

@@ -1,0 +1,289 @@
+"""Files as people have them: the right values, or one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mtl_jax.data import cells, encoding, loading, overview
+
+COLUMNS = {'x': 'float', 'y': 'class'}
+
+
+def load(path, columns=None, kind='classification', test=None, **options):
+  return loading.load_files(
+    {'train': path, 'test': test or path},
+    columns or COLUMNS,
+    labels={'y': kind},
+    **options,
+  )
+
+
+def rows_of(data, key, split='train'):
+  source = data.splits[split]
+  return source.take(np.arange(len(source)), [key])[key].tolist()
+
+
+def lines_of(data):
+  return list(overview.notes(data, {'y': 'y'}))
+
+
+@pytest.mark.parametrize(
+  'name, content, x, names, y',
+  [
+    ('a.csv', 'x,y\r\n1,a\r\n2,b\r\n', [1, 2], ('a', 'b'), [0, 1]),
+    ('a.csv', 'x,y\r1,a\r2,b\r', [1, 2], ('a', 'b'), [0, 1]),
+    ('a.CSV', '\n\nx,y\n1,a\n\n2,b', [1, 2], ('a', 'b'), [0, 1]),
+    ('a.csv', 'x,y,\n1,a,\n2,b,\n', [1, 2], ('a', 'b'), [0, 1]),
+    ('a.tsv', 'x\ty\n1\ta\n2\tb\n3\t\n', [1, 2, 3], ('a', 'b'), [0, 1, -1]),
+    ('a.csv', ' x , y \n 1 , "a"\n2,"b"\n', [1, 2], ('a', 'b'), [0, 1]),
+    ('a.csv', 'x,y\n1,"a\nc"\n2,"b"\n', [1, 2], ('a\nc', 'b'), [0, 1]),
+    ('a.csv', 'x,y\n1,a""b\n2,c\n', [1, 2], ('a""b', 'c'), [0, 1]),
+    ('a.csv', 'z,z,x,y\n1,2,1,a\n2,3,2,b\n', [1, 2], ('a', 'b'), [0, 1]),
+    (  # one letter in two writings, and a mark of no width
+      'a.csv',
+      'x,y\n1,\u00e9\n2,e\u0301\n3,\u00e9\u200b\n4,b\ufeff\n',
+      [1, 2, 3, 4],
+      ('b', '\u00e9'),
+      [1, 1, 1, 0],
+    ),
+    ('a.csv', 'x,y\n+1.,-0\n.5,-0.0\n1e1,1\n', [1, 0.5, 10], ('0', '1'),
+     [0, 0, 1]),
+    ('a.csv', 'x,y\nTrue,TRUE\nfalse,False\n', [1, 0], ('false', 'true'),
+     [1, 0]),
+    ('a.csv', 'x,y\n1,-1\n2,0\n3,1\n', [1, 2, 3], ('-1', '0', '1'), [0, 1, 2]),
+    ('a.jsonl', '{"x":1,"y":"a"}\n\n{"y":"b","x":"2","z":[{}]}\n\n', [1, 2],
+     ('a', 'b'), [0, 1]),
+    ('a.jsonl', '{"x":true,"y":true}\n{"x":0,"y":false}\n', [1, 0],
+     ('false', 'true'), [1, 0]),
+    ('a.jsonl', '{"x":1,"y":"a\u2028b"}\n{"x":2,"y":"\u0085"}\n{"x":3,"y":1}\n',
+     [1, 2, 3], ('1', 'a\u2028b'), [1, -1, 0]),
+    ('a.jsonl', '{"x":1,"y":9007199254740993}\n{"x":2,"y":9007199254740992}\n',
+     [1, 2], ('9007199254740992', '9007199254740993'), [1, 0]),
+  ],
+)  # fmt: skip
+def test_read(tmp_path, name, content, x, names, y):
+  path = tmp_path / name
+  path.write_bytes(content.encode())
+  data = load(path)
+  assert rows_of(data, 'x') == x and rows_of(data, 'y') == y
+  assert data.info.classes['y'] == names
+  (cell, *_) = [row[2] for row in overview.label_rows(data, {'y': 'y'})]
+  assert '\n' not in cell
+
+
+@pytest.mark.parametrize(
+  'name, content, message',
+  [
+    ('a.csv', '', 'found an empty file'),
+    ('a.csv', '\n\n', 'found an empty file'),
+    ('a.csv', 'x,y\n', 'at least one example'),
+    ('a.jsonl', '\n', 'at least one example'),
+    ('a.csv', 'x,x,y\n1,2,a\n', 'fields 1 and 2 of the header'),
+    ('a.csv', 'x,y\n1,a,\n', 'row 2: expected 2 fields, found 3'),
+    ('a.csv', 'x,y\n1,a\n2\n', 'row 3: expected 2 fields, found 1'),
+    ('a.csv', 'x;y\n1;a\n', "set data.separator to ';'"),
+    ('a.csv', 'x\ty\n1\ta\n', r"set data.separator to '\\t'"),
+    ('a.csv', 'X,Y\n1,a\n', 'known are X, Y'),
+    ('a.csv', 'x\0,\0y\0\n', "'utf-16-le'"),
+    ('a.csv', 'x,y\n1,"a\n2,b\n', r'row 2 \(line 3\).*unexpected end'),
+    ('a.csv', 'x,y\n"1,5",a\n', 'with a point before decimals'),
+    ('a.csv', 'x,y\n"1,000.5",a\n', 'nothing between thousands'),
+    ('a.csv', 'x,y\n5%,a\n', 'without units'),
+    ('a.csv', 'x,y\n$ 5,a\n', 'without units'),
+    ('a.csv', 'x,y\n5 \u20ac,a\n', 'without units'),
+    ('a.csv', 'x,y\n\u0661,a\n', "row 2, column 'x'"),
+    ('a.csv', 'x,y\n1_000,a\n', 'a finite number'),
+    ('a.csv', 'x,y\n0x1F,a\n', 'a finite number'),
+    ('a.csv', 'x,y\n2020-01-31,a\n', 'seconds since 1970'),
+    ('a.csv', 'x,y\n31/1/2020 10:00,a\n', 'seconds since 1970'),
+    ('a.csv', 'x,y\n1,a\nabc,b\n', "row 3, column 'x'.* found 'abc'"),
+    ('a.csv', 'x,y\n-inf,a\n', "found '-inf'"),
+    ('a.csv', 'x,y\n1e400,a\n', "found '1e400'"),
+    ('a.csv', 'x,y\n,a\n,b\n', "expected a value of 'x' in some row"),
+    ('a.csv', 'x,y\n1,a\n2,a\n', r'at least two classes, found 1 \(a\)'),
+    ('a.csv', 'x,y\n1,\n2,NA\n', r'at least two classes, found 0 \(no label'),
+    ('a.csv', '{"x":1,"y":"a"}\n', 'row 1: expected comma-separated'),
+    ('a.csv.gz', 'x,y\n', 'convert or unpack it'),
+    ('a.jsonl', 'x,y\n1,a\n', 'row 1: expected a JSON object, found damage'),
+    ('a.jsonl', '[{"x":1,"y":"a"}]', 'row 1: expected a JSON object, found li'),
+    ('a.jsonl', '{"x":1,"y":"a"}\nnull\n', 'row 2: expected a JSON object'),
+    ('a.jsonl', '{"x":1,"x":2,"y":"a"}\n', "found 'x' twice"),
+    ('a.jsonl', '{"x":1,"y":"a"} {"x":2}\n', 'Extra data'),
+    ('a.jsonl', '{"x":' + '[' * 9999 + '\n', 'recursion'),
+    ('a.jsonl', '{"x":Infinity,"y":"a"}\n', "found 'inf'"),
+    ('a.jsonl', '{"x":1e999,"y":"a"}\n', 'a finite number'),
+    ('a.jsonl', '{"x":{"v":1},"y":"a"}\n', 'columns of their own'),
+    ('a.jsonl', '{"x":[1],"y":"a"}\n{"x":2,"y":"b"}', r'write \[\] around'),
+    ('a.jsonl', '{"x":[[1]],"y":"a"}\n', 'found a list'),
+    ('a.jsonl', '{"x":[],"y":"a"}\n{"x":[],"y":"b"}\n', "a value of 'x'"),
+    ('a.jsonl', '{"x":1,"y":["a"]}\n', "kind 'set' or 'sequence'"),
+    ('a.jsonl', '{"x":1,"y":"\\ud800"}\n', "row 1, column 'y'.*half of a char"),
+  ],
+)  # fmt: skip
+def test_refused(tmp_path, name, content, message):
+  path = tmp_path / name
+  path.write_bytes(content.encode())
+  with pytest.raises(ValueError, match=message):
+    load(path)
+
+
+NUMBERS = {'x': 'float', 'y': 'float'}
+
+
+@pytest.mark.parametrize(
+  'columns, content, message',
+  [
+    ({'x': 'integer', 'y': 'class'}, '9223372036854775808,a', '64 bits'),
+    ({'x': 'integer', 'y': 'class'}, '1099511627776,a\n2,b', '32 bits'),
+    ({'x': 'integer', 'y': 'class'}, 'yes,a', 'a whole number'),
+    ({'x': 'integer', 'y': 'class'}, '1.5,a', 'a whole number'),
+    (COLUMNS, '1700000000,a\n1700000060,b', 'list .x. in data.standardize'),
+    (COLUMNS, '1e-300,a\n2e-300,b', 'differences 32 bits hold'),
+    (COLUMNS, '1e39,a\n2e39,b', 'differences 32 bits hold'),
+    (NUMBERS, '1,1.5\n2,2.5', 'expected whole numbers or names'),
+  ],
+)  # fmt: skip
+def test_numbers_that_do_not_fit(tmp_path, columns, content, message):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,y\n' + content + '\n')
+  with pytest.raises(ValueError, match=message):
+    load(path, columns)
+
+
+@pytest.mark.parametrize(
+  'values',
+  [
+    (1e-300, 2e-300, 4e-300),
+    (1e300, 2e300, 4e300),
+    (1.7e12, 1.7e12 + 1, 1.7e12 + 3),
+  ],
+)
+def test_standardizing_keeps_differences_of_any_size(tmp_path, values):
+  path = tmp_path / 'a.csv'
+  rows = [f'{v!r},{y}' for v, y in zip(values, 'aba', strict=True)]
+  path.write_text('\n'.join(['x,y', *rows]))
+  features = {'z': ('x',), 'y': 'y'}
+  data = load(path, None, features=features, standardize=('z',))
+  spread = np.array(values) - values[0]
+  spread = spread / spread[-1]  # of ordinary numbers
+  expected = (spread - spread.mean()) / spread.std()
+  np.testing.assert_allclose(rows_of(data, 'z'), expected, atol=1e-3)
+
+
+def test_a_file_of_utf_16_and_one_of_latin_1(tmp_path):
+  for name in ('utf-16', 'utf-16-le', 'latin-1'):
+    path = tmp_path / f'{name}.csv'
+    path.write_text('x;y\n1;\u00e4\n2;b\n', encoding=name)
+    found = load(path, reading=cells.Reading(separator=';', encoding=name))
+    assert found.info.classes['y'] == ('b', '\u00e4')
+  with pytest.raises(ValueError, match='set data.encoding'):
+    load(path, reading=cells.Reading(separator=';'))
+
+
+def test_classes_by_number_are_held_against_their_number(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,y\n1,0\n2,5\n')
+  label = loading.fitting.Label(kind='classification', num_classes=3)
+  with pytest.raises(ValueError, match=r"from 0 to 2, found '5' in example 2"):
+    load(path, {'x': 'float', 'y': 'integer'}, label)
+  with pytest.raises(ValueError, match='3 names .* found 2 .0, 5.; leave num'):
+    load(path, COLUMNS, label)
+
+
+@pytest.mark.parametrize(
+  'spec, positive',
+  [
+    ('1', '1'), (1.0, '1'), (0, '0'), (False, 'false'), (' true', 'true'),
+    (None, ''),
+  ],
+)  # fmt: skip
+def test_the_positive_class_in_any_writing(spec, positive):
+  assert cells.name_of(spec) == positive
+
+
+def write(path, rows):
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  return path
+
+
+def test_sequences_of_names(tmp_path):
+  rows = [
+    {'x': ['b', 'a', 'b'], 'y': 0},
+    {'x': 'a | 7.0', 'y': 1},
+    {'x': [7, None, 'a'], 'y': 0},
+    {'x': None, 'y': 1},
+    {'x': [], 'y': 1},
+  ]
+  train = write(tmp_path / 'a.jsonl', rows)
+  test = write(tmp_path / 'b.jsonl', [{'x': ['c', 'a', 'b', 'a', 'a'], 'y': 1}])
+  data = load(train, {'x': 'sequence', 'y': 'integer'}, 'binary', test)
+  # 0 is padding, 1 unknown; 7, a and b are in sorted order.
+  ids = {'7': 2, 'a': 3, 'b': 4}
+  expected = [[4, 3, 4], [3, 2, 0], [2, 0, 3], [0, 0, 0], [0, 0, 0]]
+  assert data.encoder.columns['x'].codes == ids
+  assert rows_of(data, 'x') == expected
+  assert rows_of(data, 'x_mask') == (np.array(expected) > 0).tolist()
+  assert rows_of(data, 'x', 'test') == [[1, 3, 4]]
+  assert data.info.cardinalities['x'] == 5
+  lines = ' '.join(lines_of(data))
+  assert "unknown names of 'x': 33.3% of test" in lines
+  assert "sequences 'x' are padded to 3 names, with the mask 'x_mask'" in lines
+  assert 'cut: 100% of test' in lines
+  assert "missing inputs 'x': 20% of train; they are empty" in lines
+  # To predict, the same from what was saved.
+  encoder = encoding.Encoder.from_json(data.encoder.to_json())
+  again = encoder.encode(encoder.parse({'x': [row['x'] for row in rows]}))
+  assert encoder.finish(again)['x'].tolist() == expected
+  with pytest.raises(ValueError, match='a sequence with a name in some row'):
+    load(
+      write(tmp_path / 'c.jsonl', [{'x': [], 'y': 0}, {'x': [], 'y': 1}]),
+      {'x': 'sequence', 'y': 'integer'},
+    )
+  with pytest.raises(ValueError, match='one class per row .* found sequences'):
+    load(
+      write(tmp_path / 'd.jsonl', [{'x': 1, 'y': ['a']}]),
+      {'x': 'integer', 'y': 'sequence'},
+    )
+
+
+def test_ids_that_training_lacks_are_counted(tmp_path):
+  train, test = tmp_path / 'a.csv', tmp_path / 'b.csv'
+  train.write_text('u,y\n3,0\n4,1\n9,0\n5,1\n,0\n')
+  test.write_text('u,y\n4,0\n6,1\n8,0\n9,1\n')
+  options = {'ids': ('u',), 'fill': {'u': 'category'}}
+  columns = {'u': 'integer', 'y': 'integer'}
+  data = load(train, columns, 'binary', test, **options)
+  assert data.encoder.columns['u'].seen == (3, 6, 9, 10)
+  (line,) = [line for line in lines_of(data) if 'ids that train' in line]
+  assert "of 'u': 50% of test" in line
+  saved = encoding.Encoder.from_json(data.encoder.to_json())
+  counts = encoding.Counts()
+  saved.encode(saved.parse({'u': ['7', 3, None]}), counts=counts)
+  assert counts['u', 'u', 'unknown'] == 1 and counts['u', 'u', 'members'] == 2
+
+
+@pytest.mark.parametrize(
+  'fill, message',
+  [
+    ({'shop': 'indicator'}, 'it is of kind category'),
+    ({'y': 'mean'}, 'it is a label'),
+    ({'price': 'category'}, 'whole numbers for .* found a float'),
+  ],
+)
+def test_what_cannot_be_filled_is_refused(tmp_path, fill, message):
+  path = tmp_path / 'a.csv'
+  path.write_text('price,shop,y\n1.5,a,0\n,b,1\n')
+  columns = {'price': 'float', 'shop': 'string', 'y': 'integer'}
+  with pytest.raises(ValueError, match=message):
+    load(path, columns, fill=fill)
+
+
+def test_lists_of_0_and_1_of_several_lengths_are_no_ids(tmp_path):
+  rows = [{'x': 1, 'y': [0, 1, 0]}, {'x': 2, 'y': [1, 0]}]
+  with pytest.raises(ValueError, match='among lists of several lengths'):
+    load(
+      write(tmp_path / 'a.jsonl', rows),
+      {'x': 'float', 'y': 'integer'},
+      'multilabel',
+    )
