@@ -12,6 +12,7 @@ def check_labels(
   source: sources.Source,
   labels: Mapping[str, tuple[str, int]],
   *,
+  steps: Collection[str] = (),
   name: str = 'data',
 ) -> None:
   """Raises if a label is absent from the data, or out of its range.
@@ -24,6 +25,7 @@ def check_labels(
       'binary' in {0, 1}, 'multilabel' ``[size]`` of these, 'regression' any
       finite number, or ``[size]`` of these. -1 or NaN stands for a missing
       label.
+    steps: keys of labels that have one for each step of a sequence, in front.
     name: what the message calls the split.
 
   Raises:
@@ -44,13 +46,14 @@ def check_labels(
     values = found[key]
     vector = kind == 'multilabel' or (kind == 'regression' and size > 1)
     shape = (size,) if vector else ()
-    if values.shape[1:] != shape:
+    if values.shape[1 + (key in steps) :] != shape:
       advice = 'choose another kind of task or another feature'
       if values.shape[1:] == (1,):
         advice = 'take the axis of length 1 away, as in values[:, 0]'
       raise ValueError(
         f'{name}, label {key!r}: expected one value of shape {shape} per '
-        f'example for {kind}, found shape {values.shape[1:]}; {advice}.'
+        f'{"step" if key in steps else "example"} for {kind}, found shape '
+        f'{values.shape[1:]}; {advice}.'
       )
     floats = values.dtype.kind == 'f'
     if floats != (kind == 'regression'):
@@ -70,7 +73,7 @@ def check_labels(
       advice = 'count the classes again or mend the labels.'
     if bad.any():
       row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
-      value = values[row][bad[row]].flat[0] if shape else values[row]
+      value = np.atleast_1d(values[row])[np.atleast_1d(bad[row])].flat[0]
       raise ValueError(
         f'{name}, label {key!r}: expected {expected} for a missing one, found '
         f'{value:g} in example {_row(source, row, len(values))}; {advice}'

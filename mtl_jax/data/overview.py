@@ -13,13 +13,14 @@ SHOWN = 6  # classes in one cell of the table
 
 
 def label_rows(
-  data: loading.Data, labels: Mapping[str, str]
+  data: loading.Data, labels: Mapping[str, str], steps: Collection[str] = ()
 ) -> list[tuple[str, ...]]:
   """Labels of each task in each split, as cells under `LABEL_COLUMNS`.
 
   Args:
     data: of one stream.
     labels: task -> key of its label in the batch.
+    steps: keys of labels that have one for each step: steps are counted.
 
   Example:
     >>> rows = {'x': [0.0, 1.0, 2.0], 'sick': ['no', 'yes', None]}
@@ -38,9 +39,11 @@ def label_rows(
     column = data.encoder.columns.get(key)
     for split, batch in found.items():
       values = batch[key]
+      if key in steps:
+        values = values.reshape(-1, *values.shape[2:])
       known = is_known(values)
       whole = known.reshape(len(known), -1).any(axis=1)
-      part = '' if len(values) == len(data.splits[split]) else '~'
+      part = '' if len(batch[key]) == len(data.splits[split]) else '~'
       rows.append(
         (
           task,

@@ -37,9 +37,13 @@ def from_batch(notes: Mapping[str, Any], mask: Array) -> Any:
 
 
 def _weights(found, rows):
-  """Sums over the examples of a task's weights, and of their entropy."""
+  """Sums over the examples of a task's weights, and of their entropy.
+
+  Of weights of every step ``[B T]`` those of the last step count.
+  """
+  last = {name: w.reshape(len(rows), -1)[:, -1] for name, w in found.items()}
   kept = {
-    name: jnp.where(rows, states.as_float(w), 0) for name, w in found.items()
+    name: jnp.where(rows, states.as_float(w), 0) for name, w in last.items()
   }
   size = sum(map(jnp.abs, kept.values()))
   entropy: Any = 0.0

@@ -146,7 +146,7 @@ def _seen(task, outputs):
 
 
 def _task_state(task, outputs, arrays):
-  """The task's states, and which rows are wholly labelled, ``[B]``.
+  """The task's states, and which rows are wholly labelled, ``[B]`` or [B T].
 
   The loss is the mean that training takes, without the task's ``loss_weight``;
   metrics count every labelled example once.
@@ -161,7 +161,10 @@ def _task_state(task, outputs, arrays):
     name: metric.from_batch(seen, arrays, mask)
     for name, metric in task.metrics.items()
   }
-  rows = (mask > 0).reshape(mask.shape[0], -1).all(-1)
+  # Of a sequence each step is a row.
+  shape = (-1, *mask.shape[2:]) if task.per_step else mask.shape
+  rows = (mask > 0).reshape(shape)
+  rows = rows.reshape(rows.shape[0], -1).all(-1)
   loss = jnp.stack([total, weights.sum(), (mask > 0).sum()])
   return {'loss': loss, 'metrics': found}, rows
 
@@ -169,11 +172,14 @@ def _task_state(task, outputs, arrays):
 def _relation_states(facts, arrays):
   """Moments of labels and residuals of the tasks that are related."""
   labels, residuals, masks = {}, {}, {}
+  # Tasks of steps and of whole examples have no rows in common.
+  per_step = all(task.per_step for _, _, task in facts.values())
   for name, (rows, outputs, task) in facts.items():
-    if not 0 < _width(task, arrays) <= relations.MOST_COLUMNS:
+    if not 0 < _width(task, arrays, per_step) <= relations.MOST_COLUMNS:
       continue
-    masks[name], labels[name] = rows, task.target(arrays)
-    residuals[name] = labels[name] - task.predict(outputs)
+    target, found = task.target(arrays), task.predict(outputs)
+    masks[name], labels[name] = rows, target.reshape(-1, target.shape[-1])
+    residuals[name] = labels[name] - found.reshape(labels[name].shape)
   if not masks:
     return {}
   return {
@@ -182,12 +188,12 @@ def _relation_states(facts, arrays):
   }
 
 
-def _width(task, arrays):
-  """The columns of a task's target; 0 if it has none ``[B, C]``."""
-  if task.target is None:
+def _width(task, arrays, per_step=False):
+  """The columns of a target; 0 if it is not ``[B, C]``, of steps [B, T, C]."""
+  if task.target is None or task.per_step != per_step:
     return 0
   shape = jax.eval_shape(task.target, arrays).shape
-  return shape[1] if len(shape) == 2 else 0
+  return shape[-1] if len(shape) == 2 + per_step else 0
 
 
 def unrelated(tasks: Sequence[tasks_lib.Task], batch: Batch) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ class Experiment:
       engine = dataclasses.replace(
         engine, gramian=self.gramian.gramian, chunk=self.gramian.chunk
       )
-    return method.builder.make_step(
+    step = method.builder.make_step(
       step_lib.StepParts(
         engine=engine,
         optimizer=method.optimizer,
@@ -158,6 +158,9 @@ class Experiment:
         lazy_rows=self.settings.optimizer.lazy_rows,
       )
     )
+    section = self.settings.model
+    specs = (section.head, *section.heads.values())
+    return _counting(step) if any(x.get('negatives') for x in specs) else step
 
   def make_engine(self, axis_name: str | None = None) -> engine_lib.Engine:
     """The engine, with the way to the Gramian as the settings have it."""
@@ -448,6 +451,20 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
     name: dataclasses.replace(source, info=facts[name])
     for name, source in loaded.items()
   }
+
+
+def _counting(step) -> step_lib.Step:
+  """The step, whose batches say its number: heads draw items by it."""
+
+  def counted(state, batch):
+    counted_batch = {}
+    for stream, arrays in batch.items():
+      size = len(next(iter(arrays.values())))
+      number = jnp.full(size, state.step, jnp.int32)
+      counted_batch[stream] = {**arrays, models.STEP: number}
+    return step(state, counted_batch)
+
+  return counted
 
 
 def _pick_targets(settings) -> dict[str, settings_lib.Spec]:

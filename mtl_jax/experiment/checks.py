@@ -96,9 +96,10 @@ def check_data(
     if isinstance(stream.splits['train'], data.Blank):
       continue
     labels = labels_of(name, tasks, targets)
+    steps = steps_of(name, tasks, targets)
     for split, source in stream.splits.items():
       place = f'stream {name!r}, {split}'
-      data.check_labels(source, labels, name=place)
+      data.check_labels(source, labels, steps=steps, name=place)
       for task in tasks:
         if task.stream == name:
           task_kinds.check_values(task, targets[task.name], source, place)
@@ -134,6 +135,19 @@ def labels_of(
       size = 1 if spec['kind'] == 'ordinal' else task.size
       labels[spec.get('label') or task.name] = (kind, size)
   return labels
+
+
+def steps_of(
+  stream: str,
+  tasks: Sequence[tasks_lib.Task],
+  targets: Mapping[str, settings_lib.Spec],
+) -> set[str]:
+  """The keys of a stream's labels that have one per step."""
+  return {
+    targets[task.name].get('label') or task.name
+    for task in tasks
+    if task.stream == stream and task.per_step
+  }
 
 
 def _check_labelled(name, split, source, labels):
@@ -212,8 +226,14 @@ def table_sizes(
   inputs = settings.model.inputs
   if 'name' not in inputs:
     inputs = inputs.get(stream, {})
-  sizes = {}
-  for key, given in (inputs.get('categorical') or {}).items():
+  sizes: dict[str, int | None] = {}
+  beside = inputs.get('categorical') or {}
+  if inputs.get('name') == 'items':
+    sizes[inputs.get('items', 'items')] = inputs.get('size')
+    if not isinstance(beside, Mapping):
+      beside = dict.fromkeys(beside, 0)
+    return sizes | {key: given or None for key, given in beside.items()}
+  for key, given in beside.items():
     pair = given if isinstance(given, tuple) and len(given) == 2 else (0, 0)
     sizes[key] = pair[0] or None
   return sizes
@@ -223,7 +243,8 @@ def label_table(experiment: Any) -> reporting.Table:
   """Labels of each task in each split: how many, and of which classes."""
   rows = []
   for name, stream in experiment.data.items():
-    rows += data.label_rows(stream, _label_keys(experiment, name))
+    steps = steps_of(name, experiment.tasks, experiment.settings.targets)
+    rows += data.label_rows(stream, _label_keys(experiment, name), steps)
   return reporting.Table('Labels', data.LABEL_COLUMNS, rows, left=3)
 
 

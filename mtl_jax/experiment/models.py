@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 
 from mtl_jax import data, models, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
@@ -55,7 +56,7 @@ def make_model(
       section.heads.get(task.name, section.head),
       models.HEADS,
       required={'size': task.size},
-      offered=offered,
+      offered={**offered, **_of_items(task, settings, sources)},
     )
     for task in tasks
   }
@@ -67,6 +68,21 @@ def make_model(
     axis_name=axis_name,
     streams={task.name: task.stream for task in tasks},
   )
+
+
+def _of_items(task, settings, sources):
+  """What a head over a catalogue takes from the data and its task."""
+  spec = settings.targets[task.name]
+  if spec.get('kind') != 'next_item':
+    return {}
+  label = spec.get('label') or task.name
+  split = sources[task.stream].splits['train']
+  counts = None
+  if not isinstance(split, data.Blank):  # else nothing is trained
+    items = split.take(np.arange(len(split)), [label])[label]
+    counted = np.bincount(items[items > 0], minlength=task.size)
+    counts = tuple(counted.tolist())  # modules are compared
+  return {'targets': label, 'top': spec.get('top', 10), 'counts': counts}
 
 
 def _make_inputs(section, offered, sources):
@@ -92,8 +108,11 @@ def _make_inputs(section, offered, sources):
 def _with_sizes(spec, cardinalities):
   """Sizes of tables that the config leaves out, from the data.
 
-  ``categorical`` has ``{feature: dim}`` or ``{feature: (size, dim)}``.
+  ``categorical`` has ``{feature: dim}`` or ``{feature: (size, dim)}``; of a
+  table of items it has names of features.
   """
+  if spec.get('name') == 'items':
+    return _with_items(spec, cardinalities)
   tables = {}
   for key, given in (spec.get('categorical') or {}).items():
     size, dim = given if isinstance(given, tuple) else (None, given)
@@ -104,3 +123,25 @@ def _with_sizes(spec, cardinalities):
       )
     tables[key] = (size or cardinalities[key], dim)
   return {**spec, 'categorical': tables} if tables else spec
+
+
+def _with_items(spec, cardinalities):
+  """The sizes of a table of items, and of the features beside them."""
+
+  def size_of(key):
+    if key not in cardinalities:
+      raise ValueError(
+        f'Expected the number of codes of {key!r} in the data, found none; '
+        f'{names.nearest(key, cardinalities)}'
+      )
+    return cardinalities[key]
+
+  items = spec.get('items', 'items')
+  beside = spec.get('categorical') or ()
+  if not isinstance(beside, Mapping):
+    beside = {key: size_of(key) for key in beside}
+  return {
+    'size': size_of(items) if 'size' not in spec else spec['size'],
+    **spec,
+    'categorical': dict(beside),
+  }

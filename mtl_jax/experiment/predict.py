@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import data, tasks as tasks_lib
-from mtl_jax.experiment import sources, trained
+from mtl_jax.experiment import recommend, sources, trained
 
 
 def predict_file(
@@ -55,6 +55,9 @@ def predict_file(
     )
   model = trained.load(workdir, method, member, predicts=True)
   names = [name.strip() for name in tasks.split(',') if name.strip()]
+  if recommend.item_task(model.experiment) is not None:
+    _recommend(model, source, target, names)
+    return
   stream = stream_of(model.experiment, names)
   encoder = model.experiment.data[stream].encoder
   reading = sources.reading_of(model.experiment.streams[stream])
@@ -76,6 +79,23 @@ def predict_file(
     json.dumps(row, allow_nan=False) + '\n'
     for row in to_rows(predictions, named, sets)
   ]
+  _write(lines, target)
+
+
+def _recommend(model, source, target, names) -> None:
+  """Of a recommender the file has histories: see `recommend`."""
+  if names:
+    raise ValueError(
+      'Expected no --tasks of a recommender, which predicts all of its tasks, '
+      f'found {", ".join(names)}; leave them out.'
+    )
+  rows, notes = recommend.predict(model, recommend.read_histories(source))
+  for line in notes:
+    print(f'Note: {line}', file=sys.stderr)
+  _write(recommend.lines(rows), target)
+
+
+def _write(lines, target) -> None:
   if target is None:
     sys.stdout.writelines(lines)
   else:

@@ -21,6 +21,7 @@ from mtl_jax.experiment import (
   members as members_lib,
   outcome as outcome_lib,
   profiling,
+  ranking_report,
   restore,
   steppers,
   ways,
@@ -90,7 +91,10 @@ def train(
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
     show(experiment)
     checks.show_data(experiment)
-    for line in _doubtful(experiment, selections):
+    for line in (
+      *ranking_report.lines(experiment),
+      *_doubtful(experiment, selections),
+    ):
       print(line, flush=True)
     if not alone:
       programs = 'program' if len(groups) == 1 else 'programs'
@@ -116,6 +120,9 @@ def train(
     )
     if alone and test:
       report(experiment, outcome, seconds=time.perf_counter() - began)
+    elif test:
+      for table in _ranking(experiment, workdir):
+        reporting.show(table)
   return outcome
 
 
@@ -148,6 +155,8 @@ def evaluate(
     ),
   )
   show_result(opened.experiment, outcome.members[0])
+  for table in _ranking(opened.experiment, opened.workdir):
+    reporting.show(table)
   return outcome
 
 
@@ -434,7 +443,7 @@ def _train_program(
         profiling.profiled(stepper, program.folder / 'profile')
       )
     hooks = loop.Hooks(
-      evaluate=functools.partial(_evaluate, selections, stepper),
+      evaluate=functools.partial(_evaluate, experiment, selections, stepper),
       probe=functools.partial(_probe, names, stepper) if probed else None,
       measure=functools.partial(_measure, names) if monitored else None,
       write=record.write,
@@ -499,14 +508,17 @@ def _last_step(latest) -> str:
   return f'step {steps[-1]}' if steps else 'none yet'
 
 
-def _evaluate(selections, stepper, params, model_state):
+def _evaluate(experiment, selections, stepper, params, model_state):
   """Scores by criterion and all metrics of each member, on validation."""
+  results = stepper.evaluate(params, model_state, 'validation')
+  if experiment.plan.raises:
+    ranking_report.check_scores(experiment, results[0])
   return [
     (
       {name: select(result) for name, select in selections.items()},
       result.scalars(),
     )
-    for result in stepper.evaluate(params, model_state, 'validation')
+    for result in results
   ]
 
 
@@ -556,6 +568,7 @@ def _finish(program, members, best, progress, test):
   results: Sequence[Any] = [None] * number
   if test:
     results = stepper.evaluate(tree['params'], tree['model_state'], 'test')
+    _keep_ranks(program, tree, progress)
   curves = _curves(program.folder / writers.RECORD, number)
   outcomes = []
   for member, own, result, curve in zip(
@@ -588,6 +601,27 @@ def _finish(program, members, best, progress, test):
       )
     outcomes.append(outcome)
   return outcomes
+
+
+def _keep_ranks(program, tree, progress) -> None:
+  """Writes how each member of a recommender ranks the test targets."""
+  experiment = program.group.experiment
+  if ranking_report.split_of(experiment) is None:
+    return
+  tree = jax.device_get((tree['params'], tree['model_state']))
+  # Who diverged before any evaluation has no parameters that rank.
+  some = [
+    (i, member)
+    for i, (member, own) in enumerate(
+      zip(program.members, progress, strict=False)
+    )
+    if own.best_step is not None or own.diverged_at is None
+  ]
+  own = [jax.tree.map(lambda x, i=i: x[i], tree) for i, _ in some]
+  for (_, member), measured in zip(
+    some, ranking_report.measure(experiment, own), strict=True
+  ):
+    ranking_report.save(_ranked(program.folder, member.index), measured)
 
 
 def _curves(path, number) -> list[dict[str, dict[str, list[list[float]]]]]:
@@ -639,6 +673,29 @@ def show_result(
   return beside
 
 
+def _ranking(
+  experiment: build.Experiment, workdir: workdir_lib.Workdir
+) -> list[reporting.Table]:
+  """Tables of a recommender beside simple ones; none of other models."""
+  split = ranking_report.split_of(experiment)
+  if split is None:
+    return []
+  found: dict[str, list[ranking_report.Measured]] = {}
+  for place in workdir.places():
+    file = _ranked(workdir.program(place.program), place.index)
+    point = ', '.join(f'{key} {value}' for key, value in place.point.items())
+    name = point or ranking_report.MODEL
+    if file.exists():  # else it diverged
+      own = ranking_report.load(file, split)
+      found.setdefault(name, []).append(own)
+  return ranking_report.tables(ranking_report.compare(experiment, found))
+
+
+def _ranked(folder: pathlib.Path, index: int) -> pathlib.Path:
+  """Where it is kept how a member ranks."""
+  return folder / f'ranking_{index}.npz'
+
+
 def report(
   experiment: build.Experiment,
   outcome: outcome_lib.Outcome,
@@ -648,6 +705,9 @@ def report(
   """Prints the tables of a run alone, and writes results and report."""
   (member,) = outcome.members
   beside = show_result(experiment, member)
+  ranking = _ranking(experiment, workdir_lib.Workdir(outcome.workdir))
+  for table in ranking:
+    reporting.show(table)
   if jax.process_index() != 0:
     return
   plan = experiment.gramian
@@ -667,6 +727,10 @@ def report(
       for t in experiment.tasks
     ],
     baselines=beside,
+    ranking=[
+      {key: getattr(table, key) for key in ('title', 'columns', 'rows', 'note')}
+      for table in ranking
+    ],
     relations=member.relations,
     experts=member.experts,
   )

@@ -5,8 +5,10 @@ from typing import Any
 
 from mtl_jax import data
 from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.recommendation import sources as logs
 from mtl_jax.tasks import kinds as task_kinds
 
+LOG = 'interactions'  # the name of data that are a log of users and items
 CACHE = {'auto': 'auto', 'always': True, 'never': False}
 
 
@@ -20,8 +22,9 @@ def load_data(
 ) -> data.Data:
   """The data of one stream, as its settings say.
 
-  ``data.name`` is a data set of ours or of the TFDS catalogue, or the dotted
-  name of a function of the user's, which is called with ``data.settings`` and
+  ``data.name`` is a data set of ours or of the TFDS catalogue; 'interactions',
+  a log of users and items that ``data.settings`` describe; or the dotted name
+  of a function of the user's, which is called with ``data.settings`` and
   returns ``{split: {feature: [N, ...]}}``.
 
   Args:
@@ -51,6 +54,10 @@ def load_data(
     'ignore_case': stream.ignore_case,
     'cache': CACHE[stream.cache],
   }
+  if arrays is None and stream.name == LOG:
+    rows = logs.load(stream.settings)
+    names = {name: name for name in rows['train'].fields}
+    return data.from_splits(rows, stream.features or names, **options)
   if arrays is not None or '.' in stream.name:
     if arrays is None:
       function = lookup.find('data set', stream.name, {})
@@ -120,7 +127,7 @@ def labels_of(
       kind=task_kinds.LABELS.get(kind, kind),
       num_classes=spec.get('num_classes') or 0,
       positive=data.name_of(spec.get('positive')),
-      shift=kind == 'regression',
+      shift=kind == 'regression' and not spec.get('per_step'),
     )
     other = labels.get(key)
     if other is None:

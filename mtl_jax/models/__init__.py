@@ -4,6 +4,7 @@ from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.build_model import build_model
 from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
+from mtl_jax.models.items import STEP, ItemHead, ItemTable, NextItemHead
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
 from mtl_jax.models.sharing import (
   SHARING,
@@ -53,16 +54,20 @@ __all__ = [
   'HSTU',
   'INPUTS',
   'InputEncoder',
+  'ItemHead',
+  'ItemTable',
   'LSTM',
   'LeNet',
   'LinearHead',
   'MLP',
   'MLPHead',
   'MultiTaskModel',
+  'NextItemHead',
   'ParameterRow',
   'ResNet',
   'SASRec',
   'SHARING',
+  'STEP',
   'Sharing',
   'TRUNKS',
   'Transformer',

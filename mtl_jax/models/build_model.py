@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 import jax.numpy as jnp
 
-from mtl_jax.models import base
+from mtl_jax.models import base, items
 from mtl_jax.models.sharing import architecture, copies, scope as scope_lib
 
 
@@ -82,6 +82,7 @@ def build_model(
     parts.shared,
     None if sharing.penalty is None else parts.penalty,
     parts.inspect if sharing.inspects else None,
+    parts.tables,
   )
 
 
@@ -137,7 +138,7 @@ class _Parts:
     return {
       task: self._head_alone(task, modules.index(module))
       for task, module in self.heads.items()
-      if task not in keeps
+      if task not in keeps and not getattr(module, 'reads_table', False)
     }
 
   def _head_alone(self, task, kind):
@@ -225,7 +226,62 @@ class _Parts:
   def _head(self, scope, task, features, batch):
     _check_name('task', task, self.heads, 'give it a head')
     own = features[task] if self.sharing.per_task else features
-    return scope.call(('heads', task), self.heads[task], own, batch)
+    head: Any = self.heads[task]
+    if getattr(head, 'reads_table', False):
+      batch = {**batch, items.TABLE: self._table(scope, task)}
+    return scope.call(('heads', task), head, own, batch)
+
+  def _table(self, scope, task):
+    """The table of items of the task's input encoder, to be read."""
+    stream = (self.streams or {}).get(task, '')
+    module, path = self._encoder(stream)
+    if not isinstance(module, items.ItemTable):
+      raise ValueError(
+        f'Expected a table of items for the head of {task!r}, found none among '
+        "the input encoders; set model.inputs to {'name': 'items', ...}."
+      )
+    state = {
+      name: scope_lib.get(tree, path) for name, tree in scope.state.items()
+    }
+    variables = {'params': scope_lib.get(scope.params, path)}
+    return module.bind({**variables, **{k: x for k, x in state.items() if x}})
+
+  @property
+  def tables(self):
+    """Tables of items of which a batch reads some rows, and which it reads.
+
+    None where a head reads all of them, or a table is read otherwise.
+    """
+    if not isinstance(self.inputs, items.ItemTable) or self.inputs.rows == (
+      'vectors'
+    ):
+      return None
+    if self.sharing.task_inputs:  # copies of the encoder have their own
+      return None
+    heads: list[Any] = [
+      head for head in self.heads.values() if hasattr(head, 'reads')
+    ]
+    if not any(getattr(head, 'negatives', 0) for head in heads):
+      return None
+    if any(getattr(head, 'negatives', 1) == 0 for head in heads):
+      return None
+
+    def rows_of(batch):
+      numbers = []
+      for task, head in self.heads.items():
+        arrays = batch.get((self.streams or {}).get(task, 'main'))
+        if arrays is None:
+          continue
+        numbers.append(arrays[self.inputs.items].ravel())
+        if hasattr(head, 'reads'):
+          some: Any = head
+          read = some.reads(arrays)
+          if read is None:  # it draws as many as there are
+            read = jnp.arange(self.inputs.size)
+          numbers.append(read)
+      return jnp.concatenate(numbers)
+
+    return {'inputs/embed/embedding': rows_of}
 
 
 def _check_name(kind, name, known, advice):

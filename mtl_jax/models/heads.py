@@ -2,7 +2,8 @@
 
 Every head is a linen module called as ``head(features, batch, train=...)``; it
 returns outputs ``[B, size]``. Each task has a head of its own, with its own
-parameters and settings.
+parameters and settings. A head with ``reads_table = True`` gets the rows of the
+input encoder's items, too: `mtl_jax.models.items`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 
-from mtl_jax.models import layers
+from mtl_jax.models import items, layers
 
 
 class LinearHead(nn.Module):
@@ -79,4 +80,9 @@ class MLPHead(nn.Module):
     return nn.Dense(self.size, dtype=self.dtype)(x)
 
 
-HEADS = {'linear': LinearHead, 'mlp': MLPHead}
+HEADS = {
+  'item': items.ItemHead,
+  'linear': LinearHead,
+  'mlp': MLPHead,
+  'next_item': items.NextItemHead,
+}

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers
+from mtl_jax.models import items, layers
 
 
 class InputEncoder(nn.Module):
@@ -104,4 +104,4 @@ class InputEncoder(nn.Module):
     return x[..., None] if vector is None and x.ndim == scalar else x
 
 
-INPUTS = {'encoder': InputEncoder}
+INPUTS = {'encoder': InputEncoder, 'items': items.ItemTable}

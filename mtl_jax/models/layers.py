@@ -150,6 +150,24 @@ def masked_mean(x: Array, mask: Array | None) -> Array:
   return (x * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1)
 
 
+def running_mean(x: Array, mask: Array | None) -> Array:
+  """Mean of the steps so far, ``[B, T, D] -> [B, T, D]``, in the mask.
+
+  Before the first step it is zero. Nothing later enters a step.
+
+  Example:
+    >>> running_mean(jnp.array([[[9.], [1.], [5.]]]), jnp.array([[0, 1, 1]]))
+    Array([[[0.],
+            [1.],
+            [3.]]], dtype=float32)
+  """
+  if mask is None:
+    mask = jnp.ones(x.shape[:2])
+  weight = mask.astype(x.dtype)[..., None]  # [B, T, 1]
+  total = jnp.cumsum(jnp.where(weight > 0, x, 0), axis=1)
+  return total / jnp.maximum(jnp.cumsum(weight, axis=1), 1)
+
+
 def masked_max(x: Array, mask: Array | None) -> Array:
   """Maximum over time, ``[B, T, D] -> [B, D]``, of the steps in the mask.
 

@@ -94,8 +94,10 @@ def _result(run: run_record.Record) -> list[pages.Part]:
     for name, value in values.items()
   ]
   every = tables.Table('', ['task', 'metric', 'value'], rows, left=2)
+  ranking = run.results.get('ranking') or []
   return [
     *tables.final_tables(metrics, run.results.get('baselines'), positives),
+    *(x for table in ranking for x in (table['title'], tables.Table(**table))),
     'There is no overall score, for these tasks could not be scored: '
     f'{", ".join(undefined)}.'
     if undefined

@@ -45,9 +45,9 @@ def write_results(
     **more: whatever else is to be kept; `mtl_jax.reporting.report` shows
       ``split``, ``best_step``, ``ended``, ``undefined``, ``tasks``
       (``[{'name', 'score', 'positive', ...}]``), ``baselines`` (``{name:
-      {task: {metric: value}}}``), ``relations`` (``{'tasks', 'labels',
-      'residuals'}``) and ``experts`` (``{stream: {level: ...}}``, see
-      `expert_use`).
+      {task: {metric: value}}}``), ``ranking`` (fields of `tables.Table`),
+      ``relations`` (``{'tasks', 'labels', 'residuals'}``) and ``experts``
+      (``{stream: {level: ...}}``, see `expert_use`).
 
   Returns:
     What was written, NaN as None.

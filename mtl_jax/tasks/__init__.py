@@ -14,6 +14,7 @@ from mtl_jax.tasks.task import (
   mask_key,
   mask_of,
   multilabel,
+  next_item,
   regression,
   relabelled,
 )
@@ -32,6 +33,7 @@ __all__ = [
   'mask_key',
   'mask_of',
   'multilabel',
+  'next_item',
   'regression',
   'relabelled',
 ]

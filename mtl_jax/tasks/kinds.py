@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import inspect
+import types
 from typing import Any, Protocol
 
 import numpy as np
@@ -104,6 +105,7 @@ class TaskKind:
     loss_weight: float = 1.0,
     weight_column: str = '',
     score: str = '',
+    per_step: bool = False,
     **options,
   ) -> tasks_lib.Task:
     """Makes a task of this kind.
@@ -117,13 +119,16 @@ class TaskKind:
       loss_weight: factor of the loss.
       weight_column: key of a weight per example in the loss.
       score: the metric that enters the overall score.
+      per_step: whether labels are ``[T, ...]``, one for each step of a
+        sequence whose trunk gives features of all steps.
       **options: of the kind.
 
     Raises:
       ValueError: if the data do not have what the task needs.
     """
     options = {**self.shared, **options}
-    task = self.make(name, info, label or name, **options)
+    facts = _of_steps(name, info, label or name, options) if per_step else info
+    task = self.make(name, facts, label or name, **options)
     return with_common(
       task,
       info,
@@ -133,7 +138,35 @@ class TaskKind:
       loss_weight=loss_weight,
       weight_column=weight_column,
       score=score or task.score,
+      per_step=per_step or task.per_step,
     )
+
+
+def _of_steps(name, info, label, options) -> Any:
+  """The facts of labels ``[T, ...]``, as if each step were an example."""
+  shape = tuple(info.shapes[label])
+  if not shape:
+    raise ValueError(
+      f'Task {name!r}: expected labels {label!r} of every step, [T, ...], with '
+      'per_step, found one per example; leave per_step out.'
+    )
+  if options.get('group'):
+    raise ValueError(
+      f'Task {name!r}: expected no group with per_step, found '
+      f'{options["group"]!r}; a group is a number per example.'
+    )
+
+  def mean(values):
+    return float(np.mean(values)) if np.ndim(values) else values
+
+  return types.SimpleNamespace(
+    shapes={**info.shapes, label: shape[1:]},
+    cardinalities=info.cardinalities,
+    classes=info.classes,
+    counts={k: x for k, x in info.counts.items() if k != label},
+    means={k: mean(x) if k == label else x for k, x in info.means.items()},
+    stds={k: mean(x) if k == label else x for k, x in info.stds.items()},
+  )
 
 
 def with_common(
@@ -168,6 +201,8 @@ def _describe(kind, task, options, weight_column):
     parts.append('class weights')
   if weight_column:
     parts.append(f'weighted by {weight_column}')
+  if options.get('top') and kind == 'next_item':
+    parts.append(f'of {task.size - 1:,}')
   return f'{kind} ({", ".join(parts)})' if parts else kind
 
 
@@ -425,6 +460,29 @@ def _order_calibrated(
   )
 
 
+def _next_item(
+  name: str, info: DataFacts, label: str, *, top: int = 10
+) -> tasks_lib.Task:
+  """Softmax cross-entropy of the next item of a catalogue, at every step.
+
+  Its head is 'next_item', which ranks all items where it is not trained.
+  """
+  size = info.cardinalities.get(label, 0)
+  if size < 3 or len(info.shapes[label]) != 1:
+    raise ValueError(
+      f'Task {name!r}: expected items {label!r} of every step, [T], out of at '
+      f'least two, found shape {tuple(info.shapes[label])} of {size} rows; name'
+      " the key 'next_item' of data.name 'interactions'."
+    )
+  return tasks_lib.next_item(
+    name,
+    size,
+    label=label,
+    metrics=metrics_lib.for_items(label, size - 1, top=top),
+    score=f'ndcg_{top}',
+  )
+
+
 def weights_of(
   name: str,
   weights: Weights,
@@ -494,6 +552,7 @@ TASK_KINDS: dict[str, TaskKind] = {
     TaskKind(
       'multilabel', _multilabel, 'multilabel', WEIGHTS | SHAPE | RECALLS
     ),
+    TaskKind('next_item', _next_item, 'classification', {}),
     TaskKind('order_calibrated', _order_calibrated, 'binary', EVENTS | SHAPE),
     TaskKind('ordinal', _ordinal, 'regression', {}),
     TaskKind('regression', _regression, 'regression', GROUPS),

@@ -102,6 +102,7 @@ class Task:
     description: the kind and its options in a few words, for tables.
     likelihood: 'regression' or 'classification', for methods that weigh tasks
       by their noise.
+    per_step: whether labels are ``[B, T, ...]``, one per step of a sequence.
   """
 
   name: str
@@ -123,6 +124,7 @@ class Task:
   positive: str = ''
   description: str = ''
   likelihood: str = 'classification'
+  per_step: bool = False
 
   def __post_init__(self):
     if not 0 < self.loss_weight < np.inf:
@@ -521,5 +523,44 @@ def regression(
     predict=losses.as_float if poisson else predict,
     output=rates if poisson else None,
     target=target,
+    **kwargs,
+  )
+
+
+def next_item(
+  name: str, size: int, *, label: str | None = None, **kwargs
+) -> Task:
+  r"""Next item of a catalogue: softmax cross-entropy that its head sums up.
+
+  The head puts out, for each position, the score :math:`s_y` of the target and
+  :math:`\log \sum_i e^{s_i}`, so that no array of all scores is an output:
+
+  .. math:: \ell = \log \sum_i e^{s_i} - s_y
+
+  Args:
+    name: the task's name.
+    size: rows of the table of items, with that of padding.
+    label: key of the items ``[B, T]`` in the batch, -1 = none; by default the
+      name.
+    **kwargs: further fields of `Task`.
+
+  Example:
+    >>> task = next_item('item', 4)
+    >>> task.loss(jnp.array([[[1.0, 3.5]]]), {'item': jnp.array([[2]])})
+    Array([[2.5]], dtype=float32)
+  """
+  key = label or name
+
+  def loss(outputs, batch):
+    del batch
+    outputs = losses.as_float(outputs)
+    return outputs[..., 1] - outputs[..., 0]
+
+  return Task(
+    name=name,
+    size=size,
+    loss=loss,
+    mask=lambda batch: known(batch, key),
+    per_step=True,
     **kwargs,
   )

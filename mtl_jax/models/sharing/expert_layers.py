@@ -107,7 +107,7 @@ class Experts:
       batch: arrays that all read.
       tables: path of their embedding tables, instead of the usual one.
     """
-    expert = self._expert(scope.trunk)
+    expert = self._expert(scope, scope.trunk)
     return copies.run_copies(
       scope, groups, expert, batch, tables=tables or self.tables
     )
@@ -132,7 +132,7 @@ class Experts:
       dtype=getattr(scope.trunk, 'dtype', None),
     )
     return copies.run_copies(
-      scope, groups, self._expert(module), batch, own={'inputs': x}
+      scope, groups, self._expert(scope, module), batch, own={'inputs': x}
     )
 
   def read(
@@ -146,9 +146,14 @@ class Experts:
       scope, batch, name=self.gate_inputs, tables=tables or self.tables
     )
 
-  def _expert(self, module):
+  def _expert(self, scope, module):
     if self.rank:
-      module = scaled.ScaledInputs(module, self.rank, low_rank=True)
+      module = scaled.ScaledInputs(
+        module,
+        self.rank,
+        low_rank=True,
+        per_step=gates.per_step(scope.trunk),
+      )
     if self.norm == 'none':
       return module
     return NormalizedExpert(module, self.norm)

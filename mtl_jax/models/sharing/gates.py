@@ -57,6 +57,18 @@ class Gate(nn.Module):
     return nn.softmax(nn.Dense(self.size, use_bias=False)(x))
 
 
+def per_step(trunk: Any) -> bool:
+  """Whether a trunk gives features of every step, of what came before it.
+
+  A gate then weighs experts anew at each step, and knows nothing of later ones.
+  """
+  return (
+    getattr(trunk, 'pool', '') == 'none'
+    and getattr(trunk, 'causal', True)
+    and not getattr(trunk, 'bidirectional', False)
+  )
+
+
 def selector(
   scope: scope_lib.Scope,
   batch: Mapping[str, Any],
@@ -65,6 +77,9 @@ def selector(
   tables: scope_lib.Path | None = None,
 ) -> Array:
   """Inputs of the gates, ``[B, D]``, at least float32.
+
+  Of a trunk `per_step` they are ``[B T, D]``: of each step the mean of the
+  steps up to it, or the same values of the example at all steps.
 
   The array that the trunk reads (the encoder's output where there is one), made
   flat: images as pixels in [0, 1]; sequences, that is inputs of a trunk with a
@@ -98,8 +113,18 @@ def selector(
       if mask is not None:
         # Padding must not matter, not even a NaN in it.
         x = jnp.where(mask[..., None], x, 0)
+      if per_step(trunk):
+        return layers.running_mean(_floats(x), mask).reshape(-1, x.shape[-1])
       x = layers.masked_mean(_floats(x), mask)
-  return as_rows(x)
+  rows = as_rows(x)
+  if not per_step(trunk):
+    return rows
+  return jnp.repeat(rows, _steps(trunk, batch), axis=0)
+
+
+def _steps(trunk, batch) -> int:
+  """T, of the sequences that a trunk reads."""
+  return batch[getattr(trunk, 'inputs', 'inputs')].shape[1]
 
 
 def as_rows(x: Array) -> Array:
@@ -108,13 +133,17 @@ def as_rows(x: Array) -> Array:
   return (_floats(x) / scale).reshape(x.shape[0], -1)
 
 
-def flat(features: Array, leading: int = 1) -> Array:
+def flat(features: Array, leading: int = 1, trunk: Any = None) -> Array:
   """Inputs of gates of a higher level: the mean of features over time.
 
   Args:
     features: ``[B, ..., F]``, or ``[K, B, ..., F]``.
     leading: axes that are kept, besides the last.
+    trunk: of the model; if it is `per_step`, steps are rows ``[B T, F]``.
   """
+  if per_step(trunk):
+    shape = (*features.shape[: leading - 1], -1, features.shape[-1])
+    return _floats(features).reshape(shape)
   between = tuple(range(leading, features.ndim - 1))
   return _floats(features).mean(between)
 
@@ -144,7 +173,7 @@ def mix(weights: Array, experts: Array) -> Array:
   """``sum_e w_e f_e`` of weights ``[B, E]`` or ``[K, B, E]``.
 
   Args:
-    weights: of one mixture, or K of them.
+    weights: of one mixture, or K of them; ``[B T, E]`` of every step.
     experts: ``[E, B, ...]``.
 
   Example:
@@ -152,6 +181,9 @@ def mix(weights: Array, experts: Array) -> Array:
     Array([[3.]], dtype=float32)
   """
   letter = 'k' if weights.ndim == 3 else ''
+  steps = _of_steps(weights, experts, 1)
+  if steps is not None:
+    return mix(weights, steps).reshape(*weights.shape[:-2], *experts.shape[1:])
   return jnp.einsum(
     f'{letter}be,eb...->{letter}b...', weights.astype(experts.dtype), experts
   )
@@ -159,7 +191,19 @@ def mix(weights: Array, experts: Array) -> Array:
 
 def mix_own(weights: Array, experts: Array) -> Array:
   """As `mix`, of experts of each task's own, ``[K, E, B, ...]``."""
+  steps = _of_steps(weights, experts, 2)
+  if steps is not None:
+    shape = (*weights.shape[:-2], *experts.shape[2:])
+    return mix_own(weights, steps).reshape(shape)
   return jnp.einsum('kbe,keb...->kb...', weights.astype(experts.dtype), experts)
+
+
+def _of_steps(weights, experts, leading):
+  """Experts ``[..., B T, F]`` where weights are those of steps; else None."""
+  if weights.shape[-2] == experts.shape[leading]:
+    return None
+  shape = (*experts.shape[:leading], weights.shape[-2], experts.shape[-1])
+  return experts.reshape(shape)
 
 
 def by_task(tasks: Sequence[str], stacked: Array) -> dict[str, Array]:

@@ -163,10 +163,10 @@ class _Hierarchy:
     shape = outputs.shape[1:]
     in_categories = in_categories.reshape(-1, self.per_category, *shape)
     own = own.reshape(-1, self.per_task, *shape)
-    flat = gates.flat(z_shared)
+    flat = gates.flat(z_shared, trunk=scope.trunk)
     x = jnp.concatenate(
       [
-        gates.flat(z_some[number], 2),
+        gates.flat(z_some[number], 2, trunk=scope.trunk),
         jnp.broadcast_to(flat, (len(tasks), *flat.shape)),
       ],
       axis=-1,

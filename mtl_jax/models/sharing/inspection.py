@@ -47,7 +47,7 @@ def note(
     counts: owner -> number of experts, in their order.
     experts: ``[E, B, ..., F]``, or E arrays; None if they are noted already.
     readers: owners of K gates: tasks, categories, or `SHARED`.
-    weights: ``[K, B, N]``, or K arrays.
+    weights: ``[K, B, N]``, or K arrays; ``[B T, N]`` of every step.
     reads: counts of the experts that each gate weighs; () if all weigh all.
   """
   if scope.notes is None:

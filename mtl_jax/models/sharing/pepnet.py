@@ -76,6 +76,8 @@ def pepnet(
     gate = scaled.Scale(z.shape[-1], hidden)
     g = copies.run_each(scope, f'scales_{level}', tasks, gate, known)
     g = g.astype(z.dtype)
+    if gates.per_step(scope.trunk):
+      return z * g.reshape(len(tasks), *z.shape[1:])
     return z * g.reshape(*g.shape[:2], *(1,) * (z.ndim - 3), g.shape[-1])
 
   def features(scope, batch, tasks):
@@ -89,6 +91,7 @@ def pepnet(
     known = jax.lax.stop_gradient(known)
     if of_prior is not None:
       p = scope.call(('prior',), of_prior, batch)
+      p = jnp.repeat(p, len(known) // len(p), axis=0)  # of every step
       known = jnp.concatenate([p, known], -1)
     z = scale(scope, 0, tasks, z[None], known)
     for level, width in enumerate(tower_widths, start=1):

@@ -184,7 +184,10 @@ class _Extraction:
     if own:
       read.append(jnp.repeat(z, own, axis=0))
     outputs = self.experts.above(scope, groups, batch, jnp.concatenate(read))
-    return outputs, gates.flat(z, 2), gates.flat(z_shared)
+    x, x_shared = (
+      gates.flat(*of, trunk=scope.trunk) for of in ((z, 2), (z_shared, 1))
+    )
+    return outputs, x, x_shared
 
   def mix_of_tasks(self, scope, j, tasks, outputs, x):
     """Features ``[K, B, ...]`` of their own and the shared experts."""

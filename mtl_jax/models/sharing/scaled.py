@@ -41,7 +41,8 @@ class ScaledInputs(nn.Module):
 
   e are the inputs of the trunk: numbers ``[B, D]``, numbers of steps ``[B, T,
   D]`` and rows of its embedding table for token ids, which have the same
-  factors at all steps. Images are read as they are.
+  factors at all steps, unless the trunk is `gates.per_step`. Images are read as
+  they are.
 
   Attributes:
     trunk: f.
@@ -49,7 +50,9 @@ class ScaledInputs(nn.Module):
     low_rank: whether g reads e, or its mean over real steps, as `Scale` of low
       rank; otherwise it reads `side` and, without a gradient, that.
     side: an array of the batch ``[B, S]``; '' for none.
-    with_inputs: whether the mean of the scaled inputs is returned besides.
+    with_inputs: whether the mean of the scaled inputs is returned besides; of
+      a trunk `gates.per_step` the means up to each step, ``[B T, D]``.
+    per_step: whether it reads features of a trunk that is.
   """
 
   trunk: nn.Module
@@ -57,6 +60,7 @@ class ScaledInputs(nn.Module):
   low_rank: bool = False
   side: str = ''
   with_inputs: bool = False
+  per_step: bool = False
 
   @nn.compact
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> Any:
@@ -69,6 +73,14 @@ class ScaledInputs(nn.Module):
 
     def scaled(e, mask=None):
       e_mean = e
+      if e.ndim == 3 and (self.per_step or gates.per_step(trunk)):
+        # Factors of each step know the steps up to it, as features do already.
+        g_mean = e.astype(jnp.promote_types(e.dtype, jnp.float32))
+        if not isinstance(trunk, gates.Layers):
+          g_mean = layers.running_mean(g_mean, mask)
+        g = self._factors(g_mean, batch)
+        means.append((g * g_mean).reshape(-1, e.shape[-1]))
+        return e * g.astype(e.dtype)
       if e.ndim > 2:
         real = e if mask is None else jnp.where(mask[..., None], e, 0)
         real = real.reshape(e.shape[0], -1, e.shape[-1])
@@ -113,6 +125,11 @@ class ScaledInputs(nn.Module):
     size = x.shape[-1]
     if not self.low_rank:
       side = [batch[self.side]] if self.side else []
+      if x.ndim == 3:
+        side = [
+          jnp.broadcast_to(y[:, None], (*x.shape[:2], y.shape[-1]))
+          for y in side
+        ]
       x = jnp.concatenate([*side, jax.lax.stop_gradient(x)], -1)
     # With its parent named: a part of the trunk may be running.
     gate = Scale(size, self.hidden, self.low_rank, name='gate', parent=self)

@@ -12,7 +12,8 @@ weighted: every labelled example counts once.
 * regression: mae, rmse, r2, pearson; of counts also deviance and d2, of
   quantiles pinball, quantile_gap and d2;
 * thresholds: those of a binary task for one, and for several those of classes
-  and of regression.
+  and of regression;
+* items of a catalogue: hr_K, ndcg_K, mrr_K, coverage_K.
 
 Asked for are precision_at_recall_R of a list of recalls, and within groups
 gauc and ndcg_K.
@@ -25,6 +26,7 @@ from mtl_jax.tasks import Metric, thresholds as thresholds_lib
 from mtl_jax.tasks.metrics import (
   classes,
   grouped_ranking,
+  item_ranks,
   regression,
   wrappers,
 )
@@ -36,6 +38,7 @@ __all__ = [
   'for_binary',
   'for_classification',
   'for_exceeds',
+  'for_items',
   'for_multilabel',
   'for_ordinal',
   'for_regression',
@@ -198,3 +201,22 @@ def for_ordinal(label: str, thresholds: Sequence[float]) -> dict[str, Metric]:
     name: wrappers.OfMean(metric, numbers)
     for name, metric in for_regression(label).items()
   }
+
+
+def for_items(label: str, size: int, *, top: int = 10) -> dict[str, Metric]:
+  """Metrics of the next item, ranked among all by its head.
+
+  Args:
+    label: key of the target items.
+    size: items of the catalogue.
+    top: K.
+
+  Raises:
+    ValueError: if ``top`` is not a number of items.
+  """
+  if not 1 <= top <= size:
+    raise ValueError(
+      f'Metrics of {label!r}: expected top from 1 to {size}, the number of '
+      f'items, found {top}; it is K of HR@K and NDCG@K.'
+    )
+  return {'ranks': item_ranks.ItemRanks(label, size, top)}

@@ -1,0 +1,354 @@
+"""How a recommender ranks, beside simple models: the tables of a run.
+
+Everything is measured on the same targets, from the same histories, over all
+items; a hash of the targets says which they are.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import data, evaluation, reporting
+from mtl_jax.experiment import recommend, sources
+from mtl_jax.recommendation import (
+  baselines,
+  protocols,
+  ranking,
+  sources as logs,
+)
+from mtl_jax.tasks.metrics import item_ranks
+from mtl_jax.training import loop
+
+MODEL = 'model'
+METRICS = ('hr', 'ndcg', 'mrr')
+AGAINST = 'markov'  # the baseline that models are compared with
+
+
+def split_of(experiment: Any) -> protocols.Split | None:
+  """The split log of the stream whose next item is a task, if there is one."""
+  task = recommend.item_task(experiment)
+  if task is None:
+    return None
+  stream = experiment.streams[task.stream]
+  return (
+    logs.make_split(stream.settings) if stream.name == sources.LOG else None
+  )
+
+
+def lines(experiment: Any) -> list[str]:
+  """What is to be known before training: the data, the protocol, the cost."""
+  split = split_of(experiment)
+  if split is None:
+    return []
+  task: Any = recommend.item_task(experiment)
+  stream = experiment.streams[task.stream]
+  length = experiment.example_batch()[task.stream]['items'].shape[1]
+  head = recommend.head_of(experiment, task)
+  negatives = head.get('negatives', 0)
+  width = experiment.settings.model.inputs.get('features', 64)
+  scored = negatives or split.log.num_items
+  scores = stream.batch_size * length * scored
+  seen = 'masked' if head.get('seen') else 'ranked too'
+  return [
+    split.describe(),
+    *split.notes,
+    f'Next item: a step scores {stream.batch_size * length:,} positions x '
+    f'{scored:,} {"drawn " if negatives else ""}items, '
+    f'{6e-9 * width * scores:.2f} GFLOP; items seen before are {seen}.',
+  ]
+
+
+def check_scores(experiment: Any, result: evaluation.Result) -> None:
+  """Raises if a score of an item was NaN on validation.
+
+  Raises:
+    NonFiniteError: with a sentence, as for losses that are not finite.
+  """
+  task = recommend.item_task(experiment)
+  if task is None or not np.isnan(result.metrics[task.name][task.score]):
+    return
+  raise loop.NonFiniteError(
+    f'Expected finite scores of items, found NaN for task {task.name!r} on the '
+    'validation split; in a new --workdir, lower optimizer.learning_rate, or '
+    'set optimizer.clip_norm.'
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What a model gives for the targets of a split, M of them in their order.
+
+  Attributes:
+    ranks: places of the targets; None if it does not rank items.
+    interests: ``[M, G]`` scores of genres, or None.
+    rating: ``[M]``, or None.
+  """
+
+  ranks: ranking.Ranking | None = None
+  interests: np.ndarray | None = None
+  rating: np.ndarray | None = None
+
+
+def measure(
+  experiment: Any, trees: Sequence[tuple[Any, Any]], part: str = 'test'
+) -> list[Measured]:
+  """What trained models give for the targets of a split.
+
+  Args:
+    experiment: with a task of the next item.
+    trees: parameters and state of each model.
+    part: 'validation' or 'test'.
+
+  Raises:
+    ValueError: if a score is NaN.
+  """
+  task: Any = recommend.item_task(experiment)
+  split: Any = split_of(experiment)
+  stream = experiment.streams[task.stream]
+  own = [t for t in experiment.tasks if t.stream == task.stream]
+  whole = evaluation.make_predict_step(experiment.model, own)
+
+  @jax.jit
+  def step(params, model_state, batch):
+    found = whole(params, model_state, batch)
+    return {name: x[:, -1] if x.ndim > 2 else x for name, x in found.items()}
+
+  batches = data.EvaluationBatches(
+    experiment.data[task.stream].splits[part], stream.evaluation_batch_size
+  )
+  names = {recommend.label_of(experiment, t): t.name for t in own}
+  measured = []
+  for tree in trees:
+    params, model_state = jax.tree.map(jnp.asarray, tree)
+    found = evaluation.predict(
+      step,
+      own,
+      params,
+      model_state,
+      ({task.stream: batch} for batch in batches),
+    )
+    measured.append(_measured(found, task.name, names, split, part))
+  return measured
+
+
+def _measured(found, item, names, split, part) -> Measured:
+  """Predictions of last steps, ``{task: [M, ...]}``, by what they are of."""
+  rows = found[item]
+  k = (rows.shape[1] - item_ranks.FIRST_BEST) // 2
+  better = rows[:, item_ranks.BETTER]
+  places = ranking.Places(
+    np.where(np.isnan(better), -1, better).astype(np.int32),
+    np.nan_to_num(rows[:, item_ranks.EQUAL]).astype(np.int32),
+  )
+  ranking.check_finite(places, MODEL)
+  shown = rows[:, item_ranks.FIRST_BEST : item_ranks.FIRST_BEST + k]
+  coverage = len(np.unique(shown[shown > 0])) / split.log.num_items
+  ranks = _ranking(places, split, part, k, coverage)
+  rating = found.get(names.get('rating', ''))
+  return Measured(
+    ranks,
+    found.get(names.get('interests', '')),
+    None if rating is None or rating.shape[-1] != 1 else rating[:, 0],
+  )
+
+
+def _ranking(places, split, part, k, coverage) -> ranking.Ranking:
+  return ranking.Ranking(
+    places=places,
+    candidates=split.log.num_items,
+    coverage=float(coverage),
+    coverage_at=k,
+    slices=ranking.slices(split, part),
+    users=split.log.user[split.targets(part)],
+  )
+
+
+def save(path: pathlib.Path, measured: Measured) -> None:
+  """Keeps what was measured, for tables of several runs."""
+  ranks: Any = measured.ranks
+  arrays = {
+    'better': ranks.places.better,
+    'equal': ranks.places.equal,
+    'coverage': ranks.coverage,
+    'top': ranks.coverage_at,
+    'interests': measured.interests,
+    'rating': measured.rating,
+  }
+  known = {key: x for key, x in arrays.items() if x is not None}
+  with open(path, 'wb') as file:
+    np.savez_compressed(file, **known)
+
+
+def load(
+  path: pathlib.Path, split: protocols.Split, part: str = 'test'
+) -> Measured:
+  """What `save` kept.
+
+  Raises:
+    ValueError: if it is of other targets.
+  """
+  with np.load(path, allow_pickle=False) as kept:
+    arrays = {key: kept[key] for key in kept.files}
+  if len(arrays['better']) != len(split.targets(part)):
+    raise ValueError(
+      f'Expected {len(split.targets(part))} targets in {path}, found '
+      f'{len(arrays["better"])}; it is of another split: take another workdir.'
+    )
+  places = ranking.Places(arrays['better'], arrays['equal'])
+  top, coverage = int(arrays['top']), float(arrays['coverage'])
+  ranks = _ranking(places, split, part, top, coverage)
+  return Measured(ranks, arrays.get('interests'), arrays.get('rating'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+  """Models and baselines on the same targets.
+
+  Attributes:
+    outcome: of the baselines.
+    models: by name, one of each seed.
+    horizon: next events whose genres are the interests.
+    k: items that are recommended.
+    part: whose targets.
+  """
+
+  outcome: baselines.Outcome
+  models: Mapping[str, Sequence[Measured]]
+  horizon: int = 10
+  k: int = 10
+  part: str = 'test'
+
+  def rows(self) -> dict[str, dict[str, float]]:
+    """``{name: {metric: value}}``: baselines, then models, means of seeds."""
+    split = self.outcome.split
+    found = {name: dict(row) for name, row in self.outcome.rows.items()}
+    labels = None
+    if split.log.genre_names:
+      labels = baselines.next_genres(split, self.part, self.horizon)
+    for name, seeds in self.models.items():
+      rows = [self._row(one, labels) for one in seeds]
+      found[name] = {
+        metric: float(np.mean([row[metric] for row in rows]))
+        for metric in rows[0]
+      }
+    return found
+
+  def _row(self, one, labels):
+    split = self.outcome.split
+    row = {} if one.ranks is None else one.ranks.table((self.k,))
+    if one.rating is not None:
+      row |= baselines.rate(one.rating, split, self.part)
+    if one.interests is not None and labels is not None:
+      row['interests_map'] = ranking.macro_average_precision(
+        one.interests, labels
+      )
+    return row
+
+  def difference(self, name: str, against: str) -> ranking.Difference:
+    """NDCG of a model less that of a baseline, with its interval over users."""
+    seeds = [one.ranks for one in self.models[name] if one.ranks is not None]
+    ours: Any = OfSeeds(seeds)  # it has what is asked of a ranking
+    theirs = self.outcome.rankings[against]
+    return ranking.difference(ours, theirs, 'ndcg', self.k)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfSeeds:
+  """Rankings of one model with several seeds: means over these."""
+
+  rankings: Sequence[ranking.Ranking]
+
+  @property
+  def users(self) -> np.ndarray | None:
+    """Of the targets, ``[M]``."""
+    return self.rankings[0].users
+
+  def values(self, metric: str, k: int) -> np.ndarray:
+    """A metric of every target, ``[M]``."""
+    found = [one.values(metric, k) for one in self.rankings]
+    return np.mean(found, axis=0, dtype=np.float64)
+
+
+def compare(
+  experiment: Any,
+  models: Mapping[str, Sequence[Measured]],
+  part: str = 'test',
+) -> Compared:
+  """Measured models beside every baseline that the split allows."""
+  task: Any = recommend.item_task(experiment)
+  settings = experiment.streams[task.stream].settings
+  seen = 'mask' if recommend.head_of(experiment, task).get('seen') else 'keep'
+  horizon = logs.layout_of(settings).horizon
+  k = experiment.settings.targets[task.name].get('top', 10)
+  outcome = baselines.measure(
+    logs.make_split(settings), part, ks=(k,), seen=seen, horizon=horizon
+  )
+  return Compared(outcome, models, horizon, k, part)
+
+
+def tables(compared: Compared) -> list[reporting.Table]:
+  """Tables of models and baselines: ranks, their slices, interests, ratings."""
+  rows, outcome, k = compared.rows(), compared.outcome, compared.k
+  split = outcome.split
+  log = split.log
+  metrics = [f'{name}@{k}' for name in METRICS]
+  metrics += [x for x in next(iter(rows.values()), {}) if 'coverage' in x]
+  ranked = [name for name, row in rows.items() if metrics[0] in row]
+  against = AGAINST if AGAINST in outcome.rankings else ''
+  cells = []
+  for name in ranked:
+    row = [name, *(_cell(rows[name], x) for x in metrics)]
+    if against and name in compared.models:
+      row.append(str(compared.difference(name, against)))
+    elif against:
+      row.append('-')
+    cells.append(row)
+  heads = ['model', *metrics, *([f'ndcg less {against}'] * bool(against))]
+  note = f'Test targets {split.target_hash(compared.part)}; '
+  note += f'equal times in {log.ties} order; the interval is 95% over users.'
+  made = [
+    reporting.Table(
+      f'Next item among all {log.num_items:,} ({log.name}, {log.arm}, '
+      f'{split.protocol})',
+      heads,
+      cells,
+      note='\n'.join([note, *split.notes, *outcome.left_out]),
+    ),
+    _slices(compared, rows, ranked),
+    _column(rows, 'Interests: genres of the next events', 'interests_map',
+            'macro average precision'),
+    _column(rows, 'Rating of the target', 'rmse', 'RMSE'),
+  ]  # fmt: skip
+  return [table for table in made if table.rows]
+
+
+def _cell(row, metric) -> str:
+  return f'{row[metric]:.4f}' if metric in row else '-'
+
+
+def _slices(compared, rows, ranked) -> reporting.Table:
+  slices = ranking.slices(compared.outcome.split, compared.part)
+  sizes = {name: int(some.sum()) for name, some in slices.items()}
+  names = [name for name, size in sizes.items() if size]
+  return reporting.Table(
+    f'ndcg@{compared.k} by kind of target (and how many)',
+    ['model', *(f'{n.replace("_", " ")} ({sizes[n]:,})' for n in names)],
+    [
+      [model, *(_cell(rows[model], f'ndcg@{compared.k}/{n}') for n in names)]
+      for model in ranked
+    ],
+  )
+
+
+def _column(rows, title, metric, head) -> reporting.Table:
+  return reporting.Table(
+    title,
+    ['model', head],
+    [[name, f'{row[metric]:.4f}'] for name, row in rows.items()
+     if metric in row],
+  )  # fmt: skip

@@ -1,0 +1,317 @@
+"""Recommendations for new histories: items, interests, ratings.
+
+A history is a JSON object per line, ``{"items": [...], "ratings": [...],
+"times": [...]}``: original ids, oldest first; ratings and times, in seconds,
+may be absent. Users need no id: a model of sequences knows none.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import tasks as tasks_lib
+from mtl_jax.experiment import trained
+from mtl_jax.recommendation import windows
+from mtl_jax.tasks.metrics import item_ranks
+
+KEYS = ('items', 'ratings', 'times')
+
+
+def item_task(experiment: Any) -> tasks_lib.Task | None:
+  """The task whose target is the next item, if there is one."""
+  targets = experiment.settings.targets
+  for task in experiment.tasks:
+    if targets[task.name].get('kind') == 'next_item':
+      return task
+  return None
+
+
+def head_of(experiment: Any, task: tasks_lib.Task) -> Mapping[str, Any]:
+  """What the config says of a task's head."""
+  section = experiment.settings.model
+  return section.heads.get(task.name, section.head)
+
+
+def label_of(experiment: Any, task: tasks_lib.Task) -> str:
+  """The key of a task's labels."""
+  return experiment.settings.targets[task.name].get('label') or task.name
+
+
+def read_histories(path: pathlib.Path | str) -> list[dict[str, Any]]:
+  """Histories of a JSONL file.
+
+  Raises:
+    ValueError: naming the line that is none.
+  """
+  rows = []
+  text = pathlib.Path(path).read_text(encoding='utf-8')
+  for number, line in enumerate(text.splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'Expected a JSON object in line {number} of {path}, found something '
+        f'else ({error}); write one history per line.'
+      ) from None
+    _check(row, f'line {number} of {path}')
+    rows.append(row)
+  if not rows:
+    raise ValueError(
+      f'Expected at least one history in {path}, found none; is it empty?'
+    )
+  return rows
+
+
+def _check(row, where) -> None:
+  items = row.get('items') if isinstance(row, dict) else None
+  if not isinstance(items, list) or not items:
+    raise ValueError(
+      f'Expected a list of item ids under "items" in {where}, found '
+      f'{items!r}; write {{"items": [...]}}, oldest first.'
+    )
+  for key in KEYS[1:]:
+    values = row.get(key)
+    if values is None:
+      continue
+    numbers = isinstance(values, list) and all(
+      isinstance(x, (int, float)) or x is None for x in values
+    )
+    if not numbers or len(values) != len(items):
+      raise ValueError(
+        f'Expected {len(items)} numbers under "{key}" in {where}, one per '
+        f'item, found {str(values)[:60]}; leave it out if they are not known.'
+      )
+
+
+def batch_of(
+  rows: Sequence[Mapping[str, Any]], model: trained.Trained, stream: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+  """Arrays of histories as training has them, and what was left out.
+
+  Args:
+    rows: of `read_histories`.
+    model: that reads them.
+    stream: whose inputs they are.
+
+  Returns:
+    ``{key: [N, ...]}``, and a sentence for each history with unknown items.
+
+  Raises:
+    ValueError: if a history has no known item.
+  """
+  columns = model.experiment.data[stream].encoder.columns
+  names = columns['items'].names
+  known = {name: number for number, name in enumerate(names) if number}
+  length = model.experiment.example_batch()[stream]['items'].shape[1]
+  levels = np.array([float(x) for x in columns['ratings'].names[1:]])
+  found = [
+    _history(row, number, known, levels) for number, row in enumerate(rows, 1)
+  ]
+  notes = [note for _, note in found if note]
+  most = max(len(np.unique(arrays['items'])) for arrays, _ in found)
+  batch = {
+    key: np.zeros((len(rows), length), np.int32)
+    for key in ('items', 'ratings', 'gaps', 'times')
+  }
+  batch['seen'] = np.zeros((len(rows), most), np.int32)
+  for i, (arrays, _) in enumerate(found):
+    own = np.unique(arrays['items'])
+    batch['seen'][i, : len(own)] = own
+    for key in ('items', 'ratings', 'gaps', 'times'):
+      last = arrays[key][-length:]
+      batch[key][i, length - len(last) :] = last
+  batch['mask'] = (batch['items'] > 0).astype(np.float32)
+  # What comes next is asked for at the moment of the last event.
+  after = [batch['times'][:, 1:], batch['times'][:, -1:]]
+  batch['next_times'] = np.concatenate(after, axis=1)
+  return batch, notes
+
+
+def _history(row, number, known, levels):
+  """Codes of one history without its unknown items, and a sentence of these."""
+  items = np.array([known.get(_id(x), 0) for x in row['items']], np.int32)
+  some = items > 0
+  absent = [str(x) for x, there in zip(row['items'], some, strict=True)
+            if not there]  # fmt: skip
+  if not some.any():
+    raise ValueError(
+      f'Expected an item of the catalogue in history {number}, found none of '
+      f'them ({", ".join(absent[:3])}); are they ids of the log?'
+    )
+  given = [np.nan if x is None else x for x in row.get('ratings') or []]
+  ratings = np.array(given or [np.nan] * len(items), np.float64)
+  times = np.array(row.get('times') or [0] * len(items), np.float64)
+  gaps = windows.gap_codes(np.diff(times[some], prepend=times[some][:1]))
+  gaps[0] = 0
+  arrays = {
+    'items': items[some],
+    'ratings': windows.rating_codes(levels, ratings)[some],
+    'gaps': gaps,
+    'times': (times[some] - times[some][0]).astype(np.int32),
+  }
+  note = ''
+  if absent:
+    note = (
+      f'history {number}: {len(absent)} of {len(items)} items are not in the '
+      f'catalogue and were left out: {", ".join(absent[:5])}'
+      + ('.' if len(absent) <= 5 else ', ...')
+    )
+  return arrays, note
+
+
+def _id(value):
+  whole = isinstance(value, float) and value.is_integer()
+  return str(int(value)) if whole else str(value)
+
+
+def predict(
+  model: trained.Trained, rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+  """What comes next for each history.
+
+  Args:
+    model: with a task of the next item.
+    rows: of `read_histories`.
+
+  Returns:
+    Per history ``{task: ...}``: of the next item the best ones that are not in
+    the history, ``{'item', 'name', 'score'}`` each and, of tasks whose head is
+    given an item, what they predict for it; of interests the probability of
+    each by its name. And sentences about items that were left out.
+
+  Raises:
+    ValueError: for a history without a known item, or scores that are NaN.
+  """
+  experiment = model.experiment
+  task: Any = item_task(experiment)
+  batch, notes = batch_of(rows, model, task.stream)
+  size = experiment.streams[task.stream].evaluation_batch_size
+  run = jax.jit(
+    functools.partial(_outputs, model, task, batch['items'].shape[1])
+  )
+  parts = []
+  for start in range(0, len(rows), size):
+    chunk = {key: x[start : start + size] for key, x in batch.items()}
+    short = size - len(chunk['items']) if len(rows) > size else 0
+    padded = {
+      key: np.concatenate([x, np.repeat(x[:1], short, axis=0)])
+      for key, x in chunk.items()
+    }
+    found = jax.device_get(run(padded))
+    real = len(chunk['items'])
+    parts.append(jax.tree.map(lambda x, n=real: x[:n], found))
+  whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+  return _readable(model, task, *whole), notes
+
+
+def _outputs(model, task, length, batch):
+  """Predictions at the last step ``[N, ...]``, and those given each best item.
+
+  The latter are ``{task: [N, k, ...]}``.
+  """
+  experiment = model.experiment
+  example = experiment.example_batch()[task.stream]
+  number = len(batch['items'])
+  others = {
+    key: jnp.zeros((number, *x.shape[1:]), x.dtype)
+    for key, x in example.items()
+    if key not in batch
+  }
+  label = label_of(experiment, task)
+  batch = {**others, **batch, label: jnp.full((number, length), -1, jnp.int32)}
+  tasks = [t for t in experiment.tasks if t.stream == task.stream]
+  names = tuple(t.name for t in tasks)
+  arguments = (model.params, model.model_state)
+  features, _ = experiment.model.features(
+    *arguments, batch, stream=task.stream, train=False, key=None
+  )
+
+  def outputs(batch, names):
+    found, _ = experiment.model.outputs(
+      *arguments, features, batch, tasks=names, train=False, key=None
+    )
+    return {
+      t.name: t.predict(found[t.name])[:, -1] for t in tasks if t.name in names
+    }
+
+  first = outputs(batch, names)
+  k = (first[task.name].shape[-1] - item_ranks.FIRST_BEST) // 2
+  start = item_ranks.FIRST_BEST
+  best = first[task.name][:, start : start + k].astype(jnp.int32)
+  about = tuple(name for name in names if name in _given_item(experiment))
+
+  def given(items):  # [N]
+    chosen = jnp.broadcast_to(items[:, None], (number, length))
+    return outputs({**batch, label: chosen}, about)
+
+  beside = jax.vmap(given, in_axes=1, out_axes=1)(best) if about else {}
+  return {n: x for n, x in first.items() if n not in about}, beside
+
+
+def _given_item(experiment) -> set[str]:
+  """The tasks whose head is given the item that it is about."""
+  return {
+    task.name
+    for task in experiment.tasks
+    if head_of(experiment, task).get('name') == 'item'
+  }
+
+
+def _readable(model, task, first, beside) -> list[dict[str, Any]]:
+  columns = model.experiment.data[task.stream].encoder.columns
+  label = label_of(model.experiment, task)
+  ids, titles = columns['items'].names, columns[label].names
+  tasks = {t.name: t for t in model.experiment.tasks}
+  rows = []
+  start = item_ranks.FIRST_BEST
+  k = (first[task.name].shape[-1] - start) // 2
+  for i, numbers in enumerate(first[task.name]):
+    if np.isnan(numbers[start + k :]).any():
+      raise ValueError(
+        f'Expected finite scores, found NaN for history {i + 1}; train again '
+        'with a lower learning rate.'
+      )
+    best = []
+    for j in range(k):
+      item = int(numbers[start + j])
+      if not item:
+        break
+      entry: dict[str, Any] = {'item': ids[item]}
+      if titles[item] != ids[item]:
+        entry['name'] = titles[item]
+      entry['score'] = round(float(numbers[start + k + j]), 6)
+      for name, values in beside.items():
+        entry[name] = _plain(values[i, j], tasks[name])
+      best.append(entry)
+    row: dict[str, Any] = {task.name: best}
+    for name, values in first.items():
+      if name != task.name:
+        row[name] = _plain(values[i], tasks[name])
+    rows.append(row)
+  return rows
+
+
+def _plain(values, task) -> Any:
+  """A number, or numbers by the names of labels, the largest first."""
+  values = np.round(np.asarray(values, np.float64), 6).reshape(-1)
+  if values.size == 1:
+    return float(values[0])
+  if len(task.labels) != values.size:
+    return values.tolist()
+  order = np.argsort(-values, kind='stable')
+  return {task.labels[c]: float(values[c]) for c in order}
+
+
+def lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+  """JSON lines of predictions."""
+  return [
+    json.dumps(row, allow_nan=False, ensure_ascii=False) + '\n' for row in rows
+  ]

@@ -1,0 +1,242 @@
+"""Scores over a catalogue, in chunks: softmax, sampled softmax and ranks.
+
+Pure functions of states h ``[..., D]`` and a table ``[V + 1, D]`` whose row 0
+is padding. No array of all scores outlives a chunk.
+"""
+
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+SAMPLING = ('popularity', 'uniform')
+
+
+def unit(x: Array) -> Array:
+  """Vectors ``[..., D]`` of length 1; zeros stay zeros."""
+  square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+  return x * lax.rsqrt(jnp.maximum(square, 1e-12))
+
+
+def full_softmax(h: Array, table: Array, targets: Array, chunk: int) -> Array:
+  """The targets' scores, and the log of the sum over all items.
+
+  Args:
+    h: ``[..., D]``.
+    table: ``[V + 1, D]``.
+    targets: items ``[...]``, from 0.
+    chunk: items at a time; in the backward pass scores are computed anew.
+
+  Returns:
+    ``[..., 2]``.
+
+  Example:
+    >>> h, table = jnp.ones((1, 2)), jnp.zeros((5, 2))
+    >>> full_softmax(h, table, jnp.array([3]), chunk=3)[0].tolist()
+    [0.0, 1.3862943649291992]
+  """
+  flat = h.reshape(-1, h.shape[-1])
+  parts, ids = _chunks(table, chunk)
+
+  def add(total, part):
+    rows, own = part
+    scores = jnp.where(_real(own, table), flat @ rows.T, -jnp.inf)
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=-1)), None
+
+  own = jnp.sum(h * table[targets], axis=-1)
+  own = own.astype(jnp.promote_types(own.dtype, jnp.float32))
+  if len(parts) == 1:
+    scores = jnp.where(_real(ids[0], table), flat @ parts[0].T, -jnp.inf)
+    total = jax.nn.logsumexp(scores.astype(own.dtype), axis=-1)
+  else:
+    start = jnp.full(len(flat), -jnp.inf, own.dtype)
+    total, _ = lax.scan(jax.checkpoint(add), start, (parts, ids))
+  return jnp.stack([own, total.reshape(own.shape)], axis=-1)
+
+
+def draw_weights(sampling: str, size: int, counts: Any = None) -> np.ndarray:
+  """How often each row is drawn, ``[size]`` whole numbers; row 0 never is.
+
+  Their share of the sum is the probability.
+
+  Raises:
+    ValueError: if popularity is asked for and there are no counts.
+  """
+  w = np.ones(size, np.int64)
+  if sampling == 'popularity':
+    if counts is None or len(counts) != size:
+      raise ValueError(
+        'Expected how often each item is a target, to draw negatives by '
+        "popularity, found no counts; set sampling to 'uniform', or train on "
+        'data that have them.'
+      )
+    w = np.asarray(counts, np.int64) + 1
+  w[0] = 0
+  if w.sum() >= 2**32:  # of 32 bits that are drawn
+    w = np.maximum(w * (2**31 / w.sum()), w > 0).astype(np.int64)
+  return w
+
+
+def sampled_softmax(
+  h: Array,
+  own_rows: Array,
+  negative_rows: Array,
+  targets: Array,
+  negatives: Array,
+  log_expected: Array,
+) -> Array:
+  """As `full_softmax`, with an unbiased estimate of the sum over items.
+
+  Args:
+    h: ``[..., D]``.
+    own_rows: of the targets, ``[..., D]``.
+    negative_rows: of items that all positions share, ``[N, D]``.
+    targets: items ``[...]``.
+    negatives: items ``[N]``; one that is a position's target counts for nothing
+      there.
+    log_expected: log of how often each of these is expected in the sample,
+      ``[N]``.
+
+  Returns:
+    ``[..., 2]``.
+  """
+  own = jnp.sum(h * own_rows, axis=-1)
+  own = own.astype(jnp.promote_types(own.dtype, jnp.float32))
+  scores = (h @ negative_rows.T).astype(own.dtype) - log_expected  # [..., N]
+  scores = jnp.where(targets[..., None] == negatives, -jnp.inf, scores)
+  rest = jax.nn.logsumexp(scores, axis=-1)
+  return jnp.stack([own, jnp.logaddexp(own, rest)], axis=-1)
+
+
+def draw(keys: Array, number: int, w: np.ndarray) -> Array:
+  """Rows drawn with replacement, ``[B, number]``, by weights ``[V + 1]``.
+
+  Args:
+    keys: ``[B]``, one for each row of a batch: however it is split over devices
+      and microbatches, the draws are the same.
+    number: of each.
+    w: whole numbers whose sum 32 bits hold.
+  """
+  total = jnp.asarray(np.cumsum(w), jnp.uint32)
+
+  def of_row(key):
+    return jax.random.randint(
+      key, (number,), 0, np.uint32(w.sum()), dtype=jnp.uint32
+    )
+
+  u = jax.vmap(of_row)(keys)
+  return jnp.searchsorted(total, u, side='right').astype(jnp.int32)
+
+
+def rank(
+  h: Array,
+  table: Array,
+  targets: Array,
+  seen: Array | None,
+  top: int,
+  chunk: int,
+) -> Array:
+  """Where targets stand among all items that may be recommended.
+
+  Args:
+    h: ``[N, D]``.
+    table: ``[V + 1, D]``.
+    targets: items ``[N]``; 0 = none, whose ranks mean nothing.
+    seen: items ``[N, S]``, padded with 0, that are left out; a target among
+      them is behind all others.
+    top: k.
+    chunk: items scored at a time.
+
+  Returns:
+    ``[N, 4 + 2 k]``: the target's score, the log of the sum over all items, how
+    many others score higher, how many others the same; ids and scores of the k
+    best items, of which fewer may be left (id 0, score -inf). Where a score is
+    NaN, the counts are.
+  """
+  parts, ids = _chunks(table, chunk)
+  dtype = jnp.promote_types(h.dtype, jnp.float32)
+
+  def score(part):
+    rows, own = part
+    scores = (h @ rows.T).astype(dtype)  # [N, C]
+    allowed = _real(own, table) & ~_members(seen, own, len(h))
+    return scores, own, allowed
+
+  def first(carry, part):
+    target, total, bad, best, best_ids = carry
+    scores, own, allowed = score(part)
+    real = _real(own, table)
+    hit = own == targets[:, None]
+    target = target + jnp.sum(jnp.where(hit, scores, 0), axis=-1)
+    all_scores = jnp.where(real, scores, -jnp.inf)
+    total = jnp.logaddexp(total, jax.nn.logsumexp(all_scores, axis=-1))
+    bad = bad | jnp.any(jnp.isnan(scores) & real, axis=-1)
+    some = jnp.where(allowed, scores, -jnp.inf)
+    k = min(top, some.shape[-1])
+    new, where = lax.top_k(some, k)
+    both = jnp.concatenate([best, new], axis=-1)
+    both_ids = jnp.concatenate([best_ids, own[where]], axis=-1)
+    best, where = lax.top_k(both, top)
+    best_ids = jnp.take_along_axis(both_ids, where, axis=-1)
+    return (target, total, bad, best, best_ids), None
+
+  zeros = jnp.zeros(len(h), dtype)
+  carry = (
+    zeros,
+    jnp.full(len(h), -jnp.inf, dtype),
+    jnp.zeros(len(h), bool),
+    jnp.full((len(h), top), -jnp.inf, dtype),
+    jnp.zeros((len(h), top), ids.dtype),
+  )
+  carry, _ = lax.scan(first, carry, (parts, ids))
+  target, total, bad, best, best_ids = carry
+
+  def second(counts, part):
+    scores, own, allowed = score(part)
+    others = allowed & (own != targets[:, None])
+    better = jnp.sum(others & (scores > target[:, None]), axis=-1)
+    equal = jnp.sum(others & (scores == target[:, None]), axis=-1)
+    return counts + jnp.stack([better, equal, jnp.sum(others, axis=-1)]), None
+
+  counts = jnp.zeros((3, len(h)), jnp.int32)
+  (better, equal, others), _ = lax.scan(second, counts, (parts, ids))
+  if seen is not None:
+    hidden = jnp.any(seen == targets[:, None], axis=-1)
+    better = jnp.where(hidden, others, better)
+    equal = jnp.where(hidden, 0, equal)
+  better, equal = (
+    jnp.where(bad, jnp.nan, x.astype(dtype)) for x in (better, equal)
+  )
+  best_ids = jnp.where(jnp.isfinite(best), best_ids, 0).astype(dtype)
+  columns = jnp.stack([target, total, better, equal], axis=-1)
+  return jnp.concatenate([columns, best_ids, best], axis=-1)
+
+
+def _chunks(table, chunk):
+  """Rows ``[n, C, D]`` and their numbers ``[n, C]``, the last ones padding."""
+  size = min(chunk, len(table))
+  number = -(-len(table) // size)
+  padded = jnp.pad(table, ((0, number * size - len(table)), (0, 0)))
+  ids = jnp.arange(number * size, dtype=jnp.int32)
+  return padded.reshape(number, size, -1), ids.reshape(number, size)
+
+
+def _real(ids, table):
+  """Which numbers are those of items."""
+  return (ids > 0) & (ids < len(table))
+
+
+def _members(seen, ids, number):
+  """Which items of a chunk ``[C]`` are in each row of ``seen``, ``[N, C]``."""
+  if seen is None:
+    return jnp.zeros((number, 1), bool)
+  size = len(ids)
+  local = seen - ids[0]
+  local = jnp.where((local >= 0) & (local < size), local, size)
+  rows = jnp.arange(number)[:, None]
+  hot = jnp.zeros((number, size + 1), bool).at[rows, local].set(True)
+  return hot[:, :size]

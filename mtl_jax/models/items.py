@@ -1,0 +1,403 @@
+"""A table of items that inputs and heads share, and the heads that read it.
+
+Items are numbered from 1; row 0 is padding, and is never recommended. The table
+is a parameter of the input encoder, so it is shared by all tasks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax.models import embedding_table, item_scores, layers
+
+Array = jax.Array
+TABLE = 'item_table'  # key in the batch of heads: an `ItemTable` to read
+STEP = 'step'  # key in the batch of the number of the step, ``[B]``
+ROWS = ('ids', 'vectors', 'sum')
+POSITIONS = ('last', 'all')
+
+
+class ItemTable(nn.Module):
+  r"""Rows of items, and sequences of them as a trunk reads them.
+
+  .. math:: x_t = \sqrt{D} \, E_{i_t} + \sum_f F_f[c_{f,t}]
+
+  with a row of E for item i and a row of a small table for each further
+  feature, such as the rating that the user gave or how long it took. Padding is
+  zero.
+
+  Attributes:
+    size: rows V + 1, of which row 0 is padding.
+    features: width D.
+    items: name in the batch of ids ``[B, T]``.
+    rows: 'ids': a row per item is learned; 'vectors': rows are ``W v_i + b`` of
+      frozen vectors; 'sum': both are added.
+    vectors: file ``.npy`` of frozen vectors ``[V, M]``, in the order of ids.
+      They are a part of the model's state, so that a checkpoint has them.
+    categorical: name in the batch of codes ``[B, T]`` of further features, to
+      how many there are.
+    dtype: dtype of the result; parameters are float32 in any case.
+
+  Example:
+    >>> table = ItemTable(size=6, features=4)
+    >>> batch = {'items': jnp.array([[0, 3, 5]])}
+    >>> x, _ = table.init_with_output(jax.random.key(0), batch, train=False)
+    >>> x.shape, float(abs(x[0, 0]).max())
+    ((1, 3, 4), 0.0)
+
+  References:
+    Kang and McAuley, Self-attentive sequential recommendation, ICDM 2018 (the
+    table that inputs and scores share). Vaswani et al., Attention is all you
+    need, NeurIPS 2017 (the factor).
+  """
+
+  size: int
+  features: int = 64
+  items: str = 'items'
+  rows: str = 'ids'
+  vectors: str = ''
+  categorical: Mapping[str, int] | None = None
+  dtype: Any = None
+
+  def __post_init__(self):
+    layers.check_positive(self, 'size', 'features')
+    layers.check_option(self, 'rows', ROWS)
+    if (self.rows != 'ids') != bool(self.vectors):
+      raise ValueError(
+        "ItemTable: expected a file of vectors with rows 'vectors' or 'sum', "
+        f'and none else, found rows={self.rows!r} and vectors={self.vectors!r}'
+        '; set both.'
+      )
+    for name, count in (self.categorical or {}).items():
+      if not isinstance(count, int) or count < 1:
+        raise ValueError(
+          f'ItemTable: expected categorical[{name!r}] to be how many codes '
+          f'there are, found {count!r}; give that number.'
+        )
+    super().__post_init__()
+
+  def setup(self) -> None:
+    """Makes the tables."""
+    if self.rows != 'vectors':
+      self.embed = embedding_table.EmbeddingTable(
+        self.size,
+        self.features,
+        nn.initializers.normal(self.features**-0.5),
+        name='embed',
+      )
+    if self.rows != 'ids':
+      self.frozen = self.variable('constants', 'vectors', self._load)
+      self.project = nn.Dense(self.features, name='project')
+    self.codes = {
+      name: nn.Embed(
+        count,
+        self.features,
+        embedding_init=nn.initializers.normal(0.02 * self.features**0.5),
+        name=f'embed_{name}',
+      )
+      for name, count in sorted((self.categorical or {}).items())
+    }
+
+  def __call__(self, batch: Mapping[str, Any], *, train: bool) -> Array:
+    """Steps ``[B, T, D]`` of the ids in the batch."""
+    del train  # Uniform with the trunks.
+    ids = layers.read_array(self, 'items', batch)
+    if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+      raise ValueError(
+        f'ItemTable: expected ids {self.items!r} [B, T] of items, found '
+        f'{ids.dtype} of shape {ids.shape}; name the history.'
+      )
+    x = self.read(ids) * self.features**0.5
+    for name, table in self.codes.items():
+      if name not in batch:
+        raise ValueError(
+          f'ItemTable: expected codes {name!r} in the batch, found '
+          f'{", ".join(sorted(batch))}; name a feature, or leave it out.'
+        )
+      x = x + table(batch[name])
+    x = jnp.where(ids[..., None] > 0, x, 0)
+    return x.astype(self.dtype or x.dtype)
+
+  def table(self) -> Array:
+    """All rows, ``[V + 1, D]``; only where a batch may read all of them."""
+    x: Any = 0.0
+    if self.rows != 'vectors':
+      x = self.embed.table
+      if isinstance(x, embedding_table.Rows):
+        raise ValueError(
+          'ItemTable: expected heads that read some rows, found one that reads '
+          'all; leave MultiTaskModel.tables out.'
+        )
+    if self.rows != 'ids':
+      x = x + self.project(self.frozen.value)
+    return x
+
+  def read(self, ids: Array) -> Array:
+    """Rows of some ids, ``[..., D]``; an id without a row is NaN.
+
+    So that a run stops instead of learning from another row.
+    """
+    x: Any = 0.0
+    if self.rows != 'vectors':
+      # A number below zero, which stands for no row there, is none here.
+      x = self.embed(jnp.where(ids < 0, self.size, ids))
+    if self.rows != 'ids':
+      x = x + self.project(self.frozen.value[jnp.clip(ids, 0)])
+    return x
+
+  def _load(self):
+    try:
+      vectors = np.load(self.vectors, allow_pickle=False)
+    except (OSError, ValueError) as error:
+      raise ValueError(
+        f'ItemTable: expected vectors in a file .npy, found that '
+        f'{self.vectors!r} cannot be read ({error}); save them with numpy.save.'
+      ) from error
+    if vectors.ndim != 2 or len(vectors) != self.size - 1:
+      raise ValueError(
+        f'ItemTable: expected vectors of {self.size - 1} items, [V, M], found '
+        f'shape {vectors.shape} in {self.vectors!r}; give a row per item, in '
+        'the order of their numbers.'
+      )
+    return jnp.pad(jnp.asarray(vectors, jnp.float32), ((1, 0), (0, 0)))
+
+
+class NextItemHead(nn.Module):
+  r"""Which item of the whole catalogue comes next, by the shared table.
+
+  The score of item i at position t is :math:`s_{ti} = h_t^\top E_i / \tau`, and
+  the loss of a target y the softmax over all items,
+  :math:`\log \sum_i e^{s_{ti}} - s_{ty}`. With ``negatives`` the sum is
+  estimated without bias from N items that are drawn from q, some for each row
+  of a batch, and shared by all its positions,
+
+  .. math:: e^{s_{ty}} + \sum_{j \ne y} \frac{e^{s_{tj}}}{N q_j} ;
+
+  a draw that is the target itself counts for nothing. If N would be all items
+  or more, each is taken once. A step then reads the rows of histories, targets
+  and draws only, see docs/large_tables.md.
+
+  Its outputs are numbers about the target, and no score per item: see
+  `tasks.metrics.item_ranks`. Catalogues are read in chunks. When it is not
+  trained, it ranks: items in ``seen`` are left out, and a target among them is
+  a miss.
+
+  Attributes:
+    size: rows of the table, with that of padding.
+    targets: name in the batch of the next item ``[B, T]``, -1 = none.
+    seen: name in the batch of items ``[B, S]``, padded with 0, that are not
+      ranked; '' ranks all.
+    negatives: items drawn for each row of a batch; 0 sums over all of them.
+    sampling: q: 'uniform', or 'popularity', which items have as targets of the
+      training split (and 1 more each).
+    counts: of items as targets, ``[size]``, for 'popularity'.
+    temperature: :math:`\tau`.
+    normalize: whether h and the rows have length 1, for a low temperature.
+    positions: where it ranks: 'last' (in evaluation each row has one target
+      then, at its last step), or 'all'.
+    top: how many of the best items are put out.
+    chunk: items scored at a time.
+    dtype: dtype of the scores.
+
+  References:
+    Kang and McAuley, ICDM 2018. Bengio and Senecal, Adaptive importance
+    sampling to accelerate training of a neural probabilistic language model,
+    IEEE TNN 2008 (the correction).
+  """
+
+  size: int
+  targets: str = 'next_item'
+  seen: str = ''
+  negatives: int = 0
+  sampling: str = 'popularity'
+  counts: tuple[int, ...] | None = None
+  temperature: float = 1.0
+  normalize: bool = False
+  positions: str = 'last'
+  top: int = 10
+  chunk: int = 8192
+  dtype: Any = None
+
+  reads_table = True
+
+  def __post_init__(self):
+    layers.check_positive(self, 'size', 'top', 'chunk')
+    layers.check_option(self, 'sampling', item_scores.SAMPLING)
+    layers.check_option(self, 'positions', POSITIONS)
+    if not self.temperature > 0 or self.negatives < 0:
+      raise ValueError(
+        'NextItemHead: expected temperature > 0 and negatives >= 0, found '
+        f'{self.temperature} and {self.negatives}; set them so.'
+      )
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self, features: Array, batch: Mapping[str, Any], *, train: bool
+  ) -> Array:
+    """Numbers of each position ``[B, T, 2]``, or ``[B, T, 4 + 2 top]``."""
+    items = batch[TABLE]
+    h = self._states(features, items)
+    targets = layers.read_array(self, 'targets', batch)
+    if targets.shape != h.shape[:-1]:
+      raise ValueError(
+        f'NextItemHead: expected features of every step, [B, T, D] with '
+        f'{self.targets!r} {targets.shape}, found {h.shape}; set pool of the '
+        "trunk to 'none'."
+      )
+    if self.is_initializing():
+      return jnp.zeros((*targets.shape, 2), h.dtype)
+    if train:
+      return self._train(h, items, targets, batch)
+    table = self._rows(items.table())
+    seen = layers.read_array(self, 'seen', batch) if self.seen else None
+    if self.positions == 'all':
+      return self._rank(h, table, targets, seen)
+    own = self._rank(h[:, -1:], table, targets[:, -1:], seen)
+    # Nothing is known of earlier positions: a label there must not go unseen.
+    earlier = jnp.where(targets[:, :-1, None] >= 0, jnp.nan, 0)
+    earlier = jnp.broadcast_to(
+      earlier.astype(own.dtype), (*earlier.shape[:2], own.shape[-1])
+    )
+    return jnp.concatenate([earlier, own], axis=1)
+
+  def _states(self, features, items):
+    """What rows are multiplied with, ``[B, T, D]``."""
+    h = features.astype(self.dtype or features.dtype)
+    if h.shape[-1] != items.features:
+      h = nn.Dense(items.features, dtype=h.dtype, name='project')(h)
+    if self.normalize:
+      h = item_scores.unit(h)
+    return h / self.temperature
+
+  def _rows(self, rows):
+    rows = rows.astype(self.dtype or rows.dtype)
+    return item_scores.unit(rows) if self.normalize else rows
+
+  def reads(self, batch: Mapping[str, Any]) -> Array | None:
+    """Numbers of the rows that a training step reads; None for all."""
+    drawn = self.draw(batch)
+    if drawn is None:
+      return None
+    targets = batch[self.targets]
+    return jnp.concatenate([jnp.maximum(targets, 0).ravel(), drawn])
+
+  def draw(self, batch: Mapping[str, Any]) -> Array | None:
+    """The items ``[N]`` that are drawn for a batch; None if all are taken.
+
+    They depend on the step's number and on each row of the batch by itself.
+    """
+    targets = jnp.asarray(batch[self.targets])
+    if not self.negatives or targets.shape[0] * self.negatives >= self.size - 1:
+      return None
+    steps = batch.get(STEP, jnp.zeros(len(targets), jnp.int32))
+    # Two rows of a batch are hardly ever alike.
+    mixed = (targets + 1).astype(jnp.uint32)
+    places = jnp.arange(targets.shape[1], dtype=jnp.uint32)
+    mixed = (mixed * (2 * places + 1) * jnp.uint32(2654435761)).sum(1)
+    key = jax.random.key(0)
+    keys = jax.vmap(
+      lambda s, m: jax.random.fold_in(jax.random.fold_in(key, s), m)
+    )(steps, mixed)
+    return item_scores.draw(keys, self.negatives, self._weights()).ravel()
+
+  def _weights(self):
+    return item_scores.draw_weights(self.sampling, self.size, self.counts)
+
+  def _train(self, h, items, targets, batch):
+    own = jnp.maximum(targets, 0)
+    if not self.negatives:
+      table = self._rows(items.table())
+      return item_scores.full_softmax(h, table, own, self.chunk)
+    negatives = self.draw(batch)
+    if negatives is None:
+      negatives = jnp.arange(1, self.size)
+      log_expected = jnp.zeros(len(negatives))
+    else:
+      w = self._weights()
+      log_q = jnp.log(jnp.asarray(w / w.sum(), jnp.float32))[negatives]
+      log_expected = np.log(len(negatives)) + log_q
+    return item_scores.sampled_softmax(
+      h,
+      self._rows(items.read(own)),
+      self._rows(items.read(negatives)),
+      own,
+      negatives,
+      log_expected,
+    )
+
+  def _rank(self, h, table, targets, seen):
+    batch, steps, width = h.shape
+    if seen is not None:
+      seen = jnp.repeat(seen, steps, axis=0)
+    found = item_scores.rank(
+      h.reshape(-1, width),
+      table,
+      jnp.maximum(targets, 0).reshape(-1),
+      seen,
+      self.top,
+      self.chunk,
+    )
+    return found.reshape(batch, steps, -1)
+
+
+class ItemHead(nn.Module):
+  r"""What becomes of an item that is given: an MLP of state and item.
+
+  .. math:: f(h_t, y_t) = \mathrm{MLP}(h_t \odot \sqrt{D} E_{y_t})
+
+  Attributes:
+    size: outputs; a task's ``size``.
+    items: name in the batch of the items ``[B, T]``, -1 = none.
+    mix: 'product' as above, or 'all': ``[h, E, h * E]`` behind each other.
+    widths: units of each hidden layer.
+    activation: a name in `layers.ACTIVATIONS`.
+    dropout: share of hidden units dropped in training, [0, 1).
+    dtype: dtype of the computation; parameters are float32 in any case.
+  """
+
+  size: int
+  items: str = 'next_item'
+  mix: str = 'product'
+  widths: tuple[int, ...] = (64,)
+  activation: str = 'relu'
+  dropout: float = 0.0
+  dtype: Any = None
+
+  reads_table = True
+
+  def reads(self, batch: Mapping[str, Any]) -> Array:
+    """Numbers of the rows that a training step reads."""
+    return jnp.maximum(batch[self.items], 0).ravel()
+
+  def __post_init__(self):
+    layers.check_positive(self, 'size', 'widths')
+    layers.check_option(self, 'mix', ('product', 'all'))
+    layers.check_option(self, 'activation', layers.ACTIVATIONS)
+    layers.check_rate(self)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self, features: Array, batch: Mapping[str, Any], *, train: bool
+  ) -> Array:
+    """Outputs ``[..., size]`` of features ``[..., F]``."""
+    items = batch[TABLE]
+    ids = jnp.maximum(layers.read_array(self, 'items', batch), 0)
+    dtype = layers.compute_dtype(self.dtype, features)
+    rows = (items.read(ids) * items.features**0.5).astype(dtype)
+    h = features.astype(dtype)
+    if h.shape[-1] != rows.shape[-1]:
+      h = nn.Dense(rows.shape[-1], dtype=dtype, name='project')(h)
+    x = h * rows
+    if self.mix == 'all':
+      x = jnp.concatenate([h, rows, x], axis=-1)
+    for width in self.widths:
+      x = nn.Dense(width, dtype=dtype)(x)
+      x = layers.ACTIVATIONS[self.activation](x)
+      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return nn.Dense(self.size, dtype=dtype)(x)

@@ -1,0 +1,299 @@
+"""A recommender from a folder of files to tables, a page and predictions."""
+
+import json
+
+import jax
+import made_log
+import numpy as np
+import pytest
+
+import mtl_jax
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.evaluation import results
+from mtl_jax.experiment import (
+  build,
+  predict,
+  ranking_report,
+  recommend,
+  trained,
+)
+from mtl_jax.recommendation import ranking
+from mtl_jax.training import loop
+
+V = 12
+
+
+def make_config(folder, **training):
+  config = mtl_jax.default_config()
+  config.targets = {
+    'item': {'kind': 'next_item', 'label': 'next_item', 'top': 3},
+    'interests': {'kind': 'multilabel', 'per_step': True, 'score': 'pr_auc'},
+    'rating': {'kind': 'regression', 'per_step': True},
+    'like': {
+      'kind': 'binary',
+      'per_step': True,
+      'weight_column': 'user_weight',
+    },
+  }
+  config.data.name = 'interactions'
+  config.data.settings = {
+    'log': 'recbole',
+    'options': {'folder': folder},
+    'length': 8,
+    'horizon': 2,
+  }
+  config.data.batch_size = 16
+  config.data.evaluation_batch_size = 32
+  config.model.inputs = {
+    'name': 'items',
+    'features': 8,
+    'categorical': ('ratings', 'gaps'),
+  }
+  config.model.trunk = {
+    'name': 'transformer',
+    'features': 8,
+    'num_layers': 1,
+    'num_heads': 1,
+    'hidden': 8,
+    'causal': True,
+    'pool': 'none',
+    'mask': 'mask',
+  }
+  config.model.heads = {
+    'item': {'name': 'next_item', 'seen': 'seen'},
+    'rating': {'name': 'item', 'widths': (8,)},
+    'like': {'name': 'item', 'widths': (8,)},
+  }
+  config.optimizer.learning_rate = 2e-2
+  config.training.update({'steps': 40, 'evaluate_every': 20, **training})
+  return config
+
+
+@pytest.fixture(scope='module')
+def ran(tmp_path_factory):
+  """The work directory of one run, and what it printed."""
+  path = tmp_path_factory.mktemp('recommender')
+  folder = made_log.write(path / 'files')
+  with pytest.MonkeyPatch.context() as patch:
+    said = []
+    patch.setattr('builtins.print', lambda *x, **_: said.append(' '.join(x)))
+    mtl_jax.run(make_config(folder), path / 'run')
+  return path / 'run', '\n'.join(said)
+
+
+def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
+  path, said = ran
+  split = ranking_report.logs.make_split(
+    json.loads((path / 'config.json').read_text())['data']['settings']
+  )
+  assert f'test targets {split.target_hash()}' in said
+  assert 'a step scores 128 positions x 12 items' in said
+  result = json.loads((path / 'results.json').read_text())
+  tables = {table['title']: table for table in result['ranking']}
+  first = tables['Next item among all 12 (made, data, leave_one_out)']
+  models = [row[0] for row in first['rows']]
+  assert models[0] == 'popularity' and models[-1] == 'model'
+  assert 'markov' in models
+  rows = {row[0]: row for row in first['rows']}
+  # What was learned is the chain: the model is far above popularity.
+  assert float(rows['model'][2]) > float(rows['popularity'][2]) + 0.2
+  # The table and the metrics of the evaluation are of one computation.
+  assert float(rows['model'][2]) < 1
+  page = (path / 'report.html').read_text()
+  assert 'Next item among all 12' in page and split.target_hash() in page
+
+
+def test_the_table_and_the_metrics_agree_and_nothing_is_as_wide_as_the_items(
+  ran,
+):
+  path, _ = ran
+  model = trained.load(path)
+  (measured,) = ranking_report.measure(
+    model.experiment, [(model.params, model.model_state)]
+  )
+  result = json.loads((path / 'results.json').read_text())
+  metrics = result['metrics']
+  np.testing.assert_allclose(
+    measured.ranks.values('ndcg', 3).mean(),
+    metrics['item']['ndcg_3'],
+    rtol=1e-6,
+  )
+  compared = ranking_report.compare(model.experiment, {'model': [measured] * 2})
+  row = compared.rows()['model']
+  np.testing.assert_allclose(row['rmse'], metrics['rating']['rmse'], rtol=1e-5)
+  np.testing.assert_allclose(
+    row['interests_map'], metrics['interests']['pr_auc'], rtol=1e-6
+  )
+  found = compared.difference('model', 'markov')
+  assert found == ranking.difference(
+    measured.ranks, compared.outcome.rankings['markov'], 'ndcg', 3
+  )
+  assert len(metrics['item']) < V
+  labels = np.array(result['relations']['labels'], float)
+  assert labels.shape == (4, 4)
+
+
+def test_predictions_name_items_and_interests_and_leave_out_what_was_seen(
+  ran, tmp_path, capsys
+):
+  path, _ = ran
+  file = tmp_path / 'histories.jsonl'
+  rows = [
+    {'items': [100, 101, '102'], 'ratings': [5, 4, None]},
+    {'items': ['nope', 105, 107], 'times': [0, 60, 120]},
+  ]
+  file.write_text('\n'.join(json.dumps(row) for row in rows) + '\n')
+  predict.predict_file(path, str(file), str(tmp_path / 'out.jsonl'))
+  said = capsys.readouterr().err
+  assert 'history 2: 1 of 3 items are not in the catalogue' in said
+  assert 'nope' in said
+  lines = (tmp_path / 'out.jsonl').read_text().splitlines()
+  found = [json.loads(line) for line in lines]
+  for row, given in zip(found, rows, strict=True):
+    best = row['item']
+    assert len(best) == 3
+    assert not {x['item'] for x in best} & set(map(str, given['items']))
+    assert best[0]['name'].startswith('Film ')
+    scores = [x['score'] for x in best]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 < x['like'] < 1 for x in best)
+    assert all(np.isfinite(x['rating']) for x in best)
+    assert set(row['interests']) == {'A', 'B'}
+  assert found[0]['item'][0]['item'] == '103'  # the chain goes on
+
+
+def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
+  path, _ = ran
+  model = trained.load(path)
+  source = model.experiment.data['main'].splits['test']
+  batch = source.take(np.arange(5))
+  columns = model.experiment.data['main'].encoder.columns
+  split = ranking_report.split_of(model.experiment)
+  log, rows = split.log, []
+  for target in split.targets('test')[:5]:
+    before = slice(log.starts[log.user[target]], target)
+    rows.append(
+      {
+        'items': log.item_ids[log.item[before]].tolist(),
+        'ratings': log.rating[before].tolist(),
+        'times': log.time[before].tolist(),
+      }
+    )
+  made, notes = recommend.batch_of(rows, model, 'main')
+  assert not notes
+  for key in ('items', 'ratings', 'mask'):
+    np.testing.assert_array_equal(made[key], batch[key], err_msg=key)
+  np.testing.assert_array_equal(made['gaps'], batch['gaps'])
+  found, _ = recommend.predict(model, rows)
+  (measured,) = ranking_report.measure(
+    model.experiment, [(model.params, model.model_state)]
+  )
+  first = measured.ranks.values('hr', 1)[:5]
+  for row, hit, target in zip(
+    found, first, batch['next_item'][:, -1], strict=True
+  ):
+    name = columns['items'].names[target]
+    assert (row['item'][0]['item'] == name) == bool(hit)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('{"items": [1]', 'JSON object in line 1'),
+    ('{"item": [1]}', 'list of item ids'),
+    ('{"items": [100], "ratings": [1, 2]}', 'Expected 1 numbers'),
+    ('', 'at least one history'),
+  ],
+)
+def test_a_file_that_holds_no_histories_is_one_sentence(
+  tmp_path, text, message
+):
+  file = tmp_path / 'bad.jsonl'
+  file.write_text(text)
+  with pytest.raises(ValueError, match=message):
+    recommend.read_histories(file)
+
+
+def test_a_history_of_unknown_items_alone_is_refused(ran):
+  model = trained.load(ran[0])
+  with pytest.raises(ValueError, match='in history 1, found none of them'):
+    recommend.predict(model, [{'items': ['x', 'y']}])
+
+
+def test_nan_scores_end_a_run_with_a_sentence(tmp_path):
+  folder = made_log.write(tmp_path / 'files')
+  experiment = build.build(settings_lib.from_config(make_config(folder)))
+  values = {'item': {'ndcg_3': float('nan')}}
+  result = results.Result(
+    metrics=values, counts={}, scores={}, overall=0.0, selection=0.0,
+    unclipped={}, undefined=(), labels=np.zeros(0), residuals=np.zeros(0),
+  )  # fmt: skip
+  with pytest.raises(loop.NonFiniteError, match='finite scores of items'):
+    ranking_report.check_scores(experiment, result)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'data.settings.log': 'movies'}, "a log, found 'movies'"),
+    ({'data.settings.lenght': 5}, "found 'lenght'; did you mean 'length'"),
+    ({'data.settings.protocol': 'last'}, "protocol, found 'last'"),
+    ({'data.settings.arm': 'oder'}, "found 'oder'; did you mean 'order'"),
+    (
+      {'targets.rating.per_step': False},
+      "Task 'rating': expected training labels",
+    ),
+    ({'targets.like.group': 'user'}, 'no group with per_step'),
+    ({'model.inputs.categorical': ('rates',)}, "codes of 'rates'"),
+  ],
+)
+def test_a_config_that_does_not_fit_is_one_sentence(tmp_path, change, message):
+  config = make_config(made_log.write(tmp_path / 'files', users=8))
+  config.data.batch_size = 4
+  ((path, value),) = change.items()
+  section, _, key = path.rpartition('.')
+  place = config
+  for part in section.split('.'):
+    place = place[part]
+  place[key] = value
+  with pytest.raises(ValueError, match=message):
+    build.build(settings_lib.from_config(config))
+
+
+def test_negatives_are_drawn_anew_in_every_step(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files', items=120))
+  config.model.heads.item.negatives = 3
+  experiment = build.build(settings_lib.from_config(config))
+  rows = experiment.data['main'].splits['train'].take(np.arange(16))
+  batch = {'main': {**rows, 'example_mask': np.ones(16, np.float32)}}
+  state = experiment.make_state(0)
+  step = jax.jit(experiment.make_step())
+  losses = []
+  for number in range(2):
+    _, metrics = step(state._replace(step=np.int32(number)), batch)
+    losses.append(np.asarray(metrics['losses']))
+  assert losses[0][0] != losses[1][0]  # other draws
+  np.testing.assert_array_equal(losses[0][1:], losses[1][1:])
+
+
+@pytest.mark.slow
+def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
+  config = make_config(made_log.write(tmp_path / 'files'), steps=20)
+  config.population.seeds = 2
+  mtl_jax.run(config, tmp_path / 'run')
+  said = capsys.readouterr().out
+  split = ranking_report.logs.make_split(config.data.settings.to_dict())
+  kept = [
+    ranking_report.load(path, split)
+    for path in sorted((tmp_path / 'run').rglob('ranking_*.npz'))
+  ]
+  assert len(kept) == 2
+  mean = np.mean([one.ranks.values('ndcg', 3) for one in kept])
+  (row,) = [
+    line
+    for line in said.splitlines()
+    if line.startswith('model') and '[' in line
+  ]
+  assert f'{mean:.4f}' in row
+  one, two = (x.ranks.places.better for x in kept)
+  assert (one != two).any()
