@@ -95,7 +95,7 @@ class Experiment:
   data: Mapping[str, data.Data]
   tasks: tuple[tasks_lib.Task, ...]
   make_model: MakeModel
-  make_method: Callable[[Hyper], methods.Method]
+  make_method: Callable[[Hyper], methods.MethodParts]
   plan: loop.Plan
   steps_per_epoch: int
   frozen: Callable[[str], bool]
@@ -186,7 +186,7 @@ class Experiment:
     )
 
   @functools.cached_property
-  def gramian(self) -> gramians.Plan | None:
+  def gramian(self) -> gramians.Choice | None:
     """How Gramians are made; None for a method that asks for none."""
     if not self._asks_for_rows():
       return None

@@ -18,7 +18,7 @@ STEP_BUILDERS = {**contrib.STEP_BUILDERS, 'rotograd': rotograd}
 METHODS = {**combinators.COMBINATORS, **STEP_BUILDERS}
 
 
-class Method(NamedTuple):
+class MethodParts(NamedTuple):
   """A method and what follows it.
 
   Attributes:
@@ -37,7 +37,7 @@ def build_method(
   steps: int,
   frozen: Callable[[str], bool],
   hyper: Mapping[str, Any],
-) -> Method:
+) -> MethodParts:
   """Method, clipping, decay and optimizer of the settings.
 
   Args:
@@ -80,7 +80,7 @@ def build_method(
     learning_rates=section['learning_rates'],
     frozen=frozen,
   )
-  return Method(builder, optimizer)
+  return MethodParts(builder, optimizer)
 
 
 def with_numbers(

@@ -43,7 +43,7 @@ class ProblemExperiment:
   """
 
   problem: problems.Problem
-  make_method: Callable[[jax.Array | None], methods.Method]
+  make_method: Callable[[jax.Array | None], methods.MethodParts]
   plan: loop.Plan
   seed: int = 0
   steps_per_epoch: int = 1
@@ -143,7 +143,7 @@ class ProblemExperiment:
 class _Member(NamedTuple):
   """A method, a model that starts at given parameters, data and keys."""
 
-  method: methods.Method
+  method: methods.MethodParts
   model: Callable[[Any], models_base.MultiTaskModel]
   data: Any
   test: Any

@@ -32,7 +32,7 @@ PATH = 'path.npz'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class ProblemRuns:
   """A problem of a config with all that is run on it.
 
   Attributes:
@@ -48,7 +48,7 @@ class Plan:
   runs: Mapping[str, problem_lib.ProblemExperiment]
 
 
-def build(settings: settings_lib.Settings) -> Plan:
+def build(settings: settings_lib.Settings) -> ProblemRuns:
   """The problem, its members and a program per method.
 
   Raises:
@@ -83,7 +83,7 @@ def build(settings: settings_lib.Settings) -> Plan:
   if section.preferences:
     preferences = problems.even_preferences(section.preferences)
   starts = len(problem.starts)
-  return Plan(
+  return ProblemRuns(
     problem=problem,
     members=problems.make_members(seeds, starts, preferences),
     shape=(seeds, starts, max(section.preferences, 1)),
@@ -128,7 +128,7 @@ def _maker(entry, problem):
     )
     problem_lib.check_method(problem, builder)
     after = [*clip, optimizer(schedule)]
-    return methods.Method(builder, optax.chain(*after))
+    return methods.MethodParts(builder, optax.chain(*after))
 
   preference = None
   if settings.problem.preferences:
@@ -157,7 +157,7 @@ def _with_preference(label, spec, preference):
 
 
 def execute(
-  plan: Plan, workdir: workdir_lib.Workdir
+  plan: ProblemRuns, workdir: workdir_lib.Workdir
 ) -> tuple[dict[str, problems.Path], dict[str, record.Cost]]:
   """Runs all methods that have not ended, compiling some while others run.
 

@@ -141,7 +141,7 @@ class Engine:
     train: bool = True,
     devices: int = 1,
     memory: float | None = None,
-  ) -> gramians.Plan:
+  ) -> gramians.Choice:
     """The way to the Gramian, chosen where it is left to choose.
 
     Args:

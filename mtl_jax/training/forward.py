@@ -87,7 +87,7 @@ class Network:
     state: Any,
     arrays: tasks_lib.Arrays,
     key: Array | None,
-  ) -> list[heads_lib.Group]:
+  ) -> list[heads_lib.HeadGroup]:
     """Heads of one stream that run as one; arguments as of `loss`."""
     if not isinstance(self.model.outputs, models_base.Outputs):
       return []
@@ -110,7 +110,7 @@ class Network:
       return lambda outputs: loss_sum(task, {task.name: outputs}, arrays)
 
     return [
-      heads_lib.Group(
+      heads_lib.HeadGroup(
         tasks,
         [heads[k] for k in tasks],
         leaves,
@@ -156,7 +156,7 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
+class TrunkPass:
   """One stream's trunk pass, and the heads that read its features.
 
   Attributes:
@@ -194,7 +194,7 @@ class Forward:
   sums: Array
   counts: Array
   model_state: Any
-  streams: Sequence[Stream]
+  streams: Sequence[TrunkPass]
   kinds: Mapping[int, str]
 
   @property
@@ -274,7 +274,7 @@ def forward(
   )
 
 
-def _run_trunk(name, run, flat, kinds, leaves) -> tuple[Stream, Any, Any]:
+def _run_trunk(name, run, flat, kinds, leaves) -> tuple[TrunkPass, Any, Any]:
   """One stream without its heads, the model state, and what features read."""
   probed, zeros = jaxprs.probed(run, flat, kinds)
 
@@ -286,7 +286,7 @@ def _run_trunk(name, run, flat, kinds, leaves) -> tuple[Stream, Any, Any]:
   features, pull, (state, beside), reads = jaxprs.vjp_where_used(
     trunk, flat, trainable, zeros
   )
-  stream = Stream(name, features, lambda c: pull(c)[0], pull, beside)
+  stream = TrunkPass(name, features, lambda c: pull(c)[0], pull, beside)
   return stream, state, reads
 
 

@@ -47,7 +47,7 @@ class Leaves:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Choice:
   """A way to the Gramian, and what it was chosen for.
 
   Attributes:
@@ -71,7 +71,7 @@ class Plan:
     """A few words for people.
 
     Example:
-      >>> print(Plan('chunked', 4))
+      >>> print(Choice('chunked', 4))
       chunked, 4 at a time
     """
     how = f', {self.chunk} at a time' if self.chunk else ''
@@ -135,7 +135,7 @@ def plan(
   gramian: str = 'auto',
   chunk: int = 0,
   memory: float | None = None,
-) -> Plan:
+) -> Choice:
   """Chooses a way to the Gramian, if it is left to choose.
 
   Args:
@@ -150,7 +150,7 @@ def plan(
   """
   check(gramian, chunk)
   if gramian not in ('auto', 'chunked') or (gramian == 'chunked' and chunk):
-    return Plan(gramian, chunk if gramian == 'chunked' else 0)
+    return Choice(gramian, chunk if gramian == 'chunked' else 0)
   memory = _memory() if memory is None else memory
   ways = candidates(shapes())
   if gramian == 'chunked':
@@ -232,7 +232,7 @@ def shapes_of(
   )
 
 
-def candidates(shapes: Shapes) -> list[Plan]:
+def candidates(shapes: Shapes) -> list[Choice]:
   """The ways, each with what it takes.
 
   All of them make K backward passes, write the K x d Jacobian and read it
@@ -252,7 +252,7 @@ def candidates(shapes: Shapes) -> list[Plan]:
 
   def made(gramian, chunk, flops, traffic, memory, leaves=None):
     total = flops + jaxprs.OPERATIONS_PER_BYTE * traffic
-    return Plan(gramian, chunk, total, memory, True, leaves)
+    return Choice(gramian, chunk, total, memory, True, leaves)
 
   lazy = shapes.accumulate == 1
   again = (passes + one_pass, 0) if lazy else (passes, jacobian)
@@ -272,7 +272,7 @@ def candidates(shapes: Shapes) -> list[Plan]:
   return ways
 
 
-def best(ways: Sequence[Plan], memory: float) -> Plan:
+def best(ways: Sequence[Choice], memory: float) -> Choice:
   """The fewest operations among those that fit, or else the least memory."""
   fitting = [way for way in ways if way.memory <= memory]
   if fitting:

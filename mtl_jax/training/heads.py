@@ -61,7 +61,7 @@ class Ran(NamedTuple):
 
 def run(
   losses: Mapping[int, Callable[..., Any]],
-  together: Sequence['Group'],
+  together: Sequence['HeadGroup'],
   leaves: Sequence[Any],
   flat: Sequence[Array],
   features: Any,
@@ -123,7 +123,7 @@ def _single(task, pull_one, reads, shared, one) -> Heads:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class HeadGroup:
   """Heads of one kind that read the same features.
 
   Attributes:
@@ -184,7 +184,7 @@ def groups(
 
 
 def _stacked(
-  group: Group, flat, features, trainable
+  group: HeadGroup, flat, features, trainable
 ) -> tuple[Heads, Array, Array]:
   """The heads of a group as one; and their sums and counts ``[g]``."""
   select = group.heads[0].features

@@ -18,9 +18,9 @@ def make_run(problem, make, *, steps, record_every):
 
   def method(preference):
     made = make(preference)
-    if isinstance(made, methods.Method):
+    if isinstance(made, methods.MethodParts):
       return made
-    return methods.Method(step_lib.from_chain(made), optax.identity())
+    return methods.MethodParts(step_lib.from_chain(made), optax.identity())
 
   experiment = problem_lib.ProblemExperiment(
     problem, method, problem_lib.make_plan(steps, record_every)
@@ -300,7 +300,7 @@ def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
   paths = [
     make_run(problem, make, steps=6, record_every=2)(members)
     for make in (
-      lambda _: methods.Method(builder, tx),
+      lambda _: methods.MethodParts(builder, tx),
       lambda _: optax.chain(combinators.weighted_sum(), tx),
     )
   ]

@@ -62,7 +62,7 @@ def test_with_more_memory_no_chunks():
 def test_what_is_named_is_kept():
   (trunk, batch, num_tasks), _ = SHAPES['tasks']
   for way in ('stacked', 'layerwise', 'features'):
-    assert plan(trunk, batch, num_tasks, gramian=way) == gramians.Plan(way)
+    assert plan(trunk, batch, num_tasks, gramian=way) == gramians.Choice(way)
   found = plan(trunk, batch, num_tasks, gramian='chunked', chunk=7)
   assert (found.gramian, found.chunk) == ('chunked', 7)
   assert str(found) == 'chunked, 7 at a time'
