@@ -68,8 +68,8 @@ class TaskGradients(passes_lib.NoArray):
     self.all_losses = losses
     self.alone = None if alone is None or not alone.any() else alone
     if self.alone is not None:
-      losses = jnp.where(alone, 0, losses)
-      present = present & ~alone
+      losses = jnp.where(self.alone, 0, losses)
+      present = present & ~self.alone
     self.losses = losses
     self.present = present
     self.counts = counts

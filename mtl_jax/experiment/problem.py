@@ -160,10 +160,18 @@ class ProblemEngine(engine_lib.Engine):
     data: of the member, of which each step draws a batch.
   """
 
-  problem: problems.Problem | None = None
+  problem: Any = None
   data: Any = None
 
-  def __call__(self, params, model_state, batch, *, key=None, train=True):
+  def __call__(
+    self,
+    params: Any,
+    model_state: Any,
+    batch: Any,
+    *,
+    key: Any = None,
+    train: bool = True,
+  ) -> tuple[combinators.TaskGradients, Any]:
     """As `engine.Engine`; the batch is not read."""
     del batch, train
     problem, noise = self.problem, self.problem.noise
@@ -198,11 +206,13 @@ def make_model(
   Its features are those of the problem, or all parameters.
   """
 
+  cut: Any = problem.features
+
   def features(params, model_state, batch, *, stream, train, key):
     del batch, stream, train, key
     if not has_cut(problem):
       return params, model_state
-    return problem.features(params)[None], model_state
+    return cut(params)[None], model_state
 
   def outputs(params, model_state, z, batch, *, tasks, train, key):
     del params, batch, train, key
@@ -216,10 +226,12 @@ def make_model(
 def make_tasks(problem: problems.Problem) -> list[tasks_lib.Task]:
   """One task per loss of a problem, of one example."""
 
+  heads: Any = problem.heads
+
   def task(index, name):
     def loss(outputs, batch):
       del batch
-      return problem.heads(outputs[0])[index][None]
+      return heads(outputs[0])[index][None]
 
     return tasks_lib.Task(name=name, size=1, loss=loss, likelihood='regression')
 

@@ -65,7 +65,7 @@ class TouchedRows:
     if not self.numbers:
       return model
 
-    def narrow(function):
+    def narrow(function) -> Any:
       if function is None:
         return None
 
