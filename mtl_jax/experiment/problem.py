@@ -205,7 +205,6 @@ def make_model(
 
   Its features are those of the problem, or all parameters.
   """
-
   cut: Any = problem.features
 
   def features(params, model_state, batch, *, stream, train, key):
@@ -225,7 +224,6 @@ def make_model(
 
 def make_tasks(problem: problems.Problem) -> list[tasks_lib.Task]:
   """One task per loss of a problem, of one example."""
-
   heads: Any = problem.heads
 
   def task(index, name):
