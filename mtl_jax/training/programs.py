@@ -177,7 +177,7 @@ def make_advance(
       )
 
     def empty(state):
-      shapes = jax.eval_shape(lambda: take(0, state)[1])
+      _, shapes = jax.eval_shape(take, 0, state)
       return jax.tree.map(
         lambda x: jnp.zeros((length // record_every, *x.shape), x.dtype),
         shapes,
