@@ -17,11 +17,12 @@ The names of JAX that this file reads are listed and tested in
 tests/training/test_jax_internals.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend import core
 from jax.interpreters import partial_eval
 import jax.numpy as jnp
 import numpy as np
@@ -110,11 +111,15 @@ def _live(f, *arguments) -> list[frozenset[int]]:
     for equation in reversed(jaxpr.eqns):
       if any(v in live for v in equation.outvars):
         # Literals are not hashable variables, and depend on nothing.
-        live.update(v for v in equation.invars if not hasattr(v, 'val'))
+        live.update(
+          v for v in equation.invars if not isinstance(v, core.Literal)
+        )
     return frozenset(i for i, v in enumerate(jaxpr.invars) if v in live)
 
   nothing = frozenset()
-  return [nothing if hasattr(v, 'val') else of(v) for v in jaxpr.outvars]
+  return [
+    nothing if isinstance(v, core.Literal) else of(v) for v in jaxpr.outvars
+  ]
 
 
 class Use(NamedTuple):
@@ -243,7 +248,7 @@ def _uses(equation, leaves):
   return [
     (position, leaves[v])
     for position, v in enumerate(equation.invars)
-    if not hasattr(v, 'val') and v in leaves
+    if not isinstance(v, core.Literal) and v in leaves
   ]
 
 
@@ -264,7 +269,7 @@ def _walk(jaxpr, leaves, see) -> None:
       for position, leaf in used:
         see(_kind(equation, position), leaf, equation)
   for v in jaxpr.outvars:
-    if not hasattr(v, 'val') and v in leaves:
+    if not isinstance(v, core.Literal) and v in leaves:
       see(OTHER, leaves[v], None)
 
 
@@ -278,7 +283,7 @@ def _evaluate(jaxpr, consts, arguments, leaves, at_reading) -> list[Any]:
   leaves = dict(leaves)
 
   def read(v):
-    return v.val if hasattr(v, 'val') else values[v]
+    return v.val if isinstance(v, core.Literal) else values[v]
 
   for equation in jaxpr.eqns:
     inputs = [read(v) for v in equation.invars]
@@ -352,7 +357,7 @@ def convolves(f: Callable[..., Any], *args: Any) -> bool:
     return any(
       equation.primitive.name == 'conv_general_dilated'
       or equation.params.get('name') == 'conv_pool'
-      or any(map(inside, _inner(equation.params)))
+      or any(map(inside, core.jaxprs_in_params(equation.params)))
       for equation in jaxpr.eqns
     )
 
@@ -368,22 +373,13 @@ def _count(jaxpr) -> Count:
   flops, largest = 0.0, 0
   for equation in jaxpr.eqns:
     times = equation.params.get('length', 1)
-    inside = [_count(inner) for inner in _inner(equation.params)]
+    inside = [_count(inner) for inner in core.jaxprs_in_params(equation.params)]
     flops += _flops(equation)
     # One branch of a cond, the one function of a call.
     flops += times * max((c.flops for c in inside), default=0.0)
     made = [_bytes(v.aval) for v in equation.outvars]
     largest = max([largest, *made, *(c.largest for c in inside)])
   return Count(flops, largest)
-
-
-def _inner(params) -> Iterator[Any]:
-  """The jaxprs among the parameters of an equation."""
-  for value in params.values():
-    for item in value if isinstance(value, (tuple, list)) else [value]:
-      item = getattr(item, 'jaxpr', item)
-      if hasattr(item, 'eqns'):
-        yield item
 
 
 def _flops(equation) -> float:

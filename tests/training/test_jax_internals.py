@@ -200,7 +200,9 @@ FILES = sorted(str(p.relative_to(PRODUCT)) for p in PRODUCT.rglob('*.py'))
 # {a name of such a package: its test is below}.
 TESTED = {
   'jax.extend.core',
+  'jax.extend.core.Literal',
   'jax.extend.core.get_opaque_trace_state',
+  'jax.extend.core.jaxprs_in_params',
   'jax.interpreters.partial_eval',
   'jax.interpreters.partial_eval.dce_jaxpr',
 }
@@ -216,6 +218,21 @@ def test_no_file_imports_what_is_private():
           *INTERNAL
         }
         assert not private, f'{path} uses {name}: give it a test here'
+
+
+def test_literals_and_inner_programs_are_told():
+  equations = list(all_equations(traced(products, TABLE).jaxpr))
+  found = {
+    e.primitive.name: [isinstance(v, core.Literal) for v in e.invars]
+    for e in equations
+  }
+  assert found['add'] == [False, True] and found['exp'] == [False]
+  called = equation('jit')
+  (inner,) = core.jaxprs_in_params(called.params)
+  assert [e.primitive.name for e in inner.eqns] == [
+    e.primitive.name for e in equations
+  ]
+  assert not list(core.jaxprs_in_params(equation('gather').params))
 
 
 def test_dead_code_is_left_out():
