@@ -14,6 +14,7 @@ from mtl_jax.config import (
 )
 from mtl_jax.experiment import methods as methods_lib
 from mtl_jax.studies import record, statistics, study_tables
+from mtl_jax.tasks import kinds as task_kinds
 
 RESERVED = ('label', 'family', 'draws')
 DRAWS = {
@@ -213,7 +214,8 @@ def list_metrics(
   """The metrics that ``study.metrics`` declares, of tasks that there are.
 
   Raises:
-    ValueError: for one without a sign, or of another task.
+    ValueError: for one without a sign, of another task, or that no task of its
+      kind has.
   """
   metrics = []
   tasks = task_names(settings)
@@ -228,6 +230,13 @@ def list_metrics(
       raise ValueError(
         f'Expected a task of the study in study.metrics, found {text!r}; '
         f'{names.nearest(task, tasks)}'
+      )
+    known = task_kinds.metric_names(settings.targets[task])
+    if known is not None and metric not in known:
+      raise ValueError(
+        'Expected metrics of an evaluation in study.metrics, found '
+        f'{text[1:]!r}; '
+        + names.nearest(text[1:], sorted(f'{task}/{name}' for name in known))
       )
     metrics.append(
       record.MetricRecord(

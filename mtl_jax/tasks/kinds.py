@@ -562,6 +562,54 @@ TASK_KINDS: dict[str, TaskKind] = {
 LABELS = {kind.name: kind.labels for kind in TASK_KINDS.values()}
 
 
+_AVERAGED = tuple(
+  f'{name}_{kind}'
+  for name in ('precision', 'recall', 'f1')
+  for kind in ('macro', 'micro')
+)
+_EVENTS = ('precision', 'recall', 'f1', 'auc', 'pr_auc')
+_NUMBERS = ('mae', 'rmse', 'r2', 'pearson')
+_CLASSES = (*_AVERAGED, 'auc', 'pr_auc', 'hit_rate_10', 'mrr')
+_METRICS = {
+  'classification': _CLASSES,
+  'multilabel': (*_AVERAGED, 'subset_accuracy', 'auc', 'auc_micro', 'pr_auc'),
+  'ordinal': (*_CLASSES, *_NUMBERS),
+}
+_OF_LOSSES = {
+  'poisson': ('deviance', 'd2'),
+  'quantile': ('pinball', 'quantile_gap', 'd2'),
+}
+
+
+def metric_names(spec: Mapping[str, Any]) -> frozenset[str] | None:
+  """Names of the metrics that a target may have, before its data are read.
+
+  Args:
+    spec: ``{'kind': ..., option: value}``.
+
+  Returns:
+    The names, those of few and of many classes alike; None for a kind that is
+    the user's own.
+
+  Example:
+    >>> sorted(metric_names({'kind': 'regression', 'loss': 'poisson'}))
+    ['d2', 'deviance', 'loss', 'mae', 'pearson', 'r2', 'rmse']
+  """
+  kind = spec.get('kind', '')
+  if kind not in TASK_KINDS:
+    return None
+  names = {'loss'}
+  if kind == 'regression':
+    names |= {*_NUMBERS, *_OF_LOSSES.get(spec.get('loss', 'mse'), ())}
+  else:
+    names |= {'accuracy', 'log_loss', 'ece', *_METRICS.get(kind, _EVENTS)}
+  names |= {f'precision_at_recall_{r:g}' for r in spec.get('recalls') or ()}
+  if spec.get('group'):
+    names.add(f'ndcg_{spec.get("top", GROUPS["top"])}')
+    names |= set() if kind == 'regression' else {'gauc'}
+  return frozenset(names)
+
+
 def check_values(
   task: tasks_lib.Task, spec: Mapping[str, Any], split: Any, place: str
 ) -> None:
