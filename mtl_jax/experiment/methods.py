@@ -15,6 +15,8 @@ from mtl_jax.training.builders.rotograd import rotograd
 
 BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.COMBINATORS}
 STEP_BUILDERS = {**contrib.STEP_BUILDERS, 'rotograd': rotograd}
+# Options with a number per task.
+PER_TASK = ('weights', 'preference', 'ideal')
 METHODS = {**combinators.COMBINATORS, **STEP_BUILDERS}
 
 
@@ -179,10 +181,40 @@ def _build(kind, spec, table, offered):
   return lookup.build(kind, spec, table, offered=offered)
 
 
+def numbers_by_task(
+  spec: settings_lib.Spec, task_names: Sequence[str]
+) -> list[str]:
+  """Numbers per task of a method, its wrappers and what stands before it.
+
+  Args:
+    spec: of `make_method`.
+    task_names: in order.
+
+  Returns:
+    A line for each option.
+
+  Example:
+    >>> spec = {'name': 'weighted_sum', 'weights': (1.0, 0.0)}
+    >>> numbers_by_task(spec, ('visits', 'amount'))
+    ['weighted_sum, weights: visits 1, amount 0.']
+  """
+  lines = []
+  for one in (spec, *spec.get('wrappers', ()), *spec.get('before', ())):
+    for option in PER_TASK:
+      values = one.get(option)
+      if isinstance(values, Mapping):
+        values = names.in_order(values, task_names, option)
+      if isinstance(values, Sequence) and len(values) == len(task_names):
+        pairs = zip(task_names, values, strict=True)
+        listed = ', '.join(f'{task} {value:g}' for task, value in pairs)
+        lines.append(f'{one.get("name")}, {option}: {listed}.')
+  return lines
+
+
 def _by_position(kind, spec, table, task_names):
   """Options that go by position, where the spec gives them by name of task."""
   spec = dict(spec)
-  for option in ('weights', 'preference', 'ideal'):
+  for option in PER_TASK:
     if isinstance(spec.get(option), Mapping):
       spec[option] = names.in_order(spec[option], task_names, option)
   for option in ('primary', 'target'):

@@ -159,6 +159,10 @@ def read_inputs(
       f'Note: {path} has no {feature!r}: it is missing in every example.',
       file=sys.stderr,
     )
+  if not count:
+    raise ValueError(
+      f'Expected at least one example in {path}, found none; name another file.'
+    )
   typed = {}
   for feature, values in raw.items():
     values = values.to_pylist() if hasattr(values, 'to_pylist') else values

@@ -19,6 +19,7 @@ from mtl_jax.experiment import (
   checks,
   feeding,
   members as members_lib,
+  methods as methods_lib,
   outcome as outcome_lib,
   profiling,
   ranking_report,
@@ -182,6 +183,10 @@ def show(experiment: build.Experiment) -> None:
       'makes its own step; the memory of a table counts once per task.'
     )
   reporting.show(reporting.task_table(experiment.tasks))
+  for line in methods_lib.numbers_by_task(
+    experiment.settings.combinator, experiment.task_names
+  ):
+    print(line)
 
 
 def _read_outcomes(workdir, settings) -> outcome_lib.Outcome | None:

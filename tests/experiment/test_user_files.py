@@ -317,3 +317,25 @@ def test_ids_that_training_lacks_are_said(tmp_path):
   config.model.inputs = {'name': 'encoder', 'categorical': {'user': (60, 2)}}
   (line,) = [x for x in checks.notes(make(config)) if 'ids that train' in x]
   assert "of 'user': 100% of validation, 100% of test" in line
+
+
+def test_weights_are_printed_beside_their_tasks():
+  spec = {
+    'name': 'weighted_sum',
+    'weights': {'b': 0.0, 'a': 2.0},
+    'wrappers': ({'name': 'with_preference', 'preference': (0.25, 0.75)},),
+  }
+  assert methods.numbers_by_task(spec, ('a', 'b')) == [
+    'weighted_sum, weights: a 2, b 0.',
+    'with_preference, preference: a 0.25, b 0.75.',
+  ]
+  assert methods.numbers_by_task({'name': 'pcgrad'}, ('a', 'b')) == []
+
+
+@pytest.mark.parametrize('name, content', [('a.csv', 'x\n'), ('a.jsonl', '\n')])
+def test_a_file_without_examples_is_not_predicted(tmp_path, name, content):
+  rows = {'x': [0.0, 1.0], 'y': [0, 1]}
+  known = data.from_splits({'train': rows}, labels={'y': 'binary'})
+  (tmp_path / name).write_text(content)
+  with pytest.raises(ValueError, match='at least one example|found nothing'):
+    predict.read_inputs(tmp_path / name, known.encoder, ['x'], data.Reading())
