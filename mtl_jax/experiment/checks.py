@@ -251,13 +251,35 @@ def label_table(experiment: Any) -> reporting.Table:
 def notes(experiment: Any) -> list[str]:
   """Notes on doubtful data of an experiment, one line each."""
   several = len(experiment.data) > 1
-  return [
+  lines = [
     line
     for name, stream in experiment.data.items()
     for line in data.notes(
       stream, _label_keys(experiment, name), name if several else ''
     )
   ]
+  return lines + [
+    line for task in experiment.tasks for line in _groups(experiment, task)
+  ]
+
+
+def _groups(experiment, task):
+  """A line if names of groups are unknown, which become one group."""
+  key = experiment.settings.targets[task.name].get('group', '')
+  stream = experiment.data[task.stream]
+  column = stream.encoder.columns.get(key)
+  if column is None or column.kind != 'category':
+    return
+  (feature,) = column.features
+  for split, source in stream.splits.items():
+    unknown = source.counts[key, feature, 'unknown']
+    if unknown:
+      share = 100 * unknown / max(source.counts[key, feature, 'cells'], 1)
+      yield (
+        f'metrics in groups of task {task.name} take all {key!r} that train '
+        f'lacks ({share:.3g}% of {split}) as one group: give groups as whole '
+        'numbers if they count.'
+      )
 
 
 def show_data(experiment: Any) -> None:

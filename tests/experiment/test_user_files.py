@@ -339,3 +339,13 @@ def test_a_file_without_examples_is_not_predicted(tmp_path, name, content):
   (tmp_path / name).write_text(content)
   with pytest.raises(ValueError, match='at least one example|found nothing'):
     predict.read_inputs(tmp_path / name, known.encoder, ['x'], data.Reading())
+
+
+def test_unknown_names_of_groups_are_said(tmp_path):
+  rows = [(0.1 * (i % 7), f'u{i % 6 + i // 48}', i % 2) for i in range(60)]
+  write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
+  columns = COLUMNS | {'user': 'string'}
+  target = {'kind': 'binary', 'group': 'user'}
+  config = make_config(tmp_path, columns, {'y': target}, inputs=('x',))
+  (line,) = [x for x in checks.notes(make(config)) if 'one group' in x]
+  assert "all 'user' that train lacks (16.7% of test) as one group" in line
