@@ -203,6 +203,11 @@ def _texts(values, reading):
     texts = pc.utf8_normalize(pc.utf8_trim_whitespace(texts), 'NFC')
   words = pa.array(('', *reading.missing), pa.string())
   absent = pc.is_in(texts, value_set=words)
+  if any(NUMBER.fullmatch(word) for word in reading.missing):
+    # A number is one in every writing, as -999 and -999.0.
+    absent = pc.or_(
+      absent, pc.is_in(identity(texts), value_set=identity(words))
+    )
   return pc.if_else(absent, pa.scalar(None, pa.string()), texts)
 
 

@@ -202,6 +202,7 @@ class _Csv:
     self.path, self.encoding, self.separator = path, encoding, separator
     self.may_lack = may_lack
     self.seen: set[str] = set()
+    self.single = False  # one column, where an empty line is an empty cell
     self.plain = encoding.lower() in ('utf-8', 'utf8', 'utf-8-sig')
     if self.plain:
       with open(path, 'rb') as file:
@@ -218,6 +219,8 @@ class _Csv:
     with self._open() as reader:
       header = self._header(reader, columns)
       width = len(header)
+      self.single = width == 1
+      self.plain = self.plain and not self.single
       places = {
         column: header.index(column) for column in columns if column in header
       }
@@ -229,9 +232,10 @@ class _Csv:
       if self.plain:
         yield from self._plain_chunks(columns, places, width)
         return
+      records = self._cells(reader)
       while True:
         try:
-          rows = list(itertools.islice(reader, _CHUNK))
+          rows = list(itertools.islice(records, _CHUNK))
         except csv.Error:
           rows = None
         if rows is None:
@@ -254,6 +258,20 @@ class _Csv:
             for column in columns
           },
         )
+
+  def _cells(self, reader):
+    """Records; of one column also empty ones, but for those at the end."""
+    if not self.single:
+      yield from reader
+      return
+    empty = 0
+    for row in reader:
+      if not row:
+        empty += 1
+        continue
+      yield from [['']] * empty
+      empty = 0
+      yield row
 
   def _plain_chunks(self, columns, places, width):
     """The same of a file without quotes, where only separators count."""
@@ -345,7 +363,7 @@ class _Csv:
   def _records(self):
     """Number and fields of each record, and the line on which it ends."""
     with self._open() as reader:
-      row = 0
+      row, empty = 0, []
       while True:
         try:
           fields = next(reader)
@@ -357,8 +375,14 @@ class _Csv:
             f'comma-separated values, found damage ({error}); mend the row.'
           ) from error
         if fields:
+          for line in empty if self.single and row else ():
+            row += 1
+            yield row, [''], line
           row += 1
           yield row, fields, reader.line_num
+          empty = []
+        else:
+          empty.append(reader.line_num)
 
   def _find_damage(self, width):
     for row, fields, line in self._records():

@@ -288,7 +288,7 @@ def _typed(name, key, values, kind, reading):
     units = array.astype(array.dtype.kind + '8[us]')
     array = np.where(np.isnat(units), np.nan, units.astype(np.int64) / 1e6)
   if array.dtype.kind in 'biuf' and kind is None:
-    return _finite(name, key, array)
+    return _finite(name, key, _without(array, reading))
   if array.ndim > 1:
     array = _of_lists(array)
   found = 'string' if array.dtype.kind in 'US' else _kind_of(array)
@@ -298,6 +298,17 @@ def _typed(name, key, values, kind, reading):
     raise ValueError(
       f'{name}, {key!r}, example {error.position + 1}: {error.message}'
     ) from None
+
+
+def _without(array, reading):
+  """Numbers, missing where they are among the words of `cells.Reading`."""
+  words = [float(w) for w in reading.missing if cells.NUMBER.fullmatch(w)]
+  if not words or array.dtype == bool:
+    return array
+  hole = np.isin(array, words)
+  if array.dtype.kind == 'f':
+    return np.where(hole, np.nan, array)
+  return np.where(hole, cells.MISSING, array) if hole.any() else array
 
 
 def _finite(name, key, array):

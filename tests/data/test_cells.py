@@ -196,9 +196,9 @@ def test_a_column_under_two_keys_is_missing_under_both(tmp_path):
       {'rating': 'stars', 'level': 'stars'},
       labels={'rating': 'regression', 'level': 'classification'},
     )
-    batch = data.splits['train'].take(np.arange(4))
-    np.testing.assert_array_equal(batch['rating'], [5, 3, NAN, 4])
-    assert batch['level'].tolist() == [2, 0, -1, 1]
+    batch = data.splits['train'].take(np.arange(5))
+    np.testing.assert_array_equal(batch['rating'], [5, NAN, 3, NAN, 4])
+    assert batch['level'].tolist() == [2, -1, 0, -1, 1]
     assert data.info.classes['level'] == ('3', '4', '5')
 
 

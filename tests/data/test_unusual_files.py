@@ -287,3 +287,29 @@ def test_lists_of_0_and_1_of_several_lengths_are_no_ids(tmp_path):
       {'x': 'float', 'y': 'integer'},
       'multilabel',
     )
+
+
+def test_an_empty_line_of_one_column_is_an_empty_cell(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('\nx\n1\n\n3\n\n\n')
+  columns = loading.files.read_columns(path, {'x': 'float'})
+  np.testing.assert_equal(columns['x'], [1, np.nan, 3])
+  path.write_text('x\n1\n\nabc\n')
+  with pytest.raises(ValueError, match=r'row 4, column'):
+    loading.files.read_columns(path, {'x': 'float'})
+
+
+def test_numbers_may_stand_for_missing_values_in_any_writing(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,y\n-999,a\n-999.0,b\n3,-999.00\n5,a\n')
+  reading = cells.Reading(missing=('-999',))
+  data = load(path, reading=reading)
+  assert rows_of(data, 'x') == [4, 4, 3, 5]
+  assert rows_of(data, 'y') == [0, 1, -1, 0]
+  for x in (np.array([-999, -999, 3, 5]), np.array([-999.0, -999, 3, 5])):
+    part = {'x': x, 'y': [0, 1, -999, 0]}
+    made = loading.from_splits(
+      {'train': part}, labels={'y': 'binary'}, reading=reading
+    )
+    assert rows_of(made, 'x') == [4, 4, 3, 5]
+    assert rows_of(made, 'y') == [0, 1, -1, 0]
