@@ -22,6 +22,7 @@ from mtl_jax.experiment import (
   methods as methods_lib,
   outcome as outcome_lib,
   profiling,
+  ranking_figures,
   ranking_report,
   restore,
   steppers,
@@ -122,8 +123,7 @@ def train(
     if alone and test:
       report(experiment, outcome, seconds=time.perf_counter() - began)
     elif test:
-      for table in _ranking(experiment, workdir):
-        reporting.show(table)
+      _show_ranking(experiment, workdir)
   return outcome
 
 
@@ -156,8 +156,7 @@ def evaluate(
     ),
   )
   show_result(opened.experiment, outcome.members[0])
-  for table in _ranking(opened.experiment, opened.workdir):
-    reporting.show(table)
+  _show_ranking(opened.experiment, opened.workdir)
   return outcome
 
 
@@ -678,13 +677,13 @@ def show_result(
   return beside
 
 
-def _ranking(
+def _compared(
   experiment: build.Experiment, workdir: workdir_lib.Workdir
-) -> list[reporting.Table]:
-  """Tables of a recommender beside simple ones; none of other models."""
+) -> ranking_report.Compared | None:
+  """A recommender beside simple ones; None for other models."""
   split = ranking_report.split_of(experiment)
   if split is None:
-    return []
+    return None
   found: dict[str, list[ranking_report.Measured]] = {}
   for place in workdir.places():
     file = _ranked(workdir.program(place.program), place.index)
@@ -693,7 +692,51 @@ def _ranking(
     if file.exists():  # else it diverged
       own = ranking_report.load(file, split)
       found.setdefault(name, []).append(own)
-  return ranking_report.tables(ranking_report.compare(experiment, found))
+  return ranking_report.compare(experiment, found)
+
+
+def _show_ranking(
+  experiment: build.Experiment, workdir: workdir_lib.Workdir
+) -> list[reporting.Table]:
+  """Tables of a recommender, printed, and its picture beside the record."""
+  compared = _compared(experiment, workdir)
+  if compared is None:
+    return []
+  tables = ranking_report.tables(compared)
+  for table in tables:
+    reporting.show(table)
+  figure = ranking_figures.by_history(compared)
+  if figure is not None and jax.process_index() == 0:
+    ranking_figures.write(figure, workdir.path / ranking_figures.HISTORIES)
+  return tables
+
+
+def draw_placebos(
+  paths: Sequence[pathlib.Path | str], target: pathlib.Path | str
+) -> None:
+  """Draws runs with the data and with placebos beside each other, as a PNG.
+
+  Args:
+    paths: work directories of ended runs of one config that differ in the arm
+      of the log.
+    target: the file.
+
+  Raises:
+    ValueError: if a run is of no recommender, or they cannot be compared.
+  """
+  runs = []
+  for path in paths:
+    opened = restore.open_member(path, None, None)
+    compared = _compared(opened.experiment, opened.workdir)
+    if compared is None:
+      raise ValueError(
+        f'Expected runs with a task of the next item, found none in {path}; '
+        'give the work directory of a recommender.'
+      )
+    runs.append(compared)
+  figure = ranking_figures.placebos(runs)
+  if figure is not None:
+    ranking_figures.write(figure, pathlib.Path(target))
 
 
 def _ranked(folder: pathlib.Path, index: int) -> pathlib.Path:
@@ -710,9 +753,7 @@ def report(
   """Prints the tables of a run alone, and writes results and report."""
   (member,) = outcome.members
   beside = show_result(experiment, member)
-  ranking = _ranking(experiment, workdir_lib.Workdir(outcome.workdir))
-  for table in ranking:
-    reporting.show(table)
+  ranking = _show_ranking(experiment, workdir_lib.Workdir(outcome.workdir))
   if jax.process_index() != 0:
     return
   plan = experiment.gramian

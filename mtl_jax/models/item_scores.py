@@ -11,6 +11,8 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.models import manual_axes, softmax
+
 Array = jax.Array
 SAMPLING = ('popularity', 'uniform')
 
@@ -38,23 +40,11 @@ def full_softmax(h: Array, table: Array, targets: Array, chunk: int) -> Array:
     >>> full_softmax(h, table, jnp.array([3]), chunk=3)[0].tolist()
     [0.0, 1.3862943649291992]
   """
-  flat = h.reshape(-1, h.shape[-1])
-  parts, ids = _chunks(table, chunk)
-
-  def add(total, part):
-    rows, own = part
-    scores = jnp.where(_real(own, table), flat @ rows.T, -jnp.inf)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-    return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=-1)), None
-
   own = jnp.sum(h * table[targets], axis=-1)
   own = own.astype(jnp.promote_types(own.dtype, jnp.float32))
-  if len(parts) == 1:
-    scores = jnp.where(_real(ids[0], table), flat @ parts[0].T, -jnp.inf)
-    total = jax.nn.logsumexp(scores.astype(own.dtype), axis=-1)
-  else:
-    start = jnp.full(len(flat), -jnp.inf, own.dtype)
-    total, _ = lax.scan(jax.checkpoint(add), start, (parts, ids))
+  total = softmax.log_partition(
+    h.reshape(-1, h.shape[-1]), table, jnp.arange(len(table)) > 0, chunk=chunk
+  )
   return jnp.stack([own, total.reshape(own.shape)], axis=-1)
 
 
@@ -192,7 +182,8 @@ def rank(
     jnp.full((len(h), top), -jnp.inf, dtype),
     jnp.zeros((len(h), top), ids.dtype),
   )
-  carry, _ = lax.scan(first, carry, (parts, ids))
+  *carry, _, _ = manual_axes.vary_together(*carry, h, targets)
+  carry, _ = lax.scan(first, tuple(carry), (parts, ids))
   target, total, bad, best, best_ids = carry
 
   def second(counts, part):
@@ -203,6 +194,7 @@ def rank(
     return counts + jnp.stack([better, equal, jnp.sum(others, axis=-1)]), None
 
   counts = jnp.zeros((3, len(h)), jnp.int32)
+  counts, _ = manual_axes.vary_together(counts, h)
   (better, equal, others), _ = lax.scan(second, counts, (parts, ids))
   if seen is not None:
     hidden = jnp.any(seen == targets[:, None], axis=-1)

@@ -13,6 +13,7 @@ from mtl_jax.reporting import (
 )
 
 REPORT = 'report.html'
+FIGURES = 'figures'  # folder of pictures that were drawn when the run ended
 
 
 def write_report(workdir: files.Path) -> pathlib.Path:
@@ -98,6 +99,7 @@ def _result(run: run_record.Record) -> list[pages.Part]:
   return [
     *tables.final_tables(metrics, run.results.get('baselines'), positives),
     *(x for table in ranking for x in (table['title'], tables.Table(**table))),
+    *map(pages.Image, sorted(run.workdir.glob(f'{FIGURES}/ranking_*.png'))),
     'There is no overall score, for these tasks could not be scored: '
     f'{", ".join(undefined)}.'
     if undefined

@@ -13,8 +13,10 @@ from mtl_jax.evaluation import results
 from mtl_jax.experiment import (
   build,
   predict,
+  ranking_figures,
   ranking_report,
   recommend,
+  run,
   trained,
 )
 from mtl_jax.recommendation import ranking
@@ -101,6 +103,11 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
   assert float(rows['model'][2]) < 1
   page = (path / 'report.html').read_text()
   assert 'Next item among all 12' in page and split.target_hash() in page
+  assert 'ranking_history' in page
+  picture = path / ranking_figures.HISTORIES
+  assert picture.stat().st_size > 1000
+  run.draw_placebos([path], path / 'placebos.png')
+  assert (path / 'placebos.png').stat().st_size > 1000
 
 
 def test_the_table_and_the_metrics_agree_and_nothing_is_as_wide_as_the_items(

@@ -321,6 +321,16 @@ def test_only_a_next_moment_tells_when_the_target_happens(name):
       assert moved[4] > 1e-3
 
 
+def test_an_unknown_next_time_is_the_own_one():
+  with jax.enable_x64(True):
+    trunk, batch, variables = make('hstu', **CAUSAL['hstu'], **LATER)
+    unknown = run(trunk, variables, {**batch, 'later': np.zeros((B, T), int)})
+    none = run(trunk.clone(next_times=None), variables, batch)
+    known = run(trunk, variables, batch)
+  np.testing.assert_array_equal(unknown, none)
+  assert np.abs(known - none).max() > 1e-3
+
+
 @pytest.mark.parametrize('name', sweeps.some([*NEW, 'gru'], 'hstu', 'gru'))
 def test_gradients_over_devices_are_those_on_one(name):
   with jax.enable_x64(True):

@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 from scipy import special
 
 from mtl_jax.models import item_scores
 from mtl_jax.tasks.metrics import item_ranks
+from mtl_jax.training import parallel
 
 V, D, N = 23, 4, 9
 
@@ -198,3 +200,24 @@ def test_metrics_count_labelled_positions_and_the_items_shown():
   broken = jnp.asarray(rows).at[0, 1, item_ranks.BETTER].set(jnp.nan)
   values = metric.compute(jax.device_get(metric.from_batch(broken, {}, mask)))
   assert np.isnan(list(values.values())).all()
+
+
+def test_over_devices_scores_are_those_on_one():
+  h, table, targets = map(jnp.asarray, some())
+  h, targets = h[:8], targets[:8]
+  mesh = parallel.make_mesh(jax.devices()[:4])
+
+  def everything(h, targets):
+    both = item_scores.full_softmax(h, table, targets, 5)
+    ranks = item_scores.rank(h, table, targets, None, 3, 5)
+    return jnp.concatenate([both, ranks], axis=-1)
+
+  each = jax.shard_map(
+    everything,
+    mesh=mesh,
+    in_specs=(P(parallel.AXIS), P(parallel.AXIS)),
+    out_specs=P(parallel.AXIS),
+  )
+  np.testing.assert_allclose(
+    jax.jit(each)(h, targets), everything(h, targets), rtol=1e-5, atol=1e-6
+  )

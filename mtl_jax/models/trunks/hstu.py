@@ -46,7 +46,8 @@ class HSTU(nn.Module):
     relative_positions: whether to learn p.
     times: name in the batch of times in seconds ``[B, T]``; None leaves w out.
     next_times: name in the batch of the time after each step ``[B, T]``, of
-      which that after the last real step is read; None takes its own time.
+      which that after the last real step is read; None, or a time before the
+      step (0 for unknown), takes its own time.
     moment: 'next' or 'own'.
     time_buckets: number of time buckets.
     max_length: N, and the distances that p is made for.

@@ -46,7 +46,8 @@ class SASRec(nn.Module):
     times: name in the batch of times in seconds ``[B, T]``; None leaves the
       vectors of time out.
     next_times: name in the batch of the time after each step ``[B, T]``, of
-      which that after the last real step is read; None takes its own time.
+      which that after the last real step is read; None, or a time before the
+      step (0 for unknown), takes its own time.
     moment: 'next' or 'own'.
     time_buckets: number of time buckets.
     pool: 'last' or 'first' real step, masked 'mean' over time, or 'none' for

@@ -104,7 +104,8 @@ def read_times(trunk: Any, batch: Mapping[str, Any], real: Array) -> Any:
 
   The moment of a step is its own time, or that of the next real step. What
   comes after the last step has its time in ``trunk.next_times``, if named, at
-  the last step; else the last step is asked at its own time.
+  the last step. Where that is earlier than the step, such as a 0 for unknown,
+  or not named, the last step is asked at its own time.
   """
   times = layers.read_array(trunk, 'times', batch)
   moments = times
@@ -112,6 +113,7 @@ def read_times(trunk: Any, batch: Mapping[str, Any], real: Array) -> Any:
     last = times
     if trunk.next_times is not None:
       last = layers.read_array(trunk, 'next_times', batch)
+      last = jnp.where(last >= times, last, times)
     following = jnp.roll(times, -1, axis=1)
     has_next = jnp.roll(real, -1, axis=1).at[:, -1].set(False)
     moments = jnp.where(has_next, following, last)

@@ -1,0 +1,11 @@
+"""A picture of runs with the data and with placebos, side by side.
+
+python docs/placebo_picture.py docs/images/placebos.png runs/data runs/order
+"""
+
+import sys
+
+from mtl_jax.experiment import run
+
+if __name__ == '__main__':
+  run.draw_placebos(sys.argv[2:], sys.argv[1])

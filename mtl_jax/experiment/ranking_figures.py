@@ -1,0 +1,97 @@
+"""Pictures of how recommenders rank: by history length, and beside placebos."""
+
+from collections.abc import Sequence
+import pathlib
+
+from matplotlib import figure as mpl_figure
+import numpy as np
+
+from mtl_jax.experiment import ranking_report
+from mtl_jax.recommendation import ranking
+from mtl_jax.reporting import ranking_pictures
+
+HISTORY = 'history_'  # what the names of these slices begin with
+DATA = 'data'  # the arm without a placebo
+HISTORIES = 'figures/ranking_history.png'  # in a work directory
+DPI = 130
+
+
+def values(compared: ranking_report.Compared) -> dict[str, np.ndarray]:
+  """NDCG of every target, of baselines ``[M]`` and models ``[seeds, M]``."""
+  k = compared.k
+  by_name = {
+    name: np.asarray(ranks.values('ndcg', k))
+    for name, ranks in compared.outcome.rankings.items()
+  }
+  for name, seeds in compared.models.items():
+    ranks = [one.ranks for one in seeds if one.ranks is not None]
+    if ranks:
+      by_name[name] = np.stack([x.values('ndcg', k) for x in ranks])
+  return by_name
+
+
+def by_history(
+  compared: ranking_report.Compared,
+) -> mpl_figure.Figure | None:
+  """NDCG of models and baselines by how long the history is."""
+  split = compared.outcome.split
+  slices = ranking.slices(split, compared.part)
+  metric = f'NDCG@{compared.k}'
+  return ranking_pictures.by_slice(
+    values(compared),
+    {name: x for name, x in slices.items() if name.startswith(HISTORY)},
+    split.log.user[split.targets(compared.part)],
+    metric=metric,
+    title=f'{metric} by length of the history ({split.log.name}, '
+    f'{split.log.arm}, {split.protocol})',
+  )
+
+
+def placebos(
+  runs: Sequence[ranking_report.Compared],
+) -> mpl_figure.Figure | None:
+  """NDCG of the same models and baselines with the data and with placebos.
+
+  Args:
+    runs: one per arm, of the same data and protocol.
+
+  Raises:
+    ValueError: for runs of different data, or two of one arm.
+  """
+  arms = {}
+  for compared in runs:
+    log = compared.outcome.split.log
+    first = runs[0].outcome.split
+    if (log.name, compared.outcome.split.protocol, compared.k) != (
+      first.log.name,
+      first.protocol,
+      runs[0].k,
+    ):
+      raise ValueError(
+        f'Expected runs of {first.log.name}, {first.protocol}, at k = '
+        f'{runs[0].k}, found one of {log.name}, '
+        f'{compared.outcome.split.protocol}, at k = {compared.k}; give runs '
+        'that differ in their arm.'
+      )
+    if log.arm in arms:
+      raise ValueError(
+        f'Expected one run per arm, found two of {log.arm!r}; give one of them.'
+      )
+    users = log.user[compared.outcome.split.targets(compared.part)]
+    arms[log.arm] = {
+      name: ranking_pictures.mean_over_users(x, users)
+      for name, x in values(compared).items()
+    }
+  k, items = runs[0].k, runs[0].outcome.split.log.num_items
+  gains = 1 / np.log2(np.arange(min(k, items)) + 2)
+  return ranking_pictures.placebo_bars(
+    dict(sorted(arms.items(), key=lambda arm: arm[0] != DATA)),
+    metric=f'NDCG@{k}',
+    chance=float(gains.sum()) / items,
+  )
+
+
+def write(figure: mpl_figure.Figure, path: pathlib.Path) -> None:
+  """Writes a PNG; the same picture gives the same bytes."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=DPI, metadata={'Software': None})

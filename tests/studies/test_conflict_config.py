@@ -1,0 +1,53 @@
+"""The study of conflict in a recommender, on a generated log."""
+
+import pathlib
+
+import jax
+import pytest
+import sweeps
+
+from mtl_jax.config import overrides, settings as settings_lib
+from mtl_jax.experiment import build
+from mtl_jax.studies import plan
+
+FILE = pathlib.Path(__file__).parents[2] / 'configs/rec/conflict.py'
+
+
+def load(form):
+  config = overrides.load_config(f'{FILE}:{form}')
+  config.data.settings.log = 'generated'
+  config.data.settings.options = {'users': 30, 'length': 14, 'items': 40}
+  config.data.settings.length = 8
+  config.data.batch_size = 4
+  if form == 'reduced':
+    config.model.heads['item']['negatives'] = 9
+  return settings_lib.from_config(config)
+
+
+@pytest.mark.parametrize('form', sweeps.some(['reduced', 'full'], 'reduced'))
+def test_every_method_has_a_step(form):
+  settings = load(form)
+  methods = plan.list_methods(settings)
+  assert len(methods) == {'reduced': 10, 'full': 30}[form]
+  assert settings.study.control in {entry.name for entry in methods}
+  twins = [entry for _, _, entry in plan.list_twins(settings)]
+  assert len(twins) == 4
+  every = methods[::3] if form == 'reduced' else methods
+  sources = build.Sources()
+  for entry in [*every, twins[0], twins[-1]]:
+    experiment = build.build(entry.settings, sources=sources)
+    state = jax.eval_shape(experiment.first_state, 0)
+    batch = experiment.batch_shapes()
+    after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics['losses'].shape == (len(experiment.tasks),)
+  # The table of items and the trunk, or experts, are groups of their own.
+  paths = {
+    path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(state.params)
+  }
+  assert {'inputs', 'trunk'} <= paths
+
+
+def test_an_unknown_form_is_refused():
+  with pytest.raises(ValueError, match="'half'; write conflict.py:full"):
+    overrides.load_config(f'{FILE}:half')
