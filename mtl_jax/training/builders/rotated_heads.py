@@ -125,6 +125,7 @@ def rotated_heads(
     shared,
     None if model.penalty is None else penalty,
     None if model.inspect is None else inspect,
+    tables=model.tables,
   )
 
 
