@@ -251,10 +251,13 @@ def gaps(
       what = {
         'text': 'unknown tokens of', 'set': 'unknown members of',
         'sequence': 'unknown names of',
-        'integer': 'ids that train lacks, whose rows of the table stay as they '
-          'began, of',
       }.get(column.kind, 'unknown categories of')  # fmt: skip
       line = f'{what} {key!r}: {unknown}'
+      if column.seen:
+        line = (
+          f'ids of {key!r} that train lacks: {unknown}; their rows of the table '
+          'stay untrained'
+        )
       largest = max(
         counts[key, feature, 'unknown'] / max(counts[key, feature, base], 1)
         for counts in tables.values()

@@ -255,8 +255,8 @@ def test_ids_that_training_lacks_are_counted(tmp_path):
   columns = {'u': 'integer', 'y': 'integer'}
   data = load(train, columns, 'binary', test, **options)
   assert data.encoder.columns['u'].seen == (3, 6, 9, 10)
-  (line,) = [line for line in lines_of(data) if 'ids that train' in line]
-  assert "of 'u': 50% of test" in line
+  (line,) = [line for line in lines_of(data) if 'ids of' in line]
+  assert "ids of 'u' that train lacks: 50% of test" in line
   saved = encoding.Encoder.from_json(data.encoder.to_json())
   counts = encoding.Counts()
   saved.encode(saved.parse({'u': ['7', 3, None]}), counts=counts)

@@ -315,8 +315,8 @@ def test_ids_that_training_lacks_are_said(tmp_path):
   write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
   config = make_config(tmp_path, COLUMNS, {'y': {'kind': 'binary'}})
   config.model.inputs = {'name': 'encoder', 'categorical': {'user': (60, 2)}}
-  (line,) = [x for x in checks.notes(make(config)) if 'ids that train' in x]
-  assert "of 'user': 100% of validation, 100% of test" in line
+  (line,) = [x for x in checks.notes(make(config)) if 'ids of' in x]
+  assert "'user' that train lacks: 100% of validation, 100% of test" in line
 
 
 def test_weights_are_printed_beside_their_tasks():
