@@ -241,32 +241,8 @@ def gaps(
       if gaps and (feature, line) not in said:
         said.add((feature, line))
         yield f'missing inputs {name!r}: {line}'
+    yield from _unknown(tables, key, column)
     feature = column.features[0]
-    base = {'text': 'tokens', 'set': 'members', 'sequence': 'members'}.get(
-      column.kind, 'cells'
-    )
-    base = 'members' if column.seen else base
-    unknown = _shares(tables, key, feature, 'unknown', base)
-    if unknown:
-      what = {
-        'text': 'unknown tokens of', 'set': 'unknown members of',
-        'sequence': 'unknown names of',
-      }.get(column.kind, 'unknown categories of')  # fmt: skip
-      line = f'{what} {key!r}: {unknown}'
-      if column.seen:
-        line = (
-          f'ids of {key!r} that train lacks: {unknown}; their rows of the table '
-          'stay untrained'
-        )
-      largest = max(
-        counts[key, feature, 'unknown'] / max(counts[key, feature, base], 1)
-        for counts in tables.values()
-      )
-      if largest > 0.3 and column.kind == 'text':
-        line += (
-          f"; set data.text[{key!r}] to kind 'bpe', or lower min_frequency"
-        )
-      yield line + '.'
     cut = _shares(tables, key, feature, 'cut', 'cells')
     if column.kind in ('list', 'sequence'):
       steps = 'numbers' if column.kind == 'list' else 'names'
@@ -275,6 +251,39 @@ def gaps(
         'the mask '
         f'{encoding.mask_key(key)!r}' + (f'; cut: {cut}.' if cut else '.')
       )
+
+
+# Kind of a column -> what its parts are called, and how they are counted.
+_PARTS = {
+  'text': ('unknown tokens of', 'tokens'),
+  'set': ('unknown members of', 'members'),
+  'sequence': ('unknown names of', 'members'),
+}
+
+
+def _unknown(tables, key, column) -> Iterator[str]:
+  """A line for what training did not have."""
+  feature = column.features[0]
+  what, base = _PARTS.get(column.kind, ('unknown categories of', 'cells'))
+  if column.seen:
+    base = 'members'
+  shares = _shares(tables, key, feature, 'unknown', base)
+  if not shares:
+    return
+  if column.seen:
+    yield (
+      f'ids of {key!r} that train lacks: {shares}; their rows of the table '
+      'stay untrained.'
+    )
+    return
+  largest = max(
+    counts[key, feature, 'unknown'] / max(counts[key, feature, base], 1)
+    for counts in tables.values()
+  )
+  advice = ''
+  if largest > 0.3 and column.kind == 'text':
+    advice = f"; set data.text[{key!r}] to kind 'bpe', or lower min_frequency"
+  yield f'{what} {key!r}: {shares}{advice}.'
 
 
 def _filled(column):
