@@ -220,6 +220,27 @@ class _Fit:
       positive=label.positive,
       vocabulary=field.names if label.positive else (),
     )
+    declared = self._is_declared(key, field, label)
+    if field.kind == 'integer' and declared:
+      return self.input(key, feature, None, False, '')
+    if declared:
+      if label.positive:
+        column = self._positive(key, column, field.names, label)
+      return column
+    if field.kind in ('integer', 'float') and label.num_classes:
+      return dataclasses.replace(
+        column, size=label.num_classes, names=(), by_value=True
+      )
+    names = self._classes(key, feature, field, label)
+    column = dataclasses.replace(
+      column, names=names, size=len(names), by_value=True, fold=self.fold
+    )
+    if label.positive:
+      return self._positive(key, column, names, label)
+    return self._coded(key, column, field, names, label)
+
+  def _is_declared(self, key, field, label):
+    """Whether the table declares the classes; raises if there are none."""
     declared = field.kind == 'class' or (
       field.kind == 'integer' and not self.table.own
     )
@@ -233,16 +254,10 @@ class _Fit:
         f'{self.table.name}, label {key!r}: expected one class per row for '
         f'{label.kind}, found {_plural(field.kind, field.shape)}; {advice}.'
       )
-    if field.kind == 'integer' and declared:
-      return self.input(key, feature, None, False, '')
-    if declared:
-      if label.positive:
-        column = self._positive(key, column, field.names, label)
-      return column
-    if field.kind == 'integer' and label.num_classes:
-      return dataclasses.replace(
-        column, size=label.num_classes, names=(), by_value=True
-      )
+    return declared
+
+  def _classes(self, key, feature, field, label) -> tuple[str, ...]:
+    """The names of the classes that training has, in order."""
     found: set[str] = set()
     # In all rows: a class that is missed here would be an error later.
     for values in self._chunks(feature):
@@ -266,17 +281,16 @@ class _Fit:
         f'of classes, as num_classes says, found {len(names)} '
         f'({", ".join(names[:5])}); leave num_classes out.'
       )
-    if label.kind == 'classification' and len(names) < 2:
+    if self.fills and label.kind == 'classification' and len(names) < 2:
       raise ValueError(
         f'{self.table.name}, label {key!r}: expected at least two classes, '
         f'found {len(names)} ({", ".join(names) or "no label"}); shuffle the '
         'rows before they are split, or leave the task out.'
       )
-    column = dataclasses.replace(
-      column, names=names, size=len(names), by_value=True, fold=self.fold
-    )
-    if label.positive:
-      return self._positive(key, column, names, label)
+    return names
+
+  def _coded(self, key, column, field, names, label) -> encoding.Column:
+    """The column, whose names are codes where they count from 0."""
     codes = tuple(map(str, range(max(len(names), 2))))
     counted = field.kind != 'name' and field.kind != 'string'
     if counted and names == codes[: len(names)] and names:

@@ -232,14 +232,7 @@ def from_tables(
   needed = (
     encoder.features if encoder else fitting.reads(splits[first], features)
   )
-  for table in splits.values():
-    known = [*table.fields, *(table.derived.fields if table.derived else ())]
-    for feature in needed:
-      if feature not in known:
-        raise ValueError(
-          f'{table.name}: expected a column {feature!r}, as in {first}, found '
-          f'none; {names_lib.nearest(feature, known)}'
-        )
+  _check_columns(splits.values(), needed, first)
   kept = {
     split: sources.remember(table, needed, cache)
     for split, table in splits.items()
@@ -268,6 +261,18 @@ def from_tables(
     split: table.origin for split, table in splits.items() if table.origin
   }
   return Data(made, encoder, info_lib.describe(made, encoder, first), origins)
+
+
+def _check_columns(splits, needed, first):
+  """Raises for a split that lacks a column that another one has."""
+  for table in splits:
+    known = [*table.fields, *(table.derived.fields if table.derived else ())]
+    for feature in needed:
+      if feature not in known:
+        raise ValueError(
+          f'{table.name}: expected a column {feature!r}, as in {first}, found '
+          f'none; {names_lib.nearest(feature, known)}'
+        )
 
 
 def blank(encoder: encoding.Encoder, info: info_lib.DataInfo) -> Data:

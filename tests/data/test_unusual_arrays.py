@@ -205,3 +205,12 @@ def test_a_constant_has_no_deviation():
   vector = np.stack([x, X], axis=1)
   stds = load({'x': X, 'y': vector}, kind='regression').info.stds['y']
   assert stds == pytest.approx((0, X.std()))
+
+
+def test_whole_floats_are_classes_by_number():
+  label = loading.fitting.Label(kind='classification', num_classes=4)
+  data = load({'x': X, 'y': [0.0, 2, np.nan, 0, 2, 2]}, kind=label)
+  assert rows_of(data, 'y') == [0, 2, -1, 0, 2, 2]
+  assert data.info.cardinalities['y'] == 4
+  with pytest.raises(ValueError, match="from 0 to 3, found '1.5' in example 2"):
+    load({'x': X, 'y': [0.0, 1.5, 0, 0, 2, 2]}, kind=label)

@@ -313,3 +313,11 @@ def test_numbers_may_stand_for_missing_values_in_any_writing(tmp_path):
     )
     assert rows_of(made, 'x') == [4, 4, 3, 5]
     assert rows_of(made, 'y') == [0, 1, -1, 0]
+
+
+def test_a_constant_that_nobody_learns_is_an_input(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,y\n1,a\n2,a\n')
+  assert loading.load_files({'train': path}, COLUMNS).info.classes['y'] == (
+    'a',
+  )
