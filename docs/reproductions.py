@@ -148,7 +148,7 @@ def of_record(workdir: pathlib.Path) -> Facts:
   study = record.read(workdir)
   summary = page_lib.summarise(study)
   rows = [
-    _row(x.claim, claims_lib.ours(x), str(x.found.n), x.verdict)
+    _row(x.claim, claims_lib.ours(x), str(x.estimate.n), x.verdict)
     for x in summary.verdicts
   ]
   seconds = study.seconds

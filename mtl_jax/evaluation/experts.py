@@ -26,22 +26,22 @@ def from_batch(notes: Mapping[str, Any], mask: Array) -> Any:
   """
   rows = mask > 0
   weights = {
-    level: {owner: _weights(found, rows) for owner, found in owners.items()}
+    level: {owner: _weights(of_one, rows) for owner, of_one in owners.items()}
     for level, owners in notes.get('weights', {}).items()
   }
   experts = {
-    level: {name: _units(x, rows) for name, x in found.items()}
-    for level, found in notes.get('experts', {}).items()
+    level: {name: _units(x, rows) for name, x in outputs.items()}
+    for level, outputs in notes.get('experts', {}).items()
   }
   return {'weights': weights, 'experts': experts}
 
 
-def _weights(found, rows):
+def _weights(weights, rows):
   """Sums over the examples of a task's weights, and of their entropy.
 
   Of weights of every step ``[B T]`` those of the last step count.
   """
-  last = {name: w.reshape(len(rows), -1)[:, -1] for name, w in found.items()}
+  last = {name: w.reshape(len(rows), -1)[:, -1] for name, w in weights.items()}
   kept = {
     name: jnp.where(rows, states.as_float(w), 0) for name, w in last.items()
   }
@@ -127,13 +127,13 @@ def summarise(state: Any) -> dict[str, Any]:
 
 def _level(state, level):
   weights, used = {}, {}
-  for owner, found in state['weights'].get(level, {}).items():
-    count = float(found['count']) or float('nan')
+  for owner, stored in state['weights'].get(level, {}).items():
+    count = float(stored['count']) or float('nan')
     weights[owner] = {
-      name: float(found['sums'][name]) / count
-      for name in sorted(found['sums'], key=_natural)
+      name: float(stored['sums'][name]) / count
+      for name in sorted(stored['sums'], key=_natural)
     }
-    used[owner] = float(np.exp(found['entropy'] / count))
+    used[owner] = float(np.exp(stored['entropy'] / count))
   experts = state['experts'].get(level, {})
   return {
     'weights': weights,
@@ -144,12 +144,12 @@ def _level(state, level):
   }
 
 
-def _facts(found):
-  count = float(found['count']) or float('nan')
+def _facts(stored):
+  count = float(stored['count']) or float('nan')
   return {
-    'dead': float(np.mean(found['low'] >= found['high'])) + 0 * count,
-    'zeros': float(np.mean(found['zeros']) / count),
-    'spread': float(np.sqrt(np.mean(found['squares']) / count)),
+    'dead': float(np.mean(stored['low'] >= stored['high'])) + 0 * count,
+    'zeros': float(np.mean(stored['zeros']) / count),
+    'spread': float(np.sqrt(np.mean(stored['squares']) / count)),
   }
 
 

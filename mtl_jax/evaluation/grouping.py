@@ -118,16 +118,16 @@ def best_partition(
     if groups == 1:
       return known(left), (left,)
     first, rest = left[0], left[1:]
-    found = (-np.inf, ())
+    top = (-np.inf, ())
     for size in range(len(rest), -1, -1):
       for others in itertools.combinations(rest, size):
         mine = (first, *others)
         remain = tuple(task for task in rest if task not in others)
         total, tail = best(remain, groups - 1)
         # Of equals the one with larger groups, which is found first.
-        if known(mine) + total > found[0]:
-          found = (known(mine) + total, (mine, *tail))
-    return found
+        if known(mine) + total > top[0]:
+          top = (known(mine) + total, (mine, *tail))
+    return top
 
   total, groups = best(tuple(range(number)), budget)
   return list(groups), total

@@ -38,8 +38,8 @@ def evaluate(
       a task's score is not among its metrics.
   """
   merger = _Merger(tasks)
-  for found in _run(eval_step, params, model_state, batches):
-    merger.add(found)
+  for state in _run(eval_step, params, model_state, batches):
+    merger.add(state)
   return results.summarise(tasks, merger.merged())
 
 
@@ -84,8 +84,8 @@ def check(
   """
   shapes = jax.eval_shape(eval_step, params, model_state, batch)
   nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-  found = results.summarise(tasks, nothing).metrics
-  return {f'{task}/{name}' for task in found for name in found[task]}
+  metrics = results.summarise(tasks, nothing).metrics
+  return {f'{task}/{name}' for task in metrics for name in metrics[task]}
 
 
 class _Merger:
@@ -137,8 +137,8 @@ def predict(
   streams = {task.name: task.stream for task in tasks}
   parts: dict[str, list[np.ndarray]] = {}
   for batch in batches:
-    found = states.to_host(predict_step(params, model_state, batch))
-    for name, values in found.items():
+    predictions = states.to_host(predict_step(params, model_state, batch))
+    for name, values in predictions.items():
       rows = batch[streams[name]].get(tasks_lib.EXAMPLE_MASK)
       if rows is not None:
         values = values[states.to_host(rows) > 0]
@@ -171,7 +171,7 @@ def evaluate_members(
     ValueError: as `evaluate`.
   """
   mergers = [_Merger(tasks) for _ in range(number)]
-  for found in _run(eval_step, params, model_state, batches):
+  for state in _run(eval_step, params, model_state, batches):
     for p, merger in enumerate(mergers):
-      merger.add(jax.tree.map(lambda x, p=p: x[p], found))
+      merger.add(jax.tree.map(lambda x, p=p: x[p], state))
   return [results.summarise(tasks, merger.merged()) for merger in mergers]

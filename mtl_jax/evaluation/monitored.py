@@ -33,8 +33,8 @@ def measure_scalars(
   elif weights is not None:
     scalars |= _by_task('weight', names, weights)
   for label, part in (groups or {}).items():
-    found = _of_one(names, part)
-    scalars |= {f'group/{label}/{key}': x for key, x in found.items()}
+    measures = _of_one(names, part)
+    scalars |= {f'group/{label}/{key}': x for key, x in measures.items()}
   return scalars
 
 

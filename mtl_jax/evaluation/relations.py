@@ -213,21 +213,21 @@ def gradient_scalars(
     defined, NaN if none is.
 
   Example:
-    >>> found = gradient_scalars(['a', 'b'], [[4.0, -1.0], [-1.0, 1.0]])
-    >>> found['cosine/a/b'], found['norm/a'], found['conflict_rate']
+    >>> scalars = gradient_scalars(['a', 'b'], [[4.0, -1.0], [-1.0, 1.0]])
+    >>> scalars['cosine/a/b'], scalars['norm/a'], scalars['conflict_rate']
     (-0.5, 2.0, 1.0)
   """
-  found = cosines(gramian, present)
+  cosine = cosines(gramian, present)
   squares = np.diag(np.asarray(gramian, np.float64))
   there = np.ones(len(names)) if present is None else np.asarray(present)
   norms = np.sqrt(np.where(there > 0, np.maximum(squares, 0), np.nan))
   pairs = list(itertools.combinations(range(len(names)), 2))
   scalars = {
-    f'cosine/{names[i]}/{names[j]}': float(found[i, j]) for i, j in pairs
+    f'cosine/{names[i]}/{names[j]}': float(cosine[i, j]) for i, j in pairs
   }
   scalars |= {
     f'norm/{name}': float(norm) for name, norm in zip(names, norms, strict=True)
   }
-  known = [found[pair] for pair in pairs if not np.isnan(found[pair])]
+  known = [cosine[pair] for pair in pairs if not np.isnan(cosine[pair])]
   rate = float(np.mean(np.less(known, 0))) if known else float('nan')
   return scalars | {'conflict_rate': rate}

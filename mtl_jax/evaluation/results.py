@@ -68,11 +68,11 @@ def merge(tasks: Sequence[tasks_lib.Task], a: Any, b: Any) -> Any:
   by_name = {task.name: task for task in tasks}
 
   def merge_task(name, x, y):
-    found = {
+    metrics = {
       key: metric.merge(x['metrics'][key], y['metrics'][key])
       for key, metric in by_name[name].metrics.items()
     }
-    return {'loss': states.add(x['loss'], y['loss']), 'metrics': found}
+    return {'loss': states.add(x['loss'], y['loss']), 'metrics': metrics}
 
   def merge_relations(_, x, y):
     return {key: relations.merge(x[key], y[key]) for key in x}
@@ -100,9 +100,9 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
         f'Task {task.name!r}: expected batches with its stream '
         f'{task.stream!r}, found none; add the stream to the split.'
       )
-    found = state['tasks'][task.name]
-    total, number, count = np.asarray(found['loss'], np.float64).tolist()
-    metrics[task.name] = _compute(task, found['metrics']) | {
+    sums = state['tasks'][task.name]
+    total, number, count = np.asarray(sums['loss'], np.float64).tolist()
+    metrics[task.name] = _compute(task, sums['metrics']) | {
       'loss': total / number if number else float('nan')
     }
     counts[task.name] = count
@@ -121,8 +121,8 @@ def summarise(tasks: Sequence[tasks_lib.Task], state: Any) -> Result:
     labels=_relations(tasks, state['relations'], 'labels'),
     residuals=_relations(tasks, state['relations'], 'residuals'),
     experts={
-      stream: experts.summarise(found)
-      for stream, found in state['experts'].items()
+      stream: experts.summarise(of_stream)
+      for stream, of_stream in state['experts'].items()
     },
   )
 
@@ -135,10 +135,10 @@ def weighted_mean(
   return total / sum(weights.values())
 
 
-def _compute(task, found):
+def _compute(task, state):
   values: dict[str, float] = {}
   for key, metric in task.metrics.items():
-    new = metric.compute(found[key])
+    new = metric.compute(state[key])
     twice = sorted((values.keys() | {'loss'}) & new.keys())
     if twice:
       raise ValueError(

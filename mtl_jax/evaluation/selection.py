@@ -146,11 +146,17 @@ def undefined(
     heads = tuple({n: 0 for task in own for n in (task.name, *task.reads)})
 
     def run(params, model_state, batch):
-      found, _ = model.features(
+      features, _ = model.features(
         params, model_state, batch, stream=stream, train=train, key=None
       )
       return model.outputs(
-        params, model_state, found, batch, tasks=heads, train=train, key=None
+        params,
+        model_state,
+        features,
+        batch,
+        tasks=heads,
+        train=train,
+        key=None,
       )[0]
 
     outputs = jax.eval_shape(run, *shapes, batch)

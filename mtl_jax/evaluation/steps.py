@@ -70,11 +70,11 @@ def make_predict_step(
   _check_tasks(tasks)
 
   def predict_step(params: Any, model_state: Any, batch: Batch) -> Any:
-    found = {}
+    predictions = {}
     for stream, group in _group_by_stream(tasks, batch).items():
       outputs = _run_model(model, group, params, model_state, batch, stream)
-      found |= {t.name: t.predict(_seen(t, outputs)) for t in group}
-    return found
+      predictions |= {t.name: t.predict(_seen(t, outputs)) for t in group}
+    return predictions
 
   return predict_step
 
@@ -157,7 +157,7 @@ def _task_state(task, outputs, arrays):
   weights = tasks_lib.mask_of(task, arrays, losses)
   total = jnp.where(weights > 0, losses * weights, 0).sum()
   mask = tasks_lib.labelled(task, arrays, losses)
-  found = {
+  metrics = {
     name: metric.from_batch(seen, arrays, mask)
     for name, metric in task.metrics.items()
   }
@@ -166,7 +166,7 @@ def _task_state(task, outputs, arrays):
   rows = (mask > 0).reshape(shape)
   rows = rows.reshape(rows.shape[0], -1).all(-1)
   loss = jnp.stack([total, weights.sum(), (mask > 0).sum()])
-  return {'loss': loss, 'metrics': found}, rows
+  return {'loss': loss, 'metrics': metrics}, rows
 
 
 def _relation_states(facts, arrays):

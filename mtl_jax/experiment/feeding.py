@@ -68,20 +68,20 @@ class Feeder:
       present[name] = np.zeros(shape[:2], np.float32)
     for p, order in enumerate(orders):
       for i in range(length):
-        for name, found in order(start + i).items():
-          present[name][p, i] = found is not None
-          if found is None:
-            found = data.idle_rows(self._streams[name])
-          rows[name][p, i] = found
+        for name, drawn in order(start + i).items():
+          present[name][p, i] = drawn is not None
+          if drawn is None:
+            drawn = data.idle_rows(self._streams[name])
+          rows[name][p, i] = drawn
     if self.data is None:
       rows = {name: self._read(name, x) for name, x in rows.items()}
     return programs.Feed(rows, present)
 
   def _read(self, name, rows) -> Mapping[str, np.ndarray]:
-    found = self._streams[name].source.take(rows.reshape(-1))
+    examples = self._streams[name].source.take(rows.reshape(-1))
     return {
       key: value.reshape(*rows.shape, *value.shape[1:])
-      for key, value in found.items()
+      for key, value in examples.items()
     }
 
 

@@ -65,13 +65,13 @@ def make_stream(
     )
   streams = list(dict.fromkeys(task.stream for task in tasks))
   (inner,) = outer.check_streams(streams)
-  found = _load(settings, section, inner, sources[inner], loaded)
-  _check_same(found, sources[inner], inner)
+  own = _load(settings, section, inner, sources[inner], loaded)
+  _check_same(own, sources[inner], inner)
   labels = checks.labels_of(inner, tasks, settings.targets)
   name = f'stream {outer.OUTER!r}, train'
-  data.check_labels(found.splits['train'], labels, name=name)
-  checks.check_batch_size(outer.OUTER, section, found, settings, mesh)
-  return data.Stream(found.splits['train'], section.batch_size)
+  data.check_labels(own.splits['train'], labels, name=name)
+  checks.check_batch_size(outer.OUTER, section, own, settings, mesh)
+  return data.Stream(own.splits['train'], section.batch_size)
 
 
 def _load(settings, section, inner, source, loaded) -> data.Data:
@@ -107,13 +107,13 @@ def _load(settings, section, inner, source, loaded) -> data.Data:
   return _only(made, split)
 
 
-def _only(found, split) -> data.Data:
-  if split not in found.splits:
+def _only(own, split) -> data.Data:
+  if split not in own.splits:
     raise ValueError(
       f'Expected a split of the data in streams.{outer.OUTER}.splits.train, '
-      f'found {split!r}; {names.nearest(split, found.splits)}'
+      f'found {split!r}; {names.nearest(split, own.splits)}'
     )
-  return dataclasses.replace(found, splits={'train': found.splits[split]})
+  return dataclasses.replace(own, splits={'train': own.splits[split]})
 
 
 def _is_named(settings) -> bool:
@@ -122,16 +122,16 @@ def _is_named(settings) -> bool:
   )
 
 
-def _check_same(found, expected, inner) -> None:
+def _check_same(own, expected, inner) -> None:
   """Two streams that one model reads: the same arrays, encoded the same."""
   for key, shape in expected.info.shapes.items():
-    if found.info.shapes.get(key) != shape:
+    if own.info.shapes.get(key) != shape:
       raise ValueError(
         f'Expected {key!r} of shape {shape} in stream {outer.OUTER!r}, as in '
-        f'stream {inner!r}, found {found.info.shapes.get(key)}; give both the '
+        f'stream {inner!r}, found {own.info.shapes.get(key)}; give both the '
         'same features.'
       )
-  if found.encoder.to_json() != expected.encoder.to_json():
+  if own.encoder.to_json() != expected.encoder.to_json():
     raise ValueError(
       f'Expected stream {outer.OUTER!r} to be encoded as stream {inner!r} is, '
       'found another vocabulary or scale; make its data with encoder= that '

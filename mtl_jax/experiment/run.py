@@ -528,10 +528,12 @@ def _evaluate(experiment, selections, stepper, params, model_state):
 
 def _probe(names, stepper, members, step):
   """Cosines and norms of the task gradients of the coming step."""
-  found = stepper.probe(members, step)
+  measured = stepper.probe(members, step)
   rows = [
     evaluation.gradient_scalars(names, gramian, present)
-    for gramian, present in zip(found['gramian'], found['present'], strict=True)
+    for gramian, present in zip(
+      measured['gramian'], measured['present'], strict=True
+    )
   ]
   return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 

@@ -39,8 +39,8 @@ def levels(experts: Mapping[str, Levels]) -> dict[str, Any]:
   several = len(experts) > 1
   return {
     f'{stream}, {name}' if several else name: level
-    for stream, found in experts.items()
-    for name, level in found.items()
+    for stream, by_name in experts.items()
+    for name, level in by_name.items()
   }
 
 
@@ -51,14 +51,14 @@ def mean(several: Sequence[Any]) -> Any:
   return float(np.mean([np.nan if x is None else x for x in several]))
 
 
-def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
+def picture(by_name: Levels, title: str = '') -> mpl_figure.Figure | None:
   """Heat maps of the weights, owners by experts, one panel per level.
 
   Args:
-    found: of `levels`.
+    by_name: of `levels`.
     title: above all panels.
   """
-  shown = {name: level for name, level in found.items() if level['weights']}
+  shown = {name: level for name, level in by_name.items() if level['weights']}
   if not shown:
     return None
   sizes = [len(level['weights']) for level in shown.values()]
@@ -90,12 +90,12 @@ def picture(found: Levels, title: str = '') -> mpl_figure.Figure | None:
     return figure
 
 
-def used(found: Mapping[str, Levels], first: str = '') -> tables.Table:
+def used(by_title: Mapping[str, Levels], first: str = '') -> tables.Table:
   """Number of experts used per owner; arguments as of `table`."""
   head = [*([first] if first else []), 'level', 'who']
   rows = [
     [*([title] if first else []), name, owner, tables.number(number)]
-    for title, of in found.items()
+    for title, of in by_title.items()
     for name, level in of.items()
     for owner, number in level['used'].items()
   ]
@@ -104,14 +104,14 @@ def used(found: Mapping[str, Levels], first: str = '') -> tables.Table:
 
 def _columns(level) -> list[str]:
   """All experts that any owner reaches, in the order of the level's own."""
-  reached = {name for found in level['weights'].values() for name in found}
+  reached = {name for row in level['weights'].values() for name in row}
   order = [name for name in level['experts'] if name in reached]
   return order + sorted(reached - set(order))
 
 
 def _map(axes, weights, columns, top):
   values = np.array(
-    [[found.get(c, np.nan) for c in columns] for found in weights.values()],
+    [[row.get(c, np.nan) for c in columns] for row in weights.values()],
     np.float64,
   )
   axes.set_facecolor(plots.UNDEFINED)
@@ -131,16 +131,16 @@ def _map(axes, weights, columns, top):
   return image
 
 
-def table(found: Mapping[str, Levels], first: str = '') -> tables.Table:
+def table(by_title: Mapping[str, Levels], first: str = '') -> tables.Table:
   """Table of collapsed experts, one row per expert.
 
   Args:
-    found: ``{title: levels}``; the title is a column named ``first``, if that
-      is given.
+    by_title: ``{title: levels}``; the title is a column named ``first``, if
+      that is given.
     first: such as 'method'.
   """
   rows = []
-  for title, of in found.items():
+  for title, of in by_title.items():
     for name, level in of.items():
       for expert, facts in level['experts'].items():
         rows.append(

@@ -89,13 +89,13 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the packages that decide a result."""
-  found = {'python': platform.python_version()}
+  by_package = {'python': platform.python_version()}
   for package in PACKAGES:
     try:
-      found[package] = metadata.version(package)
+      by_package[package] = metadata.version(package)
     except metadata.PackageNotFoundError:
       continue
-  return found
+  return by_package
 
 
 def commit(directory: files.Path) -> str | None:

@@ -34,12 +34,12 @@ class Record:
 
   def series(self, kind: str, name: str) -> Series:
     """Steps and values of one number; NaN where it was not defined."""
-    found = [
+    points = [
       (row['step'], np.nan if row[name] is None else row[name])
       for row in self.rows
       if row['kind'] == kind and name in row
     ]
-    steps, values = np.array(found, np.float64).reshape(-1, 2).T
+    steps, values = np.array(points, np.float64).reshape(-1, 2).T
     return steps, values
 
   def cosines(self, group: str = '') -> dict[str, Series]:
@@ -49,23 +49,23 @@ class Record:
       group: of parameters that were measured apart; '' for all.
     """
     prefix = f'group/{group}/cosine' if group else 'cosine'
-    found = {}
+    cosines = {}
     for a, b in itertools.combinations(self.tasks, 2):
       for name in (f'{prefix}/{a}/{b}', f'{prefix}/{b}/{a}'):
         series = self.series('gradients', name)
         if np.isfinite(series[1]).any():
-          found[f'{a}, {b}'] = series
-    return found
+          cosines[f'{a}, {b}'] = series
+    return cosines
 
   def groups(self) -> list[str]:
     """The groups of parameters whose cosines were measured apart."""
-    found = {
+    names = {
       name.split('/cosine/')[0].removeprefix('group/')
       for row in self.rows
       for name in row
       if name.startswith('group/') and '/cosine/' in name
     }
-    return sorted(found)
+    return sorted(names)
 
   def by_task(self, kind: str, group: str = '') -> dict[str, Series]:
     """Steps and values of a measure of each task's gradient.
@@ -123,22 +123,22 @@ def read(workdir: files.Path) -> Record:
       'directory of an experiment.'
     )
   rows = writers.read_rows(path)
-  found, config = (
+  stored, config = (
     files.read_json(workdir / name) if (workdir / name).exists() else {}
     for name in (results.RESULTS, CONFIG)
   )
   return Record(
     workdir=workdir,
     rows=rows,
-    results=found,
-    config=config or found.get('config', {}),
-    tasks=_task_names(rows, found),
+    results=stored,
+    config=config or stored.get('config', {}),
+    tasks=_task_names(rows, stored),
   )
 
 
-def _task_names(rows, found) -> tuple[str, ...]:
-  if found.get('metrics'):
-    return tuple(found['metrics'])
+def _task_names(rows, stored) -> tuple[str, ...]:
+  if stored.get('metrics'):
+    return tuple(stored['metrics'])
   prefix = 'loss/'
   names = (name for row in rows for name in row if name.startswith(prefix))
   return tuple(dict.fromkeys(name[len(prefix) :] for name in names))

@@ -31,13 +31,13 @@ class Verdict:
 
   Attributes:
     claim: what was claimed.
-    found: our number.
+    estimate: our number, with its interval.
     verdict: 'holds', 'fails', 'undecided' or 'not run'.
     note: what the reader must know, such as members that were left out.
   """
 
   claim: sections.Claim
-  found: statistics.Interval
+  estimate: statistics.Interval
   verdict: str
   note: str = ''
 
@@ -90,23 +90,23 @@ def judge(runs: paired.PairedRuns, claim: sections.Claim) -> Verdict:
   for name in claim.methods:
     if name in study.absent:
       note = study.absent[name]
-      return verdict(found=nothing, verdict='not run', note=note)
+      return verdict(estimate=nothing, verdict='not run', note=note)
   known = [method.name for method in study.methods]
   missing = [f'{x} was not run' for x in claim.methods if x not in known]
   if claim.statistic == 'delta_m' and not runs.twins:
     missing.append('no single-task runs')
   if missing:
-    return verdict(found=nothing, verdict='undecided', note=missing[0])
+    return verdict(estimate=nothing, verdict='undecided', note=missing[0])
   methods = [study.method(name) for name in claim.methods]
   values = _values(runs, claim, methods)  # [methods, n]
   x = np.array([1, -1, -1, 1][: len(methods)]) @ values
   interval = _interval(runs, claim, methods[0], values, x)
   if study.problem and not np.isfinite(x).all():
     note = 'a run left the numbers'
-    return verdict(found=interval, verdict='fails', note=note)
+    return verdict(estimate=interval, verdict='fails', note=note)
   out = sum(not run.counts for method in methods for run in method.runs)
   return verdict(
-    found=interval,
+    estimate=interval,
     verdict=statistics.verdict(interval, claim.relation, claim.threshold),
     note=f'{out} diverged, left out' if out and not study.problem else '',
   )
@@ -190,14 +190,14 @@ def ours(verdict: Verdict) -> str:
   Example:
     >>> claim = sections.Claim(text='', statistic='overall', method='a')
     >>> interval = statistics.Interval(-1.5, -2.0, -1.0, 5)
-    >>> ours(Verdict(claim=claim, found=interval, verdict='fails'))
+    >>> ours(Verdict(claim=claim, estimate=interval, verdict='fails'))
     '-1.5 [-2, -1]'
   """
-  found = verdict.found
-  if math.isnan(found.mean):
+  estimate = verdict.estimate
+  if math.isnan(estimate.mean):
     return '-'
   if verdict.claim.test == 'value':
-    return f'{found.mean:.4g}'
-  if not (math.isfinite(found.low) and math.isfinite(found.high)):
-    return f'{found.mean:.4g} [unbounded]'
-  return f'{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]'
+    return f'{estimate.mean:.4g}'
+  if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+    return f'{estimate.mean:.4g} [unbounded]'
+  return f'{estimate.mean:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]'

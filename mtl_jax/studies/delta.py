@@ -98,10 +98,10 @@ def delta_m(
     >>> round(float(delta_m([0.9, 1.9], [1.0, 2.0], [True, False])), 3)
     2.5
   """
-  found = changes(values, baseline, higher_is_better)
+  relative = changes(values, baseline, higher_is_better)
   if weights is None:
-    return found.mean(-1)
-  return found @ np.asarray(weights, np.float64)
+    return relative.mean(-1)
+  return relative @ np.asarray(weights, np.float64)
 
 
 def delta_m_interval(

@@ -49,8 +49,8 @@ class Affinities:
       raise ValueError(
         f'Expected a way among {", ".join(WAYS)}, found {way!r}; name one.'
       )
-    found, _ = grouping.best_groups(getattr(self, way), budget, alone)
-    return [[self.tasks[k] for k in group] for group in found]
+    groups, _ = grouping.best_groups(getattr(self, way), budget, alone)
+    return [[self.tasks[k] for k in group] for group in groups]
 
 
 def measure(
@@ -110,9 +110,11 @@ def measure(
     for number in range(experiment.plan.steps):
       batch = next(batches)
       if number % every == 0:
-        found = jax.device_get(look(state, batch))
-        ahead.append(np.asarray(found['affinity'], np.float64))
-        cosines.append(evaluation.cosines(found['gramian'], found['present']))
+        measured = jax.device_get(look(state, batch))
+        ahead.append(np.asarray(measured['affinity'], np.float64))
+        cosines.append(
+          evaluation.cosines(measured['gramian'], measured['present'])
+        )
       state, _ = step(state, batch)
   return Affinities(
     experiment.task_names, _mean(ahead), _mean(cosines), len(ahead)
@@ -121,8 +123,8 @@ def measure(
 
 def _mean(matrices):
   """Over what is defined; NaN where nothing is."""
-  found = np.stack(matrices)
-  known = ~np.isnan(found)
+  stacked = np.stack(matrices)
+  known = ~np.isnan(stacked)
   number = known.sum(0)
-  total = np.where(known, found, 0).sum(0)
+  total = np.where(known, stacked, 0).sum(0)
   return np.where(number > 0, total / np.maximum(number, 1), np.nan)

@@ -235,7 +235,7 @@ def _gains(axes, cells, shift, k, task):
 
 def trade_off(
   summary: Summary,
-  found: summary_lib.TradeOff,
+  trade_off: summary_lib.TradeOff,
 ) -> mpl_figure.Figure:
   """Two metrics of each method, better to the upper right, and the front.
 
@@ -244,14 +244,14 @@ def trade_off(
   """
   numbers = {method.name: i for i, method in enumerate(summary.study.methods)}
   titles = {row.method: row.marked_title for row in summary.rows}
-  rows = len(found.means) + 4
+  rows = len(trade_off.means) + 4
   height = max(4.2, 0.185 * rows + 0.6)
   with matplotlib.rc_context(plots.STYLE):
     figure = mpl_figure.Figure(
       figsize=(plots.WIDTH * 0.85, height), layout='constrained'
     )
     axes = figure.subplots()
-    for name, points in found.runs.items():
+    for name, points in trade_off.runs.items():
       axes.scatter(
         *points.T,
         s=9,
@@ -259,29 +259,29 @@ def trade_off(
         alpha=0.45,
         linewidth=0,
       )
-    for name, mean in found.means.items():
+    for name, mean in trade_off.means.items():
       look = style(numbers[name])
       family = summary.study.method(name).family or name
-      label = f'{titles[name]}  {found.volumes[family]:.3g}'
+      label = f'{titles[name]}  {trade_off.volumes[family]:.3g}'
       axes.plot(
         *mean,
         linestyle='none',
         marker=look['marker'],
         color=look['color'],
-        markerfacecolor=look['color'] if name in found.front else 'white',
+        markerfacecolor=look['color'] if name in trade_off.front else 'white',
         markersize=7.5,
         label=label,
       )
-    _front(axes, found)
-    _single_lines(axes, summary, found)
-    axes.set(xlabel=_axis(found.x), ylabel=_axis(found.y))
-    if not found.x.higher_is_better:
+    _front(axes, trade_off)
+    _single_lines(axes, summary, trade_off)
+    axes.set(xlabel=_axis(trade_off.x), ylabel=_axis(trade_off.y))
+    if not trade_off.x.higher_is_better:
       axes.invert_xaxis()
-    if not found.y.higher_is_better:
+    if not trade_off.y.higher_is_better:
       axes.invert_yaxis()
     axes.set_title(
-      f'Front of the means; hypervolume {found.volume:.3g} down to '
-      f'({found.reference[0]:.4g}, {found.reference[1]:.4g})'
+      f'Front of the means; hypervolume {trade_off.volume:.3g} down to '
+      f'({trade_off.reference[0]:.4g}, {trade_off.reference[1]:.4g})'
     )
     legend = plots.legend_outside(axes)
     legend.set_title('method, hypervolume')
@@ -290,15 +290,15 @@ def trade_off(
     return figure
 
 
-def _front(axes, found):
-  points = np.array([found.means[name] for name in found.front])
+def _front(axes, trade_off):
+  points = np.array([trade_off.means[name] for name in trade_off.front])
   if not points.size:
     return
   points = points[np.argsort(points[:, 0])]
-  where = 'pre' if found.x.higher_is_better else 'post'
-  low = found.reference
+  where = 'pre' if trade_off.x.higher_is_better else 'post'
+  low = trade_off.reference
   first, last = points[0], points[-1]
-  if found.x.higher_is_better:
+  if trade_off.x.higher_is_better:
     x = [low[0], *points[:, 0], last[0]]
     y = [first[1], *points[:, 1], low[1]]
   else:
@@ -307,11 +307,11 @@ def _front(axes, found):
   axes.step(x, y, where=where, color=GREY, linewidth=1, zorder=0, label='front')
 
 
-def _single_lines(axes, summary, found):
+def _single_lines(axes, summary, trade_off):
   if summary.single is None:
     return
   look = {'color': 'black', 'linewidth': 0.8, 'linestyle': ':', 'zorder': 0}
-  x, y = (summary.single.cells[m.name].mean for m in (found.x, found.y))
+  x, y = (summary.single.cells[m.name].mean for m in (trade_off.x, trade_off.y))
   axes.axvline(x, label=summary.single.title, **look)
   axes.axhline(y, **look)
 
@@ -329,12 +329,12 @@ def _label(name: str) -> str:
 def groups(summary: Summary) -> list[str]:
   """The groups of parameters that were measured apart; '' is all of them."""
   names = summary.curves.get('gradients', {})
-  found = {
+  measured = {
     name.split('/cosine/')[0].removeprefix('group/')
     for name in names
     if name.startswith('group/') and '/cosine/' in name
   }
-  return ['', *sorted(found)]
+  return ['', *sorted(measured)]
 
 
 def cosines(summary: Summary, group: str = '') -> mpl_figure.Figure | None:

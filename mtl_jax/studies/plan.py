@@ -99,7 +99,7 @@ def list_twins(settings: settings_lib.Settings) -> list[tuple[str, str, Entry]]:
     ValueError: for an unknown size, or 'equal' without what makes it so.
   """
   study = settings.study
-  found = []
+  twins = []
   for size in study.twins:
     if size not in SIZES:
       raise ValueError(
@@ -120,8 +120,8 @@ def list_twins(settings: settings_lib.Settings) -> list[tuple[str, str, Entry]]:
       entry = Entry(
         name=f'{task}_{size}', settings=alone, draws=tuple(study.draws)
       )
-      found.append((size, task, entry))
-  return found
+      twins.append((size, task, entry))
+  return twins
 
 
 def _base(settings) -> settings_lib.Settings:
@@ -178,15 +178,15 @@ def value_of(settings: settings_lib.Settings, path: str) -> Any:
   """
   node: Any = settings
   for key in path.split('.'):
-    found = (
+    child = (
       node.get(key) if isinstance(node, Mapping) else getattr(node, key, None)
     )
-    if found is None:
+    if child is None:
       raise ValueError(
         f'Expected a value of {path!r} to begin a search with, found none; set '
         'it for each method that draws it.'
       )
-    node = found
+    node = child
   return node
 
 

@@ -253,13 +253,13 @@ class Study:
     Raises:
       ValueError: if there is none.
     """
-    found = {method.name: method for method in self.methods}
-    if name not in found:
+    by_name = {method.name: method for method in self.methods}
+    if name not in by_name:
       raise ValueError(
         f'Expected a method of the study, found {name!r}; '
-        f'{names_lib.nearest(name, found)}'
+        f'{names_lib.nearest(name, by_name)}'
       )
-    return found[name]
+    return by_name[name]
 
 
 def _check_one(what, value, known):
@@ -347,20 +347,20 @@ def member_of(workdir: files.Path, seed: int) -> MemberRecord:
     ValueError: if it has no results, or a file is damaged.
   """
   workdir = pathlib.Path(workdir)
-  found = files.read_json(workdir / results.RESULTS)
+  stored = files.read_json(workdir / results.RESULTS)
   return MemberRecord(
     seed=seed,
-    status=found.get('ended', 'finished'),
+    status=stored.get('ended', 'finished'),
     metrics={
       f'{task}/{name}': value
-      for task, values in found['metrics'].items()
+      for task, values in stored['metrics'].items()
       for name, value in values.items()
     },
-    overall=found['overall'],
+    overall=stored['overall'],
     curves=curves_of(writers.read_rows(workdir / writers.RECORD)),
-    best_step=found.get('best_step'),
-    relations=found.get('relations') or {},
-    experts=found.get('experts') or {},
+    best_step=stored.get('best_step'),
+    relations=stored.get('relations') or {},
+    experts=stored.get('experts') or {},
   )
 
 

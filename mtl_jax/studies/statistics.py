@@ -76,8 +76,8 @@ def t_interval(values: Any, confidence: float = 0.95) -> Interval:
     ValueError: if the values are not a vector.
 
   Example:
-    >>> found = t_interval([1.0, 2.0, 3.0])
-    >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+    >>> interval = t_interval([1.0, 2.0, 3.0])
+    >>> round(interval.mean, 3), round(interval.low, 3), round(interval.high, 3)
     (2.0, -0.484, 4.484)
 
   References:
@@ -200,8 +200,8 @@ def spread_interval(
 
   Example:
     >>> x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
-    >>> found = spread_interval([2 * v for v in x], x)
-    >>> [round(math.exp(v), 3) for v in (found.mean, found.low, found.high)]
+    >>> change = spread_interval([2 * v for v in x], x)
+    >>> [round(math.exp(v), 3) for v in (change.mean, change.low, change.high)]
     [2.0, 2.0, 2.0]
   """
   pairs = np.stack(_pairs(values, control))
@@ -213,13 +213,13 @@ def spread_interval(
     deviation = rows.std(-1, ddof=1)
     return np.log(deviation[0] / deviation[1])
 
-  found = float(ratio(pairs))
+  value = float(ratio(pairs))
   if n < FEWEST_OF_SPREAD:
-    return Interval(found, -math.inf, math.inf, n, confidence)
+    return Interval(value, -math.inf, math.inf, n, confidence)
   index = np.random.default_rng(seed).integers(0, n, (DRAWN_RESAMPLES, n))
   tail = (1 - confidence) / 2
   low, high = np.quantile(ratio(pairs[:, index]), [tail, 1 - tail])
-  return Interval(found, float(low), float(high), n, confidence)
+  return Interval(value, float(low), float(high), n, confidence)
 
 
 INTERVALS: dict[str, Callable[..., Interval]] = {
@@ -264,8 +264,8 @@ def paired_test(
     ValueError: if the lengths differ, or for an unknown test.
 
   Example:
-    >>> found = paired_test([0.8, 0.9, 0.7], [0.7, 0.7, 0.6])
-    >>> round(found.difference.mean, 3), round(found.p, 3)
+    >>> comparison = paired_test([0.8, 0.9, 0.7], [0.7, 0.7, 0.6])
+    >>> round(comparison.difference.mean, 3), round(comparison.p, 3)
     (0.133, 0.057)
 
   References:
@@ -274,11 +274,11 @@ def paired_test(
   x, y = _pairs(values, control)
   scale = np.maximum(np.abs(x), np.abs(y))
   difference = np.where(np.abs(x - y) <= TOLERANCE * scale, 0, x - y)
-  found = interval(difference, test, confidence)
+  bounds = interval(difference, test, confidence)
   if x.size < 2 or not np.isfinite(difference).all():
-    return Comparison(found, math.nan, test)
+    return Comparison(bounds, math.nan, test)
   p = 1.0 if not difference.any() else P_VALUES[test](difference)
-  return Comparison(found, min(float(p), 1.0), test)
+  return Comparison(bounds, min(float(p), 1.0), test)
 
 
 def _t_p(x):
@@ -333,7 +333,7 @@ def holm(p_values: Any) -> np.ndarray:
   return adjusted
 
 
-def verdict(found: Interval, relation: str, threshold: float) -> str:
+def verdict(bounds: Interval, relation: str, threshold: float) -> str:
   """Verdict of an interval on a claim: 'holds', 'fails' or 'undecided'.
 
   It holds if all of the interval is on the claimed side, fails if all of it
@@ -342,7 +342,7 @@ def verdict(found: Interval, relation: str, threshold: float) -> str:
   the threshold and nothing else, as of a count that all seeds have.
 
   Args:
-    found: the interval of the statistic.
+    bounds: the interval of the statistic.
     relation: '>', '<', 'within' or '='.
     threshold: in the statistic's units.
 
@@ -359,7 +359,7 @@ def verdict(found: Interval, relation: str, threshold: float) -> str:
       f"Expected the relation '>', '<', 'within' or '=', found {relation!r}; "
       'write the claim with one of these.'
     )
-  low, high = found.low, found.high
+  low, high = bounds.low, bounds.high
   if math.isnan(low) or math.isnan(high):
     return 'undecided'
   if relation == '=':

@@ -254,7 +254,7 @@ def claims_table(summary: Summary) -> tables.Table:
         claims_lib.describe(claim),
         '' if claim.published is None else f'{claim.published:g}',
         claims_lib.ours(verdict),
-        str(verdict.found.n),
+        str(verdict.estimate.n),
       ]
     )
   columns = ['claim', 'verdict', 'as tested', 'published', 'ours', 'n']

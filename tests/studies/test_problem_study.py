@@ -62,11 +62,11 @@ def verdict(found, **changes):
 def test_a_value_alone_is_held_against_the_line():
   found = study(ours=[[0.5, 1.0]])
   assert verdict(found).verdict == 'holds'
-  assert verdict(found).found.mean == 0.75
+  assert verdict(found).estimate.mean == 0.75
   assert verdict(found, over='max').verdict == 'fails'
   assert verdict(found, over='max', at=(0,)).verdict == 'holds'
-  assert verdict(found, over='min').found.mean == 0.5
-  assert verdict(found, over='median', at=(1,)).found.mean == 1
+  assert verdict(found, over='min').estimate.mean == 0.5
+  assert verdict(found, over='median', at=(1,)).estimate.mean == 1
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_an_interval_over_seeds_decides():
   assert verdict(steady, test='t', threshold=0.2).verdict == 'fails'
   wide = study(ours=[[0.0], [1.9]])
   result = verdict(wide, test='t')
-  assert result.verdict == 'undecided' and result.found.n == 2
-  assert result.found.low < 0.95 < result.found.high
+  assert result.verdict == 'undecided' and result.estimate.n == 2
+  assert result.estimate.low < 0.95 < result.estimate.high
 
 
 def test_a_comparison_is_paired_by_seed():
@@ -95,7 +95,7 @@ def test_a_comparison_is_paired_by_seed():
   )
   result = verdict(found, against='other', threshold=0.0, test='t')
   assert result.verdict == 'holds'
-  np.testing.assert_allclose(result.found.mean, -0.125)
+  np.testing.assert_allclose(result.estimate.mean, -0.125)
 
 
 def test_what_left_the_numbers_fails():
@@ -201,8 +201,8 @@ def test_one_number_for_all_preferences_stands_once(fronts):
   ratio = problem_study.hypervolume_ratio(problem, problems.End(last, last))
   for how, expected in (('mean', ratio[:, 0, 0]), ('max', ratio[:, 0, 0])):
     result = verdict(made, statistic='hypervolume_ratio', over=how, test='t')
-    assert result.found.mean == pytest.approx(expected.mean())
-    assert result.found.n == 2
+    assert result.estimate.mean == pytest.approx(expected.mean())
+    assert result.estimate.n == 2
   # Against the losses by hand: the distance of each member to the set.
   points = paths['ours'].params[:, -1].astype(float)
   gaps = np.linalg.norm(points[:, None] - problem.pareto_set, axis=-1).min(1)

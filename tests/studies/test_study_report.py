@@ -138,7 +138,7 @@ def test_a_diverged_member_is_told_and_enters_nothing():
   assert 'a/accuracy' in summary.rows[0].best
   assert any('1 of 3 diverged (seed 1 at step 3)' in n for n in summary.notes)
   (found,) = summary.verdicts
-  assert found.note == '1 diverged, left out' and found.found.n == 2
+  assert found.note == '1 diverged, left out' and found.estimate.n == 2
   # Paired by seed, not by position: seeds 0 and 2.
   expected = scipy.stats.ttest_rel([1.0, 1.2], [2.0, 2.1]).pvalue
   assert row.p['b/mae'] == pytest.approx(expected)
@@ -197,7 +197,7 @@ def claim(statistic, name='better', against='', **more):
 )
 def test_claims(made, mean, verdict):
   (found,) = summary_lib.summarise(study(claims=[made])).verdicts
-  assert found.found.mean == pytest.approx(mean, abs=0.0051, nan_ok=True)
+  assert found.estimate.mean == pytest.approx(mean, abs=0.0051, nan_ok=True)
   assert found.verdict == verdict
 
 
@@ -209,7 +209,7 @@ def test_costs_are_compared_as_they_are():
   made = claim('cost/step_ms', against='equal', threshold=3.0, test='value')
   record = study(methods=methods, claims=[made])
   (found,) = summary_lib.summarise(record).verdicts
-  assert (found.found.mean, found.verdict) == (4.0, 'holds')
+  assert (found.estimate.mean, found.verdict) == (4.0, 'holds')
 
 
 def test_a_gap_beside_another_gap():
@@ -228,7 +228,7 @@ def test_a_gap_beside_another_gap():
   (found,) = summary_lib.summarise(record).verdicts
   gaps = [(5 - 1) - (3 - 2), (7 - 2) - (2 - 1)]
   low, high = scipy.stats.ttest_1samp(gaps, 0).confidence_interval()
-  cell = found.found
+  cell = found.estimate
   np.testing.assert_allclose(
     (cell.mean, cell.low, cell.high), (np.mean(gaps), low, high)
   )
@@ -250,8 +250,8 @@ def test_a_claim_of_spread():
   found = summary_lib.summarise(record).verdicts
   assert [x.verdict for x in found] == ['holds', 'fails']
   expected = np.log(np.std(wide[:-1, 0]) / np.std(narrow[:-1, 0]))
-  assert found[0].found.mean == pytest.approx(expected)
-  assert found[0].found.n == 19
+  assert found[0].estimate.mean == pytest.approx(expected)
+  assert found[0].estimate.n == 19
 
 
 @pytest.mark.parametrize(
