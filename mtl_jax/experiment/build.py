@@ -330,11 +330,17 @@ class Experiment:
 
 
 class Sources:
-  """The data of streams, each read once however many runs ask for it."""
+  """The data of streams, each read once however many runs ask for it.
+
+  Attributes:
+    given: `data.Data` or arrays of splits at hand, by stream.
+    shown: what runs of these data have printed before training.
+  """
 
   def __init__(self, given: Mapping[str, Any] | None = None):
     """Begins with `data.Data` or arrays of splits at hand, by stream."""
     self.given = dict(given or {})
+    self.shown: set[str] = set()
     self._read: dict[str, data.Data] = {}
 
   def get(

@@ -282,11 +282,19 @@ def _groups(experiment, task):
       )
 
 
-def show_data(experiment: Any) -> None:
-  """Prints the table of labels, and a line for all that is doubtful."""
-  reporting.show(label_table(experiment))
+def show_data(experiment: Any, shown: set[str] | None = None) -> None:
+  """Prints the table of labels, and a line for all that is doubtful.
+
+  Args:
+    experiment: whose data they are.
+    shown: tables and lines that were printed before, and are not again.
+  """
+  shown = set() if shown is None else shown
+  reporting.show(label_table(experiment), shown=shown)
   for line in notes(experiment):
-    print(f'Note: {line}', flush=True)
+    if line not in shown:
+      print(f'Note: {line}', flush=True)
+    shown.add(line)
 
 
 def _label_keys(experiment, stream):

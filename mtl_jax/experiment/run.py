@@ -91,8 +91,8 @@ def train(
   experiment = groups[0].experiment
   selections = _selections(experiment)
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
-    show(experiment)
-    checks.show_data(experiment)
+    show(experiment, sources.shown)
+    checks.show_data(experiment, sources.shown)
     for line in (
       *ranking_report.lines(experiment),
       *_doubtful(experiment, selections),
@@ -163,8 +163,8 @@ def evaluate(
 # What a run prints before it trains.
 
 
-def show(experiment: build.Experiment) -> None:
-  """Prints the tables of parameters and tasks."""
+def show(experiment: build.Experiment, shown: set[str] | None = None) -> None:
+  """Prints the tables of parameters and tasks, but for those in ``shown``."""
   params, _ = experiment.params_shapes
   shared = experiment.model.shared
   reporting.show(
@@ -172,7 +172,8 @@ def show(experiment: build.Experiment) -> None:
       models.parameter_table(
         params, lambda path: shared(path) and not experiment.frozen(path)
       )
-    )
+    ),
+    shown=shown,
   )
   if len(experiment.tasks) > 1 and experiment.gramian is not None:
     print(f'Gramian: {experiment.gramian}.')
@@ -181,7 +182,7 @@ def show(experiment: build.Experiment) -> None:
       'Tables: read whole, since the method keeps task gradients over steps or '
       'makes its own step; the memory of a table counts once per task.'
     )
-  reporting.show(reporting.task_table(experiment.tasks))
+  reporting.show(reporting.task_table(experiment.tasks), shown=shown)
   for line in methods_lib.numbers_by_task(
     experiment.settings.combinator, experiment.task_names
   ):

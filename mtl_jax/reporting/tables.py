@@ -160,9 +160,22 @@ class Table:
     return table
 
 
-def show(table: Table, file: TextIO | None = None) -> None:
-  """Prints the table: drawn in a terminal, and as plain text elsewhere."""
+def show(
+  table: Table, file: TextIO | None = None, *, shown: set[str] | None = None
+) -> None:
+  """Prints the table: drawn in a terminal, and as plain text elsewhere.
+
+  Args:
+    table: to be printed.
+    file: standard output by default.
+    shown: tables that were printed before, as text. They are not printed again,
+      so that the runs of a study print what is new; this one is added.
+  """
   file = sys.stdout if file is None else file
+  if shown is not None:
+    if table.to_text() in shown:
+      return
+    shown.add(table.to_text())
   if not file.isatty():
     print(table.to_text(), end='\n\n', file=file, flush=True)
     return
@@ -181,7 +194,7 @@ def parameter_table(rows: Iterable[Any]) -> Table:
     rows: anything with the fields path, shape, size and shared.
 
   Returns:
-    A row a parameter array; the title has the totals.
+    One row per parameter array; the title has the totals.
   """
   rows = list(rows)
   total = sum(row.size for row in rows)

@@ -163,8 +163,11 @@ def test_the_table_of_labels_names_what_is_doubtful(tmp_path, capsys):
   )
   config.data.features.y = 'y'
   config.data.splits.test = f'{tmp_path / "r.csv"}[:20%]'
-  checks.show_data(make(config))
+  experiment, shown = make(config), set()
+  checks.show_data(experiment, shown)
   printed = capsys.readouterr().out
+  checks.show_data(experiment, shown)  # the next method of a study
+  assert capsys.readouterr().out == ''
   assert re.search(r'y +train +0 \d+, 1 \d+ +36 +-', printed)
   assert "Note: 'y' is the label of task y and a part of the input" in printed
   assert 'train and test share 12 rows of' in printed
