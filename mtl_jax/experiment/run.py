@@ -93,17 +93,16 @@ def train(
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
     show(experiment, sources.shown)
     checks.show_data(experiment, sources.shown)
-    for line in (
+    lines = [
       *ranking_report.lines(experiment),
       *_doubtful(experiment, selections),
-    ):
-      print(line, flush=True)
+    ]
     if not alone:
       programs = 'program' if len(groups) == 1 else 'programs'
-      print(
-        f'Population: {len(everyone)} members in {len(groups)} {programs}.',
-        flush=True,
+      lines.append(
+        f'Population: {len(everyone)} members in {len(groups)} {programs}.'
       )
+    print(*lines, sep='\n', end='\n' if lines else '', flush=True)
     members = train_groups(
       groups,
       workdir,
@@ -414,7 +413,6 @@ def _train_program(
   stored = None if plan.raises else _stored(program.folder, settings)
   if stored is not None:
     return stored, None
-  names = experiment.task_names
   latest = checkpoints.Checkpoints(
     program.folder / 'checkpoints', settings.training.keep
   )
@@ -426,16 +424,7 @@ def _train_program(
     latest,
     tuple(selections),
   )
-  if resumed:
-    print(f'Resuming {program.folder} from step {resumed}.', flush=True)
-  elif (program.folder / writers.RECORD).exists():
-    print(
-      f'No checkpoint in {program.folder} yet: training starts anew.',
-      flush=True,
-    )
-  stepper = program.stepper
-  monitored = monitor_of(members.state.opt_state) is not None
-  probed = plan.raises and not monitored and len(names) > 1
+  _say_where(program.folder, resumed)
   with contextlib.ExitStack() as stack:
     stack.callback(latest.close)
     record = _Record(program, resumed)
@@ -445,21 +434,17 @@ def _train_program(
     )
     if profile:
       stack.enter_context(
-        profiling.profiled(stepper, program.folder / 'profile')
+        profiling.profiled(program.stepper, program.folder / 'profile')
       )
-    hooks = loop.Hooks(
-      evaluate=functools.partial(_evaluate, experiment, selections, stepper),
-      probe=functools.partial(_probe, names, stepper) if probed else None,
-      measure=functools.partial(_measure, names) if monitored else None,
-      write=record.write,
-      tick=bar.update,
-      save=functools.partial(
-        restore.save, latest, restore.facts_of(experiment)
-      ),
-      kept=functools.partial(_last_step, latest),
-    )
     members, best, ended = loop.fit(
-      members, best, progress, resumed or 0, plan, stepper, hooks, names
+      members,
+      best,
+      progress,
+      resumed or 0,
+      plan,
+      program.stepper,
+      _hooks(program, members, selections, record, bar, latest),
+      experiment.task_names,
     )
   if ended == 'interrupted':
     step = (latest.steps() or [0])[-1]
@@ -476,6 +461,31 @@ def _train_program(
     files.plain({'length': _length(settings), 'members': rows}),
   )
   return outcomes, record.step_ms
+
+
+def _say_where(folder, resumed):
+  """Prints where a program that was begun before goes on."""
+  if resumed:
+    print(f'Resuming {folder} from step {resumed}.', flush=True)
+  elif (folder / writers.RECORD).exists():
+    print(f'No checkpoint in {folder} yet: training starts anew.', flush=True)
+
+
+def _hooks(program, members, selections, record, bar, latest) -> loop.Hooks:
+  """The loop's evaluation, record, progress bar and checkpoints."""
+  experiment, stepper = program.group.experiment, program.stepper
+  names = experiment.task_names
+  monitored = monitor_of(members.state.opt_state) is not None
+  probed = experiment.plan.raises and not monitored and len(names) > 1
+  return loop.Hooks(
+    evaluate=functools.partial(_evaluate, experiment, selections, stepper),
+    probe=functools.partial(_probe, names, stepper) if probed else None,
+    measure=functools.partial(_measure, names) if monitored else None,
+    write=record.write,
+    tick=bar.update,
+    save=functools.partial(restore.save, latest, restore.facts_of(experiment)),
+    kept=functools.partial(_last_step, latest),
+  )
 
 
 class _Record:

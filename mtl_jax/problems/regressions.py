@@ -20,6 +20,29 @@ def _dense(key, fan_in, *shape):
   }
 
 
+def _network(key, sizes, count, outputs):
+  """Parameters of a trunk of these layers, and of ``count`` affine heads."""
+  depth = len(sizes) - 1
+  keys = jax.random.split(key, depth + 1)
+  params = {
+    f'trunk{i}': _dense(keys[i], sizes[i], sizes[i], sizes[i + 1])
+    for i in range(depth)
+  }
+  params['heads'] = _dense(keys[-1], sizes[-1], count, sizes[-1], outputs)
+  return params
+
+
+def _squared_errors(params, batch):
+  """Mean squared error of each head, ``[K]``."""
+  x, y = batch
+  for i in range(len(params) - 1):
+    layer = params[f'trunk{i}']
+    x = jax.nn.relu(x @ layer['kernel'] + layer['bias'])
+  heads = params['heads']
+  out = jnp.einsum('bw,kwo->kbo', x, heads['kernel'])
+  return jnp.mean((out + heads['bias'][:, None] - y) ** 2, (1, 2))
+
+
 def scaled_regressions(
   *,
   scales: Sequence[float] = (1.0, 100.0),
@@ -39,8 +62,8 @@ def scaled_regressions(
 
   with entries of B from N(0, 10) and of :math:`\epsilon_i` from N(0, 3.5),
   taken as standard deviations, and x uniform in [0, 1]^250, as public code
-  has it; the paper does not say. A trunk of ReLU layers, an affine head a
-  task, mean squared errors. Everything is drawn from the seed.
+  has it; the paper does not say. A trunk of ReLU layers, one affine head
+  per task, mean squared errors. Everything is drawn from the seed.
 
   Args:
     scales: :math:`\sigma_i`.
@@ -84,29 +107,13 @@ def scaled_regressions(
     del key
     return labelled(data, data['x'][examples:])
 
-  def start(key, index):
-    keys = jax.random.split(jax.random.fold_in(key, index), depth + 1)
-    sizes = [inputs] + [width] * depth
-    params = {
-      f'trunk{i}': _dense(keys[i], sizes[i], sizes[i], sizes[i + 1])
-      for i in range(depth)
-    }
-    params['heads'] = _dense(keys[-1], width, count, width, outputs)
-    return params
-
-  def losses(params, batch):
-    x, y = batch
-    for i in range(depth):
-      layer = params[f'trunk{i}']
-      x = jax.nn.relu(x @ layer['kernel'] + layer['bias'])
-    heads = params['heads']
-    out = jnp.einsum('bw,kwo->kbo', x, heads['kernel'])
-    return jnp.mean((out + heads['bias'][:, None] - y) ** 2, (1, 2))
-
+  sizes = [inputs] + [width] * depth
   return base.Problem(
     tasks=tuple(f'task {i + 1}' for i in range(count)),
-    losses=losses,
-    start=start,
+    losses=_squared_errors,
+    start=lambda key, index: _network(
+      jax.random.fold_in(key, index), sizes, count, outputs
+    ),
     starts=('draw',),
     data=data,
     batch=batch,

@@ -52,12 +52,32 @@ def run(
     ValueError: for a config that does not fit together.
   """
   sources = sources or build.Sources()
-  entries = plan.list_methods(settings)
-  twins = plan.list_twins(settings)
   if tune_only and not settings.study.trials:
     raise ValueError(
       'Expected study.trials > 0 to tune, found 0; set it, and study.draws.'
     )
+  entries = plan.list_methods(settings)
+  twins = plan.list_twins(settings)
+  study = _prepare(settings, path, sources, entries, twins)
+  if not settings.study.methods and not twins and not settings.study.trials:
+    # What has ended is read back without a look at the data.
+    workdir_lib.check_data(workdir_lib.Workdir(path), study.fingerprints())
+    outcome = run_lib.train(settings, path, sources=sources)
+    if outcome.ended == 'interrupted':
+      return outcome
+    study.add(entries[0], entries[0].settings, outcome)
+    return study.finish(outcome)
+  with workdir_lib.claim(path, settings, study.fingerprints()):
+    tuned = study.tune([*entries, *(twin for _, _, twin in twins)])
+    if tuned is not None and tune_only:
+      return study.outcome('tuned')
+    if tuned is None or not study.train_all(entries, twins, tuned):
+      return study.outcome('interrupted')
+    return study.finish(study.outcome('finished'))
+
+
+def _prepare(settings, path, sources, entries, twins) -> '_Study':
+  """Checks names and claims, and reads the data of the first method."""
   # Names before data, which may take long to prepare.
   for entry in (*entries, *(twin for _, _, twin in twins)):
     plan.check_names(entry.settings)
@@ -71,51 +91,7 @@ def run(
     [*(x for e in entries for x in _names(e)), *settings.study.absent],
     [*known, 'overall', 'mean_rank', *(['delta_m'] if twins else [])],
   )
-  study = _Study(settings, experiment, metrics, sources, path)
-  if not settings.study.methods and not twins and not settings.study.trials:
-    # What has ended is read back without a look at the data.
-    workdir_lib.check_data(workdir_lib.Workdir(path), study.fingerprints())
-    outcome = run_lib.train(settings, path, sources=sources)
-    if outcome.ended == 'interrupted':
-      return outcome
-    study.add(entries[0], entries[0].settings, outcome)
-    return study.finish(outcome)
-  with workdir_lib.claim(path, settings, study.fingerprints()):
-    tuned = study.tune([*entries, *(twin for _, _, twin in twins)])
-    if tuned is None or tune_only:
-      return outcome_lib.Outcome(
-        workdir=path,
-        ended='interrupted' if tuned is None else 'tuned',
-        tuned=study.options(),
-      )
-    for i, entry in enumerate(entries):
-      trained = study.train(
-        entry,
-        tuned[entry.name],
-        path / workdir_lib.METHODS / entry.name,
-        f'\n{i + 1} of {len(entries)} methods: {entry.name}',
-      )
-      if trained is None:
-        return outcome_lib.Outcome(workdir=path, ended='interrupted')
-      study.add(entry, tuned[entry.name], trained)
-    for size, task, entry in twins:
-      trained = study.train(
-        entry,
-        tuned[entry.name],
-        path / 'twins' / entry.name,
-        f'\nSingle-task twin ({size}): {task}',
-      )
-      if trained is None:
-        return outcome_lib.Outcome(workdir=path, ended='interrupted')
-      runs = _records(trained, study.parameters(entry, trained))
-      study.twins.append(record.Twin(task=task, size=size, runs=runs))
-    outcome = outcome_lib.Outcome(
-      workdir=path,
-      ended='finished',
-      methods=study.outcomes,
-      tuned=study.options(),
-    )
-    return study.finish(outcome)
+  return _Study(settings, experiment, metrics, sources, path)
 
 
 def is_study(settings: settings_lib.Settings) -> bool:
@@ -173,7 +149,40 @@ class _Study:
       self.trials += trials
     return chosen
 
-  def train(self, entry, settings, folder, title):
+  def outcome(self, ended) -> outcome_lib.Outcome:
+    """The outcome of all that is done."""
+    return outcome_lib.Outcome(
+      workdir=self._path,
+      ended=ended,
+      methods=self.outcomes if ended == 'finished' else {},
+      tuned=self.options(),
+    )
+
+  def train_all(self, entries, twins, tuned) -> bool:
+    """Trains methods and twins; False if it was interrupted."""
+    for i, entry in enumerate(entries):
+      trained = self._train(
+        tuned[entry.name],
+        self._path / workdir_lib.METHODS / entry.name,
+        f'\n{i + 1} of {len(entries)} methods: {entry.name}',
+      )
+      if trained is None:
+        return False
+      self.add(entry, tuned[entry.name], trained)
+    for size, task, entry in twins:
+      trained = self._train(
+        tuned[entry.name],
+        self._path / 'twins' / entry.name,
+        f'\nSingle-task twin ({size}): {task}',
+      )
+      if trained is None:
+        return False
+      counted = self._counted(entry.settings, trained)
+      runs = _records(trained, counted['parameters'])
+      self.twins.append(record.Twin(task=task, size=size, runs=runs))
+    return True
+
+  def _train(self, settings, folder, title):
     """The outcome of an entry's members; None if it was interrupted."""
     outcome = run_lib.train(
       settings, folder, sources=self._sources, title=title
@@ -184,7 +193,7 @@ class _Study:
     """Adds the records of an entry: one, or one per point of its sweep."""
     self.outcomes[entry.name] = outcome
     measured = {key: outcome.cost.get(key) for key in cost_lib.MEASURED}
-    counted = self._counted(entry, settings, outcome)
+    counted = self._counted(settings, outcome)
     cost = record.Cost(relative_flops=counted['relative_flops'], **measured)
     points = settings.population.sweep or ({},)
     seeds = max(settings.population.seeds, 1)
@@ -205,11 +214,7 @@ class _Study:
         )
       )
 
-  def parameters(self, entry, outcome) -> int:
-    """The number of parameters of a model."""
-    return self._counted(entry, entry.settings, outcome)['parameters']
-
-  def _counted(self, entry, settings, outcome) -> dict[str, Any]:
+  def _counted(self, settings, outcome) -> dict[str, Any]:
     """Costs that are counted from shapes; once for each entry."""
     file = outcome.workdir / COST
     if file.exists():
