@@ -29,7 +29,14 @@ from mtl_jax.data.pipeline import (
   train_rows,
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
-from mtl_jax.data.sources import Blank, Columns, Records, Source, from_arrays
+from mtl_jax.data.sources import (
+  Blank,
+  Columns,
+  Records,
+  Source,
+  from_arrays,
+  from_batch,
+)
 from mtl_jax.data.tables import Field, Table, part, select
 from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
 from mtl_jax.data.tfds_tables import from_tfds
@@ -64,6 +71,7 @@ __all__ = (
   'fingerprint',
   'fit_encoder',
   'from_arrays',
+  'from_batch',
   'from_splits',
   'from_tables',
   'from_tfds',

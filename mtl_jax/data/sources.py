@@ -196,3 +196,23 @@ def from_arrays(
   encoder = fitting.fit_encoder(table, {key: key for key in arrays})
   raw = table.read(range(table.size), encoder.features)
   return Columns(encoder.encode(raw), encoder.finish, name)
+
+
+def from_batch(
+  arrays: Mapping[str, np.ndarray], name: str = 'arrays'
+) -> Columns:
+  """A source of arrays as a source has put them out: nothing is done to them.
+
+  Args:
+    arrays: ``{key: [N, ...]}``, equally long.
+    name: what error messages call it.
+
+  Example:
+    >>> from_batch({'x': np.arange(3)}).take(np.array([2]))
+    {'x': array([2])}
+  """
+
+  def finish(picked, keys=None):
+    return {k: x for k, x in picked.items() if keys is None or k in keys}
+
+  return Columns(dict(arrays), finish, name)

@@ -3,8 +3,10 @@
 from mtl_jax.encoders.pictures import PictureEncoder
 from mtl_jax.encoders.text import TextEncoder
 from mtl_jax.encoders.vectors import (
+  Encoder,
   Vectors,
   Whitening,
   encode_items,
   fit_whitening,
+  to_file,
 )

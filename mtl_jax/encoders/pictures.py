@@ -63,6 +63,39 @@ def open_picture(picture: Picture) -> Any:
     ) from error
 
 
+def read_frames(picture: Picture, count: int) -> list[np.ndarray]:
+  """Frames ``[H, W, 3]`` of an animated picture, at equal distances.
+
+  Args:
+    picture: content or path of a file, such as an animated WebP or GIF.
+    count: how many at most.
+
+  Returns:
+    The first, the last, and those between; none if the picture does not move.
+
+  Raises:
+    ValueError: if it cannot be read.
+  """
+  pillow = _pillow()
+  file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+  try:
+    with pillow.open(file) as image:
+      total = getattr(image, 'n_frames', 1)
+      if total < 2:
+        return []
+      rows = np.linspace(0, total - 1, min(count, total)).round().astype(int)
+      frames = []
+      for row in rows.tolist():
+        image.seek(row)
+        frames.append(np.asarray(_opaque(pillow, image)))
+      return frames
+  except (OSError, SyntaxError, ValueError) as error:
+    raise ValueError(
+      f'Expected an animated picture that Pillow reads, found none ({error}); '
+      'leave it out, or give another file.'
+    ) from error
+
+
 def _opaque(pillow, image):
   rgba = image.convert('RGBA')
   ground = pillow.new('RGBA', rgba.size, (*BACKGROUND, 255))

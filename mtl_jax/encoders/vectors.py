@@ -174,6 +174,27 @@ def _save(folder, keys, values):
   os.replace(file.name, folder / f'{digest[:32]}.npz')
 
 
+def to_file(vectors: np.ndarray, folder: str | os.PathLike) -> str:
+  """The path of a file ``.npy`` with the vectors, named by their digest.
+
+  So a config can name them, and other vectors are another file.
+
+  Args:
+    vectors: ``[N, D]``.
+    folder: where it is written, if it is not there.
+  """
+  vectors = np.ascontiguousarray(vectors, np.float32)
+  told = f'{vectors.shape} '.encode()
+  digest = hashlib.sha256(told + vectors.tobytes()).hexdigest()
+  path = pathlib.Path(folder) / f'{digest[:32]}.npy'
+  if not path.is_file():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+      np.save(file, vectors)
+    os.replace(file.name, path)
+  return str(path)
+
+
 class Whitening(NamedTuple):
   r"""An affine map after which training items have covariance :math:`I`.
 

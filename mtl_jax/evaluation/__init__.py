@@ -1,5 +1,6 @@
 """Metrics, relations between tasks, evaluation of a split, baselines."""
 
+from mtl_jax.evaluation.knockouts import HOWS, knock_out
 from mtl_jax.evaluation.loops import (
   check,
   evaluate,
@@ -26,6 +27,7 @@ from mtl_jax.tasks.metrics import (
 
 __all__ = [
   'Given',
+  'HOWS',
   'Result',
   'Selection',
   'check',
@@ -39,6 +41,7 @@ __all__ = [
   'for_ordinal',
   'for_regression',
   'gradient_scalars',
+  'knock_out',
   'make_eval_step',
   'make_predict_step',
   'make_selection',

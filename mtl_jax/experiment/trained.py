@@ -133,6 +133,58 @@ class Trained:
         predictions[name] = predictions[name].astype(np.float64) + column.mean
     return predictions, source
 
+  def evaluate(
+    self, split: str = 'test', changes: Mapping[str, Any] | None = None
+  ) -> evaluation.Result:
+    """Metrics of a split, or of one with other arrays.
+
+    Args:
+      split: its name.
+      changes: stream -> ``{name: [N, ...]}`` in place of its own arrays, such
+        as those of `evaluation.knock_out`.
+    """
+    batches = []
+    for name, stream in self.experiment.data.items():
+      source = stream.splits[split]
+      if name in (changes or {}):
+        source = data.from_batch((changes or {})[name])
+      size = self.experiment.streams[name].evaluation_batch_size
+      batches += [
+        {name: batch}
+        for batch in data.EvaluationBatches(source, min(size, len(source)))
+      ]
+    return evaluation.evaluate(
+      self._eval_step,
+      self.experiment.tasks,
+      self.params,
+      self.model_state,
+      batches,
+    )
+
+  def knock_outs(
+    self, inputs: Iterable[str], split: str = 'test', stream: str = 'main'
+  ) -> dict[tuple[str, str], evaluation.Result]:
+    """What becomes of a split when inputs are taken away, one by one.
+
+    Args:
+      inputs: names in the batch.
+      split: its name.
+      stream: whose inputs they are.
+
+    Returns:
+      ``{(input, how): result}`` for each of `evaluation.HOWS`, without 'absent'
+      where an input has no mask; and of ``('', '')`` that of all inputs.
+    """
+    source = self.experiment.data[stream].splits[split]
+    arrays = source.take(np.arange(len(source)))
+    found = {('', ''): self.evaluate(split)}
+    for name in inputs:
+      for how in evaluation.HOWS:
+        if how != 'absent' or data.mask_key(name) in arrays:
+          changed = evaluation.knock_out(arrays, name, how)
+          found[name, how] = self.evaluate(split, {stream: changed})
+    return found
+
   def tasks_of(
     self, stream: str, tasks: Iterable[str] | None = None
   ) -> tuple[str, ...]:
@@ -204,6 +256,10 @@ class Trained:
       name: stream.splits[split].take(np.asarray(rows))
       for name, stream in self.experiment.data.items()
     }
+
+  @functools.cached_property
+  def _eval_step(self):
+    return jax.jit(self.experiment.make_eval_step())
 
   @functools.cached_property
   def _predict_step(self):

@@ -2,7 +2,8 @@
 
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.build_model import build_model
-from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
+from mtl_jax.models.content_adapter import ContentAdapter
+from mtl_jax.models.heads import HEADS, GateHead, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
 from mtl_jax.models.items import STEP, ItemHead, ItemTable, NextItemHead
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
@@ -39,6 +40,7 @@ from mtl_jax.models.trunks import (
   CausalCNN,
   CNNText,
   ESASRec,
+  Fusion,
   LeNet,
   ResNet,
   SASRec,
@@ -56,6 +58,9 @@ __all__ = [
   'InputEncoder',
   'ItemHead',
   'ItemTable',
+  'ContentAdapter',
+  'Fusion',
+  'GateHead',
   'LSTM',
   'LeNet',
   'LinearHead',

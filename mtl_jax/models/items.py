@@ -4,7 +4,7 @@ Items are numbered from 1; row 0 is padding, and is never recommended. The table
 is a parameter of the input encoder, so it is shared by all tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import embedding_table, item_scores, layers
+from mtl_jax.models import content_adapter, embedding_table, item_scores, layers
 
 Array = jax.Array
 TABLE = 'item_table'  # key in the batch of heads: an `ItemTable` to read
@@ -38,6 +38,8 @@ class ItemTable(nn.Module):
       frozen vectors; 'sum': both are added.
     vectors: file ``.npy`` of frozen vectors ``[V, M]``, in the order of ids.
       They are a part of the model's state, so that a checkpoint has them.
+    widths: hidden units of an MLP in place of W, see `ContentAdapter`; the row
+      of an item whose vector is 0 is 0.
     categorical: name in the batch of codes ``[B, T]`` of further features, to
       how many there are.
     dtype: dtype of the result; parameters are float32 in any case.
@@ -60,6 +62,7 @@ class ItemTable(nn.Module):
   items: str = 'items'
   rows: str = 'ids'
   vectors: str = ''
+  widths: Sequence[int] = ()
   categorical: Mapping[str, int] | None = None
   dtype: Any = None
 
@@ -91,7 +94,9 @@ class ItemTable(nn.Module):
       )
     if self.rows != 'ids':
       self.frozen = self.variable('constants', 'vectors', self._load)
-      self.project = nn.Dense(self.features, name='project')
+      self.project = content_adapter.ContentAdapter(
+        self.features, self.widths, name='project'
+      )
     self.codes = {
       name: nn.Embed(
         count,

@@ -90,6 +90,15 @@ def test_what_cannot_be_encoded_is_named(tmp_path):
     encoders.encode_items(Lengths('old'), ['a'], tmp_path)
 
 
+def test_a_file_is_named_by_its_vectors(tmp_path):
+  x = np.arange(6.0).reshape(3, 2)
+  path = encoders.to_file(x, tmp_path)
+  assert encoders.to_file(x, tmp_path) == path
+  np.testing.assert_array_equal(np.load(path), x)
+  others = [encoders.to_file(y, tmp_path) for y in (x + 1, x.reshape(2, 3))]
+  assert len({path, *others}) == len(list(tmp_path.iterdir())) == 3
+
+
 def test_whitening_is_of_the_training_items():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(50, 4)) @ rng.normal(size=(4, 4)) + 3

@@ -96,6 +96,9 @@ TRUNKS |= {
   'hstu': lambda: models.HSTU(**ATTENTION),
   'sasrec': lambda: models.SASRec(**ATTENTION, hidden=6),
 }
+TRUNKS['fusion'] = lambda: models.Fusion(
+  inputs=('inputs', 'seen'), features=4, activation='tanh'
+)
 # Those of architectures that need an image.
 IMAGES = {
   'lenet': lambda: models.LeNet(channels=(3, 6), window=3, features=8),
@@ -113,6 +116,7 @@ BESIDES = {
   'film': 'sasrec',
   'lora': 'esasrec',
   'soft': 'gru',
+  'hard': 'fusion',
 }
 
 
@@ -205,6 +209,11 @@ def make_batch(trunk, seed=0, size=B):
     'mlp': {'inputs': rng.normal(size=(size, 4))},
     'cnn_text': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'transformer': {'tokens': rng.integers(1, 11, (size, T)) * mask},
+    'fusion': {
+      'inputs': rng.normal(size=(size, 3)),
+      'seen': rng.normal(size=(size, T, 3)),
+      'seen_mask': mask,
+    },
     'lstm': {'inputs': rng.normal(size=(size, T, 3)), 'mask': mask},
     **dict.fromkeys(
       ('causal_cnn', 'esasrec', 'gru', 'hstu', 'sasrec'),

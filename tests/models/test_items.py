@@ -114,10 +114,17 @@ def test_frozen_vectors_are_state_and_rows_are_sums(tmp_path):
   variables = both.init(jax.random.key(0), batch_of(), train=False)
   table = both.apply(variables, method='table')
   params = variables['params']
+  linear = params['project']['project']
   expected = params['embed']['embedding'][1:] + (
-    vectors @ params['project']['kernel'] + params['project']['bias']
+    vectors @ linear['kernel'] + linear['bias']
   )
   np.testing.assert_allclose(table[1:], expected, rtol=1e-5)
+  deep = both.clone(widths=(4,))
+  shapes = jax.eval_shape(
+    lambda: deep.init(jax.random.key(0), batch_of(), train=False)
+  )['params']['project']
+  assert shapes['hidden_0']['kernel'].shape == (3, 4)
+  assert shapes['project']['kernel'].shape == (4, D)
   assert variables['constants']['vectors'].shape == (V + 1, 3)
   with pytest.raises(ValueError, match='expected vectors of 9 items'):
     models.ItemTable(

@@ -24,6 +24,7 @@ TINY = {
 WAITING = {**TINY, 'times': 'times', 'max_length': 9, 'time_buckets': 40}
 
 HSTU = {key: value for key, value in WAITING.items() if key != 'hidden'}
+SEEN = {'features': 4, 'masks': {'inputs': 'mask'}, 'activation': 'tanh'}
 
 # Small settings, and others worth the same test, by name of the trunk.
 CASES = {
@@ -84,6 +85,22 @@ CASES = {
       'final_norm': True,
       'qk_features': 3,
       'v_features': 5,
+    },
+  ),
+  'fusion': ('fusion', {'inputs': ('inputs',), **SEEN}),
+  'fusion attention': (
+    'fusion',
+    {'inputs': ('inputs',), **SEEN, 'how': 'attention', 'num_heads': 2},
+  ),
+  'fusion tokens': (
+    'fusion',
+    {
+      'inputs': ('tokens',),
+      'features': 4,
+      'masks': {'tokens': 'mask'},
+      'cardinalities': {'tokens': 11},
+      'how': 'gate',
+      'activation': 'tanh',
     },
   ),
   'lenet': ('lenet', {'channels': (2, 3), 'window': 3, 'features': 5}),
@@ -154,6 +171,7 @@ PADDED = (
   'causal_cnn',
   'cnn_text',
   'esasrec',
+  'fusion',
   'gru',
   'hstu',
   'lstm',

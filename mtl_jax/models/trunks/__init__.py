@@ -8,6 +8,7 @@ hyperparameters.
 from mtl_jax.models.trunks.causal_cnn import CausalCNN
 from mtl_jax.models.trunks.cnn_text import CNNText
 from mtl_jax.models.trunks.esasrec import ESASRec
+from mtl_jax.models.trunks.fusion import Fusion
 from mtl_jax.models.trunks.gru import GRU
 from mtl_jax.models.trunks.hstu import HSTU
 from mtl_jax.models.trunks.lenet import LeNet
@@ -23,6 +24,7 @@ TRUNKS = {
   'esasrec': ESASRec,
   'gru': GRU,
   'hstu': HSTU,
+  'fusion': Fusion,
   'lenet': LeNet,
   'lstm': LSTM,
   'mlp': MLP,
@@ -37,6 +39,7 @@ __all__ = [
   'ESASRec',
   'GRU',
   'HSTU',
+  'Fusion',
   'LSTM',
   'LeNet',
   'MLP',

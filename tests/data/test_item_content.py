@@ -1,0 +1,81 @@
+"""A user's own items: texts, pictures and frames, any of them missing."""
+
+import emoji_case
+import numpy as np
+import pytest
+
+from mtl_jax.data import item_content
+
+
+@pytest.fixture
+def items(tmp_path, monkeypatch):
+  """Four items: a whole one, one of text, one of picture, one of nothing."""
+  emoji_case.write(tmp_path, monkeypatch)
+  for name in ('a.png', 'c.png', 'clip/2.png', 'clip/1.png', 'clip/note.txt'):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(name.encode())
+  (tmp_path / 'items.csv').write_text(
+    'title,more,cover,clip,price\n'
+    'red,shoe,a.png,clip,2\n'
+    'blue,,,,3\n'
+    ',,c.png,,\n'
+    ',,,,4\n'
+  )
+  return tmp_path
+
+
+def settings(at, **changes):
+  return {
+    'files': {'train': str(at / 'items.csv')},
+    'columns': {'price': 'float'},
+    'text': ('title', 'more'),
+    'picture': 'cover',
+    'frames': 'clip',
+    'folder': str(at),
+    'frame_count': 3,
+    **changes,
+  }
+
+
+def test_any_modality_may_be_missing(items):
+  table = item_content.load(**settings(items))['train']
+  raw = table.read(range(4), list(table.fields))
+  assert raw['text_mask'].tolist() == [[1], [1], [0], [0]]
+  assert raw['picture_mask'].tolist() == [[1], [0], [1], [0]]
+  assert raw['frame_mask'].tolist() == [[1, 1, 0], [0] * 3, [0] * 3, [0] * 3]
+  words, pixels = emoji_case.Letters(6), emoji_case.Letters(5)
+  wanted = words.encode(['red. shoe', 'blue'])
+  np.testing.assert_array_equal(raw['text'][:2], wanted)
+  np.testing.assert_array_equal(
+    raw['picture'][[0, 2]], pixels.encode([b'a.png', b'c.png'])
+  )
+  # In the order of their names.
+  np.testing.assert_array_equal(
+    raw['frames'][0, :2], pixels.encode([b'clip/1.png', b'clip/2.png'])
+  )
+  assert not raw['text'][2:].any() and not raw['frames'][1:].any()
+  np.testing.assert_array_equal(raw['price'], [2, 3, np.nan, 4])
+  only = item_content.load(**settings(items, picture='', frames=''))['train']
+  assert set(only.fields) == {'price', 'title', 'more', 'text', 'text_mask'}
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'text': (), 'picture': '', 'frames': ''}, 'Expected a column of texts'),
+    ({'folder': 'elsewhere'}, "'cover', row 1: expected a file elsewhere/a.p"),
+    ({'frames': 'cover'}, "'cover', row 1: .* or leave the cell empty"),
+    (
+      {'columns': {'price': 'float', 'text': 'string'}},
+      "expected no column 'text'",
+    ),
+  ],
+)
+def test_what_leads_nowhere_is_told(change, message, items):
+  if 'columns' in change:
+    file = items / 'items.csv'
+    file.write_text(file.read_text().replace('title', 'text', 1))
+    change = {**change, 'text': ('text', 'more')}
+  with pytest.raises(ValueError, match=message):
+    item_content.load(**settings(items, **change))
