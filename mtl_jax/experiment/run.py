@@ -730,8 +730,8 @@ def draw_placebos(
   """Draws runs with the data and with placebos beside each other, as a PNG.
 
   Args:
-    paths: work directories of ended runs of one config that differ in the arm
-      of the log.
+    paths: work directories of ended runs, of one or more members, of one
+      config that differ in the arm of the log.
     target: the file.
 
   Raises:
@@ -739,7 +739,10 @@ def draw_placebos(
   """
   runs = []
   for path in paths:
-    opened = restore.open_member(path, None, None)
+    workdir, _ = workdir_lib.read(path)
+    # Of a study a method is to be chosen, which is then said.
+    first = None if workdir.methods() else workdir.places()[0].index
+    opened = restore.open_member(path, None, first)
     compared = _compared(opened.experiment, opened.workdir)
     if compared is None:
       raise ValueError(

@@ -304,3 +304,5 @@ def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   assert f'{mean:.4f}' in row
   one, two = (x.ranks.places.better for x in kept)
   assert (one != two).any()
+  run.draw_placebos([tmp_path / 'run'], tmp_path / 'placebos.png')
+  assert (tmp_path / 'placebos.png').stat().st_size > 1000
