@@ -53,6 +53,8 @@ def lines(experiment: Any) -> list[str]:
   width = experiment.settings.model.inputs.get('features', 64)
   scored = negatives or split.log.num_items
   scores = stream.batch_size * length * scored
+  for part in ('validation', 'test'):
+    ranking.check_seen(split, part, 'mask' if head.get('seen') else 'keep')
   seen = 'masked' if head.get('seen') else 'ranked too'
   return [
     split.describe(),

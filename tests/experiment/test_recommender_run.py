@@ -283,6 +283,15 @@ def test_negatives_are_drawn_anew_in_every_step(tmp_path):
   np.testing.assert_array_equal(losses[0][1:], losses[1][1:])
 
 
+def test_masking_items_that_users_come_back_to_is_refused_before_training():
+  config = make_config('')
+  options = {'users': 20, 'length': 12, 'items': 6}
+  config.data.settings = {'log': 'generated', 'options': options, 'length': 8}
+  experiment = build.build(settings_lib.from_config(config))
+  with pytest.raises(ValueError, match="new to their users.*seen to 'keep'"):
+    ranking_report.lines(experiment)
+
+
 @pytest.mark.slow
 def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   config = make_config(made_log.write(tmp_path / 'files'), steps=20)
