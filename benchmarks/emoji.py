@@ -15,7 +15,7 @@ import pathlib
 
 import jax
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from sklearn import feature_extraction, linear_model, metrics, preprocessing
 
 import mtl_jax
@@ -32,6 +32,7 @@ COLUMNS = (
   'sentiment R2',
   'frequency R2',
 )
+INPUTS = ('text', 'picture', 'chinese')
 CLASSES = ('group', 'subgroup')
 TASKS = {
   'group': ('group accuracy', 'group macro F1'),
@@ -51,6 +52,7 @@ def main() -> None:
   flags = parser.parse_args()
   rows: dict[str, list] = {}
   costs: dict[str, list] = {}
+  reads: dict[str, list] = {}
   for fold in range(flags.folds):
     settings = {'fold': fold, 'flags': not flags.no_flags}
     raw = {
@@ -64,10 +66,14 @@ def main() -> None:
     rows.setdefault(name, []).append(network(trained, raw['test']))
     for key, losses in knock_outs(trained).items():
       costs.setdefault(key, []).append(losses)
+    if flags.how == 'gate':
+      for task, weights in gates(trained).items():
+        reads.setdefault(task, []).append(weights)
     show(f'Test splits of {fold + 1} folds', rows, COLUMNS)
   show('Loss of a task, minus that with all inputs', costs, tuple(TASKS))
+  show('Mean weight of a gate', reads, INPUTS)
   out = pathlib.Path(flags.workdir) / 'tables.json'
-  out.write_text(json.dumps({'rows': rows, 'costs': costs}))
+  out.write_text(json.dumps({'rows': rows, 'costs': costs, 'gates': reads}))
 
 
 def probes(raw):
@@ -201,7 +207,7 @@ def network(trained, raw):
 
 def knock_outs(trained):
   """Loss of each task that a knock-out adds."""
-  found = trained.knock_outs(('text', 'picture', 'chinese'))
+  found = trained.knock_outs(INPUTS)
   whole = found.pop(('', '')).metrics
   return {
     f'{name} {how}': [
@@ -211,8 +217,31 @@ def knock_outs(trained):
   }
 
 
+def gates(trained):
+  """Mean weight of each modality in each task's gate, on the test split."""
+  model, source = trained.experiment.model, trained.experiment.data['main']
+  split = source.splits['test']
+  features, _ = model.features(
+    trained.params,
+    trained.model_state,
+    split.take(np.arange(len(split))),
+    stream='main',
+    train=False,
+  )
+  z, there = np.asarray(features[..., :-1]), np.asarray(features[..., -1])
+  found = {}
+  for task in TASKS:
+    weigh = trained.params['heads'][task]['weigh']
+    logits = z.reshape(len(z), -1) @ weigh['kernel'] + weigh['bias']
+    weights = special.softmax(np.where(there > 0, logits, -np.inf), axis=-1)
+    found[task] = [float(x) for x in weights.mean(0)]
+  return found
+
+
 def show(title, rows, columns):
   """A table in Markdown: means, and half of the interval over folds."""
+  if not rows:
+    return
   print(f'\n{title}\n\n| | {" | ".join(columns)} |')
   print(f'|---|{"---|" * len(columns)}')
   for name, folds in rows.items():

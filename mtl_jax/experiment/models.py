@@ -8,7 +8,9 @@ import numpy as np
 
 from mtl_jax import data, models, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.experiment import item_vectors
 
+TITLES = 'next_item'  # feature of a log whose classes are items, by title
 # None: that of the parameters.
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
@@ -98,11 +100,39 @@ def _make_inputs(section, offered, sources):
       for source in reversed(sources.values())
       for key, size in source.info.cardinalities.items()
     }
-    return build(_with_sizes(section.inputs, known))
+    spec = _with_vectors(section.inputs, sources.values())
+    return build(_with_sizes(spec, known))
   return {
-    stream: build(_with_sizes(spec, sources[stream].info.cardinalities))
+    stream: build(
+      _with_sizes(
+        _with_vectors(spec, [sources[stream]]),
+        sources[stream].info.cardinalities,
+      )
+    )
     for stream, spec in section.inputs.items()
   }
+
+
+def _with_vectors(spec, sources):
+  """A table of items whose vectors are made of the titles in the data."""
+  vectors = spec.get('vectors')
+  if spec.get('name') != 'items' or not isinstance(vectors, Mapping):
+    return spec
+  for source in sources:
+    column = source.encoder.columns.get(TITLES)
+    if column is None or not column.names:
+      continue
+    split, trained = source.splits.get('train'), None
+    if split is not None and not isinstance(split, data.Blank):
+      items = split.take(np.arange(len(split)), [TITLES])[TITLES]
+      counts = np.bincount(items[items > 0], minlength=len(column.names))
+      trained = counts[1:] > 0
+    path = item_vectors.make_file(vectors, column.names[1:], trained)
+    return {**spec, 'vectors': path}
+  raise ValueError(
+    f'Expected names of items under {TITLES!r} in the data, found none; set '
+    'model.inputs.vectors to a file .npy of vectors.'
+  )
 
 
 def _with_sizes(spec, cardinalities):

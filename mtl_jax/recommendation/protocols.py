@@ -35,6 +35,7 @@ class Split:
     reads: ``[N]``, before which event a target's history ends; None is before
       the target itself. Only a placebo has another user's there.
     notes: sentences that belong under a table.
+    candidates: ``[V]`` bool, items that are ranked for the test; None = all.
   """
 
   log: interactions.Interactions
@@ -43,6 +44,7 @@ class Split:
   rolling: bool = True
   reads: np.ndarray | None = None
   notes: tuple[str, ...] = ()
+  candidates: np.ndarray | None = None
 
   def targets(self, split: str) -> np.ndarray:
     """Events of a split, in the order of the log, ``[M]``."""
@@ -89,7 +91,10 @@ class Split:
     return np.where(inside, events[places.clip(min=0)], -1)
 
   def seen(self, targets: np.ndarray, split: str) -> sparse.csr_matrix:
-    """Items of each target's whole history, ``[M, V]`` of zeros and ones."""
+    """Items that are not ranked, ``[M, V]`` of zeros and ones.
+
+    Those of each target's whole history, and for the test all but candidates.
+    """
     counts = self.history_lengths(targets, split)
     length = int(counts.max(initial=0))
     places = self.before(targets, split, length)
@@ -100,7 +105,10 @@ class Split:
     ones = np.ones(len(items), np.float32)
     matrix = sparse.csr_matrix((ones, (rows, items)), shape)
     matrix.data[:] = 1  # an item that was seen twice
-    return matrix
+    if self.candidates is None or split != 'test':
+      return matrix
+    others = sparse.csr_matrix((~self.candidates).astype(np.float32)[None])
+    return matrix.maximum(others[np.zeros(len(targets), int)]).tocsr()
 
   def history_lengths(self, targets: np.ndarray, split: str) -> np.ndarray:
     """Number of events before each target that a history may hold, ``[M]``."""
@@ -316,7 +324,69 @@ def _check_filled(split):
       )
 
 
+def cold_items(
+  log: interactions.Interactions,
+  share: float = 0.1,
+  targets: int = 2000,
+  among: str = 'cold',
+  seed: int = 0,
+) -> Split:
+  """Items that training never saw: a share leaves it, as input and as target.
+
+  Of all other events a user's last one validates. Test targets are events of
+  cold items, predicted from the user's other items before them.
+
+  Args:
+    log: the events.
+    share: of items that are cold.
+    targets: how many test at most, drawn at random.
+    among: what is ranked for the test: 'cold' items only, or 'all'.
+    seed: of the draws, by item id: another rule for equal times has the same
+      cold items.
+
+  Raises:
+    ValueError: if the share is not in (0, 1), or a split is empty.
+  """
+  if not 0 < share < 1 or among not in ('cold', 'all') or targets < 1:
+    raise ValueError(
+      f'{log.name}: expected a share in (0, 1), at least 1 target and among '
+      f"'cold' or 'all', found {share}, {targets} and {among!r}; set them so."
+    )
+  rng = np.random.default_rng(seed)
+  count = max(1, round(share * log.num_items))
+  cold = np.zeros(log.num_items, bool)
+  cold[rng.permutation(log.num_items)[:count]] = True
+  is_cold = cold[log.item]
+  part = np.where(is_cold, -1, 0).astype(np.int8)
+  warm = np.flatnonzero(~is_cold)
+  last = np.append(np.diff(log.user[warm]) != 0, True)[: len(warm)]
+  part[warm[last]] = 1
+  before = np.concatenate([[0], np.cumsum(~is_cold)])
+  history = before[:-1] - before[log.starts[log.user]]
+  usable = np.flatnonzero(is_cold & (history > 0))
+  # By place in the file, as the log may be in another order.
+  drawn = rng.permutation(1 + log.row.max())[log.row[usable]]
+  part[usable[np.argsort(drawn)[:targets]]] = 2
+  chance = f'{min(1.0, 10 / (count if among == "cold" else log.num_items)):.3f}'
+  result = Split(
+    log,
+    'cold_items',
+    part,
+    rolling=False,
+    notes=(
+      f'{count:,} cold items, in no training row, ranked among '
+      f'{"themselves" if among == "cold" else "all items"}: HR@10 of chance is '
+      f'{chance}. A model of ids alone gives cold items one order for all '
+      'users, which an average over permutations of them takes to chance.',
+    ),
+    candidates=cold if among == 'cold' else None,
+  )
+  _check_filled(result)
+  return result
+
+
 PROTOCOLS: dict[str, Callable[..., Split]] = {
+  'cold_items': cold_items,
   'leave_one_out': leave_one_out,
   'global_time': global_time,
   'random': random,

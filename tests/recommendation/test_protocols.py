@@ -28,6 +28,44 @@ def test_leave_one_out_takes_the_last_two():
   assert '1 users with fewer than 3 events' in split.notes[1]
 
 
+def test_cold_items_are_in_no_row_of_training():
+  log = random_log(n=900, users=15, items=40)
+  for among in ('cold', 'all'):
+    split = protocols.cold_items(log, share=0.2, targets=60, among=among)
+    test = split.targets('test')
+    cold = set(log.item[test].tolist())
+    assert len(test) == 60 and len(cold) <= 8
+    train = np.concatenate([split.targets(x) for x in ('train', 'validation')])
+    assert not cold & set(log.item[train].tolist())
+    assert len(set(log.item.tolist()) - set(log.item[train].tolist())) == 8
+    # One validates per user, the last that is warm.
+    warm = np.flatnonzero(split.part >= 0)
+    warm = warm[split.part[warm] < 2]
+    for user in range(log.num_users):
+      own = warm[log.user[warm] == user]
+      assert split.part[own].tolist() == [0] * (len(own) - 1) + [1]
+    histories = split.histories('test', 99)
+    for target, places in zip(test, histories, strict=True):
+      own = warm[(log.user[warm] == log.user[target]) & (warm < target)]
+      assert places[places >= 0].tolist() == own.tolist() and len(own)
+    seen = split.seen(test, 'test').toarray() > 0
+    for row, places in zip(seen, histories, strict=True):
+      own = set(log.item[places[places >= 0]].tolist())
+      expected = (
+        own
+        if among == 'all'
+        else set(range(log.num_items))
+        - set(np.flatnonzero(split.candidates).tolist())
+      )
+      assert set(np.flatnonzero(row).tolist()) == expected
+    chance = {'cold': '1.000', 'all': '0.250'}[among]
+    assert f'HR@10 of chance is {chance}' in split.notes[0]
+  assert split.seen(split.targets('validation'), 'validation').shape[1] == 40
+  for wrong in ({'share': 1.0}, {'among': 'warm'}, {'targets': 0}):
+    with pytest.raises(ValueError, match='log: expected a share in'):
+      protocols.cold_items(log, **wrong)
+
+
 def test_global_time_cuts_at_moments_and_rolls():
   log = random_log()
   split = protocols.global_time(log)
@@ -99,6 +137,8 @@ def test_histories_are_what_a_loop_collects(protocol):
       assert lengths[row] == len(before)
       expected = np.zeros(log.num_items)
       expected[log.item[before]] = 1
+      if part == 'test' and split.candidates is not None:
+        expected[~split.candidates] = 1
       np.testing.assert_array_equal(seen[row], expected)
     repeats = sum(
       log.item[t] in log.item[:t][log.user[:t] == log.user[t]] for t in targets

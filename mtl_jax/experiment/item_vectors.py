@@ -1,0 +1,63 @@
+"""Frozen vectors of a table of items, from the items' names, and placebos."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtl_jax import encoders, names as names_lib
+from mtl_jax.data import item_content, packages
+
+ARMS = ('text', 'random', 'permuted')
+SETTINGS = ('texts', 'arm', 'width', 'seed')
+
+
+def make_file(
+  spec: Mapping[str, Any],
+  titles: Sequence[str],
+  trained: np.ndarray | None = None,
+) -> str:
+  """The path of a file ``.npy`` of vectors ``[V, M]``.
+
+  Args:
+    spec: ``texts``, see `item_content.text_encoder`; ``arm``: 'text', or a
+      placebo: 'random', normal numbers with the mean and deviation of the real
+      ones, or 'permuted', those of other items; ``width``: M after whitening
+      that is fitted on trained items, 0 = as they are; ``seed`` of the placebo.
+    titles: V names of items.
+    trained: ``[V]``, whether an item is a target of training; None = unknown.
+
+  Raises:
+    ValueError: for an unknown arm or setting.
+
+  References:
+    Su et al., Whitening sentence representations, 2021.
+  """
+  for name in spec:
+    if name not in SETTINGS:
+      raise ValueError(
+        f'Expected a setting of the vectors of items, found {name!r}; '
+        + names_lib.nearest(name, SETTINGS)
+      )
+  arm = spec.get('arm', 'text')
+  if arm not in ARMS:
+    raise ValueError(
+      f'Expected an arm of the vectors of items, found {arm!r}; '
+      + names_lib.nearest(arm, ARMS)
+    )
+  cache = packages.cache_dir() / 'vectors'
+  encoder = item_content.text_encoder(spec.get('texts', 'minilm'))
+  vectors = encoders.encode_items(
+    encoder, [title or None for title in titles], cache, what='titles'
+  ).values
+  width = spec.get('width', 0)
+  if width:
+    rows = slice(None) if trained is None else np.flatnonzero(trained)
+    vectors = encoders.fit_whitening(vectors[rows], width)(vectors)
+  rng = np.random.default_rng(spec.get('seed', 0))
+  if arm == 'permuted':
+    vectors = vectors[rng.permutation(len(vectors))]
+  if arm == 'random':
+    drawn = rng.normal(size=vectors.shape)
+    vectors = vectors.mean(0) + vectors.std(0) * drawn
+  return encoders.to_file(vectors, cache)
