@@ -8,6 +8,7 @@ import collections
 from collections.abc import Collection, Iterable, Mapping
 import dataclasses
 import functools
+import itertools
 import json
 from typing import Any
 
@@ -279,10 +280,12 @@ class Encoder:
       return ids
     if column.kind == 'category':
       names = _folded(strings(values[0]), column.fold)
-      ids = np.array([column.codes.get(v, 0) for v in names], np.int32)
-      absent = np.array([not name for name in names], bool)
-      counts[key, feature, 'missing'] += int(absent.sum())
-      counts[key, feature, 'unknown'] += int(((ids == 0) & ~absent).sum())
+      ids = _look_up(column.codes, names, 0)
+      absent = names.count('')
+      own = '' in column.codes  # training has missing ones too
+      counts[key, feature, 'missing'] += absent
+      counts[key, feature, 'unknown'] += int((ids == 0).sum())
+      counts[key, feature, 'unknown'] -= 0 if own else absent
       return ids
     if column.kind == 'set':
       return _members(key, column, values[0], counts)
@@ -497,10 +500,7 @@ def _classes(key, column, values):
       names = value_names(distinct)
     else:
       names, where = _folded(strings(values), column.fold), None
-    codes = np.array(
-      [-1 if not name else column.codes.get(name, -2) for name in names],
-      np.int32,
-    )
+    codes = _look_up({**column.codes, '': -1}, names, -2)
     found = codes if where is None else codes[where]
     if (found == -2).any():
       position = int(np.argmax(found == -2))
@@ -711,12 +711,21 @@ def class_ids(
   return found
 
 
+def _look_up(codes, names, default):
+  """Codes ``[n]`` int32 of names; of many rows, so without a loop of Python."""
+  found = map(codes.get, names, itertools.repeat(default))
+  return np.fromiter(found, np.int32, len(names))
+
+
 def strings(values: Iterable[Any]) -> list[str]:
   """Strings, whether stored as such or as UTF-8 bytes; '' is missing."""
   if isinstance(values, np.ndarray) and values.dtype == bool:
     return ['true' if value else 'false' for value in values.tolist()]
   if isinstance(values, np.ndarray) and values.dtype.kind in 'iuf':
     return value_names(values)
+  values = list(values)
+  if set(map(type, values)) <= {str, type(None)}:
+    return [value or '' for value in values]
   return [
     ''
     if v is None

@@ -232,7 +232,7 @@ class _Csv:
       if self.plain:
         yield from self._plain_chunks(columns, places, width)
         return
-      records = self._cells(reader)
+      records = self._cells(reader) if self.single else reader
       while True:
         try:
           rows = list(itertools.islice(records, _CHUNK))
@@ -260,10 +260,7 @@ class _Csv:
         )
 
   def _cells(self, reader):
-    """Records; of one column also empty ones, but for those at the end."""
-    if not self.single:
-      yield from reader
-      return
+    """Records of one column, also empty ones, but for those at the end."""
     empty = 0
     for row in reader:
       if not row:

@@ -264,7 +264,7 @@ class _Fit:
       if isinstance(values, np.ndarray):
         found.update(encoding.value_names(np.unique(values)))
       else:
-        found.update(encoding.strings(values))
+        found.update(encoding.strings(set(values)))
     found = {name.casefold() for name in found} if self.fold else found
     if field.kind == 'float':
       odd = sorted(n for n in found if not n.lstrip('-').isdecimal() and n)
@@ -515,7 +515,7 @@ class _Fit:
       )
     found: set[str] = set()
     for values in self._chunks(column.features[0]):
-      found.update(encoding.strings(values))
+      found.update(encoding.strings(set(values)))
     found = {name.casefold() for name in found} if column.fold else found
     vocabulary = tuple(sorted(found))
     return dataclasses.replace(
@@ -654,5 +654,5 @@ def _sample(table, features):
   shape = table.fields[features[0]].shape
   per_row = max(int(np.prod(shape or 1)), 1)
   count = max(min(table.size, FIT_ROWS // per_row), 1)
-  rows = np.unique(np.linspace(0, table.size - 1, count).astype(int))
+  rows = np.linspace(0, table.size - 1, count).astype(int)
   return table.read(rows, features)

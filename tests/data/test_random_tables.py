@@ -194,7 +194,7 @@ def check_values(data, columns, first):
   assert count == sum(map(len, data.splits.values()))
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
   made=table(),
   encoding_name=st.sampled_from(['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le']),
