@@ -113,9 +113,11 @@ def _run(flags, overrides) -> int:
   # Late: --help and a misspelt flag should not wait for JAX.
   from absl import logging as absl_logging
 
+  from mtl_jax import memory
   from mtl_jax.config import overrides as overrides_lib
   from mtl_jax.studies import api
 
+  memory.keep_memory()
   # Orbax logs whole tracebacks of what we say in a sentence.
   absl_logging.set_verbosity(absl_logging.FATAL)
   config = overrides_lib.load_config(flags.config)

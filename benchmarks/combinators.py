@@ -3,9 +3,10 @@
   python benchmarks/combinators.py --torch=/tmp/reference/bin/python
 
 benchmarks/README.md says how to make that environment, and what the tables
-mean; they are written to benchmarks/results/combinators.md. About 6 minutes on
-2 CPU cores that do nothing else; ``--quick`` shows in two that it works, with
-times that mean nothing. Without ``--torch`` only mtl_jax is timed.
+mean; they are written to benchmarks/results/combinators_solve.md, _step.md and
+_ways.md. About 12 minutes on 2 CPU cores that do nothing else; ``--quick``
+shows in three that it works, with times that mean nothing. Without ``--torch``
+only mtl_jax is timed.
 """
 
 import argparse
@@ -21,12 +22,16 @@ import serving
 import workloads
 
 HERE = pathlib.Path(__file__).parent
-RESULTS = HERE / 'results' / 'combinators.md'
+RESULTS = HERE / 'results'
 WAYS = ('stacked', 'layerwise', 'chunked')
+LIBRARIES = ('torchjd', 'libmtl')
+PARTS = ('solve', 'step', 'ways')
 PLAN = {
   'rounds': 20,
   'seconds': 2.0,  # for one row of a table, after three rounds
   'limit': 90,  # seconds for one call, with its compilation
+  'busy': 0.2,  # cores that others may take before a row and after it
+  'again': 2,  # how often a row beside others is measured again
   'problems': 2,
   'solve_sizes': [2, 8, 32, 128],
   'solvers': [
@@ -43,15 +48,18 @@ PLAN = {
   'workloads': workloads.WORKLOADS,
   'steps': [
     ['mlp', [2, 8, 40], ['plain', 'pcgrad', 'mgda', 'upgrad', 'nash_mtl']],
-    ['lstm_32', [2, 8], ['plain', 'pcgrad']],
-    ['lstm_256', [2, 8], ['plain', 'pcgrad']],
-    ['cnn_text', [2, 8], ['plain', 'pcgrad']],
-    ['lenet', [2, 8], ['plain', 'pcgrad']],
+    ['lstm_32', [2, 8], ['plain', 'pcgrad', 'upgrad']],
+    ['lstm_256', [2, 8], ['plain', 'pcgrad', 'upgrad']],
+    ['cnn_text', [2, 8], ['plain', 'pcgrad', 'upgrad']],
+    ['lenet', [2, 8], ['plain', 'pcgrad', 'upgrad']],
+    ['transformer', [4], ['plain', 'pcgrad', 'upgrad']],
+    ['mmoe', [4], ['plain', 'pcgrad', 'upgrad']],
   ],
 }
 QUICK = {
   'rounds': 3,
   'seconds': 0.1,
+  'again': 0,
   'problems': 1,
   'solve_sizes': [2, 8],
   'solvers': ['mgda', 'nash_mtl', 'pcgrad'],
@@ -91,6 +99,29 @@ def worst_residual(name, gramians, weights):
   )
 
 
+def measured(plan, timers, share=1):
+  """Times in turn, and who else was at work.
+
+  A row beside other work is measured again, as often as the plan says; the last
+  counts.
+
+  Args:
+    plan: seconds, rounds, and when a machine is busy.
+    timers: ``{name: () -> milliseconds}``.
+    share: of the seconds.
+
+  Returns:
+    The medians, and cores that were busy before and after.
+  """
+  for _ in range(plan['again'] + 1):
+    before = serving.busy_cores()
+    times = serving.interleaved(timers, plan['seconds'] * share, plan['rounds'])
+    others = before, serving.busy_cores()
+    if all(cores is None or cores <= plan['busy'] for cores in others):
+      break
+  return times, others
+
+
 def solve_rows(plan, problems, libraries):
   """From a Gramian to weights: times, and residuals beside them."""
   for num in plan['solve_sizes']:
@@ -98,14 +129,13 @@ def solve_rows(plan, problems, libraries):
       times = {library: [] for library in libraries}
       weights = {library: [] for library in libraries}
       gramians = problems[f'gramian_{num}']
+      loads = []
       for problem in range(len(gramians)):
         case = {'part': 'solve', 'name': name, 'num': num, 'problem': problem}
         made = make_all(case, libraries)
-        found = serving.interleaved(
-          {library: timer for library, (_, timer) in made.items()},
-          plan['seconds'] / len(gramians),
-          plan['rounds'],
-        )
+        timers = {library: timer for library, (_, timer) in made.items()}
+        found, others = measured(plan, timers, 1 / len(gramians))
+        loads += others
         for library, spent in found.items():
           times[library].append(spent)
           weights[library].append(np.array(made[library][0]))
@@ -122,7 +152,7 @@ def solve_rows(plan, problems, libraries):
         )
         for x in libraries
       ]
-      yield row
+      yield [*row, _others(loads)]
 
 
 def step_rows(plan, libraries):
@@ -133,20 +163,27 @@ def step_rows(plan, libraries):
       for name in names:
         case = {'part': 'step', 'workload': workload, 'num': num, 'name': name}
         made = make_all(case, libraries)
-        times = serving.interleaved(
-          {library: timer for library, (_, timer) in made.items()},
-          plan['seconds'],
-          plan['rounds'],
-        )
-        ours, theirs = times.get('mtl_jax'), times.get('torchjd')
+        timers = {library: timer for library, (_, timer) in made.items()}
+        times, others = measured(plan, timers)
+        ours = times.get('mtl_jax')
+        stock = [times[x] for x in LIBRARIES if x in times]
+        tuned = [
+          times[f'{x} tuned'] for x in LIBRARIES if f'{x} tuned' in times
+        ]
+        tuned, best = min(tuned, default=None), min(stock, default=None)
         plain = ours if name == 'plain' else plain
+        compile_s = made['mtl_jax'][0]['compile_s'] if ours else None
         yield [
           workloads.NAMES[workload],
           str(num),
           name if name == 'plain' else f'`{name}`',
-          *(_number(times.get(x), '.1f') for x in libraries),
-          _number(theirs and ours and theirs / ours, '.1f'),
+          *(_number(times.get(x), '.1f') for x in ('mtl_jax', *LIBRARIES)),
+          _number(tuned, '.1f'),
+          _number(best and ours and best / ours, '.2f'),
+          _number(tuned and ours and tuned / ours, '.2f'),
           _number(plain and ours and ours / plain, '.1f'),
+          _number(compile_s, '.1f'),
+          _others(others),
         ]
 
 
@@ -166,7 +203,7 @@ def way_rows(plan, libraries):
         )
         if made is not None:
           timers[way] = made[1]
-      times = serving.interleaved(timers, plan['seconds'], plan['rounds'])
+      times, others = measured(plan, timers)
       ours['mtl_jax'].ask('clear')
       best = min(times.values(), default=None)
       yield [
@@ -175,6 +212,7 @@ def way_rows(plan, libraries):
         *(_number(times.get(x), '.1f') for x in WAYS),
         picked,
         _number(best and times.get(picked) and times[picked] / best, '.2f'),
+        _others(others),
       ]
 
 
@@ -198,29 +236,38 @@ def table(head, rows):
   return lines
 
 
-def report(plan, problems, libraries, parts):
-  """All tables, as Markdown."""
-  names = list(libraries)
-  lines = []
-  if 'solve' in parts:
-    lines += ['', 'From a Gramian to weights, milliseconds, and residuals:', '']
+def report(plan, problems, libraries, part):
+  """One table, as Markdown."""
+  if part == 'solve':
+    names = [x for x in libraries if not x.endswith('tuned')]
+    title = 'From a Gramian to weights, milliseconds, and residuals:'
     head = ['K', 'method', *(f'{x} ms' for x in names)]
     head += [f'{x} KKT' for x in names]
-    lines += table(head, solve_rows(plan, problems, libraries))
-  if 'step' in parts:
-    lines += ['', 'A whole training step, milliseconds:', '']
-    head = ['network', 'K', 'method', *(f'{x} ms' for x in names)]
-    head += ['TorchJD / mtl_jax', 'mtl_jax / plain']
-    lines += table(head, step_rows(plan, libraries))
-  if 'ways' in parts:
-    lines += ['', "PCGrad's step by each way to the Gramian, milliseconds:", '']
+    stock = {name: libraries[name] for name in names}
+    rows = solve_rows(plan, problems, stock)
+  elif part == 'step':
+    title = 'A whole training step, milliseconds:'
+    head = ['network', 'K', 'method']
+    head += [f'{x} ms' for x in ('mtl_jax', *LIBRARIES, 'tuned')]
+    head += ['PyTorch / mtl_jax', 'tuned / mtl_jax', 'mtl_jax / plain']
+    head.append('compile s')
+    rows = step_rows(plan, libraries)
+  else:
+    title = "PCGrad's step by each way to the Gramian, milliseconds:"
     head = ['network', 'K', 'stacked', 'layerwise', 'chunked', 'auto']
-    lines += table([*head, 'auto / best'], way_rows(plan, libraries))
-  return lines
+    head.append('auto / best')
+    rows = way_rows(plan, libraries)
+  return [title, '', *table([*head, 'others'], rows)]
 
 
 def _number(value, form):
   return '-' if value is None else format(value, form)
+
+
+def _others(cores):
+  """The least and the most that others took, in cores."""
+  known = [x for x in cores if x is not None]
+  return f'{min(known):.1f} to {max(known):.1f}' if known else '-'
 
 
 def load_note():
@@ -230,6 +277,20 @@ def load_note():
   return note + (': BUSY, times mean nothing' if load > 0.5 * cores else '')
 
 
+def start(torch, parts, folder):
+  """mtl_jax, and the PyTorch libraries as they are and tuned."""
+  commands = {'mtl_jax': [sys.executable, HERE / 'combinators_jax.py', folder]}
+  for library in LIBRARIES if torch else ():
+    command = [torch, HERE / 'combinators_torch.py', folder, library]
+    commands[library] = command
+    if 'step' in parts:
+      commands[f'{library} tuned'] = [*command, 'tuned']
+  return {
+    library: serving.Library([str(part) for part in command])
+    for library, command in commands.items()
+  }
+
+
 def main(arguments=None):
   """Runs all parts and writes the tables."""
   parser = argparse.ArgumentParser(
@@ -237,37 +298,32 @@ def main(arguments=None):
   )
   parser.add_argument('--torch', help='python with TorchJD and LibMTL')
   parser.add_argument('--quick', action='store_true')
-  parser.add_argument('--parts', nargs='+', default=['solve', 'step', 'ways'])
+  parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
+  parser.add_argument('--networks', nargs='+', help='some of the steps')
   parser.add_argument('--output', type=pathlib.Path, default=RESULTS)
   options = parser.parse_args(arguments)
   plan = {**PLAN, **(QUICK if options.quick else {})}
-  before = load_note()
+  if options.networks:
+    plan['steps'] = [x for x in plan['steps'] if x[0] in options.networks]
+  options.output.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     problems = make_problems(plan)
     np.savez(folder / 'problems.npz', **problems)
     (folder / 'plan.json').write_text(json.dumps(plan))
-    commands = {
-      'mtl_jax': [sys.executable, HERE / 'combinators_jax.py', folder]
-    }
-    if options.torch:
-      script = HERE / 'combinators_torch.py'
-      for library in ('torchjd', 'libmtl'):
-        commands[library] = [options.torch, script, folder, library]
-    libraries = {
-      library: serving.Library([str(part) for part in command])
-      for library, command in commands.items()
-    }
-    lines = report(plan, problems, libraries, options.parts)
-  lines += ['', *(f'- {x}: {libraries[x].version}' for x in libraries)]
-  lines += [f'- before: {before}']
-  if options.quick:
-    lines.append('- `--quick`: these times mean nothing')
+    before = load_note()
+    libraries = start(options.torch, options.parts, folder)
+    notes = [f'- {x}: {libraries[x].version}' for x in libraries]
+    notes.append(f'- before: {before}')
+    if options.quick:
+      notes.append('- `--quick`: these times mean nothing')
+    for part in options.parts:
+      lines = [*report(plan, problems, libraries, part), '', *notes]
+      path = options.output / f'combinators_{part}.md'
+      path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+      print('\n'.join(notes), f'\nwritten to {path}', flush=True)
   for library in libraries.values():
     library.close()
-  options.output.parent.mkdir(exist_ok=True)
-  options.output.write_text('\n'.join(lines[1:]) + '\n', encoding='utf-8')
-  print('\n'.join(lines[-6:]), f'\nwritten to {options.output}')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import functools
 import json
 import pathlib
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import optax
 import serving
 import workloads
 
-from mtl_jax import combinators, models, tasks as tasks_lib
+from mtl_jax import combinators, memory, models, tasks as tasks_lib
 from mtl_jax.training import engine as engine_lib, step as step_lib
 
 # The problems as TorchJD poses them.
@@ -75,12 +76,21 @@ def solve_call(case, problems):
 
 def trunk_of(spec):
   """The shared network."""
-  if spec['kind'] == 'mlp':
+  if spec['kind'] in ('mlp', 'mmoe'):
     return models.MLP(widths=tuple(spec['widths']))
   if spec['kind'] == 'lstm':
     return models.LSTM(features=spec['features'])
   if spec['kind'] == 'lenet':
     return models.LeNet(inputs='inputs')
+  if spec['kind'] == 'transformer':
+    return models.Transformer(
+      features=spec['features'],
+      num_layers=spec['layers'],
+      num_heads=spec['heads'],
+      hidden=spec['hidden'],
+      positions='learned',
+      max_length=spec['length'],
+    )
   return models.CNNText(
     vocab_size=spec['vocabulary'],
     embed_dim=spec['width'],
@@ -94,14 +104,20 @@ def workload(spec, num):
   inputs, labels = workloads.arrays(spec, num)
   tasks = [tasks_lib.binary(f't{i}') for i in range(num)]
   heads = {task.name: models.LinearHead(1) for task in tasks}
-  model = models.build_model(models.hard_sharing(), trunk_of(spec), heads)
+  sharing = models.hard_sharing()
+  if spec['kind'] == 'mmoe':
+    sharing = models.SHARING['mmoe'](experts=spec['experts'])
+  model = models.build_model(sharing, trunk_of(spec), heads)
   batch = {'inputs': inputs}
   batch |= {task.name: labels[:, i] for i, task in enumerate(tasks)}
   return model, tasks, jax.device_put({'main': batch})
 
 
 def step_call(spec, num, name, gramian='auto', chunk=0):
-  """A call that takes one more training step, of all K tasks."""
+  """A call that takes one more training step, of all K tasks.
+
+  It gives the losses, and how many seconds the step took to trace and compile.
+  """
   model, tasks, batch = workload(spec, num)
   tx = optax.chain(STEPS[name](), optax.adam(1e-3))
   state = [step_lib.init_state(model, tx, jax.random.key(0), batch)]
@@ -109,11 +125,14 @@ def step_call(spec, num, name, gramian='auto', chunk=0):
     step_lib.make_train_step(model, tasks, tx, gramian=gramian, chunk=chunk),
     donate_argnums=0,
   )
+  begin = time.perf_counter()
+  step = step.lower(state[0], batch).compile()
+  compile_s = time.perf_counter() - begin
 
   def call():
     state[0], metrics = step(state[0], batch)
     jax.block_until_ready((state[0].params, metrics))
-    return metrics['losses'].tolist()
+    return {'losses': metrics['losses'].tolist(), 'compile_s': compile_s}
 
   return call
 
@@ -129,6 +148,7 @@ def planned(spec, num):
 
 def main(folder):
   """Answers until there are no more questions."""
+  memory.keep_memory()
   plan = json.loads((folder / 'plan.json').read_text())
   problems = dict(np.load(folder / 'problems.npz'))
 

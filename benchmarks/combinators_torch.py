@@ -1,10 +1,13 @@
 """The part of `benchmarks/combinators.py` that runs TorchJD and LibMTL.
 
-  ENVIRONMENT/bin/python benchmarks/combinators_torch.py FOLDER torchjd
+  ENVIRONMENT/bin/python benchmarks/combinators_torch.py FOLDER torchjd [tuned]
 
 Reads ``problems.npz`` and ``plan.json`` there, and answers what it is asked
 (`serving.serve`), as ``torchjd`` or ``libmtl``. A method that takes longer
-than the plan's limit, or fails, has no time.
+than the plan's limit, or fails, has no time. ``tuned`` is what a careful user
+would add: memory kept between steps as by `mtl_jax.keep_memory`, Adam's fused
+kernel, all heads (and all experts) as one product, and channels last (which
+LibMTL cannot take).
 """
 
 import functools
@@ -112,10 +115,90 @@ class TextCNN(torch.nn.Module):
     return torch.relu(z)
 
 
-def trunk_of(spec):
+class Transformer(torch.nn.Module):
+  """Blocks that are normalised before each part, and their mean over time."""
+
+  def __init__(self, spec):
+    super().__init__()
+    features = spec['features']
+    self.embed = torch.nn.Linear(spec['inputs'], features)
+    self.positions = torch.nn.Parameter(torch.zeros(spec['length'], features))
+    self.blocks = torch.nn.ModuleList(
+      torch.nn.TransformerEncoderLayer(
+        features,
+        spec['heads'],
+        spec['hidden'],
+        dropout=0.0,
+        activation='gelu',
+        batch_first=True,
+        norm_first=True,
+      )
+      for _ in range(spec['layers'])
+    )
+    self.norm = torch.nn.LayerNorm(features)
+
+  def forward(self, x):
+    """Features of ``[B, T, D]``."""
+    x = self.embed(x) + self.positions
+    for block in self.blocks:
+      x = block(x)
+    return self.norm(x).mean(1)
+
+
+class Experts(torch.nn.Module):
+  """Perceptrons side by side, ``[B, E, width]``."""
+
+  def __init__(self, spec):
+    super().__init__()
+    self.experts = torch.nn.ModuleList(
+      perceptron(spec) for _ in range(spec['experts'])
+    )
+
+  def forward(self, x):
+    """Features of ``[B, D]``, of every expert."""
+    return torch.stack([expert(x) for expert in self.experts], 1)
+
+
+class StackedExperts(torch.nn.Module):
+  """The same, each layer of all experts as one product."""
+
+  def __init__(self, spec):
+    super().__init__()
+    sizes = [spec['inputs'], *spec['widths']]
+    number = spec['experts']
+    self.kernels = torch.nn.ParameterList(
+      torch.randn(number, n, m) / n**0.5
+      for n, m in zip(sizes, sizes[1:], strict=False)
+    )
+    self.biases = torch.nn.ParameterList(
+      torch.zeros(number, 1, m) for m in sizes[1:]
+    )
+
+  def forward(self, x):
+    """Features of ``[B, D]``, of every expert."""
+    x = x.expand(len(self.biases[0]), *x.shape)
+    for kernel, bias in zip(self.kernels, self.biases, strict=True):
+      x = torch.relu(torch.baddbmm(bias, x, kernel))
+    return x.transpose(0, 1)
+
+
+def perceptron(spec):
+  """Dense layers with ReLU."""
+  layers, size = [], spec['inputs']
+  for width in spec['widths']:
+    layers += [torch.nn.Linear(size, width), torch.nn.ReLU()]
+    size = width
+  return torch.nn.Sequential(*layers)
+
+
+def trunk_of(spec, tuned):
   """The shared network, and how many features it has."""
   if spec['kind'] == 'lstm':
     return Recurrent(spec['inputs'], spec['features']), spec['features']
+  if spec['kind'] == 'transformer':
+    return Transformer(spec), spec['features']
+  if spec['kind'] == 'mmoe':
+    return (StackedExperts if tuned else Experts)(spec), spec['widths'][-1]
   if spec['kind'] == 'cnn_text':
     sizes = spec['vocabulary'], spec['width'], spec['filters']
     return TextCNN(*sizes), spec['filters']
@@ -127,38 +210,79 @@ def trunk_of(spec):
       layers.append(torch.nn.ReLU())
     layers += [torch.nn.Flatten(), torch.nn.Linear(20 * edge**2, 50)]
     return torch.nn.Sequential(*layers, torch.nn.ReLU()), 50
-  layers, size = [], spec['inputs']
-  for width in spec['widths']:
-    layers += [torch.nn.Linear(size, width), torch.nn.ReLU()]
-    size = width
-  return torch.nn.Sequential(*layers), size
+  return perceptron(spec), spec['widths'][-1]
+
+
+class Heads(torch.nn.Module):
+  """K binary heads, which mix experts by gates of their own if there are any.
+
+  ``stacked``: all of them as one product.
+  """
+
+  def __init__(self, spec, size, num, stacked):
+    super().__init__()
+    self.num, self.stacked = num, stacked
+    self.number = number = spec.get('experts')
+    one = torch.nn.Linear
+    many = torch.nn.ModuleList
+    self.gates = None
+    if stacked:
+      self.heads = one(size, num)
+      if number:
+        self.gates = one(spec['inputs'], num * number)
+    else:
+      self.heads = many(one(size, 1) for _ in range(num))
+      if number:
+        self.gates = many(one(spec['inputs'], number) for _ in range(num))
+
+  def forward(self, features, x):
+    """K logits ``[B]``; stacked, one array ``[B, K]``."""
+    if self.stacked:
+      if self.gates is None:
+        return self.heads(features)
+      gates = self.gates(x).view(len(x), self.num, self.number).softmax(-1)
+      mixed = gates @ features  # [B, K, width]
+      return (mixed * self.heads.weight).sum(-1) + self.heads.bias
+    outputs = []
+    for i, head in enumerate(self.heads):
+      z = features
+      if self.gates is not None:
+        z = (self.gates[i](x).softmax(-1)[..., None] * features).sum(1)
+      outputs.append(head(z)[:, 0])
+    return outputs
 
 
 class Workload:
   """A network, its K binary tasks and its optimizer."""
 
-  def __init__(self, num, spec):
+  def __init__(self, num, spec, tuned=False, channels_last=False):
     self.num = num
     inputs, labels = workloads.arrays(spec, num)
     self.inputs = torch.tensor(inputs)
+    self.labels = torch.tensor(labels).float()
+    self.trunk, size = trunk_of(spec, tuned)
+    self.heads = Heads(spec, size, num, tuned)
     if spec['kind'] == 'lenet':
       self.inputs = self.inputs.permute(0, 3, 1, 2).contiguous()
-    self.labels = torch.tensor(labels).float()
-    self.trunk, size = trunk_of(spec)
-    self.heads = torch.nn.ModuleList(
-      torch.nn.Linear(size, 1) for _ in range(num)
-    )
+      if channels_last:
+        self.trunk = self.trunk.to(memory_format=torch.channels_last)
+        self.inputs = self.inputs.to(memory_format=torch.channels_last)
     self.optimizer = torch.optim.Adam(
-      [*self.trunk.parameters(), *self.heads.parameters()], lr=1e-3
+      [*self.trunk.parameters(), *self.heads.parameters()],
+      lr=1e-3,
+      fused=tuned or None,
     )
 
   def losses(self):
     """Features and K losses."""
     features = self.trunk(self.inputs)
     loss = torch.nn.functional.binary_cross_entropy_with_logits
+    outputs = self.heads(features, self.inputs)
+    if self.heads.stacked:
+      each = loss(outputs, self.labels, reduction='none').mean(0)
+      return features, list(each)
     return features, [
-      loss(head(features)[:, 0], self.labels[:, i])
-      for i, head in enumerate(self.heads)
+      loss(logits, self.labels[:, i]) for i, logits in enumerate(outputs)
     ]
 
   def plain(self):
@@ -173,7 +297,9 @@ class Workload:
     def step():
       self.optimizer.zero_grad()
       features, losses = self.losses()
-      autojac.mtl_backward(losses, features)
+      # Stacked heads are one graph, which each of the losses walks.
+      stacked = self.heads.stacked
+      autojac.mtl_backward(losses, features, retain_graph=stacked)
       autojac.jac_to_grad(self.trunk.parameters(), aggregator)
       self.optimizer.step()
 
@@ -200,18 +326,19 @@ def weights_of(weigh):
   return lambda: weigh().detach().tolist()
 
 
-def make_torchjd(case, problems, plan):
+def make_torchjd(case, problems, plan, tuned):
   """A call of TorchJD."""
   name = case['name']
   if case['part'] == 'solve':
     return weights_of(torchjd_solver(name, *_problem(case, problems)))
-  work = Workload(case['num'], plan['workloads'][case['workload']])
+  spec = plan['workloads'][case['workload']]
+  work = Workload(case['num'], spec, tuned, channels_last=tuned)
   if name == 'plain':
     return work.plain
   return work.torchjd(STEPS[name](work.num)) if name in STEPS else None
 
 
-def make_libmtl(case, problems, plan, weightings):
+def make_libmtl(case, problems, plan, tuned, weightings):
   """A call of LibMTL, or None."""
   name = case['name']
   if name not in LIBMTL:
@@ -219,7 +346,7 @@ def make_libmtl(case, problems, plan, weightings):
   if case['part'] == 'solve':
     rows, _ = _problem(case, problems)
     return weights_of(libmtl_solver(name, rows, weightings))
-  work = Workload(case['num'], plan['workloads'][case['workload']])
+  work = Workload(case['num'], plan['workloads'][case['workload']], tuned)
   kind, options = LIBMTL[name]
   return work.libmtl(getattr(weightings, kind)(), options)
 
@@ -229,9 +356,20 @@ def _problem(case, problems):
   return [torch.tensor(problems[name][case['problem']]) for name in names]
 
 
-def main(folder, library):
+def keep_memory():
+  """mtl_jax's own function; its package needs what is not installed here."""
+  path = pathlib.Path(__file__).parents[1] / 'mtl_jax' / 'memory.py'
+  spec = util.spec_from_file_location('memory', path)
+  memory = util.module_from_spec(spec)
+  spec.loader.exec_module(memory)
+  return memory.keep_memory()
+
+
+def main(folder, library, tuned=False):
   """Answers until there are no more questions."""
   warnings.simplefilter('ignore')
+  if tuned:
+    keep_memory()
   torch.manual_seed(0)
   random.seed(0)
   plan = json.loads((folder / 'plan.json').read_text())
@@ -241,8 +379,10 @@ def main(folder, library):
     make = functools.partial(make_libmtl, weightings=import_libmtl())
   version = metadata.version(library)
   version += f' on torch {torch.__version__}, {torch.get_num_threads()} threads'
-  serving.serve(lambda case: make(case, problems, plan), version, plan['limit'])
+  serving.serve(
+    lambda case: make(case, problems, plan, tuned), version, plan['limit']
+  )
 
 
 if __name__ == '__main__':
-  main(pathlib.Path(sys.argv[1]), sys.argv[2])
+  main(pathlib.Path(sys.argv[1]), sys.argv[2], 'tuned' in sys.argv[3:])

@@ -254,6 +254,7 @@ def main():
   parser.add_argument('--repeats', type=int, default=7)
   parser.add_argument('--out', help='Markdown file to write')
   flags = parser.parse_args()
+  mtl_jax.keep_memory()
   devices.use_all_cores()
   lines = [
     f'{SEEDS} seeds, {len(jax.devices())} devices, jax {jax.__version__}; '

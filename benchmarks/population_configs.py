@@ -110,6 +110,7 @@ def main():
   )
   parser.add_argument('--out', help='Markdown file to write')
   flags = parser.parse_args()
+  mtl_jax.keep_memory()
   devices.use_all_cores()
   lines = [
     f'{FEW} seeds of shipped configs (of a study, its first method), '

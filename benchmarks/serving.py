@@ -6,6 +6,8 @@ the machine does meets all of them alike. A message is a line of JSON.
 
 import contextlib
 import json
+import os
+import pathlib
 import signal
 import statistics
 import subprocess
@@ -123,3 +125,23 @@ def interleaved(timers, seconds, rounds):
       if spent is not None:
         times[name].append(spent)
   return {name: statistics.median(x) for name, x in times.items() if x}
+
+
+def busy_cores(seconds=0.2):
+  """How many cores are busy while this process waits; None if not known."""
+  before = _busy()
+  time.sleep(seconds)
+  after = _busy()
+  return None if None in (before, after) else (after - before) / seconds
+
+
+def _busy():
+  """Seconds of all cores since the machine started, without idle ones."""
+  try:
+    first = (
+      pathlib.Path('/proc/stat').read_text(encoding='ascii').split('\n')[0]
+    )
+  except OSError:
+    return None
+  user, nice, system, _, _, *others = map(int, first.split()[1:9])
+  return (user + nice + system + sum(others)) / os.sysconf('SC_CLK_TCK')

@@ -31,6 +31,23 @@ WORKLOADS = {
     'filters': 128,
   },
   'lenet': {'kind': 'lenet', 'batch': 256, 'edge': 36},
+  'transformer': {
+    'kind': 'transformer',
+    'batch': 64,
+    'length': 50,
+    'inputs': 16,
+    'features': 64,
+    'layers': 2,
+    'heads': 4,
+    'hidden': 256,
+  },
+  'mmoe': {
+    'kind': 'mmoe',
+    'batch': 512,
+    'inputs': 40,
+    'experts': 8,
+    'widths': [64, 64],
+  },
 }
 NAMES = {
   'mlp': 'perceptron 500-512-512, batch 256',
@@ -38,6 +55,8 @@ NAMES = {
   'lstm_256': 'LSTM 100 x 8 -> 64, batch 256',
   'cnn_text': 'text CNN, vocabulary 20,000, batch 32',
   'lenet': 'LeNet 36 x 36, batch 256',
+  'transformer': 'transformer, 2 blocks of 64, 50 steps, batch 64',
+  'mmoe': 'MMoE, 8 experts 40-64-64, batch 512',
 }
 
 
@@ -52,6 +71,7 @@ def small(spec):
     'vocabulary': 50,
     'width': 8,
     'filters': 8,
+    'hidden': 8,
   }
   return {key: sizes.get(key, value) for key, value in spec.items()}
 
@@ -70,7 +90,9 @@ def arrays(spec, num_tasks):
     return inputs, labels
   shape = {
     'mlp': (batch, spec.get('inputs')),
+    'mmoe': (batch, spec.get('inputs')),
     'lstm': (batch, spec.get('length'), spec.get('inputs')),
+    'transformer': (batch, spec.get('length'), spec.get('inputs')),
     'lenet': (batch, spec.get('edge'), spec.get('edge'), 1),
   }[spec['kind']]
   return rng.normal(size=shape).astype(np.float32), labels

@@ -10,6 +10,7 @@
 
 from mtl_jax.config.overrides import apply_overrides, load_config
 from mtl_jax.config.settings import claim, data_config, default_config
+from mtl_jax.memory import keep_memory
 
 __version__ = '0.1.0'
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
   'claim',
   'data_config',
   'default_config',
+  'keep_memory',
   'load',
   'load_config',
   'run',

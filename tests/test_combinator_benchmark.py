@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import os
 import pathlib
 import re
 import sys
@@ -119,7 +120,10 @@ def test_every_solver_of_the_plan_is_there(scripts):
 
 
 @pytest.mark.parametrize(
-  'name', sweeps.some(['mlp', 'lstm_32', 'cnn_text', 'lenet'], 'mlp')
+  'name',
+  sweeps.some(
+    ['mlp', 'lstm_32', 'cnn_text', 'lenet', 'transformer', 'mmoe'], 'mmoe'
+  ),
 )
 def test_a_step_trains(scripts, name):
   spec = scripts['workloads'].WORKLOADS[name]
@@ -128,7 +132,8 @@ def test_a_step_trains(scripts, name):
   first = call()
   for _ in range(20):
     last = call()
-  assert sum(last) < sum(first)
+  assert sum(last['losses']) < sum(first['losses'])
+  assert first['compile_s'] > 0
 
 
 class Fake:
@@ -147,36 +152,95 @@ class Fake:
     return None if time is None else (self.result, lambda: time)
 
 
-def test_the_tables_have_all_that_was_measured(scripts, capsys):
+@pytest.fixture
+def calm(scripts, monkeypatch):
+  """A machine of which others take no core, or what is asked for."""
+  cores = []
+  monkeypatch.setattr(
+    scripts['serving'], 'busy_cores', lambda: cores.pop(0) if cores else 0.0
+  )
+  return cores
+
+
+def test_the_tables_have_all_that_was_measured(scripts, calm, capsys):
   plan = {
     'solve_sizes': [2],
     'solvers': ['mgda', 'pcgrad'],
     'steps': [['mlp', [2], ['plain', 'pcgrad']]],
     'seconds': 1,
     'rounds': 3,
+    'busy': 0.2,
+    'again': 0,
   }
   problems = {'gramian_2': np.eye(2)[None]}
   ours = {'mgda': 1.5, 'pcgrad': 2, 'plain': 1}
   ours |= {'stacked': 6, 'layerwise': 4, 'chunked': 9}
+  half = [0.5, 0.5]
   libraries = {
-    'mtl_jax': Fake(ours, [0.5, 0.5]),
+    'mtl_jax': Fake(ours, half),
     'torchjd': Fake({'mgda': 2.5, 'pcgrad': 8}, [1.0, 0.0]),
+    'libmtl': Fake({'pcgrad': 5}, half),
+    'torchjd tuned': Fake({'pcgrad': 7}, half),
+    'libmtl tuned': Fake({'pcgrad': 3}, half),
   }
   script = scripts['combinators']
-  lines = script.report(plan, problems, libraries, ['solve', 'step', 'ways'])
+  lines = script.report(plan, problems, libraries, 'solve')
+  libraries['mtl_jax'].result = {'compile_s': 1.25}
+  lines += script.report(plan, problems, libraries, 'step')
+  lines += script.report(plan, problems, libraries, 'ways')
   network = scripts['workloads'].NAMES['mlp']
   cells = [
     line.strip('| ').split(' | ') for line in lines if line.startswith('|')
   ]
+  calmly = '0.0 to 0.0'
+  expected = """
+    2|`mgda`|1.50|2.50|-|0e+00|1e+00|-
+    2|`pcgrad`|2.00|8.00|5.00|-|-|-
+    NETWORK|2|plain|1.0|-|-|-|-|-|1.0|1.2
+    NETWORK|2|`pcgrad`|2.0|8.0|5.0|3.0|2.50|1.50|2.0|1.2
+    NETWORK|2|6.0|4.0|9.0|stacked|1.50
+  """
   assert [row for row in cells if row[0] in ('2', network)] == [
-    ['2', '`mgda`', '1.50', '2.50', '0e+00', '1e+00'],
-    ['2', '`pcgrad`', '2.00', '8.00', '-', '-'],
-    [network, '2', 'plain', '1.0', '-', '-', '1.0'],
-    [network, '2', '`pcgrad`', '2.0', '8.0', '4.0', '2.0'],
-    [network, '2', '6.0', '4.0', '9.0', 'stacked', '1.50'],
+    [*line.strip().replace('NETWORK', network).split('|'), calmly]
+    for line in expected.strip().splitlines()
   ]
-  assert len({len(row) for row in cells[:4]}) == 1
+  heads = [row for row in cells if row[-1] == 'others']
+  assert len(heads) == 3
+  assert len(heads[1]) == 12 and heads[1][6:9] == [
+    'tuned ms',
+    'PyTorch / mtl_jax',
+    'tuned / mtl_jax',
+  ]
   assert network in capsys.readouterr().out
+
+
+def test_a_row_beside_other_work_is_measured_again(scripts, calm):
+  plan = {'seconds': 0, 'rounds': 3, 'busy': 0.2, 'again': 2}
+  times = iter([9.0] * 3 + [1.0] * 3)
+  calm += [0.0, 1.4, 0.1, 0.2]
+  taken, others = scripts['combinators'].measured(
+    plan, {'mtl_jax': lambda: next(times)}
+  )
+  assert taken == {'mtl_jax': 1.0} and others == (0.1, 0.2)
+  # A machine that is never calm says so.
+  calm += [1.0] * 6
+  _, others = scripts['combinators'].measured(plan, {})
+  assert others == (1.0, 1.0) and not calm
+
+
+def test_who_else_works_is_read_from_the_machine(scripts, monkeypatch):
+  serving = scripts['serving']
+  if serving._busy() is None:
+    pytest.skip('no /proc/stat on this machine')
+  ticks = os.sysconf('SC_CLK_TCK')
+  # user, nice, system, idle, waiting, interrupts: a second and a half more.
+  lines = [f'cpu  {5 * ticks} 0 {ticks} 9 9 0 0 0 0 0\ncpu0']
+  lines.append(f'cpu  {6 * ticks} 0 {ticks + ticks // 2} 99 9 0 0 0 0 0\ncpu0')
+  monkeypatch.setattr(
+    serving.pathlib.Path, 'read_text', lambda path, encoding: lines.pop(0)
+  )
+  monkeypatch.setattr(serving.time, 'sleep', lambda seconds: None)
+  assert serving.busy_cores(1.0) == pytest.approx(1.5)
 
 
 def test_what_is_slow_or_fails_is_a_dash_and_the_rest_goes_on(

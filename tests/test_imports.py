@@ -20,7 +20,7 @@ LAYERS = (
   ('training', 'evaluation', 'reporting', 'problems'),
   ('models', 'data', 'combinators'),
   ('tasks', 'encoders'),
-  ('names',),
+  ('names', 'memory'),
 )
 # Packages of names and numbers only, without arrays, and what they may import.
 UTILITIES = {'config': {'names'}}

@@ -11,6 +11,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from mtl_jax.models import manual_axes
+
 Array = jax.Array
 
 ACTIVATIONS = {
@@ -172,8 +174,7 @@ def masked_max(x: Array, mask: Array | None) -> Array:
   """Maximum over time, ``[B, T, D] -> [B, D]``, of the steps in the mask.
 
   An example with no step gives zeros. The gradient goes to the first step that
-  has the maximum. That of ``x.max`` goes where ``x`` equals it: a compiled
-  program may compute ``x`` twice, with another rounding, and then to nowhere.
+  has the maximum, see `first_of_largest`.
 
   Example:
     >>> masked_max(jnp.array([[[1.], [5.]]]), jnp.array([[1, 0]]))
@@ -184,5 +185,41 @@ def masked_max(x: Array, mask: Array | None) -> Array:
     mask = jnp.ones(x.shape[:2], bool)
   mask = mask.astype(bool)[..., None]  # [B, T, 1]
   known = jnp.where(mask, lax.stop_gradient(x), -jnp.inf)
-  first = steps == known.argmax(axis=1, keepdims=True)
-  return jnp.where(first & mask, x, 0).sum(axis=1)
+  _, first = first_of_largest(known)
+  chosen = (steps == first[:, None]) & mask
+  return jnp.where(chosen, x, 0).sum(axis=1)
+
+
+def first_of_largest(x: Array) -> tuple[Array, Array]:
+  """The maximum over time, and the first step that has it; or a NaN's.
+
+  By comparing one step after the other. An equation ``x == x.max(1)`` would not
+  do: a compiled program may compute x twice, with another rounding, and then no
+  step solves it. CPUs are slow at ``x.argmax(1)``.
+
+  Args:
+    x: ``[B, T, D]``.
+
+  Returns:
+    The maxima ``[B, D]``, and the steps ``[B, D]`` in ``{0, ..., T - 1}``.
+
+  Example:
+    >>> _, first = first_of_largest(jnp.array([[[1.0], [5.0], [5.0]]]))
+    >>> first
+    Array([[1]], dtype=int32)
+  """
+  if jax.default_backend() != 'cpu':
+    first = x.argmax(axis=1).astype(jnp.int32)
+    return jnp.take_along_axis(x, first[:, None], axis=1)[:, 0], first
+
+  def compare(step, carry):
+    largest, first = carry
+    other = lax.dynamic_index_in_dim(x, step, 1, keepdims=False)
+    stays = (largest >= other) | jnp.isnan(largest)
+    step = jnp.asarray(step, jnp.int32)
+    return jnp.where(stays, largest, other), jnp.where(stays, first, step)
+
+  largest = x[:, 0]
+  first = jnp.zeros(largest.shape, jnp.int32)
+  largest, first = manual_axes.vary_together(largest, first)
+  return lax.fori_loop(1, x.shape[1], compare, (largest, first))

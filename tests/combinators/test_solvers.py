@@ -15,6 +15,7 @@ from mtl_jax.combinators.solvers import (
   proportioning,
   scaling,
   spectral,
+  splitting,
 )
 
 PRECISIONS = {'float32': (False, 1e-5, 1e-4), 'float64': (True, 1e-10, 1e-8)}
@@ -96,6 +97,28 @@ def test_faces_alone_solve_a_singular_problem():
     assert np.sqrt(gap @ a @ gap) < 1e-3
   again = proportioning.solve(a, q, x, solved)
   np.testing.assert_array_equal(x, again)
+
+
+def test_alternating_directions_find_most_signs_of_a_singular_problem():
+  """Half of the rank is missing."""
+  rng = np.random.default_rng(1)
+  a = cosines(rng.normal(size=(64, 32)), 1e-5, np.float32)
+  x = np.asarray(jax.jit(splitting.solve)(a, a))
+  assert np.all(x >= 0)
+  solutions = [oracles.cone(np.float64(a), np.float64(q), 0) for q in a]
+  agree = (x > 1e-4) == (np.array(solutions) > 1e-4)
+  assert agree.mean() > 0.95
+  assert 0.2 < (x > 1e-4).mean() < 0.8
+
+
+def test_many_right_sides_of_a_singular_problem_are_solved(precision):
+  """So many that all four stages run."""
+  dtype, ridge, tolerance = precision
+  rng = np.random.default_rng(2)
+  a = cosines(rng.normal(size=(64, 32)), ridge, dtype)
+  x = jax.jit(nonnegative_qp.solve)(a, a)
+  assert np.all(np.asarray(x) >= 0)
+  assert relative_residual(a, a, x, tolerance) < tolerance
 
 
 def test_interior_point_alone_solves_what_exchanges_may_not(precision):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models
-from mtl_jax.models import convolution, layers
+from mtl_jax.models import convolution, layers, text_windows
 from mtl_jax.training import jaxprs
 
 
@@ -24,6 +24,17 @@ def plain_conv_pool(x, kernel, bias):
   return nn.relu(convolution.max_pool(z) + bias)
 
 
+def plain_window_max(x, kernel, mask):
+  """A convolution, and the first of its maxima by argmax."""
+  layout = ('NHC', 'HIO', 'NHC')
+  z = lax.conv_general_dilated(
+    x, kernel, (1,), 'SAME', dimension_numbers=layout
+  )
+  known = jnp.where(mask[..., None], z, -jnp.inf)
+  largest = jnp.take_along_axis(z, known.argmax(1)[:, None], 1)[:, 0]
+  return jnp.where(mask.any(1)[:, None], largest, 0)
+
+
 def images(batch, height, width, channels, window, filters):
   def make(draw):
     kernel = draw(window, window, channels, filters)
@@ -32,10 +43,24 @@ def images(batch, height, width, channels, window, filters):
   return convolution.conv_pool, plain_conv_pool, make
 
 
+def texts(batch, length, channels, width, filters):
+  def make(draw):
+    ends = np.arange(batch) * length // max(batch - 1, 1)
+    ends = ends if batch > 1 else np.full(1, length)
+    mask = np.arange(length) < ends[:, None]
+    x = draw(batch, length, channels) * mask[..., None]
+    return x, draw(width, channels, filters), jnp.asarray(mask)
+
+  return text_windows.window_max, plain_window_max, make
+
+
 CASES = {
   'odd image': images(3, 9, 8, 2, 3, 4),
   'one image': images(1, 12, 13, 1, 5, 3),
   'parts of a batch': images(128, 7, 7, 2, 5, 2),
+  'texts': texts(4, 7, 2, 3, 4),
+  'one text': texts(1, 2, 3, 5, 2),
+  'even window': texts(4, 6, 2, 2, 3),
 }
 
 
@@ -141,7 +166,7 @@ def member(own, plain, make, *args):
   return both_of(own, plain, args, inputs(make, normal('float64'))[1])
 
 
-@pytest.mark.parametrize('name', ['parts of a batch'])
+@pytest.mark.parametrize('name', ['parts of a batch', 'texts'])
 @pytest.mark.parametrize('checked', [True, False])
 def test_over_devices(name, checked):
   own, plain, make = CASES[name]
@@ -173,29 +198,43 @@ def test_over_devices(name, checked):
   close(actual, (y, dx, gradients), 1e-5)
 
 
-@pytest.mark.parametrize('batch', [32, 128])
-def test_lenet_by_jit_over_four_devices_is_one_device(batch):
+def images_of_digits(batch, rng):
+  images = rng.normal(size=(batch, 28, 28, 1)).astype(np.float32)
+  nets = (models.LeNet(conv=conv) for conv in ('product', 'xla'))
+  return *nets, {'image': images}
+
+
+def reviews(batch, rng):
+  ids = rng.integers(1, 50, (batch, 12)).astype(np.int32)
+  ids[:, 6:] *= rng.integers(0, 2, (batch, 1), np.int32)
+  sizes = {'vocab_size': 50, 'embed_dim': 8, 'filters': 6, 'widths': (2, 3)}
+  nets = (models.CNNText(**sizes, fast=fast) for fast in (True, False))
+  return *nets, {'tokens': ids}
+
+
+@pytest.mark.parametrize(
+  'make, batch', [(images_of_digits, 32), (images_of_digits, 128), (reviews, 8)]
+)
+def test_a_trunk_by_jit_over_four_devices_is_one_device(make, batch):
   """A program that is partitioned may compute a maximum's input twice."""
   rng = np.random.default_rng(0)
-  images = rng.normal(size=(batch, 28, 28, 1)).astype(np.float32)
+  own, plain, arrays = make(batch, rng)
   weights = rng.normal(size=(batch, 1)).astype(np.float32)
-  plain = models.LeNet(conv='xla')
-  params = plain.init(jax.random.key(0), {'image': images}, train=False)
+  params = own.init(jax.random.key(0), arrays, train=False)
 
   def gradient(net, number):
     devices = jax.sharding.Mesh(np.array(jax.devices()[:number]), ('data',))
     split = jax.sharding.NamedSharding(devices, P('data'))
     whole = jax.sharding.NamedSharding(devices, P())
 
-    def loss(params, image, weights):
-      return (net.apply(params, {'image': image}, train=False) * weights).sum()
+    def loss(params, arrays, weights):
+      return (net.apply(params, arrays, train=False) * weights).sum()
 
     compiled = jax.jit(
       jax.grad(loss), in_shardings=(whole, split, split), out_shardings=whole
     )
-    return jax.device_get(compiled(params, images, weights))
+    return jax.device_get(compiled(params, arrays, weights))
 
-  own = models.LeNet(conv='product')
   expected = gradient(plain, 1)
   for number in (1, 4):
     close(gradient(own, number), expected, 1e-5)
@@ -269,6 +308,16 @@ def test_the_first_maximum_over_time_gets_the_gradient(masked):
   np.testing.assert_array_equal(gradient, expected)
   together = jax.vmap(layers.masked_max, in_axes=(0, None))(x[None], given)
   np.testing.assert_array_equal(together[0], layers.masked_max(x, given))
+
+
+def test_the_first_maximum_on_other_back_ends_is_the_same(monkeypatch):
+  x = whole(5, 6, 4).at[0, 2, 1].set(jnp.nan)
+  with monkeypatch.context() as patch:
+    patch.setattr(jax, 'default_backend', lambda: 'gpu')
+    expected = layers.first_of_largest(x)
+  actual = layers.first_of_largest(x)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
+  assert actual[1][0, 1] == 2 and actual[1].dtype == jnp.int32
 
 
 def test_windows_of_even_size_are_refused():

@@ -22,7 +22,9 @@ _STEPS = 25  # Between two looks at what is solved.
 _LOOKS, _MOST = 8, 24
 
 
-def solve(a: jax.Array, q: jax.Array, x: jax.Array, solved) -> jax.Array:
+def solve(
+  a: jax.Array, q: jax.Array, x: jax.Array, solved, patience: int = 4
+) -> jax.Array:
   """``min_x 1/2 x^T A x + q^T x``, ``x >= 0``, for every row of ``q``.
 
   Args:
@@ -31,10 +33,11 @@ def solve(a: jax.Array, q: jax.Array, x: jax.Array, solved) -> jax.Array:
     x: ``[R, K]``, >= 0: where to start from.
     solved: ``x [R, K] -> [R]`` bool; when all are, it stops. Solved rows stay
       as they are.
+    patience: when to stop if no row is solved, in 25 steps.
 
   Returns:
-    ``[R, K]``, >= 0, after at most 100 steps if those solve no row, 200 if
-    they do, and 600 while many more rows are solved with each 25.
+    ``[R, K]``, >= 0, after at most 200 steps, or 600 while many more rows are
+    solved with each 25.
   """
   length = 1 / jnp.max(jnp.sum(jnp.abs(a), axis=1))  # 1 / a bound on the norm
 
@@ -51,7 +54,7 @@ def solve(a: jax.Array, q: jax.Array, x: jax.Array, solved) -> jax.Array:
 
   def goes_on(carry):
     i, _, done, more = carry
-    looks = jnp.where(jnp.any(done), _LOOKS, _LOOKS // 2)
+    looks = jnp.where(jnp.any(done), _LOOKS, patience)
     worth = (i < looks) | ((i < _MOST) & (16 * more > len(q)))
     return worth & ~jnp.all(done)
 

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import convolution, layers
+from mtl_jax.models import convolution, layers, text_windows
 
 
 class CNNText(nn.Module):
@@ -26,6 +26,8 @@ class CNNText(nn.Module):
     mask: name in the batch of a mask ``[B, T]``, 1 = token; None takes
       ``ids != pad_id``.
     pad_id: the id that means padding, where there is no mask.
+    fast: whether to use the gradient of `text_windows.window_max`, which has no
+      forward mode (``jax.jvp``); False leaves all derivatives to JAX.
     dtype: dtype of the computation; parameters are float32 in any case.
 
   Example:
@@ -48,6 +50,7 @@ class CNNText(nn.Module):
   inputs: str = 'tokens'
   mask: str | None = None
   pad_id: int = 0
+  fast: bool = True
   dtype: Any = None
 
   def __post_init__(self):
@@ -70,15 +73,22 @@ class CNNText(nn.Module):
       mask = layers.read_array(self, 'mask', batch).astype(bool)
     x = nn.Embed(self.vocab_size, self.embed_dim, dtype=self.dtype)(ids)
     x = jnp.where(mask[..., None], x, 0)  # [B, T, D]
+
+    def largest(x, kernel, strides, padding, **dimensions):
+      if self.fast:  # Strides of one, and padding as the window needs it.
+        return text_windows.window_max(x, kernel, mask)
+      z = convolution.patch_conv(x, kernel, strides, padding, **dimensions)
+      return layers.masked_max(z, mask)
+
     pooled = []
     for width in self.widths:
       z = nn.Conv(
         self.filters,
         (width,),
-        conv_general_dilated=convolution.patch_conv,
+        conv_general_dilated=largest,
         dtype=self.dtype,
-      )(x)
+      )(x)  # [B, F], with the bias behind the maximum
       # The order does not matter to the result; pooled first, relu is cheaper.
-      pooled.append(nn.relu(layers.masked_max(z, mask)))
+      pooled.append(nn.relu(jnp.where(mask.any(1)[:, None], z, 0)))
     features = jnp.concatenate(pooled, axis=-1)
     return nn.Dropout(self.dropout, deterministic=not train)(features)
