@@ -10,6 +10,7 @@ only mtl_jax is timed.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -230,7 +231,7 @@ def make_all(case, libraries):
 def table(head, rows):
   """Lines of a Markdown table; they are shown as they come."""
   lines = []
-  for cells in (head, ['---'] * len(head), *rows):
+  for cells in itertools.chain((head, ['---'] * len(head)), rows):
     lines.append('| ' + ' | '.join(cells) + ' |')
     print(lines[-1], flush=True)
   return lines
@@ -300,9 +301,12 @@ def main(arguments=None):
   parser.add_argument('--quick', action='store_true')
   parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS)
   parser.add_argument('--networks', nargs='+', help='some of the steps')
+  parser.add_argument('--again', type=int, help='times, for a disturbed row')
   parser.add_argument('--output', type=pathlib.Path, default=RESULTS)
   options = parser.parse_args(arguments)
   plan = {**PLAN, **(QUICK if options.quick else {})}
+  if options.again is not None:
+    plan['again'] = options.again
   if options.networks:
     plan['steps'] = [x for x in plan['steps'] if x[0] in options.networks]
   options.output.mkdir(parents=True, exist_ok=True)
@@ -319,7 +323,8 @@ def main(arguments=None):
       notes.append('- `--quick`: these times mean nothing')
     for part in options.parts:
       lines = [*report(plan, problems, libraries, part), '', *notes]
-      path = options.output / f'combinators_{part}.md'
+      name = '_'.join(['combinators', part, *(options.networks or ())])
+      path = options.output / f'{name}.md'
       path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
       print('\n'.join(notes), f'\nwritten to {path}', flush=True)
   for library in libraries.values():

@@ -79,12 +79,13 @@ def _forward(width, x, kernel, mask):
 
 def _backward(width, residuals, cotangent):
   windows, kernel, first = residuals
-  batch, length, size = windows.shape
+  batch, length, _ = windows.shape
   filters = kernel.shape[1]
   g = jnp.where(first < length, cotangent, 0)  # [B, F]
-  rows = jnp.minimum(first, length - 1) + length * jnp.arange(batch)[:, None]
-  chosen = windows.reshape(-1, size)[rows.ravel()]
-  chosen = chosen.reshape(batch, filters, size)
+  # Text by text. Of rows numbered over all texts, a program that is split over
+  # devices reads wrong ones (jax 0.10.2; tests/test_configs.py sees it).
+  place = jnp.minimum(first, length - 1)
+  chosen = jax.vmap(lambda text, steps: text[steps])(windows, place)
   dkernel = (chosen * g[..., None]).sum(0).T
   steps = jnp.arange(length)[:, None]
   dz = jnp.where(first[:, None] == steps, g[:, None], 0)  # [B, T, F]

@@ -219,19 +219,22 @@ def test_a_trunk_by_jit_over_four_devices_is_one_device(make, batch):
   """A program that is partitioned may compute a maximum's input twice."""
   rng = np.random.default_rng(0)
   own, plain, arrays = make(batch, rng)
-  weights = rng.normal(size=(batch, 1)).astype(np.float32)
+  weights = rng.normal(size=(2, batch, 1)).astype(np.float32)  # two tasks
   params = own.init(jax.random.key(0), arrays, train=False)
 
   def gradient(net, number):
     devices = jax.sharding.Mesh(np.array(jax.devices()[:number]), ('data',))
     split = jax.sharding.NamedSharding(devices, P('data'))
+    tasks = jax.sharding.NamedSharding(devices, P(None, 'data'))
     whole = jax.sharding.NamedSharding(devices, P())
 
     def loss(params, arrays, weights):
       return (net.apply(params, arrays, train=False) * weights).sum()
 
     compiled = jax.jit(
-      jax.grad(loss), in_shardings=(whole, split, split), out_shardings=whole
+      jax.vmap(jax.grad(loss), (None, None, 0)),
+      in_shardings=(whole, split, tasks),
+      out_shardings=whole,
     )
     return jax.device_get(compiled(params, arrays, weights))
 
