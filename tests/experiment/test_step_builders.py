@@ -342,8 +342,8 @@ def test_a_stream_called_outer_may_be_a_tasks_own(tiny):
 def test_dry_run_shows_the_outer_batch(tiny, monkeypatch, capsys):
   loaded = tiny.data()
 
-  def load(stream, name, encoder=None, labels=None, arrays=None):
-    del name, labels, arrays
+  def load(stream, name, encoder=None, labels=None, arrays=None, ids=()):
+    del name, labels, arrays, ids
     if encoder is None:
       return loaded
     assert dict(stream.splits) == {'outer': 'validation'}
