@@ -20,16 +20,25 @@ their terms forbid to redistribute them.
 
   python launch.py --config=configs/rec/movielens_interests.py \
       --workdir=runs/interests
+  python launch.py --config=configs/rec/movielens_interests.py:order \
+      --workdir=runs/interests_order
   python launch.py --mode=predict --workdir=runs/interests --input=FILE.jsonl
 
-A line of the file is ``{"items": [50, 172], "ratings": [5, 4]}``.
+The argument is an arm: 'data', or a placebo, in which histories are shuffled
+('order'), films have the genres of others ('content'), or test targets the
+history of another user ('history'). A line of the file is ``{"items": [50,
+172], "ratings": [5, 4]}``.
 """
 
 import mtl_jax
 
 
-def get_config():
-  """The config; every key is explained in mtl_jax/config/sections.py."""
+def get_config(arm='data'):
+  """The config; every key is explained in mtl_jax/config/sections.py.
+
+  Args:
+    arm: 'data', 'order', 'content' or 'history', see above.
+  """
   config = mtl_jax.default_config()
   config.targets = {
     'item': {'kind': 'next_item', 'label': 'next_item'},
@@ -41,6 +50,7 @@ def get_config():
   config.data.settings = {
     'log': 'ml-100k',
     'ties': 'file',
+    'arm': arm,
     'protocol': 'leave_one_out',
     'length': 50,
     'horizon': 10,
