@@ -15,6 +15,7 @@ import numpy as np
 
 from mtl_jax import data, evaluation, reporting
 from mtl_jax.experiment import recommend, sources
+from mtl_jax.models import softmax
 from mtl_jax.recommendation import (
   baselines,
   protocols,
@@ -49,19 +50,19 @@ def lines(experiment: Any) -> list[str]:
   stream = experiment.streams[task.stream]
   length = experiment.example_batch()[task.stream]['items'].shape[1]
   head = recommend.head_of(experiment, task)
-  negatives = head.get('negatives', 0)
-  width = experiment.settings.model.inputs.get('features', 64)
-  scored = negatives or split.log.num_items
-  scores = stream.batch_size * length * scored
   for part in ('validation', 'test'):
     ranking.check_seen(split, part, 'mask' if head.get('seen') else 'keep')
   seen = 'masked' if head.get('seen') else 'ranked too'
+  width = experiment.settings.model.inputs.get('features', 64)
+  drawn = head.get('negatives', 0) * stream.batch_size
+  number = split.log.num_items
+  cost = softmax.softmax_cost(
+    stream.batch_size * length, min(drawn or number, number), width
+  )
   return [
     split.describe(),
     *split.notes,
-    f'Next item: a step scores {stream.batch_size * length:,} positions x '
-    f'{scored:,} {"drawn " if negatives else ""}items, '
-    f'{6e-9 * width * scores:.2f} GFLOP; items seen before are {seen}.',
+    f'Next item: {cost.text}; items seen before are {seen}.',
   ]
 
 

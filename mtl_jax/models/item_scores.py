@@ -1,7 +1,7 @@
-"""Scores over a catalogue, in chunks: softmax, sampled softmax and ranks.
+"""Items that are drawn, and items that are ranked, out of a catalogue.
 
-Pure functions of states h ``[..., D]`` and a table ``[V + 1, D]`` whose row 0
-is padding. No array of all scores outlives a chunk.
+Row 0 of a table ``[V + 1, D]`` is padding. Ranks are computed in chunks: no
+array of all scores outlives a chunk. Losses are in `mtl_jax.models.softmax`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import manual_axes, softmax
+from mtl_jax.models import manual_axes
 
 Array = jax.Array
 SAMPLING = ('popularity', 'uniform')
@@ -21,31 +21,6 @@ def unit(x: Array) -> Array:
   """Vectors ``[..., D]`` of length 1; zeros stay zeros."""
   square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
   return x * lax.rsqrt(jnp.maximum(square, 1e-12))
-
-
-def full_softmax(h: Array, table: Array, targets: Array, chunk: int) -> Array:
-  """The targets' scores, and the log of the sum over all items.
-
-  Args:
-    h: ``[..., D]``.
-    table: ``[V + 1, D]``.
-    targets: items ``[...]``, from 0.
-    chunk: items at a time; in the backward pass scores are computed anew.
-
-  Returns:
-    ``[..., 2]``.
-
-  Example:
-    >>> h, table = jnp.ones((1, 2)), jnp.zeros((5, 2))
-    >>> full_softmax(h, table, jnp.array([3]), chunk=3)[0].tolist()
-    [0.0, 1.3862943649291992]
-  """
-  own = jnp.sum(h * table[targets], axis=-1)
-  own = own.astype(jnp.promote_types(own.dtype, jnp.float32))
-  total = softmax.log_partition(
-    h.reshape(-1, h.shape[-1]), table, jnp.arange(len(table)) > 0, chunk=chunk
-  )
-  return jnp.stack([own, total.reshape(own.shape)], axis=-1)
 
 
 def draw_weights(sampling: str, size: int, counts: Any = None) -> np.ndarray:
@@ -69,37 +44,6 @@ def draw_weights(sampling: str, size: int, counts: Any = None) -> np.ndarray:
   if w.sum() >= 2**32:  # of 32 bits that are drawn
     w = np.maximum(w * (2**31 / w.sum()), w > 0).astype(np.int64)
   return w
-
-
-def sampled_softmax(
-  h: Array,
-  own_rows: Array,
-  negative_rows: Array,
-  targets: Array,
-  negatives: Array,
-  log_expected: Array,
-) -> Array:
-  """As `full_softmax`, with an unbiased estimate of the sum over items.
-
-  Args:
-    h: ``[..., D]``.
-    own_rows: of the targets, ``[..., D]``.
-    negative_rows: of items that all positions share, ``[N, D]``.
-    targets: items ``[...]``.
-    negatives: items ``[N]``; one that is a position's target counts for nothing
-      there.
-    log_expected: log of how often each of these is expected in the sample,
-      ``[N]``.
-
-  Returns:
-    ``[..., 2]``.
-  """
-  own = jnp.sum(h * own_rows, axis=-1)
-  own = own.astype(jnp.promote_types(own.dtype, jnp.float32))
-  scores = (h @ negative_rows.T).astype(own.dtype) - log_expected  # [..., N]
-  scores = jnp.where(targets[..., None] == negatives, -jnp.inf, scores)
-  rest = jax.nn.logsumexp(scores, axis=-1)
-  return jnp.stack([own, jnp.logaddexp(own, rest)], axis=-1)
 
 
 def draw(keys: Array, number: int, w: np.ndarray) -> Array:
@@ -142,10 +86,10 @@ def rank(
     chunk: items scored at a time.
 
   Returns:
-    ``[N, 4 + 2 k]``: the target's score, the log of the sum over all items, how
-    many others score higher, how many others the same; ids and scores of the k
-    best items, of which fewer may be left (id 0, score -inf). Where a score is
-    NaN, the counts are.
+    ``[N, 3 + 2 k]``: the loss of the softmax over all items, how many others
+    score higher, how many others the same; ids and scores of the k best items,
+    of which fewer may be left (id 0, score -inf). Where a score is NaN, the
+    counts are.
   """
   parts, ids = _chunks(table, chunk)
   dtype = jnp.promote_types(h.dtype, jnp.float32)
@@ -204,7 +148,7 @@ def rank(
     jnp.where(bad, jnp.nan, x.astype(dtype)) for x in (better, equal)
   )
   best_ids = jnp.where(jnp.isfinite(best), best_ids, 0).astype(dtype)
-  columns = jnp.stack([target, total, better, equal], axis=-1)
+  columns = jnp.stack([total - target, better, equal], axis=-1)
   return jnp.concatenate([columns, best_ids, best], axis=-1)
 
 

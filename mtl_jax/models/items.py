@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import content_adapter, embedding_table, item_scores, layers
+from mtl_jax.models import (
+  content_adapter,
+  embedding_table,
+  item_scores,
+  layers,
+  softmax,
+)
 
 Array = jax.Array
 TABLE = 'item_table'  # key in the batch of heads: an `ItemTable` to read
@@ -224,7 +230,7 @@ class NextItemHead(nn.Module):
   normalize: bool = False
   positions: str = 'last'
   top: int = 10
-  chunk: int = 8192
+  chunk: int = softmax.CHUNK
   dtype: Any = None
 
   reads_table = True
@@ -244,7 +250,7 @@ class NextItemHead(nn.Module):
   def __call__(
     self, features: Array, batch: Mapping[str, Any], *, train: bool
   ) -> Array:
-    """Numbers of each position ``[B, T, 2]``, or ``[B, T, 4 + 2 top]``."""
+    """The loss of each position ``[B, T, 1]``, or ``[B, T, 3 + 2 top]``."""
     items = batch[TABLE]
     h = self._states(features, items)
     targets = layers.read_array(self, 'targets', batch)
@@ -255,7 +261,7 @@ class NextItemHead(nn.Module):
         "trunk to 'none'."
       )
     if self.is_initializing():
-      return jnp.zeros((*targets.shape, 2), h.dtype)
+      return jnp.zeros((*targets.shape, 1), h.dtype)
     if train:
       return self._train(h, items, targets, batch)
     table = self._rows(items.table())
@@ -314,26 +320,35 @@ class NextItemHead(nn.Module):
     return item_scores.draw_weights(self.sampling, self.size, self.counts)
 
   def _train(self, h, items, targets, batch):
-    own = jnp.maximum(targets, 0)
+    flat = h.reshape(-1, h.shape[-1])
+    own, mask = jnp.maximum(targets, 0).ravel(), (targets >= 0).ravel()
     if not self.negatives:
-      table = self._rows(items.table())
-      return item_scores.full_softmax(h, table, own, self.chunk)
+      loss = softmax.full_softmax_loss(
+        flat,
+        self._rows(items.table()),
+        own,
+        mask,
+        candidates=jnp.arange(self.size) > 0,
+        chunk=self.chunk,
+      )
+      return loss.reshape(*targets.shape, 1)
     negatives = self.draw(batch)
     if negatives is None:
       negatives = jnp.arange(1, self.size)
-      log_expected = jnp.zeros(len(negatives))
+      log_q = jnp.full(len(negatives), -np.log(len(negatives)))
     else:
       w = self._weights()
       log_q = jnp.log(jnp.asarray(w / w.sum(), jnp.float32))[negatives]
-      log_expected = np.log(len(negatives)) + log_q
-    return item_scores.sampled_softmax(
-      h,
+    loss = softmax.sampled_softmax_loss(
+      flat,
       self._rows(items.read(own)),
       self._rows(items.read(negatives)),
-      own,
-      negatives,
-      log_expected,
+      target=own,
+      negatives=negatives,
+      log_q_negatives=log_q,
+      mask=mask,
     )
+    return loss.reshape(*targets.shape, 1)
 
   def _rank(self, h, table, targets, seen):
     batch, steps, width = h.shape

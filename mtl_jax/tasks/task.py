@@ -530,12 +530,10 @@ def regression(
 def next_item(
   name: str, size: int, *, label: str | None = None, **kwargs
 ) -> Task:
-  r"""Next item of a catalogue: softmax cross-entropy that its head sums up.
+  """Next item of a catalogue: softmax cross-entropy that its head sums up.
 
-  The head puts out, for each position, the score :math:`s_y` of the target and
-  :math:`\log \sum_i e^{s_i}`, so that no array of all scores is an output:
-
-  .. math:: \ell = \log \sum_i e^{s_i} - s_y
+  The head puts out the loss of each position, and behind it numbers about the
+  target's rank, so that no array of all scores is an output.
 
   Args:
     name: the task's name.
@@ -546,20 +544,14 @@ def next_item(
 
   Example:
     >>> task = next_item('item', 4)
-    >>> task.loss(jnp.array([[[1.0, 3.5]]]), {'item': jnp.array([[2]])})
+    >>> task.loss(jnp.array([[[2.5]]]), {'item': jnp.array([[2]])})
     Array([[2.5]], dtype=float32)
   """
   key = label or name
-
-  def loss(outputs, batch):
-    del batch
-    outputs = losses.as_float(outputs)
-    return outputs[..., 1] - outputs[..., 0]
-
   return Task(
     name=name,
     size=size,
-    loss=loss,
+    loss=lambda outputs, batch: losses.as_float(outputs[..., 0]),
     mask=lambda batch: known(batch, key),
     per_step=True,
     **kwargs,

@@ -89,7 +89,7 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
     json.loads((path / 'config.json').read_text())['data']['settings']
   )
   assert f'test targets {split.target_hash()}' in said
-  assert 'a step scores 128 positions x 12 items' in said
+  assert 'items seen before are masked' in said
   result = json.loads((path / 'results.json').read_text())
   tables = {table['title']: table for table in result['ranking']}
   first = tables['Next item among all 12 (made, data, leave_one_out)']

@@ -1,4 +1,4 @@
-"""Scores over a catalogue: softmax, sampled softmax, ranks, by brute force."""
+"""Items that are drawn and ranked out of a catalogue, by brute force."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from mtl_jax.models import item_scores
+from mtl_jax.models import item_scores, softmax
 from mtl_jax.tasks.metrics import item_ranks
 from mtl_jax.training import parallel
 
@@ -24,69 +24,24 @@ def some(seed=0, whole=False):
   return h.astype(np.float32), table.astype(np.float32), targets
 
 
-def dense(h, table, targets):
-  """The loss over all items, without its padding row."""
-  scores = h @ table[1:].T
-  return jax.nn.logsumexp(scores, -1) - scores[jnp.arange(len(h)), targets - 1]
-
-
-def loss(parts):
-  return parts[..., 1] - parts[..., 0]
-
-
-@pytest.mark.parametrize('chunk', [5, 24, 100])
-def test_the_softmax_in_chunks_is_that_over_all_items(chunk):
-  h, table, targets = some()
-  found = loss(item_scores.full_softmax(h, table, targets, chunk))
-  scores = h.astype(np.float64) @ table[1:].T.astype(np.float64)
-  own = scores[np.arange(N), targets - 1]
-  expected = special.logsumexp(scores, axis=1) - own
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
-  gradients = jax.grad(
-    lambda h, t: loss(item_scores.full_softmax(h, t, targets, chunk)).sum(),
-    (0, 1),
-  )(h, table)
-  expected = jax.grad(lambda h, t: dense(h, t, targets).sum(), (0, 1))(h, table)
-  for x, y in zip(gradients, expected, strict=True):
-    np.testing.assert_allclose(x, y, atol=1e-5)
-
-
-def sampled(h, table, targets, ids, log_expected):
-  return item_scores.sampled_softmax(
-    h, table[targets], table[ids], targets, ids, log_expected
-  )
-
-
-def test_all_items_as_negatives_are_the_whole_softmax():
-  h, table, targets = map(jnp.asarray, some(1))
-  every = jnp.arange(1, V + 1)
-
-  def total(h, table):
-    return loss(sampled(h, table, targets, every, jnp.zeros(V))).sum()
-
-  value, gradients = jax.value_and_grad(total, (0, 1))(h, table)
-  full, expected = jax.value_and_grad(
-    lambda h, t: dense(h, t, targets).sum(), (0, 1)
-  )(h, table)
-  np.testing.assert_allclose(value, full, rtol=1e-5)
-  for x, y in zip(gradients, expected, strict=True):
-    np.testing.assert_allclose(x, y, atol=1e-5)
-
-
-def test_the_sampled_sum_is_unbiased_under_any_distribution():
+def test_the_sum_over_drawn_items_is_unbiased():
   h, table, targets = map(jnp.asarray, some(2))
   counts = np.arange(V + 1) ** 2
   w = item_scores.draw_weights('popularity', V + 1, counts)
   assert w.tolist() == [0, *(counts[1:] + 1)]
   log_q = jnp.log(jnp.asarray(w / w.sum()))
+  scores = h @ table.T
 
   def total(key):
     ids = item_scores.draw(jax.random.split(key, 3), 2, w).ravel()
-    parts = sampled(h, table, targets, ids, np.log(6) + log_q[ids])
-    return jnp.exp(parts[:, 1])
+    losses = softmax.sampled_softmax_loss(
+      h, table[targets], table[ids], target=targets, negatives=ids,
+      log_q_negatives=log_q[ids],
+    )  # fmt: skip
+    return jnp.exp(losses + scores[jnp.arange(N), targets])
 
   draws = jax.vmap(total)(jax.random.split(jax.random.key(0), 20_000))
-  expected = np.exp(np.asarray(h, np.float64) @ table[1:].T).sum(1)
+  expected = np.exp(np.asarray(scores, np.float64))[:, 1:].sum(1)
   error = np.std(draws, axis=0) / np.sqrt(len(draws))
   assert (np.abs(np.mean(draws, 0) - expected) < 4.5 * error).all()
 
@@ -132,14 +87,14 @@ def test_ranks_are_those_of_brute_force_with_and_without_ties(chunk):
     counts = found[:, item_ranks.BETTER : item_ranks.EQUAL + 1]
     np.testing.assert_array_equal(counts, by_hand(h, table, targets, seen))
     scores = h @ table.T
-    np.testing.assert_allclose(
-      found[:, 0], scores[np.arange(N), targets], rtol=1e-5
-    )
+    own = scores[np.arange(N), targets]
+    losses = special.logsumexp(scores[:, 1:], axis=1) - own
+    np.testing.assert_allclose(found[:, 0], losses, rtol=1e-5, atol=1e-6)
     for i in range(N):
       allowed = np.setdiff1d(np.arange(1, V + 1), seen[i])
       best = np.sort(scores[i, allowed])[::-1][:3]
-      np.testing.assert_allclose(found[i, 7:], best, rtol=1e-5, atol=1e-6)
-      ids = found[i, 4:7].astype(int)
+      np.testing.assert_allclose(found[i, 6:], best, rtol=1e-5, atol=1e-6)
+      ids = found[i, 3:6].astype(int)
       assert set(ids) <= set(allowed)
       np.testing.assert_allclose(scores[i, ids], best, rtol=1e-5, atol=1e-6)
 
@@ -160,8 +115,8 @@ def test_fewer_items_than_asked_for_are_padded():
   h, table, targets = some(6)
   seen = np.tile(np.arange(3, V + 1), (N, 1))  # 1 and 2 are left
   found = np.asarray(item_scores.rank(h, table, targets, seen, 4, 8))
-  assert (np.sort(found[:, 4:8], axis=1) == [0, 0, 1, 2]).all()
-  assert np.isneginf(found[:, 8:]).sum() == 2 * N
+  assert (np.sort(found[:, 3:7], axis=1) == [0, 0, 1, 2]).all()
+  assert np.isneginf(found[:, 7:]).sum() == 2 * N
 
 
 def expectation(better, equal, k):
@@ -185,8 +140,8 @@ def test_ties_are_broken_by_expectation():
 
 
 def test_metrics_count_labelled_positions_and_the_items_shown():
-  rows = np.full((2, 2, 8), np.nan, np.float32)
-  rows[:, 1] = [[0, 0, 0, 0, 5, 6, 1, 0], [0, 0, 4, 1, 6, 2, 1, 0]]
+  rows = np.full((2, 2, 7), np.nan, np.float32)
+  rows[:, 1] = [[0, 0, 0, 5, 6, 1, 0], [0, 4, 1, 6, 2, 1, 0]]
   metric = item_ranks.ItemRanks('next_item', size=8, top=2)
   mask = np.array([[0, 1], [0, 1]])
   state = jax.device_get(metric.from_batch(jnp.asarray(rows), {}, mask))
@@ -208,9 +163,11 @@ def test_over_devices_scores_are_those_on_one():
   mesh = parallel.make_mesh(jax.devices()[:4])
 
   def everything(h, targets):
-    both = item_scores.full_softmax(h, table, targets, 5)
+    losses = softmax.full_softmax_loss(
+      h, table, targets, candidates=jnp.arange(V + 1) > 0, chunk=5
+    )
     ranks = item_scores.rank(h, table, targets, None, 3, 5)
-    return jnp.concatenate([both, ranks], axis=-1)
+    return jnp.concatenate([losses[:, None], ranks], axis=-1)
 
   each = jax.shard_map(
     everything,

@@ -184,6 +184,22 @@ def test_one_task_twice_agrees_wholly_and_its_opposite_not_at_all(negatives):
     np.testing.assert_allclose(cosine, sign, rtol=1e-5)
 
 
+def test_all_items_as_negatives_are_the_whole_softmax():
+  batch = batch_of()
+  full = make(tasks=('item',))
+  every = make(tasks=('item',), negatives=V)
+  params, state = full.init(jax.random.key(0), {'main': batch})
+  tasks = [tasks_lib.next_item('item', V + 1, label='next_item')]
+  found, expected = (
+    engine_lib.Engine(model, tasks)(params, state, {'main': batch})[0]
+    for model in (every, full)
+  )
+  np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
+  pairs = (x.combine(jnp.ones(1)) for x in (found, expected))
+  for x, y in zip(*map(jax.tree.leaves, pairs), strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-5)
+
+
 def test_rows_of_a_large_table_give_what_the_table_gives():
   size = 500  # more than a batch reads
   batch = batch_of()

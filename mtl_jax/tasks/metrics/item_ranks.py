@@ -1,7 +1,7 @@
 """Metrics of an item among all items: HR, NDCG and MRR at k, and coverage.
 
 A head over a catalogue ranks on the device. What leaves it is a row of numbers
-per position, see `Columns`; never a score per item.
+per position, see `LOSS`; never a score per item.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ import numpy as np
 from mtl_jax.tasks.metrics import states
 
 Array = jax.Array
-# Columns of what a head over a catalogue puts out. In training there are the
-# first two; behind the others come the ids and the scores of the k best items.
-OWN, LOG_SUM, BETTER, EQUAL = range(4)
-FIRST_BEST = 4
+# Columns of what a head over a catalogue puts out. In training there is the
+# first; behind the others come the ids and the scores of the k best items.
+LOSS, BETTER, EQUAL = range(3)
+FIRST_BEST = 3
 
 
 def at_k(
