@@ -1,6 +1,7 @@
 """A model whose heads read rotated features."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,30 +102,23 @@ def rotated_heads(
       results.update(found)
     return results, model_state
 
-  def features(params, *args, **kwargs):
-    inner = {k: v for k, v in params.items() if k != NAME}
-    return model.features(inner, *args, **kwargs)
+  def of_inner(function) -> Any:
+    def call(params, *args, **kwargs):
+      inner = {k: v for k, v in params.items() if k != NAME}
+      return function(inner, *args, **kwargs)
+
+    return None if function is None else call
 
   def shared(path):
     return path.split('/')[0] != NAME and model.shared(path)
 
-  def penalty(params, *args, **kwargs):
-    assert model.penalty is not None
-    inner = {k: v for k, v in params.items() if k != NAME}
-    return model.penalty(inner, *args, **kwargs)
-
-  def inspect(params, *args, **kwargs):
-    assert model.inspect is not None
-    inner = {k: v for k, v in params.items() if k != NAME}
-    return model.inspect(inner, *args, **kwargs)
-
   return models_base.MultiTaskModel(
     init,
-    features,
+    of_inner(model.features),
     outputs,
     shared,
-    None if model.penalty is None else penalty,
-    None if model.inspect is None else inspect,
+    of_inner(model.penalty),
+    of_inner(model.inspect),
     tables=model.tables,
   )
 
