@@ -12,10 +12,13 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Before jax is imported: what it starts with is fixed then.
 _FLAGS = ['--xla_force_host_platform_device_count=4']
 # Compiling takes most of the time of the tests, and their programs are small:
-# they need not be fast. (At level 0 some float32 results are less exact.) XLA
-# refuses to start with a flag that it does not know: the second belongs to the
-# releases that it was tried with.
+# they need not be fast. Not optimized, and in one piece, they compile in a
+# quarter of the time. See the fixture `optimized` for what must be exact.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+_FLAGS.append('--xla_cpu_parallel_codegen_split_count=1')
 _FLAGS.append('--xla_backend_optimization_level=1')
+# XLA refuses to start with a flag that it does not know: this one belongs to
+# the releases that it was tried with.
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
@@ -33,6 +36,17 @@ os.environ.setdefault('NPROC', '4')
 
 # Their names are alike, which the collection of doctests takes ill.
 collect_ignore_glob = ['**/conftest.py']
+
+
+@pytest.fixture(scope='module')
+def optimized():
+  """Compiles with optimization, whose float32 results are more exact."""
+  import jax
+
+  before = jax.config.jax_disable_most_optimizations
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
 
 
 _MAPS = pathlib.Path('/proc/self/maps')

@@ -8,7 +8,6 @@ import runpy
 import shlex
 import sys
 
-import jax
 import ml_collections
 import pytest
 import sweeps
@@ -73,10 +72,7 @@ def shrunk(monkeypatch, tmp_path):
 
   monkeypatch.setattr(settings_lib, 'from_config', small)
   before = set(sys.modules)
-  # Compilation is nearly all of the time.
-  jax.config.update('jax_disable_most_optimizations', True)
   yield tmp_path
-  jax.config.update('jax_disable_most_optimizations', False)
   for name in set(sys.modules) - before:
     if name.partition('.')[0].startswith(('my_', 'configs', 'launch')):
       del sys.modules[name]

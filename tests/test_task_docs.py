@@ -7,7 +7,6 @@ import runpy
 import shlex
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -31,10 +30,7 @@ def folder(monkeypatch, tmp_path):
   monkeypatch.syspath_prepend(str(tmp_path))
   monkeypatch.syspath_prepend(str(ROOT))
   before = set(sys.modules)
-  # Compilation is nearly all of the time.
-  jax.config.update('jax_disable_most_optimizations', True)
   yield tmp_path
-  jax.config.update('jax_disable_most_optimizations', False)
   for name in set(sys.modules) - before:
     if name in ('launch', 'shop', 'log_price'):
       del sys.modules[name]

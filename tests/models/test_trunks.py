@@ -228,11 +228,7 @@ def make_members(variables):
   return stacked, direction
 
 
-@functools.partial(
-  jax.jit,
-  static_argnums=0,
-  compiler_options={'xla_backend_optimization_level': 0},
-)
+@functools.partial(jax.jit, static_argnums=0)
 def run_everything(trunk, members, batches, cotangents):
   """All that is asserted below, as one program: compiling takes the time."""
   batch = jax.tree.map(lambda x: x[0], batches)
