@@ -128,11 +128,7 @@ def test_a_method_a_kind_of_task_and_a_trunk_are_few_lines():
 
 @pytest.mark.parametrize(
   'page',
-  sweeps.some(
-    ['README.md', 'docs/usage.md', 'docs/recipes.md'],
-    'README.md',
-    'docs/recipes.md',
-  ),
+  sweeps.some(['README.md', 'docs/usage.md', 'docs/recipes.md'], 'README.md'),
 )
 def test_examples_run(shrunk, page, capsys):
   import launch

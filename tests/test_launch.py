@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+import launch as command
 from mtl_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -224,6 +225,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(launch, tmp_path):
     (['--mode=predict'], 'a file of examples to predict, found none'),
   ],
 )
-def test_flags_that_do_not_go_together(launch, tmp_path, flags, message):
-  output, _ = launch(tmp_path, *flags).communicate(timeout=60)
+def test_flags_that_do_not_go_together(capsys, tmp_path, flags, message):
+  assert command.main([f'--workdir={tmp_path}', *flags]) == 1
+  output = capsys.readouterr().err
   assert output.startswith('launch.py: Expected') and message in output

@@ -36,6 +36,7 @@ def folder(monkeypatch, tmp_path):
       del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_examples_run(folder, capsys):
   import launch
 

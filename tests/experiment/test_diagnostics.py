@@ -120,6 +120,7 @@ def test_monitor_and_probe_see_the_same_gradients(runs):
       assert measured[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_rows_of_an_unbroken_one(tiny, tmp_path):
   config = config_of(tiny, 'mgda', ({'name': 'monitor'},))
   tiny.run(config, tmp_path / 'whole')

@@ -69,6 +69,7 @@ def test_an_unknown_head_is_told_before_the_run(tiny, tmp_path):
     run(tiny, tmp_path, spec, 1)
 
 
+@pytest.mark.slow
 def test_aligned_mtl_at_the_features(tiny, tmp_path):
   rows = [
     run(tiny, tmp_path / way, {'name': 'aligned_mtl'}, 3, gramian=way)

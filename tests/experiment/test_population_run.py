@@ -140,6 +140,7 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
   assert values(again) == values(unbroken)
 
 
+@pytest.mark.slow
 def test_sigterm_saves(tiny, tmp_path, monkeypatch):
   config = make_config(tiny)
   unbroken = train(tiny, config, tmp_path / 'unbroken')

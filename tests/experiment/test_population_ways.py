@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
@@ -32,6 +33,7 @@ def test_several_members_a_device_and_steps_a_program(tiny):
   assert 'devices, 2 members and a step at a time' in found
 
 
+@pytest.mark.slow
 def test_convolutions_run_a_member_and_a_step_at_a_time(tiny):
   """In loops and branches, or for several members, CPUs are slow at them."""
   config = tiny.config()

@@ -41,7 +41,9 @@ def test_wrong_settings(tiny, sharing, message):
     pytest.param(
       {'name': 'dselect_k', 'experts': 4}, 'rotograd', marks=pytest.mark.slow
     ),
-    ({'name': 'ple', 'task_experts': 1}, 'graddrop'),
+    pytest.param(
+      {'name': 'ple', 'task_experts': 1}, 'graddrop', marks=pytest.mark.slow
+    ),
     ({'name': 'lora', 'rank': 1, 'frozen': True}, 'pcgrad'),
     pytest.param({'name': 'soft'}, 'nash_mtl', marks=pytest.mark.slow),
     pytest.param({'name': 'stem'}, 'pcgrad', marks=pytest.mark.slow),

@@ -28,7 +28,10 @@ def started(name, trunk, *, batch=None, inputs=None, **options):
     models.SHARING[name](**options), trunk, HEADS, inputs=inputs
   )
   batch = cases.make_batch('mlp') if batch is None else batch
-  params, state = model.init(jax.random.key(1), {'main': batch})
+  start = functools.partial(model.init, jax.random.key(1), {'main': batch})
+  params, state = jax.eval_shape(start)
+  if state:  # Statistics have a start of their own.
+    _, state = start()
   rng = np.random.default_rng(0)
   params = jax.tree.map(
     lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.7, x.dtype), params

@@ -176,10 +176,10 @@ def drawn(model, batch, seed=0):
     scale = max(leaf.shape[-2:-1], default=4) ** -0.5
     if path[-1].key == 'bias':
       scale = 0.1  # No layer is dead.
-    return jnp.asarray(rng.normal(size=leaf.shape) * scale, leaf.dtype)
+    return (rng.normal(size=leaf.shape) * scale).astype(leaf.dtype)
 
   def at_start(path, leaf):
-    return jnp.full(leaf.shape, path[-1].key == 'var', leaf.dtype)
+    return np.full(leaf.shape, path[-1].key == 'var', leaf.dtype)
 
   each = jax.tree_util.tree_map_with_path
   return each(draw, params), each(at_start, state)

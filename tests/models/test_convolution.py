@@ -46,7 +46,7 @@ def test_max_pool_is_flax_max_pool_with_its_gradient(size, window):
     return nn.max_pool(x, (window, window), (window, window))
 
   def gradient(pool):
-    return jax.grad(lambda x: jnp.sin(pool(x)).sum())(x)
+    return jax.jit(jax.grad(lambda x: jnp.sin(pool(x)).sum()))(x)
 
   def ours(x):
     return convolution.max_pool(x, window)
@@ -60,10 +60,15 @@ def test_products_change_nothing_but_the_time(name):
   rng = np.random.default_rng(0)
   batch = {'image': jnp.asarray(rng.normal(size=(2, 16, 16)), jnp.float32)}
   trunk = models.TRUNKS[name]()
-  features, variables = trunk.init_with_output(
-    jax.random.key(0), batch, train=False
-  )
-  patched = trunk.clone(conv='product').apply(variables, batch, train=False)
+
+  @jax.jit
+  def both(batch):
+    key = jax.random.key(0)
+    features, variables = trunk.init_with_output(key, batch, train=False)
+    patched = trunk.clone(conv='product').apply(variables, batch, train=False)
+    return features, patched
+
+  features, patched = both(batch)
   np.testing.assert_allclose(patched, features, atol=1e-5)
   assert np.abs(features).max() > 1e-2
 
@@ -74,13 +79,15 @@ def test_whole_number_images_are_taken_as_0_to_255(name):
   pixels = rng.integers(0, 256, size=(2, 16, 16, 1), dtype=np.uint8)
   trunk = models.TRUNKS[name]()
   batch = {'image': jnp.asarray(pixels)}
-  features, variables = trunk.init_with_output(
-    jax.random.key(0), batch, train=False
-  )
   scaled = {'image': jnp.asarray(pixels / 255, jnp.float32)}
-  np.testing.assert_allclose(
-    trunk.apply(variables, scaled, train=False), features, atol=1e-5
-  )
+
+  @jax.jit
+  def both(batch, scaled):
+    key = jax.random.key(0)
+    features, variables = trunk.init_with_output(key, batch, train=False)
+    return trunk.apply(variables, scaled, train=False), features
+
+  np.testing.assert_allclose(*both(batch, scaled), atol=1e-5)
 
 
 def test_text_features_are_maxima_over_windows():
@@ -89,7 +96,7 @@ def test_text_features_are_maxima_over_windows():
   ids = np.array([[3, 1, 4, 1, 5], [2, 6, 0, 0, 0], [0, 0, 0, 0, 0]])
   trunk = models.CNNText(vocab_size=7, embed_dim=4, filters=6, widths=(3,))
   batch = {'tokens': jnp.asarray(ids)}
-  features, variables = trunk.init_with_output(
+  variables = jax.jit(trunk.init, static_argnames='train')(
     jax.random.key(0), batch, train=False
   )
   params = jax.tree.map(np.asarray, variables['params'])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sharing_cases as cases
 
 from mtl_jax import models
 
@@ -26,21 +27,24 @@ def make(name, **options):
   model = models.build_model(
     models.SHARING[name](**options), models.MLP(widths=(5,)), HEADS
   )
-  batch = {'inputs': jax.random.normal(jax.random.key(1), (6, 3))}
-  params, state = model.init(jax.random.key(0), {'main': batch})
+  rng = np.random.default_rng(1)
+  batch = {'inputs': rng.normal(size=(6, 3)).astype(np.float32)}
   # Away from gates that weigh all alike.
-  params = jax.tree.map(lambda x: 3 * x, params)
-  return model, params, state, batch
+  params, state = cases.drawn(model, batch)
+  return model, jax.tree.map(lambda x: 3 * x, params), state, batch
 
 
 @pytest.mark.parametrize('name', MIXED)
 def test_features_are_the_weighted_sum_of_what_is_shown(name):
   model, params, state, batch = make(name, **MIXED[name])
   assert model.inspect is not None
-  found = jax.jit(lambda p, s, b: model.inspect(p, s, b, stream='main'))(
-    params, state, batch
-  )
-  features, _ = model.features(params, state, batch, stream='main', train=False)
+
+  @jax.jit
+  def run(*args):
+    features, _ = model.features(*args, stream='main', train=False)
+    return model.inspect(*args, stream='main'), features
+
+  found, features = run(params, state, batch)
   level = LAST.get(name, 'level 1')
   for task in HEADS:
     shown = found['weights'][level]

@@ -111,14 +111,10 @@ def test_the_order_of_probabilities_trains_both_towers():
   )
   batch = cases.make_batch('mlp')
   batch |= {'click': batch['c'], 'buy': jnp.ones_like(batch['c'])}
-  params, _ = model.init(jax.random.key(1), {'main': batch})
+  params, _ = cases.drawn(model, batch)
   # Sales seem likelier than clicks.
   for task, bias in (('click', -1.0), ('buy', 1.0)):
     params['heads'][task]['Dense_0']['bias'] = jnp.array([bias])
-  of_tasks, _ = engines.model_gradients(
-    model, tasks, params, {}, {'main': batch}, key=None
-  )
-  combined = of_tasks.combine(jnp.ones(2))
 
   def total(params, name):
     found = features(model, params, batch)
@@ -131,10 +127,18 @@ def test_the_order_of_probabilities_trains_both_towers():
       'buy': buy.loss(outputs, batch).mean(),
     }[name]
 
-  click, buy = (
-    jax.grad(functools.partial(total, name=name))(params)
-    for name in ('click', 'buy')
-  )
+  @jax.jit
+  def run(params):
+    of_tasks, _ = engines.model_gradients(
+      model, tasks, params, {}, {'main': batch}, key=None
+    )
+    alone = [
+      jax.grad(functools.partial(total, name=name))(params)
+      for name in ('click', 'buy')
+    ]
+    return of_tasks.combine(jnp.ones(2)), *alone
+
+  combined, click, buy = run(params)
   before = buy['towers']['click']['Dense_0']['kernel']
   assert np.abs(before).max() > 0
   close(

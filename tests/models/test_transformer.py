@@ -249,6 +249,7 @@ def step_with_pcgrad(mode, devices):
   return before, jax.device_get(after.params)
 
 
+@pytest.mark.slow
 def test_a_step_of_pcgrad_in_all_modes():
   with jax.enable_x64(True):
     before, after = step_with_pcgrad('jit', 1)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators, problems
 from mtl_jax.experiment import methods, problem as problem_lib
@@ -42,7 +43,7 @@ def pick(members, index):
   return jax.tree.map(lambda x: x[index : index + 1], members)
 
 
-@pytest.mark.parametrize('make', [balanced, random])
+@pytest.mark.parametrize('make', sweeps.some([balanced, random], random))
 def test_a_member_is_the_same_run_alone(make):
   problem = problems.two_valleys(noise=0.1)
   run = make_run(problem, make, steps=20, record_every=5)
@@ -152,7 +153,7 @@ def test_noise_has_its_size_and_samples_differ():
   np.testing.assert_allclose(taken.std(0), 0.5, atol=0.06)
 
 
-@pytest.mark.parametrize('noise', [0.0, 0.1])
+@pytest.mark.parametrize('noise', sweeps.some([0.0, 0.1], 0.1))
 def test_methods_that_ask_for_parts_run(noise):
   run = make_run(
     problems.two_valleys(noise=noise),

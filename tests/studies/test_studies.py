@@ -13,10 +13,12 @@ from mtl_jax.experiment import build, sources as sources_lib
 from mtl_jax.studies import cost, page, plan, record, run
 from mtl_jax.training import loop
 
+READ_BY_NAME = 'test_studies.load_arrays'
 CLAIM = mtl_jax.claim('PCGrad is better', 'overall', 'pcgrad', against='equal')
 
 
-def make_data():
+def load_arrays():
+  """Arrays of two labels, as a config names a function that reads data."""
   rng = np.random.default_rng(0)
 
   def table(count):
@@ -27,9 +29,12 @@ def make_data():
       'rating': x[:, 0] - x[:, 2],
     }
 
+  return {'train': table(48), 'validation': table(24), 'test': table(24)}
+
+
+def make_data():
   return data.from_splits(
-    {'train': table(48), 'validation': table(24), 'test': table(24)},
-    labels={'genre': 'classification', 'rating': 'regression'},
+    load_arrays(), labels={'genre': 'classification', 'rating': 'regression'}
   )
 
 
@@ -52,9 +57,10 @@ def make_config(**study):
 
 
 def outcome_of(config, path, **options):
-  sources = build.Sources({'main': make_data()})
   settings = settings_lib.from_config(config)
-  return run.run(settings, path, sources=sources, **options)
+  if config.data.name != READ_BY_NAME:
+    options['sources'] = build.Sources({'main': make_data()})
+  return run.run(settings, path, **options)
 
 
 def go(config, path, **options):
@@ -64,7 +70,8 @@ def go(config, path, **options):
 
 
 @pytest.fixture(scope='module')
-def done(tmp_path_factory):
+def counted(tmp_path_factory):
+  """A study by three methods, with tuning and twins, and how often it read."""
   path = tmp_path_factory.mktemp('study')
   config = make_config(
     twins=('full', 'equal'),
@@ -77,8 +84,22 @@ def done(tmp_path_factory):
     by_task=True,
     interval='bootstrap',
   )
-  # What diverges at its own rate is tuned to one at which it does not.
-  return path, config, go(config, path)
+  config.data.name = READ_BY_NAME
+  read, calls = sources_lib.load_data, []
+
+  def counting(*args, **kwargs):
+    calls.append(args)
+    return read(*args, **kwargs)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sources_lib, 'load_data', counting)
+    # What diverges at its own rate is tuned to one at which it does not.
+    return path, config, go(config, path), len(calls)
+
+
+@pytest.fixture(scope='module')
+def done(counted):
+  return counted[:3]
 
 
 def test_every_method_has_every_seed(done):
@@ -180,12 +201,11 @@ def test_the_same_command_again_trains_nothing(done, monkeypatch, capsys):
 
 def test_members_of_methods_can_be_opened(done):
   path, _, study = done
-  data_again = {'main': make_data()}
   with pytest.raises(ValueError, match=r'\(equal, fast, pcgrad\), found none'):
-    mtl_jax.load(path, data=data_again)
+    mtl_jax.load(path)
   with pytest.raises(ValueError, match=r'0 \(seed 0\), 1 \(seed 1\)'):
-    mtl_jax.load(path, method='pcgrad', data=data_again)
-  model = mtl_jax.load(path, method='pcgrad', member=2, data=data_again)
+    mtl_jax.load(path, method='pcgrad')
+  model = mtl_jax.load(path, method='pcgrad', member=2)
   test = make_data().splits['test'].take(np.arange(24))
   predictions = model.predict([{'inputs': x} for x in test['inputs']])
   (pcgrad,) = (m for m in study.methods if m.name == 'pcgrad')
@@ -212,37 +232,10 @@ def test_the_outcome_has_methods_table_and_claims(done):
     outcome.overall  # noqa: B018
 
 
-def test_data_are_read_once(tmp_path, monkeypatch):
+def test_data_are_read_once(counted):
   """By three methods, tuning and twins, of one section of data."""
-  read = sources_lib.load_data
-  seen = []
-
-  def counting(*args, **kwargs):
-    seen.append(args)
-    return read(*args, **kwargs)
-
-  monkeypatch.setattr(sources_lib, 'load_data', counting)
-  (tmp_path / 'my_arrays.py').write_text(
-    'import numpy as np\n'
-    'def load():\n'
-    '  rng = np.random.default_rng(0)\n'
-    '  def split(n):\n'
-    '    x = rng.normal(size=(n, 5))\n'
-    '    return {"inputs": x, "genre": (x[:, 0] > 0).astype(int),\n'
-    '            "rating": x[:, 1]}\n'
-    '  return {"train": split(48), "validation": split(24), "test": split(24)}'
-  )
-  monkeypatch.syspath_prepend(tmp_path)
-  config = make_config(
-    twins=('full',),
-    trials=2,
-    draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
-  )
-  config.data.name = 'my_arrays.load'
-  config.population.seeds = 1
-  settings = settings_lib.from_config(config)
-  assert run.run(settings, tmp_path / 'study').ended == 'finished'
-  assert len(seen) == 1
+  *_, reads = counted
+  assert reads == 1
 
 
 def test_the_report_is_made_from_the_directory_alone(done):

@@ -130,7 +130,7 @@ def one_of_each(entries):
 
 EVERY_DAY = [
   f'{ROOT}/configs/{name}.py'
-  for name in ('papers/multi_mnist', 'suites/reviews', 'suites/storms')
+  for name in ('papers/multi_mnist', 'suites/storms')
 ]
 FULL = f'{ROOT}/configs/suites/census.py:full_group2'
 

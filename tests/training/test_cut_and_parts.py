@@ -65,20 +65,27 @@ def close(x, y, tolerance=1e-10):
 def test_features_and_their_gradients(toy):
   with jax.enable_x64(True):
     case = make_case(toy)
-    model, _, params, batch = case
-    values = features_of(model, params, batch)
-    cotangents = jax.jacrev(lambda z: losses_at(case, params, z))(values)
-    gradients = gradients_of(case)
-    found = gradients.features()
-    close(found.values, values)
-    close(found.cotangents, cotangents)
+
+    @jax.jit
+    def run(params):
+      model, tasks, _, batch = case
+      values = features_of(model, params, batch)
+      cotangents = jax.jacrev(lambda z: losses_at(case, params, z))(values)
+      now = (model, tasks, params, batch)
+      gramians = []
+      for accumulate in (1, 2):
+        seen = gradients_of(now, accumulate=accumulate, gramian='features')
+        gramians += [seen.gramian(), seen.feature_gramian()]
+      found = gradients_of(now).features()
+      return (found.values, found.cotangents), (values, cotangents), gramians
+
+    found, expected, gramians = run(case[2])
+    close(found, expected)
     flat = np.concatenate(
-      [c.reshape(3, -1) for c in jax.tree.leaves(cotangents)], 1
+      [c.reshape(3, -1) for c in jax.tree.leaves(expected[1])], 1
     )
-    for accumulate in (1, 2):
-      seen = gradients_of(case, accumulate=accumulate, gramian='features')
-      close(seen.gramian(), flat @ flat.T)
-      close(seen.feature_gramian(), flat @ flat.T)
+    for gramian in gramians:
+      close(gramian, flat @ flat.T)
 
 
 def test_a_direction_at_the_features(toy):
@@ -89,8 +96,13 @@ def test_a_direction_at_the_features(toy):
     direction = jax.tree.map(
       lambda z: jnp.cos(3 * z), features_of(model, params, batch)
     )
-    gradients = gradients_of(case).scale(s)
-    found = gradients.with_feature_direction(direction)
+
+    @jax.jit
+    def run(params):
+      gradients = gradients_of((*case[:2], params, batch)).scale(s)
+      return gradients.with_feature_direction(direction)
+
+    found = run(params)
 
     def along(params):
       features = features_of(model, params, batch)
@@ -104,10 +116,13 @@ def test_a_direction_at_the_features(toy):
       features = jax.lax.stop_gradient(features_of(model, params, batch))
       return losses_at(case, params, features) @ s
 
-    at_trunk, everywhere = jax.grad(along)(params), jax.grad(plain)(params)
+    at_trunk, everywhere, past = jax.jit(
+      lambda params: [jax.grad(f)(params) for f in (along, plain, of_heads)]
+    )(params)
     # Head b reads a parameter of the trunk, past the cut.
-    past = jax.grad(of_heads)(params)['trunk']
-    close(found['trunk'], jax.tree.map(jnp.add, at_trunk['trunk'], past))
+    close(
+      found['trunk'], jax.tree.map(np.add, at_trunk['trunk'], past['trunk'])
+    )
     close(found['heads'], everywhere['heads'])
     # The gate stands before the cut, and is not shared.
     close(found['gate'], everywhere['gate'])
@@ -124,28 +139,44 @@ def test_parts_are_the_gradients_of_their_examples(toy, accumulate):
   with jax.enable_x64(True):
     case = make_case(toy)
     model, tasks, params, batch = case
-    parts = gradients_of(case, accumulate=accumulate).split(3)
-    jacobians = []
-    for i, part in enumerate(parts):
+    w = np.array([1.0, -2.0, 3.0])
+
+    def look(gradients):
+      return gradients.losses, gradients.counts, gradients.jacobian()['trunk']
+
+    @jax.jit
+    def run(params):
+      parts = gradients_of(
+        (model, tasks, params, batch), accumulate=accumulate
+      ).split(3)
+      products = [
+        parts[0].gramian(other=parts[1]),
+        parts[0].gramian(lambda path: path, other=parts[1]),
+      ]
+      combined = parts[0].combine(jnp.asarray(w))['trunk']
+      return [look(part) for part in parts], products, combined
+
+    @jax.jit
+    def alone(params, own):
+      return look(gradients_of((model, tasks, params, own)))
+
+    found, (whole, by_leaf), combined = run(params)
+    expected = []
+    for i in range(3):
       own = {
         stream: {name: x[i::3] for name, x in arrays.items()}
         for stream, arrays in batch.items()
       }
-      alone = gradients_of((model, tasks, params, own))
-      close(part.losses, alone.losses)
-      close(part.counts, alone.counts)
-      jacobians.append(alone.jacobian()['trunk'])
-      close(part.jacobian()['trunk'], jacobians[-1])
+      expected.append(alone(params, own))
+    close(found, expected)
+    jacobians = [jacobian for _, _, jacobian in expected]
     first, second = (
       np.concatenate([np.reshape(x, (3, -1)) for x in jax.tree.leaves(j)], 1)
       for j in jacobians[:2]
     )
-    close(parts[0].gramian(other=parts[1]), first @ second.T)
-    by_leaf = parts[0].gramian(lambda path: path, other=parts[1])
+    close(whole, first @ second.T)
     close(sum(by_leaf.values()), first @ second.T)
-    w = jnp.array([1.0, -2.0, 3.0])
-    expected = jax.tree.map(lambda j: jnp.tensordot(w, j, 1), jacobians[0])
-    close(parts[0].combine(w)['trunk'], expected)
+    close(combined, jax.tree.map(lambda j: np.tensordot(w, j, 1), jacobians[0]))
 
 
 def test_parts_draw_their_own_dropout(toy):

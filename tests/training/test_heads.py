@@ -120,14 +120,20 @@ def close(a, b, tolerance=1e-9):
 
 def groups_of(model, tasks, params, state, batch, frozen=lambda path: False):
   leaves = forward.describe_leaves(params, model.shared, frozen)
-  pass_ = forward.forward(
-    forward.Network(model, tasks, leaves),
-    params,
-    state,
-    {'main': batch},
-    key=jax.random.key(3),
-  )
-  return [h.tasks for h in pass_.streams[0].heads]
+  found = []
+
+  def look(params):
+    pass_ = forward.forward(
+      forward.Network(model, tasks, leaves),
+      params,
+      state,
+      {'main': batch},
+      key=jax.random.key(3),
+    )
+    found.extend(h.tasks for h in pass_.streams[0].heads)
+
+  jax.eval_shape(look, params)
+  return found
 
 
 def one_by_one(model):
@@ -143,8 +149,8 @@ def test_results_are_those_of_heads_one_by_one(name):
       models.hard_sharing(), models.MLP(widths=(6,)), modules
     )
     batch = make_batch(tasks, np.float64)
-    params, state = model.init(jax.random.key(0), {'main': batch})
-    params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+    params, state = jax.jit(model.init)(jax.random.key(0), {'main': batch})
+    params = jax.tree.map(np.float64, params)
     assert groups_of(model, tasks, params, state, batch) == expected
 
     def run(model):
@@ -166,8 +172,8 @@ def test_against_jacrev_of_plainly_written_losses():
   )
   with jax.enable_x64(True):
     batch = make_batch(tasks, np.float64)
-    params, _ = model.init(jax.random.key(0), {'main': batch})
-    params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+    params, _ = jax.jit(model.init)(jax.random.key(0), {'main': batch})
+    params = jax.tree.map(np.float64, params)
 
     def losses(params):
       dense = params['trunk']['Dense_0']
@@ -197,11 +203,16 @@ def test_a_frozen_head_is_another_kind():
     models.hard_sharing(), models.MLP(widths=(6,)), linear(tasks)
   )
   batch = make_batch(tasks)
-  params, state = model.init(jax.random.key(0), {'main': batch})
+  params, state = jax.jit(model.init)(jax.random.key(0), {'main': batch})
   frozen = lambda path: path.startswith('heads/b')
   found = groups_of(model, tasks, params, state, batch, frozen)
   assert found == [(0, 2), (1,)]
-  run = lambda m: everything(m, tasks, params, state, batch, frozen=frozen)
+
+  def run(model):
+    return jax.jit(
+      lambda: everything(model, tasks, params, state, batch, frozen=frozen)
+    )()
+
   together = run(model)
   assert not any(map(np.any, jax.tree.leaves(together['plain']['heads']['b'])))
   close(together, run(one_by_one(model)), 1e-5)

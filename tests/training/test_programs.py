@@ -114,7 +114,7 @@ def alone(toy):
     ('map', LENGTH, True),
     pytest.param('devices', LENGTH, True, marks=pytest.mark.smoke),
     ('vmap', 1, True),
-    ('vmap', LENGTH, False),
+    pytest.param('vmap', LENGTH, False, marks=pytest.mark.slow),
   ],
 )
 def test_a_member_equals_the_run_alone(toy, alone, way, length, on_device):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.contrib.auto_lambda import auto_lambda
@@ -137,7 +138,7 @@ def on_one_device(toy):
 
 
 @pytest.mark.parametrize('accumulate', [1, 3])
-@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_modes_and_microbatches_agree(toy, mode, accumulate):
   batches = [batch_of(toy, i) for i in range(2)]
   found = run(toy, 'pcgrad', weighted(), batches, mode, 4, accumulate)
