@@ -1,5 +1,6 @@
 """Shared test setup: four CPU devices, so that every mode can be tested."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -34,6 +35,10 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 # a device. With many more than cores, small programs take twice as long.
 os.environ.setdefault('NPROC', '4')
 
+# Python walks over all objects again and again, those of all imports too, to
+# find cycles: a tenth of the time.
+gc.disable()
+
 # Their names are alike, which the collection of doctests takes ill.
 collect_ignore_glob = ['**/conftest.py']
 
@@ -50,6 +55,12 @@ def optimized():
 
 
 _MAPS = pathlib.Path('/proc/self/maps')
+
+
+def pytest_collection_finish():
+  gc.freeze()  # What is imported stays.
+  gc.set_threshold(20_000, 20, 50)
+  gc.enable()
 
 
 def pytest_sessionfinish(exitstatus):
