@@ -13,6 +13,7 @@ import pytest
 import sweeps
 
 from mtl_jax.config import settings as settings_lib
+from mtl_jax.reporting import plots
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -71,6 +72,8 @@ def shrunk(monkeypatch, tmp_path):
     return from_config(config)
 
   monkeypatch.setattr(settings_lib, 'from_config', small)
+  # Drawing takes as long as training; tests/reporting looks at pictures.
+  monkeypatch.setattr(plots, 'to_svg', lambda figure: '<svg></svg>')
   before = set(sys.modules)
   yield tmp_path
   for name in set(sys.modules) - before:

@@ -10,6 +10,7 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, sources as sources_lib
+from mtl_jax.reporting import plots
 from mtl_jax.studies import cost, page, plan, record, run
 from mtl_jax.training import loop
 
@@ -67,6 +68,14 @@ def go(config, path, **options):
   """The record of a study."""
   assert outcome_of(config, path, **options).ended == 'finished'
   return record.read(path)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _pictures_are_not_drawn():
+  """The tests of pictures look at them."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(plots, 'to_svg', lambda figure: '<svg></svg>')
+    yield
 
 
 @pytest.fixture(scope='module')
