@@ -12,6 +12,7 @@ import sweeps
 
 from mtl_jax import combinators
 
+pytestmark = pytest.mark.usefixtures('optimized')  # to float32's last digits
 METHODS = (
   'mgda',
   'capped_mgda',
@@ -28,7 +29,7 @@ METHODS = (
 @pytest.fixture(
   scope='module', params=sweeps.some(['float32', 'float64'], 'float32')
 )
-def answers(request):
+def answers(request, optimized):
   return gramian_answers.Answers(np.dtype(request.param), METHODS)
 
 
