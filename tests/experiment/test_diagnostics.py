@@ -152,6 +152,7 @@ def test_members_have_the_rows_of_the_run_alone(tiny, tmp_path):
   assert first.curves['gradients'][name] != second.curves['gradients'][name]
 
 
+@pytest.mark.slow
 def test_a_method_without_weights_can_be_watched(tiny, tmp_path):
   config = config_of(tiny, 'graddrop', ({'name': 'monitor'},))
   tiny.run(config, tmp_path)

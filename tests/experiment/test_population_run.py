@@ -68,6 +68,7 @@ def test_members_are_all_points_with_all_seeds(outcomes):
   assert [o.point for o in found[::2]] == [dict(p) for p in SWEEP]
 
 
+@pytest.mark.slow
 def test_a_member_ends_as_the_run_alone(tiny, outcomes, tmp_path):
   """With dropout, its own order, early stopping, beside one that diverges."""
   _, found = outcomes

@@ -202,6 +202,7 @@ def test_init_from_takes_what_fits(finished, tiny, tmp_path, capsys):
     tiny.run(config, tmp_path / 'other')
 
 
+@pytest.mark.slow
 def test_init_from_takes_batch_statistics(tiny, tmp_path):
   config = tiny.config()
   config.model.trunk.norm = 'batch'
@@ -276,6 +277,7 @@ def test_dry_run_trains_nothing(tiny, tmp_path, monkeypatch, capsys):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_profile_is_written(tiny, tmp_path):
   tiny.run(tiny.config(steps=22), tmp_path, profile=True)
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))

@@ -62,10 +62,15 @@ def test_modes_agree_with_one_device(single, toy, mode):
   )
 
 
+@functools.cache
+def in_float32(toy):
+  return run(toy, 'jit', 1, 'pcgrad', steps=5, x64=False)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize('mode', parallel.MODES)
 def test_modes_agree_in_float32(toy, mode):
-  expected = run(toy, 'jit', 1, 'pcgrad', steps=5, x64=False)
+  expected = in_float32(toy)
   found = run(toy, mode, 4, 'pcgrad', steps=5, x64=False)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5),
@@ -74,7 +79,7 @@ def test_modes_agree_in_float32(toy, mode):
   )
 
 
-@pytest.mark.parametrize('mode', parallel.MODES)
+@pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_accumulation_is_exact(single, toy, mode):
   method, expected = single
   found = run(toy, mode, 2, method, accumulate=4)

@@ -110,7 +110,7 @@ def stacked():
   'way, mode',
   [
     ('chunked', 'shard_map'),
-    ('layerwise', 'jit'),
+    pytest.param('layerwise', 'jit', marks=pytest.mark.slow),
     ('layerwise', 'shard_map'),
     pytest.param('layerwise', 'pmap', marks=pytest.mark.slow),
     pytest.param('chunked', 'pmap', marks=pytest.mark.slow),
