@@ -290,6 +290,7 @@ def blocks():
   return [block.partition('\n') for block in found]
 
 
+@pytest.mark.slow
 def test_plain_loops_run_without_the_rest(tmp_path):
   for first, _, code in blocks():
     (tmp_path / first.removeprefix('# ')).write_text(code)

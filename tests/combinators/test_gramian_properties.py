@@ -223,7 +223,7 @@ def test_an_absent_task_has_no_influence(name):
 ALONE = [n for n in CASES if n not in VARIANTS]
 
 
-@pytest.mark.parametrize('name', sweeps.some(ALONE, 'mgda', 'upgrad', 'pcgrad'))
+@pytest.mark.parametrize('name', sweeps.some(ALONE, 'upgrad', 'pcgrad'))
 def test_side_by_side_is_one_by_one(name):
   """Under vmap, and without jit, as under jit."""
   case = CASES[name]

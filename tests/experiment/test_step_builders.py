@@ -129,7 +129,7 @@ def check(tiny, config, **loaded):
   'name, own',
   [
     pytest.param('auto_lambda', True, marks=pytest.mark.slow),
-    ('moml', False),
+    pytest.param('moml', False, marks=pytest.mark.slow),
     pytest.param('forum', True, marks=pytest.mark.slow),
   ],
 )

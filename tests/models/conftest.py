@@ -43,6 +43,7 @@ def _models_are_programs(monkeypatch):
     return model._replace(
       init=as_program(model.init),
       features=as_program(model.features),
+      inspect=as_program(model.inspect),
     )
 
   monkeypatch.setattr(models, 'build_model', build_model)

@@ -93,7 +93,7 @@ def gramian(found):
   return found.gramian()
 
 
-@pytest.mark.parametrize('accumulate', [1, 2])
+@pytest.mark.parametrize('accumulate', sweeps.some([1, 2], 2))
 @pytest.mark.parametrize('way', WAYS)
 def test_every_way_to_the_gramian(case, way, accumulate):
   rows = case[4]

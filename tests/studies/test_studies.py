@@ -83,8 +83,7 @@ def counted(tmp_path_factory):
   """A study by three methods, with tuning and twins, and how often it read."""
   path = tmp_path_factory.mktemp('study')
   config = make_config(
-    twins=('full', 'equal'),
-    equal_twins={'model': {'trunk': {'name': 'mlp', 'widths': (4,)}}},
+    twins=('full',),
     trials=2,
     draws=(('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1),),
     claims=(CLAIM,),
@@ -140,20 +139,52 @@ def test_operations_are_counted_by_hand():
   assert ratios['famo'] == pytest.approx(1 + forward / backward)
 
 
-def test_twins_learn_one_task_and_are_smaller_if_so_declared(done):
-  _, _, study = done
+def check_twins(study, size):
+  """Each learns one task. Returns their numbers of parameters."""
   assert [(t.task, t.size) for t in study.twins] == [
-    ('genre', 'full'),
-    ('rating', 'full'),
-    ('genre', 'equal'),
-    ('rating', 'equal'),
+    ('genre', size),
+    ('rating', size),
   ]
   for twin in study.twins:
     for found in twin.runs:
       assert {name.split('/')[0] for name in found.metrics} == {twin.task}
+  return [t.runs[0].parameters for t in study.twins]
+
+
+def test_twins_learn_one_task(done):
+  _, _, study = done
   shared = study.methods[0].runs[0].parameters
-  equal = [t.runs[0].parameters for t in study.twins if t.size == 'equal']
-  assert sum(equal) < shared + 8
+  assert (
+    max(check_twins(study, 'full')) < shared < sum(check_twins(study, 'full'))
+  )
+
+
+EQUAL = {
+  'twins': ('full', 'equal'),
+  'equal_twins': {'model': {'trunk': {'name': 'mlp', 'widths': (4,)}}},
+}
+
+
+def test_twins_are_smaller_if_so_declared():
+  settings = settings_lib.from_config(make_config(**EQUAL))
+  assert [
+    (size, task, tuple(entry.settings.model.trunk['widths']))
+    for size, task, entry in plan.list_twins(settings)
+  ] == [
+    ('full', 'genre', (8,)),
+    ('full', 'rating', (8,)),
+    ('equal', 'genre', (4,)),
+    ('equal', 'rating', (4,)),
+  ]
+
+
+@pytest.mark.slow
+def test_a_study_with_smaller_twins(tmp_path):
+  config = make_config(**{**EQUAL, 'twins': ('equal',)})
+  config.population.seeds = 1
+  study = go(config, tmp_path)
+  shared = study.methods[0].runs[0].parameters
+  assert sum(check_twins(study, 'equal')) < shared + 8
 
 
 def test_tuning_has_the_same_budget_and_other_seeds(done):
@@ -161,7 +192,7 @@ def test_tuning_has_the_same_budget_and_other_seeds(done):
   by_method = {}
   for trial in study.trials:
     by_method.setdefault(trial.method, []).append(trial)
-  assert len(by_method) == 3 + 4
+  assert len(by_method) == 3 + 2
   for name, trials in by_method.items():
     assert len(trials) == 2 and sum(t.chosen for t in trials) == 1
     assert {t.seed for t in trials} == {plan.TUNING_SEED}

@@ -128,10 +128,7 @@ def one_of_each(entries):
   return found
 
 
-EVERY_DAY = [
-  f'{ROOT}/configs/{name}.py'
-  for name in ('papers/multi_mnist', 'suites/storms')
-]
+EVERY_DAY = [f'{ROOT}/configs/{name}.py' for name in ('suites/storms',)]
 FULL = f'{ROOT}/configs/suites/census.py:full_group2'
 
 

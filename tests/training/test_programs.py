@@ -111,9 +111,9 @@ def alone(toy):
   ('way', 'length', 'on_device'),
   [
     pytest.param('vmap', LENGTH, True, marks=pytest.mark.smoke),
-    ('map', LENGTH, True),
+    pytest.param('map', LENGTH, True, marks=pytest.mark.slow),
     pytest.param('devices', LENGTH, True, marks=pytest.mark.smoke),
-    ('vmap', 1, True),
+    pytest.param('vmap', 1, True, marks=pytest.mark.slow),
     pytest.param('vmap', LENGTH, False, marks=pytest.mark.slow),
   ],
 )

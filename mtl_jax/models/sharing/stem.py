@@ -63,7 +63,7 @@ def stem(
     >>> trunk = models.CNNText(vocab_size=9, embed_dim=4)
     >>> model = models.build_model(stem(), trunk, heads)
     >>> batch = {'main': {'tokens': jnp.ones((2, 5), int)}}
-    >>> params, _ = model.init(jax.random.key(0), batch)
+    >>> params, _ = jax.eval_shape(model.init, jax.random.key(0), batch)
     >>> params['task_embeddings']['b']['Embed_0']['embedding'].shape
     (9, 4)
     >>> model.shared('task_embeddings/b/Embed_0/embedding')

@@ -43,7 +43,7 @@ def assert_close(found, expected, tolerance):
   )
 
 
-@pytest.fixture(scope='module', params=BUILDERS)
+@pytest.fixture(scope='module', params=sweeps.some(BUILDERS, 'forum'))
 def single(request, net):
   """Two steps on one device: with a stream of its own, and by halves."""
   builder = OF_THREE[request.param]
@@ -124,7 +124,9 @@ TRUNKS = {
 }
 
 
-@pytest.fixture(scope='module', params=TRUNKS)
+@pytest.fixture(
+  scope='module', params=sweeps.some(TRUNKS, 'batch norm', 'lstm')
+)
 def pulled(request):
   """What `Inner.pull` gives, by mode, and what it should be."""
   heads = {name: models.LinearHead(1) for name in 'ab'}
