@@ -55,7 +55,10 @@ def best_steps(summary: summary_lib.Summary) -> mpl_figure.Figure | None:
     _kept(axes, names, found)
     axes.set_yticks(range(len(names)), [titles[name] for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    # An interval of few runs may be longer than training.
+    known = [x.steps.mean for x in found]
+    known += [x.kept.mean for x in found if x.kept is not None]
+    axes.set_xlim(0, 1.06 * max(known))
     axes.tick_params(axis='y', length=0)
     axes.grid(axis='y', visible=False)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -102,7 +105,7 @@ def _kept(axes, names, found):
         i + 0.45,
         color=pictures.GREY,
         linewidth=1.5,
-        zorder=0,
+        zorder=1.5,  # above the stripes
         label=label,
       )
       label = '_nolegend_'

@@ -175,6 +175,7 @@ def test_the_picture_of_best_steps():
   assert points['b'] == (40, 'white')  # At its best at the end.
   kept = [x for x in axes.collections if x.get_label() == 'kept for all']
   assert [x.get_segments()[0][0][0] for x in kept] == [30]
+  assert axes.get_xlim() == pytest.approx((0, 1.06 * 40))
 
 
 def test_the_picture_of_cosines_by_group():
