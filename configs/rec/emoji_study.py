@@ -5,7 +5,8 @@ that settled by the model, with a gate per task, or by the method? Two ways
 of fusion x six methods x five seeds, and twins: the same network with one task
 alone. Nothing is tuned; motion and the Chinese names are left out.
 
-Under half an hour on 2 CPU cores once the vectors are at hand:
+By its number of steps a quarter of an hour on 2 CPU cores, once the vectors
+are at hand:
 
   python launch.py --config=configs/rec/emoji_study.py
 
