@@ -308,7 +308,10 @@ def test_a_mask_of_another_shape_is_refused():
       lambda: tasks.regression('t', size=3, mean=[0.0, 1.0]),
       r'each of 3 components, found shapes \(2,\)',
     ),
-    (lambda: tasks.regression('t', size=2, std=[1.0, 0.0]), 'std > 0'),
+    (
+      lambda: tasks.regression('t', size=2, std=[1.0, 0.0]),
+      'labels that differ',
+    ),
   ],
 )
 def test_bad_options(make, message):

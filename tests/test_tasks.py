@@ -211,8 +211,8 @@ def test_likelihoods_for_methods_that_weigh_by_noise():
   'options, message',
   [
     ({'loss': 'mae'}, "expected a loss among mse, huber, .* found 'mae'"),
-    ({'std': 0.0}, "Task 'y': expected std > 0, found 0.0; is the label"),
-    ({'std': NAN}, 'expected std > 0, found nan'),
+    ({'std': 0.0}, "Task 'y': expected training labels that differ, found a s"),
+    ({'std': NAN}, 'labels that differ, found a standard deviation of nan'),
   ],
 )
 def test_bad_regression(options, message):

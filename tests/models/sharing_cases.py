@@ -211,6 +211,7 @@ def make_batch(trunk, seed=0, size=B):
     'transformer': {'tokens': rng.integers(1, 11, (size, T)) * mask},
     'fusion': {
       'inputs': rng.normal(size=(size, 3)),
+      'input_mask': np.arange(size) % 3 > 0,  # some are absent
       'seen': rng.normal(size=(size, T, 3)),
       'seen_mask': mask,
     },
