@@ -48,7 +48,7 @@ def optimized():
   """Compiles with optimization, whose float32 results are more exact."""
   import jax
 
-  before = jax.config.jax_disable_most_optimizations
+  before = jax.config.read('jax_disable_most_optimizations')
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
