@@ -110,6 +110,7 @@ def test_they_come_to_the_shortest_vector_where_nothing_is_random():
     np.testing.assert_allclose(state.weights, exact, atol=1e-3)
 
 
+@pytest.mark.usefixtures('optimized')
 @pytest.mark.parametrize('name', METHODS)
 def test_an_absent_task_is_not_there(name):
   rows = draw()
@@ -121,7 +122,6 @@ def test_an_absent_task_is_not_there(name):
   assert state.weights[2] == np.float32(1 / K)
 
 
-@pytest.mark.usefixtures('optimized')
 def test_samples_that_point_apart_leave_the_weights():
   rows = np.stack([np.eye(2), -np.eye(2), np.eye(2), np.eye(2)])[None]
   _, state = run(combinators.sdmgrad(2), rows)
