@@ -9,16 +9,16 @@ import pytest
 
 from mtl_jax import combinators, models
 from mtl_jax.data import catalogue
+from mtl_jax.experiment import methods
 from mtl_jax.tasks import kinds
 from mtl_jax.training import parallel
-from mtl_jax.training.builders import table
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Of each table: where its entries are tested, by the names of the tests.
 TABLES = {
   'combinators/test_(gramian|method)_properties': combinators.COMBINATORS,
   'combinators/': combinators.WRAPPERS | combinators.TASK_TRANSFORMS,
-  'training/builders/': table.STEP_BUILDERS,
+  'training/builders/': methods.STEP_BUILDERS,
   'models/test_trunks.py::test_trunk': models.TRUNKS,
   'models/test_sharing.py::test_a_step': models.SHARING,
   'data/': catalogue.BUILDERS,

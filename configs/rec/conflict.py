@@ -18,6 +18,7 @@ the same command goes on.
 """
 
 import pathlib
+from typing import Any
 
 import mtl_jax
 
@@ -87,7 +88,7 @@ def get_config(form='reduced'):
 
 def _method(name, way, form):
   (title, combinator), (shared, spec) = METHODS[name], SHARING[way]
-  method = {
+  method: dict[str, Any] = {
     'label': f'{title}, {shared}',
     'combinator': combinator,
     'model': {'sharing': spec},

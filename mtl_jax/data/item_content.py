@@ -32,13 +32,13 @@ class Content:
   frames: Sequence[Sequence[Any]] | None = None
 
 
-def text_encoder(name: str) -> encoders.Encoder:
+def text_encoder(name: str) -> encoders.TextEncoder:
   """The encoder of texts: 'minilm', or the folder of a model."""
   folder = packages.minilm_folder() if name == 'minilm' else name
   return encoders.TextEncoder(folder)
 
 
-def picture_encoder(name: str) -> encoders.Encoder:
+def picture_encoder(name: str) -> encoders.PictureEncoder:
   """The encoder of pictures: 'efficientnet', or a file of its weights."""
   file = packages.efficientnet_file() if name == 'efficientnet' else name
   return encoders.PictureEncoder(file)

@@ -1,6 +1,7 @@
 """EfficientNet-Lite0, with the weights that were trained on ImageNet."""
 
 from collections.abc import Mapping
+import functools
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -64,11 +65,12 @@ class Depthwise(nn.Module):
       pads.append((total // 2, total - total // 2))
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     h, w = ((size - 1) * s + 1 for size in sizes)
-    return sum(
+    shifted = (
       x[:, i : i + h : s, j : j + w : s] * kernel[i, j]
       for i in range(k)
       for j in range(k)
     )
+    return functools.reduce(jnp.add, shifted)
 
 
 class InvertedBottleneck(nn.Module):

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +106,7 @@ def _pad(sequences, batch):
 def _vectors(shape, pooling, params, ids, mask):
   # A row of padding alone reads its first token, so that no mean is of nothing.
   mask = mask.at[:, 0].set(True)
-  x = bert.Bert(shape).apply({'params': params}, ids, mask)  # [B, T, D]
+  x: Any = bert.Bert(shape).apply({'params': params}, ids, mask)  # [B, T, D]
   if pooling == 'cls':
     return x[:, 0]
   if pooling == 'max':

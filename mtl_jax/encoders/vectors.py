@@ -25,7 +25,7 @@ class Encoder(Protocol):
     """A digest of all that a vector depends on besides the item."""
     ...
 
-  def encode(self, items: Sequence[Any]) -> np.ndarray:
+  def encode(self, items: Sequence[Any], /) -> np.ndarray:
     """Vectors ``[N, D]`` of items."""
     ...
 

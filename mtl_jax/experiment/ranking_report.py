@@ -182,7 +182,7 @@ def save(path: pathlib.Path, measured: Measured) -> None:
     'interests': measured.interests,
     'rating': measured.rating,
   }
-  known = {key: x for key, x in arrays.items() if x is not None}
+  known: dict[str, Any] = {key: x for key, x in arrays.items() if x is not None}
   with open(path, 'wb') as file:
     np.savez_compressed(file, **known)
 
@@ -273,8 +273,8 @@ class OfSeeds:
 
   def values(self, metric: str, k: int) -> np.ndarray:
     """A metric of every target, ``[M]``."""
-    found = [one.values(metric, k) for one in self.rankings]
-    return np.mean(found, axis=0, dtype=np.float64)
+    by_seed = np.stack([one.values(metric, k) for one in self.rankings])
+    return by_seed.mean(0, dtype=np.float64)
 
 
 def compare(

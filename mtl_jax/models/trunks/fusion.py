@@ -222,9 +222,11 @@ class Fusion(nn.Module):
     pairs = mask[:, None, None, :]
     for i in range(self.num_layers):
       y = nn.LayerNorm(dtype=self.dtype, name=f'norm_{i}')(z)
-      z = z + nn.MultiHeadDotProductAttention(
+      attend = nn.MultiHeadDotProductAttention(
         self.num_heads, dtype=self.dtype, name=f'attend_{i}'
-      )(y, mask=pairs)
+      )
+      attended: Any = attend(y, mask=pairs)
+      z = z + attended
       y = nn.LayerNorm(dtype=self.dtype, name=f'norm_up_{i}')(z)
       y = self._hidden(
         nn.Dense(2 * self.features, dtype=self.dtype, name=f'up_{i}')(y), train

@@ -47,8 +47,9 @@ def at_k(
     ``{'hr': [N], 'ndcg': [N], 'mrr': [N]}`` in float64.
 
   Example:
-    >>> {n: x.tolist() for n, x in at_k(np.zeros(1), np.full(1, 9), 5).items()}
-    {'hr': [0.5], 'ndcg': [0.2948459118879918], 'mrr': [0.22833333333333333]}
+    >>> metrics = at_k(np.zeros(1), np.full(1, 9), 5)
+    >>> {name: x.round(4).tolist() for name, x in metrics.items()}
+    {'hr': [0.5], 'ndcg': [0.2948], 'mrr': [0.2283]}
   """
   better = np.asarray(better, np.float64)
   equal = np.asarray(equal, np.float64)
