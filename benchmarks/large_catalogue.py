@@ -45,7 +45,7 @@ def load(items):
   split = protocols.leave_one_out(log)
   part = np.where(log.user < RANKED, split.part, 0).astype(np.int8)
   split = protocols.Split(log, 'leave_one_out', part)
-  return windows.make_tables(split, windows.Layout(length=EVENTS))
+  return windows.make_tables(split, windows.WindowLayout(length=EVENTS))
 
 
 def make_config(items, steps):

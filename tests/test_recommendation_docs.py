@@ -40,7 +40,7 @@ def test_the_config_of_the_page_builds_on_a_folder(tmp_path, monkeypatch):
   assert set(words) == batch | {*sources.LOG, *sources.LAYOUT}
   split = sources.make_split(config.data.settings.to_dict())
   assert split.protocol == 'global_time'
-  assert sources.layout_of(config.data.settings) == windows.Layout()
+  assert sources.layout_of(config.data.settings) == windows.WindowLayout()
 
 
 def test_heads_of_the_page_exist_and_the_history_is_one():

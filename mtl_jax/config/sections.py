@@ -189,7 +189,7 @@ class TrainingSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiagnosticsSettings:
-  """How often the task gradients are looked at: every ``every`` steps."""
+  """Measurement of the task gradients, every ``every`` steps."""
 
   every: int = 100
 

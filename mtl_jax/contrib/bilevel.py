@@ -1,4 +1,4 @@
-"""What bilevel methods share: weights that are learned, and their batches."""
+"""Parts of bilevel methods: weights that are learned, and their batches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -71,7 +71,7 @@ def through_softmax(slopes: Array, weights: Array) -> Array:
 
 
 class Look(NamedTuple):
-  """What a bilevel step sees of a batch.
+  """Inner and outer batch of a bilevel step.
 
   Attributes:
     inner: the inner problem.

@@ -158,7 +158,7 @@ def forum(
 
 
 def _gap(seen, trail, w, units) -> Gap:
-  """What the losses fall by along the trail, and its derivatives."""
+  """Decrease of the losses along the trail, and its derivatives."""
   fall = seen.first.losses - seen.inner.gradients(trail[-1]).losses
   by_logits = bilevel.through_softmax(fall, w)
   by_params = seen.first.combine(w, 'given')

@@ -36,7 +36,7 @@ def objective(
   present: jax.Array,
   lam: float,
 ) -> jax.Array:
-  """What the model and the router descend on, see `ldc_mtl`.
+  """Objective of the model and the router, see `ldc_mtl`.
 
   Args:
     router: ``kernel`` ``[d, K]`` and ``bias`` ``[K]``.
@@ -246,7 +246,7 @@ def _pooled(found, shares):
 
 
 def _direction(cotangents, shares, at_features):
-  """What reaches the features: from the losses, and through the router."""
+  """Gradient at the features: from the losses, and through the router."""
   found = {}
   for stream, stacked in cotangents.items():
     leaves, treedef = jax.tree.flatten(stacked)

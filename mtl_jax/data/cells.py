@@ -29,7 +29,7 @@ _BOOLEANS = {'true': '1', 'false': '0'}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-  """How the cells of a file are written.
+  """Writing of the cells of a file.
 
   Attributes:
     missing: words that stand for a missing value, besides the empty cell.

@@ -26,7 +26,7 @@ Counts = collections.Counter[tuple[str, str, str]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-  """How one array of the batch is made.
+  """Recipe of one array of the batch.
 
   Attributes:
     kind: that of the field; a string is 'text', 'category' or, as a label, a

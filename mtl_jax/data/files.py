@@ -215,7 +215,7 @@ class _Csv:
   def chunks(
     self, columns: Sequence[str]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """How many records there are, and their fields by column."""
+    """Number of records, and their fields by column."""
     with self._open() as reader:
       header = self._header(reader, columns)
       width = len(header)
@@ -413,7 +413,7 @@ class _Jsonl:
   def chunks(
     self, columns: Sequence[str]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """How many records there are, and their values by column."""
+    """Number of records, and their values by column."""
     records = (record for _, record in self._records())
     while chunk := list(itertools.islice(records, _CHUNK)):
       for record in chunk:

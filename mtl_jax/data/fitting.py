@@ -126,7 +126,7 @@ def fit_encoder(
 
 
 def _check_fill(name, columns, learned, fill):
-  """What is filled must be a number, and of ids one of its own."""
+  """Checks that filled columns are numbers; ids need one of their own."""
   for key, how in fill.items():
     column = columns[key]
     if key in learned or column.kind not in ('integer', 'float', 'vector'):

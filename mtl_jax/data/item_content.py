@@ -17,7 +17,7 @@ SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.webp')
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-  """What N items look like; a modality that is not given is left out.
+  """Content of N items; a modality that is not given is left out.
 
   Attributes:
     names: of the items, for errors.

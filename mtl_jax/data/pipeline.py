@@ -32,7 +32,7 @@ class Stream:
 def steps_per_epoch(
   streams: Mapping[str, Stream], draw: sampling.Draw | None = None
 ) -> int:
-  """How many steps an epoch has.
+  """Number of steps of an epoch.
 
   If every stream is in every step, those of the stream that has most; shorter
   ones are seen more than once. If streams are drawn, the sum over streams. The

@@ -19,7 +19,7 @@ class Source(Protocol):
   """Examples that can be taken in any order, as int32 and float32 arrays."""
 
   def __len__(self) -> int:
-    """How many examples there are."""
+    """Number of examples."""
     ...
 
   def take(

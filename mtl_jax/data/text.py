@@ -23,7 +23,7 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextOptions:
-  """How texts become tokens.
+  """Options of a tokenizer.
 
   Attributes:
     kind: 'word' for whole words, and single characters of scripts that put no
@@ -73,12 +73,12 @@ class Tokenizer:
 
   @property
   def size(self) -> int:
-    """How many ids there are."""
+    """Number of ids."""
     return self._tokenizer.get_vocab_size()
 
   @property
   def length(self) -> int:
-    """How many tokens a text becomes, padding included."""
+    """Number of tokens of a text, padding included."""
     padding = self._tokenizer.padding
     assert padding is not None  # `train_tokenizer` sets it
     return padding['length']

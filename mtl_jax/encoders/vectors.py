@@ -16,7 +16,7 @@ CHUNK = 128  # items encoded between two files: what a kill costs at most
 
 
 class Encoder(Protocol):
-  """What a vector is made by."""
+  """Maker of vectors from texts or pictures."""
 
   features: int
 

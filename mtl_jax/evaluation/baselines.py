@@ -17,7 +17,7 @@ from mtl_jax import tasks as tasks_lib
 def class_frequencies(
   labels: np.ndarray, num_classes: int, smoothing: float = 1.0
 ) -> np.ndarray:
-  """How often each class occurs; its argmax is the majority class.
+  """Frequency of each class; its argmax is the majority class.
 
   ``p_c = (n_c + smoothing) / (n + smoothing C)``, so that a class which
   training lacks does not cost infinitely much.
@@ -46,7 +46,7 @@ def user_class_frequencies(
   test_users: np.ndarray,
   strength: float = 10.0,
 ) -> np.ndarray:
-  """How often each class occurs in a user's own history.
+  """Frequency of each class in a user's own history.
 
   ``p_uc = (n_uc + strength p_c) / (n_u + strength)``: users without a history
   get the frequencies over all users.

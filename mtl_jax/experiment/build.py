@@ -187,7 +187,7 @@ class Experiment:
 
   @functools.cached_property
   def gramian(self) -> gramians.Choice | None:
-    """How Gramians are made; None for a method that asks for none."""
+    """Way to the Gramian; None for a method that asks for none."""
     if not self._asks_for_rows():
       return None
     devices = jax.device_count()
@@ -325,7 +325,7 @@ class Experiment:
     return prints
 
   def draw(self) -> data.Draw | None:
-    """How a stream is drawn, if not all of them are in each step."""
+    """Draw of one stream per step, if not all of them are in each."""
     return _draw(self.settings.training)
 
 

@@ -73,7 +73,7 @@ def make_model(
 
 
 def _of_items(task, settings, sources):
-  """What a head over a catalogue takes from the data and its task."""
+  """Arguments that a head over a catalogue takes from the data and its task."""
   spec = settings.targets[task.name]
   if spec.get('kind') != 'next_item':
     return {}

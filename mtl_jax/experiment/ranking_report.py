@@ -1,4 +1,4 @@
-"""How a recommender ranks, beside simple models: the tables of a run.
+"""Ranking of a recommender beside simple models: the tables of a run.
 
 Everything is measured on the same targets, from the same histories, over all
 items; a hash of the targets says which they are.
@@ -42,7 +42,7 @@ def split_of(experiment: Any) -> protocols.Split | None:
 
 
 def lines(experiment: Any) -> list[str]:
-  """What is to be known before training: the data, the protocol, the cost."""
+  """Lines before training: the data, the protocol, the cost."""
   split = split_of(experiment)
   if split is None:
     return []
@@ -84,7 +84,7 @@ def check_scores(experiment: Any, result: evaluation.Result) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What a model gives for the targets of a split, M of them in their order.
+  """Measures of a model on the targets of a split, M of them in their order.
 
   Attributes:
     ranks: places of the targets; None if it does not rank items.
@@ -92,7 +92,7 @@ class Measured:
     rating: ``[M]``, or None.
   """
 
-  ranks: ranking.Ranking | None = None
+  ranks: ranking.TargetRanking | None = None
   interests: np.ndarray | None = None
   rating: np.ndarray | None = None
 
@@ -100,7 +100,7 @@ class Measured:
 def measure(
   experiment: Any, trees: Sequence[tuple[Any, Any]], part: str = 'test'
 ) -> list[Measured]:
-  """What trained models give for the targets of a split.
+  """Measures trained models on the targets of a split.
 
   Args:
     experiment: with a task of the next item.
@@ -160,8 +160,8 @@ def _measured(found, item, names, split, part) -> Measured:
   )
 
 
-def _ranking(places, split, part, k, coverage) -> ranking.Ranking:
-  return ranking.Ranking(
+def _ranking(places, split, part, k, coverage) -> ranking.TargetRanking:
+  return ranking.TargetRanking(
     places=places,
     candidates=split.log.num_items,
     coverage=float(coverage),
@@ -190,7 +190,7 @@ def save(path: pathlib.Path, measured: Measured) -> None:
 def load(
   path: pathlib.Path, split: protocols.Split, part: str = 'test'
 ) -> Measured:
-  """What `save` kept.
+  """Reads the file of `save`.
 
   Raises:
     ValueError: if it is of other targets.
@@ -220,7 +220,7 @@ class Compared:
     part: whose targets.
   """
 
-  outcome: baselines.Outcome
+  outcome: baselines.Comparisons
   models: Mapping[str, Sequence[Measured]]
   horizon: int = 10
   k: int = 10
@@ -264,7 +264,7 @@ class Compared:
 class OfSeeds:
   """Rankings of one model with several seeds: means over these."""
 
-  rankings: Sequence[ranking.Ranking]
+  rankings: Sequence[ranking.TargetRanking]
 
   @property
   def users(self) -> np.ndarray | None:

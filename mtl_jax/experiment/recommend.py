@@ -33,7 +33,7 @@ def item_task(experiment: Any) -> tasks_lib.Task | None:
 
 
 def head_of(experiment: Any, task: tasks_lib.Task) -> Mapping[str, Any]:
-  """What the config says of a task's head."""
+  """Section of a task's head in the config."""
   section = experiment.settings.model
   return section.heads.get(task.name, section.head)
 
@@ -175,7 +175,7 @@ def _id(value):
 def predict(
   model: trained.Trained, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-  """What comes next for each history.
+  """Predicts the next items of each history.
 
   Args:
     model: with a task of the next item.

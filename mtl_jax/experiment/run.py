@@ -756,7 +756,7 @@ def draw_placebos(
 
 
 def _ranked(folder: pathlib.Path, index: int) -> pathlib.Path:
-  """Where it is kept how a member ranks."""
+  """File with the ranking of a member."""
   return folder / f'ranking_{index}.npz'
 
 

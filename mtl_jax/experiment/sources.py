@@ -93,7 +93,7 @@ def load_data(
 
 
 def reading_of(stream: settings_lib.DataSettings) -> data.Reading:
-  """How the cells of a stream's files are written."""
+  """Writing of the cells of a stream's files."""
   return data.Reading(
     missing=stream.missing,
     separator=stream.separator,

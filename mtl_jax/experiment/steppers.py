@@ -20,7 +20,7 @@ from mtl_jax.training import parallel, programs
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-  """How members run.
+  """Arrangement of members on devices.
 
   Attributes:
     way: 'vmap', 'map' or 'devices', see `members.spread`.

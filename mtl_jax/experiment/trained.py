@@ -164,7 +164,7 @@ class Trained:
   def knock_outs(
     self, inputs: Iterable[str], split: str = 'test', stream: str = 'main'
   ) -> dict[tuple[str, str], evaluation.Result]:
-    """What becomes of a split when inputs are taken away, one by one.
+    """Scores on a split when inputs are taken away, one by one.
 
     Args:
       inputs: names in the batch.

@@ -1,4 +1,4 @@
-"""How several members run: as the settings say, or the fastest way."""
+"""Choice of how members run: as the settings say, or the fastest way."""
 
 from collections.abc import Sequence
 import os

@@ -24,7 +24,7 @@ def unit(x: Array) -> Array:
 
 
 def draw_weights(sampling: str, size: int, counts: Any = None) -> np.ndarray:
-  """How often each row is drawn, ``[size]`` whole numbers; row 0 never is.
+  """Number of draws of each row, ``[size]`` whole numbers; 0 for row 0.
 
   Their share of the sum is the probability.
 
@@ -74,7 +74,7 @@ def rank(
   top: int,
   chunk: int,
 ) -> Array:
-  """Where targets stand among all items that may be recommended.
+  """Ranks targets among all items that may be recommended.
 
   Args:
     h: ``[N, D]``.
@@ -162,12 +162,12 @@ def _chunks(table, chunk):
 
 
 def _real(ids, table):
-  """Which numbers are those of items."""
+  """Mask of the numbers that are items."""
   return (ids > 0) & (ids < len(table))
 
 
 def _members(seen, ids, number):
-  """Which items of a chunk ``[C]`` are in each row of ``seen``, ``[N, C]``."""
+  """Mask of a chunk's items ``[C]`` in each row of ``seen``, ``[N, C]``."""
   if seen is None:
     return jnp.zeros((number, 1), bool)
   size = len(ids)

@@ -178,7 +178,7 @@ class ItemTable(nn.Module):
 
 
 class NextItemHead(nn.Module):
-  r"""Which item of the whole catalogue comes next, by the shared table.
+  r"""Scores of all items of the catalogue as the next one, by the shared table.
 
   The score of item i at position t is :math:`s_{ti} = h_t^\top E_i / \tau`, and
   the loss of a target y the softmax over all items,
@@ -277,7 +277,7 @@ class NextItemHead(nn.Module):
     return jnp.concatenate([earlier, own], axis=1)
 
   def _states(self, features, items):
-    """What rows are multiplied with, ``[B, T, D]``."""
+    """States that rows are multiplied with, ``[B, T, D]``."""
     h = features.astype(self.dtype or features.dtype)
     if h.shape[-1] != items.features:
       h = nn.Dense(items.features, dtype=h.dtype, name='project')(h)
@@ -366,7 +366,7 @@ class NextItemHead(nn.Module):
 
 
 class ItemHead(nn.Module):
-  r"""What becomes of an item that is given: an MLP of state and item.
+  r"""Prediction for an item that is given: an MLP of state and item.
 
   .. math:: f(h_t, y_t) = \mathrm{MLP}(h_t \odot \sqrt{D} E_{y_t})
 

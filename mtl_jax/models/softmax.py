@@ -258,7 +258,7 @@ class SoftmaxCost(NamedTuple):
 def softmax_cost(
   positions: int, items: int, width: int, *, chunk: int = CHUNK
 ) -> SoftmaxCost:
-  """What `full_softmax_loss` costs a step, by counting.
+  """Operations and bytes of `full_softmax_loss` per step, by counting.
 
   Args:
     positions: N, padding included.

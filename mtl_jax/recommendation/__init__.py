@@ -2,14 +2,14 @@
 
 from mtl_jax.recommendation.interactions import TIES, Interactions, make
 from mtl_jax.recommendation.protocols import PROTOCOLS, Split
-from mtl_jax.recommendation.ranking import Places, Ranking, places, rank
+from mtl_jax.recommendation.ranking import Places, TargetRanking, places, rank
 
 __all__ = [
   'PROTOCOLS',
   'TIES',
   'Interactions',
   'Places',
-  'Ranking',
+  'TargetRanking',
   'Split',
   'make',
   'places',

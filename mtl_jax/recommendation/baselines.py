@@ -286,7 +286,7 @@ def next_genres(
 def interest_popularity(
   split: protocols.Split, part: str = 'test', horizon: int = 10
 ) -> np.ndarray:
-  """How often the next training events have a genre, ``[M, G]``."""
+  """Frequency of each genre among the next training events, ``[M, G]``."""
   share = next_genres(split, 'train', horizon).mean(0)
   return np.tile(share, (len(split.targets(part)), 1))
 
@@ -338,8 +338,8 @@ INTERESTS: dict[str, Callable[..., np.ndarray]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What baselines reach on the targets of one split.
+class Comparisons:
+  """Results of baselines on the targets of one split.
 
   Attributes:
     split: what was measured.
@@ -353,7 +353,7 @@ class Outcome:
   split: protocols.Split
   part: str
   rows: dict[str, dict[str, float]]
-  rankings: dict[str, ranking.Ranking]
+  rankings: dict[str, ranking.TargetRanking]
   left_out: tuple[str, ...]
   seconds: dict[str, float]
 
@@ -374,7 +374,7 @@ class Outcome:
   def against(
     self, name: str = 'markov', metric: str = 'ndcg', k: int = 10
   ) -> dict[str, ranking.Difference]:
-    """How much better the others are, with 95% intervals over users.
+    """Differences of the others to one model, with 95% intervals over users.
 
     Args:
       name: a ranked row of the table.
@@ -398,7 +398,7 @@ def measure(
   horizon: int = 10,
   rankers: Sequence[str] = tuple(RANKERS),
   models: Mapping[str, Score] | None = None,
-) -> Outcome:
+) -> Comparisons:
   """Every baseline that a split allows, with the metrics of its task.
 
   Args:
@@ -439,11 +439,11 @@ def measure(
     for name, f in INTERESTS.items():
       value = ranking.macro_average_precision(f(split, part, horizon), labels)
       rows[name] = {'interests_map': value}
-  return Outcome(split, part, rows, rankings, tuple(left_out), seconds)
+  return Comparisons(split, part, rows, rankings, tuple(left_out), seconds)
 
 
 def _scorers(split, part, rankers, models, left_out):
-  """What makes the scores of each row, in order; notes what is left out."""
+  """Makers of the scores of each row, in order; notes what is left out."""
   for name in rankers:
     if name not in RANKERS:
       raise ValueError(
@@ -494,7 +494,7 @@ def measure_orders(
   seed: int = 0,
   settings: dict[str, Any] | None = None,
   **options: Any,
-) -> dict[str, Outcome]:
+) -> dict[str, Comparisons]:
   """The table in each order of equal times.
 
   Args:
@@ -517,7 +517,9 @@ def measure_orders(
   }
 
 
-def format_orders(outcomes: dict[str, Outcome], metric: str = 'ndcg@10') -> str:
+def format_orders(
+  outcomes: dict[str, Comparisons], metric: str = 'ndcg@10'
+) -> str:
   """A Markdown table: one row per baseline, one column per order."""
   names = dict.fromkeys(
     name

@@ -47,7 +47,7 @@ class Chain:
   genres: np.ndarray
 
   def stationary(self) -> np.ndarray:
-    """How often each item occurs in the long run, ``[V]``."""
+    """Stationary distribution of the items, ``[V]``."""
     number = len(self.transition)
     # pi P = pi and sum(pi) = 1; one equation too many, and consistent.
     system = np.vstack([self.transition.T - np.eye(number), np.ones(number)])
@@ -105,7 +105,7 @@ class Chain:
     return self._last(split, split.targets(part), part)
 
   def score(self, split: protocols.Split, part: str = 'test'):
-    """What a model that knows P puts out, for `ranking.rank`."""
+    """Scores of a model that knows P, for `ranking.rank`."""
     ids = split.log.item_ids
 
     def score(rows):

@@ -321,7 +321,7 @@ def _matching(own, wanted):
 
 @dataclasses.dataclass(frozen=True)
 class ItemFeatures:
-  """What a file says of items, in its own order.
+  """Features of items, in the order of their file.
 
   Attributes:
     ids: ``[M]`` original ids.
@@ -379,7 +379,7 @@ class _Aligned:
 
 @dataclasses.dataclass(frozen=True)
 class UserFeatures:
-  """What a file says of users: original ids ``[M]`` and columns ``[M]``."""
+  """Features of users: original ids ``[M]`` and columns ``[M]``."""
 
   ids: np.ndarray
   columns: Mapping[str, np.ndarray]

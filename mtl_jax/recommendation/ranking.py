@@ -13,7 +13,7 @@ in expectation, so that the place is uniform over g, ..., g + e (from 0):
 
 A constant model over n candidates gets HR@k = k/n exactly, where counting
 better scores only would give it 1. A NaN among the scores makes the target's
-metrics NaN under jit, and an error in `Ranking`.
+metrics NaN under jit, and an error in `TargetRanking`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ SEEN = ('mask', 'keep')
 
 
 class Places(NamedTuple):
-  """Where targets stand, ``[B]`` int32 each.
+  """Places of targets, ``[B]`` int32 each.
 
   Attributes:
     better: g, candidates with a strictly better score; -1 if a score is NaN.
@@ -73,7 +73,7 @@ def places(
 
 
 def seen_mask(items: jax.Array, num_items: int) -> jax.Array:
-  """Which items occur in padded lists, ``[B, S] -> [B, V]`` bool.
+  """Mask of the items in padded lists, ``[B, S] -> [B, V]`` bool.
 
   Args:
     items: item numbers; entries below 0 are padding.
@@ -161,8 +161,8 @@ def _chunk(scores, target, seen, real, k):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranking:
-  """How a model ranks the targets of a split.
+class TargetRanking:
+  """Ranking of the targets of a split by a model.
 
   Attributes:
     places: of M targets, on the host.
@@ -212,9 +212,9 @@ class Difference(NamedTuple):
 
 
 def difference(
-  first: Ranking, second: Ranking, metric: str = 'ndcg', k: int = 10
+  first: TargetRanking, second: TargetRanking, metric: str = 'ndcg', k: int = 10
 ) -> Difference:
-  """How much better the first is, paired by target, with users drawn anew.
+  """Difference to the first, paired by target, with users drawn anew.
 
   The interval is Student's t over users: targets of one user count as one draw
   (a sum over clusters), so that a user of many targets does not narrow it.
@@ -263,7 +263,7 @@ def rank(
   coverage_at: int = 10,
   chunk: int = 256,
   name: str = 'model',
-) -> Ranking:
+) -> TargetRanking:
   """Ranks the targets of a split over all items, in chunks of targets.
 
   Args:
@@ -306,7 +306,7 @@ def rank(
     unlisted += np.asarray(misses, np.float64)
   ranks = Places(*map(np.concatenate, zip(*parts, strict=True)))
   check_finite(ranks, name)
-  return Ranking(
+  return TargetRanking(
     ranks,
     num_items,
     float(1 - np.exp(unlisted).mean()),

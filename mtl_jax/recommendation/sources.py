@@ -1,4 +1,4 @@
-"""What a config says of a log: which it is, its split and arm, its rows."""
+"""Log of a config: its reader, split, arm and rows."""
 
 from collections.abc import Mapping
 import functools
@@ -70,9 +70,11 @@ def _read(
   return placebos.apply(split, arm, arm_seed)
 
 
-def layout_of(settings: Mapping[str, Any]) -> windows.Layout:
-  """How rows are cut, of the settings that say so."""
-  return windows.Layout(**{k: settings[k] for k in LAYOUT if k in settings})
+def layout_of(settings: Mapping[str, Any]) -> windows.WindowLayout:
+  """Layout of windows, from the settings."""
+  return windows.WindowLayout(
+    **{k: settings[k] for k in LAYOUT if k in settings}
+  )
 
 
 def load(settings: Mapping[str, Any]) -> dict[str, tables.Table]:

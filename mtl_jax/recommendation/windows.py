@@ -21,8 +21,8 @@ LIKE_NAMES = ('no', 'yes')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
-  """How rows are cut.
+class WindowLayout:
+  """Layout of windows.
 
   Attributes:
     length: T, steps of a row.
@@ -51,7 +51,7 @@ class Layout:
 
 
 def make_tables(
-  split: protocols.Split, layout: Layout
+  split: protocols.Split, layout: WindowLayout
 ) -> dict[str, tables.Table]:
   """A table of rows for each split, with V items numbered from 1.
 

@@ -17,7 +17,7 @@ WAYS = ('lookahead', 'cosine')
 
 @dataclasses.dataclass(frozen=True)
 class Affinities:
-  """How tasks help each other, averaged over training.
+  """Affinities between tasks, averaged over training.
 
   Attributes:
     tasks: K names.

@@ -19,7 +19,7 @@ Array = jax.Array
 
 
 def levels(numbers: Array, thresholds: Sequence[float]) -> Array:
-  """How many of the thresholds each number exceeds, int32; 0 for NaN.
+  """Number of thresholds that each number exceeds, int32; 0 for NaN.
 
   Example:
     >>> levels(jnp.array([1.0, 4.0, 5.0]), [1.5, 2.5, 3.5, 4.5])

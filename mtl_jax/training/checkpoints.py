@@ -23,7 +23,7 @@ TREES = ('state', 'best')
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """What a checkpoint holds.
+  """Contents of a checkpoint.
 
   Attributes:
     step: its number.

@@ -225,7 +225,7 @@ class _Passes:
     self.losses = sums * self._per_example
 
   def on_demand(self) -> combinators.Passes:
-    """What the task gradients are made of."""
+    """Functions that the task gradients are made of."""
     return combinators.Passes(
       pullback=self._pullback,
       rows=lambda: self._rows(self._per_example),

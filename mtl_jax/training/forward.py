@@ -26,7 +26,7 @@ Leaves = jaxprs.Leaves
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-  """What the engine knows about one parameter."""
+  """Facts about one parameter that the engine uses."""
 
   path: str
   shared: bool
@@ -302,7 +302,7 @@ def _shares(heads, reads, leaves) -> dict[int, bool]:
 
 
 def _uses(trunks, flat, state, leaves) -> dict[int, list[jaxprs.Use]]:
-  """Where the trunks of all streams use their matrices."""
+  """Uses of matrices in the trunks of all streams."""
   total: dict[int, list[jaxprs.Use]] = {}
   shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
   for run in trunks:

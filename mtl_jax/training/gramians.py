@@ -1,4 +1,4 @@
-"""Which way to a Gramian suits a model: counted from shapes, not timed."""
+"""Choice of the way to a Gramian: counted from shapes, not timed."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -16,7 +16,7 @@ MEMORY_SHARE = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Leaves:
-  """How many shared parameters 'layerwise' takes which way.
+  """Numbers of shared parameters by their way in 'layerwise'.
 
   Attributes:
     gradients: by their rows of the Jacobian.
@@ -88,7 +88,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-  """What the ways are chosen by.
+  """Inputs of the cost model.
 
   Attributes:
     num_tasks: K.
@@ -169,7 +169,7 @@ def shapes_of(
   accumulate: int,
   devices: int = 1,
 ) -> Shapes:
-  """What `candidates` needs to know, by tracing the trunk once a stream.
+  """Inputs of the cost model, by tracing the trunk once per stream.
 
   Args:
     network: model and tasks.

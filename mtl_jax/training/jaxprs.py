@@ -37,7 +37,7 @@ OPERATIONS_PER_BYTE = 32
 
 
 class Reads(NamedTuple):
-  """What one array of a result depends on.
+  """Dependencies of one array of a result.
 
   Attributes:
     leaves: numbers of trainable parameters.
@@ -140,7 +140,7 @@ def find(
   wanted: Sequence[int],
   *arguments: Any,
 ) -> dict[int, list[Use]]:
-  """How f uses the matrices among ``flat[wanted]``.
+  """Uses of the matrices among ``flat[wanted]`` by f.
 
   Args:
     f: takes the list, and the arguments.
@@ -312,7 +312,7 @@ def bind(equation, inputs: Sequence[Any]) -> list[Any]:
 
 
 class Count(NamedTuple):
-  """What one call takes.
+  """Operations and bytes of one call.
 
   Attributes:
     flops: of matrix products and convolutions, two a multiplication.

@@ -60,7 +60,7 @@ class Plan:
 
 @dataclasses.dataclass
 class Progress:
-  """Where a member stands besides its state; stored in every checkpoint.
+  """Progress of a member besides its state; stored in every checkpoint.
 
   Attributes:
     best_score: best score of the validation split so far.
@@ -127,7 +127,7 @@ class Stepper(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hooks:
-  """What happens besides the steps.
+  """Callbacks of the loop besides the steps.
 
   Attributes:
     evaluate: ``(params, model_state) -> [(scores, scalars)] * P``: scores by

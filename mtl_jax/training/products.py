@@ -20,7 +20,7 @@ def choose(
   num_tasks: int,
   devices: int = 1,
 ) -> dict[int, str]:
-  """Which parameters' rows are not made, and what is taken in their place.
+  """Choice of parameters whose rows are not made, and their replacement.
 
   Args:
     uses: of each parameter, in all streams, from `jaxprs.find`.

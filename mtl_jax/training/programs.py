@@ -26,7 +26,7 @@ WAYS = ('vmap', 'map', 'devices')
 
 
 class Feed(NamedTuple):
-  """What each member reads, leaves ``[P, S, ...]``: a step's batch by its rows.
+  """Inputs of each member, leaves ``[P, S, ...]``: a step's batch by its rows.
 
   Attributes:
     rows: ``{stream: [P, S, B]}``, numbers of examples of data on the device;

@@ -25,7 +25,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class TouchedRows:
-  """Which rows of which tables a step reads.
+  """Rows of tables that a step reads.
 
   Trees in which ``[R, ...]`` stands for a table are called narrow.
 
@@ -241,7 +241,7 @@ def put(numbers: Array, rows: Array, table: Array) -> Array:
 
 
 def per_row(init: Callable[[Any], Any], params: Any, path: str) -> Any:
-  """Which arrays of ``init(params)`` have an entry for each row of a table.
+  """Mask of the arrays of ``init(params)`` with one entry per row of a table.
 
   Found from shapes: these grow with the table.
 

@@ -41,7 +41,7 @@ def compare(split, seeds=2):
   number = len(split.targets('test'))
   models = [
     ranking_report.Measured(
-      ranking_lib.Ranking(
+      ranking_lib.TargetRanking(
         ranking_lib.Places(
           rng.integers(0, V, number), np.zeros(number, np.int32)
         ),

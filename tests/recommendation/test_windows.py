@@ -39,7 +39,7 @@ def test_training_events_are_targets_once_after_their_history(
 ):
   log = make_log()
   split = protocols.make(log, protocol)
-  layout = windows.Layout(length=length, stride=stride, horizon=3)
+  layout = windows.WindowLayout(length=length, stride=stride, horizon=3)
   rows = read(windows.make_tables(split, layout)['train'])
   own = by_user(log, np.flatnonzero(split.part == 0))
   times = (log.time - log.time.min()).astype(int)  # no two are alike
@@ -77,7 +77,7 @@ def test_evaluation_rows_hold_one_target_and_all_that_was_before(
 ):
   log = make_log(seed=1)
   split = protocols.make(log, protocol)
-  layout = windows.Layout(length=5, horizon=2)
+  layout = windows.WindowLayout(length=5, horizon=2)
   rows = read(windows.make_tables(split, layout)[part])
   targets = split.targets(part)
   assert len(rows['user']) == len(targets)
@@ -100,7 +100,7 @@ def test_evaluation_rows_hold_one_target_and_all_that_was_before(
 def test_interests_of_training_never_reach_into_other_splits():
   log = make_log()
   split = protocols.leave_one_out(log)
-  layout = windows.Layout(length=30, horizon=10)
+  layout = windows.WindowLayout(length=30, horizon=10)
   before = read(windows.make_tables(split, layout)['train'])
   held = log.item[np.flatnonzero(split.part > 0)]
   genres = log.genres.copy()
@@ -119,7 +119,9 @@ def test_interests_of_training_never_reach_into_other_splits():
 def test_weights_count_every_user_alike_and_gaps_are_in_their_buckets():
   log = make_log()
   split = protocols.leave_one_out(log)
-  rows = read(windows.make_tables(split, windows.Layout(length=4))['train'])
+  rows = read(
+    windows.make_tables(split, windows.WindowLayout(length=4))['train']
+  )
   some = (rows['next_item'] > 0).sum(1)
   totals = np.bincount(rows['user'], weights=rows['user_weight'] * some)
   # A user of three events trains on one of them, which comes after nothing.
@@ -142,7 +144,7 @@ def test_codes_of_ratings_are_those_of_the_nearest_level():
 
 def test_a_split_becomes_sources_with_facts_of_its_steps():
   split = protocols.leave_one_out(make_log())
-  made = windows.make_tables(split, windows.Layout(length=4))
+  made = windows.make_tables(split, windows.WindowLayout(length=4))
   names = {name: name for name in made['train'].fields}
   found = data.from_splits(
     made, names, labels={'rating': 'regression', 'like': 'binary'}
@@ -165,4 +167,4 @@ def test_a_split_becomes_sources_with_facts_of_its_steps():
 )
 def test_layouts_out_of_range_are_one_sentence(layout, message):
   with pytest.raises(ValueError, match=message):
-    windows.Layout(**layout)
+    windows.WindowLayout(**layout)

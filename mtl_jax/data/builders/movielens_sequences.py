@@ -23,7 +23,7 @@ GENRES = (
 )  # fmt: skip
 
 
-class Interactions(NamedTuple):
+class Ratings(NamedTuple):
   """Ratings in one global order, ``[N]`` each; ids start at 1."""
 
   user: np.ndarray
@@ -32,7 +32,7 @@ class Interactions(NamedTuple):
   time: np.ndarray  # seconds
 
 
-def parse_interactions(table: bytes, ties: str = 'file') -> Interactions:
+def parse_interactions(table: bytes, ties: str = 'file') -> Ratings:
   """Ratings in order of time.
 
   Half of a user's consecutive ratings share their second, so the rule for ties
@@ -52,7 +52,7 @@ def parse_interactions(table: bytes, ties: str = 'file') -> Interactions:
   rows = rows.astype(np.int64)
   rank = np.arange(len(rows))
   tie = {'file': rank, 'item': rows[:, 1], 'reversed': -rank}[ties]
-  return Interactions(*rows[np.lexsort((tie, rows[:, 3]))].T)
+  return Ratings(*rows[np.lexsort((tie, rows[:, 3]))].T)
 
 
 def parse_genres(table: bytes) -> np.ndarray:
@@ -86,7 +86,7 @@ def primary_genre(genres: np.ndarray) -> np.ndarray:
   return np.where(genres.any(axis=1), genres.argmax(axis=1), -1)
 
 
-def histories(log: Interactions, length: int = LENGTH):
+def histories(log: Ratings, length: int = LENGTH):
   """Yields ``(target, before)`` for every rating but a user's first.
 
   Args:
@@ -105,7 +105,7 @@ def histories(log: Interactions, length: int = LENGTH):
     before.append(position)
 
 
-def example(log: Interactions, target: int, before: np.ndarray, genre: int):
+def example(log: Ratings, target: int, before: np.ndarray, genre: int):
   """One example: arrays are padded on the left with zeros to ``[LENGTH]``.
 
   The gap of an interaction is the time until the user's next one, which for
@@ -170,7 +170,7 @@ def split_times(count: int) -> dict[str, slice]:
 
 @dataclasses.dataclass(kw_only=True)
 class TieConfig(tfds.core.BuilderConfig):
-  """How ratings of one second are ordered; see `parse_interactions`."""
+  """Order of ratings of one second; see `parse_interactions`."""
 
   ties: str = 'file'
 

@@ -10,7 +10,7 @@ from mtl_jax.models import gru_scan, layers
 from mtl_jax.models.trunks import recurrent
 
 
-class _Direction(nn.Module):
+class _GatedDirection(nn.Module):
   """One layer read one way."""
 
   features: int
@@ -91,6 +91,6 @@ class GRU(nn.Module):
     """Features ``[B, F]``, or ``[B, T, F]``, of inputs ``[B, T, D]``."""
 
     def direction(name):
-      return _Direction(self.features, self.fast, self.dtype, name=name)
+      return _GatedDirection(self.features, self.fast, self.dtype, name=name)
 
     return recurrent.run_layers(self, batch, direction, train=train)

@@ -180,7 +180,7 @@ def check_times(trunk: Any) -> None:
 
 
 def visible(real: Array, *, causal: bool) -> Array:
-  """Which steps a step sees, ``[B, 1, T or 1, T]``."""
+  """Mask of the steps that a step sees, ``[B, 1, T or 1, T]``."""
   seen = real[:, None, None, :]
   return seen & jnp.tri(real.shape[1], dtype=bool) if causal else seen
 

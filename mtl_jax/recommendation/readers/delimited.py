@@ -29,7 +29,7 @@ Source = str | os.PathLike | bytes
 
 
 class Layout(NamedTuple):
-  """How a file is written.
+  """Separator, header and encoding of a file.
 
   Attributes:
     separator: of cells.

@@ -211,7 +211,7 @@ class Ranking(states.Kept):
 
 @dataclasses.dataclass(frozen=True)
 class TrueRank(states.Summed):
-  """How high the true class ranks: ``hit_rate_K`` and ``mrr``.
+  """Rank of the true class: ``hit_rate_K`` and ``mrr``.
 
   The rank counts from 1, with half of the classes of an equal logit before it.
   The hit rate is the share of examples whose class is among the first K, and

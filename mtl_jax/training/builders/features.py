@@ -1,4 +1,4 @@
-"""What the builders that act at the features have in common."""
+"""Shared parts of the builders that act at the features."""
 
 from collections.abc import Mapping
 from typing import Any
