@@ -123,7 +123,41 @@ def test_a_step_is_finite_and_moves_every_parameter(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, trunk', [c.values[0] for c in cases.CASES])
+@pytest.mark.parametrize('trunk', sorted({t for _, t in cases.PAIRS}))
+def test_every_pair_has_outputs(trunk):
+  batch, tasks = cases.make_batch(trunk), cases.make_tasks()
+
+  def outputs(model):
+    params, state = model.init(jax.random.key(0), {'main': batch})
+    features, _ = model.features(
+      params, state, batch, stream='main', train=True, key=jax.random.key(1)
+    )
+    names = tuple(task.name for task in tasks)
+    return model.outputs(
+      params, state, features, batch, tasks=names, train=True,
+      key=jax.random.key(2),
+    )[0]  # fmt: skip
+
+  for name, other in cases.PAIRS:
+    if other == trunk:
+      model = cases.make_model(name, trunk)
+      shapes = jax.eval_shape(lambda model=model: outputs(model))
+      for task in tasks:
+        assert shapes[task.name].shape == (cases.B, task.size), (name, task)
+
+
+@pytest.mark.parametrize('name', sorted({n for n, _ in cases.UNFIT}))
+def test_one_that_scales_inputs_refuses_a_trunk_of_several(name):
+  model = cases.make_model(name, 'fusion')
+  batch = {'main': cases.make_batch('fusion')}
+  with pytest.raises(ValueError, match='a trunk that reads one array'):
+    jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'name, trunk', [c.values[0] for c in cases.CASES if c.values[0][1] == 'mlp']
+)
 def test_a_step_of_a_weighted_sum(name, trunk):
   model, batch = cases.make_model(name, trunk), cases.make_batch(trunk)
   tx = combinators.weighted_sum(WEIGHTS)

@@ -67,6 +67,11 @@ class ScaledInputs(nn.Module):
     """Features ``[B, ..., F]``; with_inputs adds ``[B, D]``."""
     trunk, means = self.trunk, []
     name = getattr(trunk, 'inputs', 'inputs')
+    if not isinstance(name, str):
+      raise ValueError(
+        'Expected a trunk that reads one array, which is scaled, found '
+        f'{type(trunk).__name__} of {name}; choose another architecture.'
+      )
     x = jnp.asarray(batch[name])
     steps = hasattr(trunk, 'mask')
     numbers = isinstance(trunk, gates.Layers) or x.ndim == 2 + steps
