@@ -140,7 +140,7 @@ PAIRS = [
 ]
 # Trunks that are compiled under every architecture; of the others, which are
 # alike, all pairs are traced.
-CROSSED = ('mlp', 'cnn_text', 'lstm', 'transformer', 'hstu')
+CROSSED = ('mlp', 'cnn_text', 'lstm', 'transformer')
 CASES = [
   _case(name, trunk)
   for name, trunk in PAIRS
