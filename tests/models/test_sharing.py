@@ -246,7 +246,7 @@ MANY += ('branching',)
 
 
 @pytest.mark.parametrize('name', sweeps.some(MANY, 'mmoe', 'ple'))
-@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'mlp'))
+@pytest.mark.parametrize('trunk', sweeps.some(cases.CROSSED, 'mlp'))
 def test_the_program_does_not_grow_with_the_experts(name, trunk):
   batch = {'main': cases.make_batch(trunk)}
   plain = name in ('omoe', 'mmoe', 'dselect_k', 'snr', 'branching')
@@ -255,7 +255,7 @@ def test_the_program_does_not_grow_with_the_experts(name, trunk):
   def lines(number):
     model = cases.make_model(name, trunk, **{option: number})
     tx = combinators.pcgrad()
-    train = step.make_train_step(model, cases.make_tasks(), tx)
+    train = step.make_train_step(model, cases.make_tasks(), tx, SGD)
     start = jax.eval_shape(
       lambda key: step.init_state(model, tx, key, batch, SGD), jax.random.key(0)
     )
