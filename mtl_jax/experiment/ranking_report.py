@@ -61,6 +61,7 @@ def lines(experiment: Any) -> list[str]:
   )
   return [
     split.describe(),
+    *split.log.notes,
     *split.notes,
     f'Next item: {cost.text}; items seen before are {seen}.',
   ]

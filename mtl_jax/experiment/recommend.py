@@ -102,7 +102,7 @@ def batch_of(
     stream: whose inputs they are.
 
   Returns:
-    ``{key: [N, ...]}``, and a sentence for each history with unknown items.
+    ``{key: [N, ...]}``, and sentences on unknown items and ratings.
 
   Raises:
     ValueError: if a history has no known item.
@@ -115,7 +115,7 @@ def batch_of(
   found = [
     _history(row, number, known, levels) for number, row in enumerate(rows, 1)
   ]
-  notes = [note for _, note in found if note]
+  notes = [note for _, own in found for note in own]
   most = max(len(np.unique(arrays['items'])) for arrays, _ in found)
   batch = {
     key: np.zeros((len(rows), length), np.int32)
@@ -136,7 +136,7 @@ def batch_of(
 
 
 def _history(row, number, known, levels):
-  """Codes of one history without its unknown items, and a sentence of these."""
+  """Codes of one history without its unknown items, and what to say of it."""
   items = np.array([known.get(_id(x), 0) for x in row['items']], np.int32)
   some = items > 0
   absent = [str(x) for x, there in zip(row['items'], some, strict=True)
@@ -157,14 +157,23 @@ def _history(row, number, known, levels):
     'gaps': gaps,
     'times': (times[some] - times[some][0]).astype(np.int32),
   }
-  note = ''
+  notes = []
   if absent:
-    note = (
+    notes.append(
       f'history {number}: {len(absent)} of {len(items)} items are not in the '
       f'catalogue and were left out: {", ".join(absent[:5])}'
       + ('.' if len(absent) <= 5 else ', ...')
     )
-  return arrays, note
+  known_ratings = ratings[some & ~np.isnan(ratings)]
+  other = [x for x in known_ratings if len(levels) and x not in levels]
+  if other:
+    notes.append(
+      f'history {number}: {len(other)} ratings are none of those in training '
+      f'({levels.min():g} to {levels.max():g}), '
+      f'and were read as the nearest: {", ".join(f"{x:g}" for x in other[:5])}'
+      + ('.' if len(other) <= 5 else ', ...')
+    )
+  return arrays, notes
 
 
 def _id(value):

@@ -227,6 +227,11 @@ def make(
   features = (item_features or ItemFeatures(np.array([], np.int64))).of(
     item_ids
   )
+  if item_features is not None and features.absent:
+    notes += (
+      f'{features.absent:,} of {len(item_ids):,} items have no row in the file '
+      'of items: they count as without genres, titles and the like.',
+    )
   log = Interactions(
     user,
     item,
@@ -351,7 +356,7 @@ class ItemFeatures:
       name: _aligned(np.asarray(x), place, known)
       for name, x in self.columns.items()
     }
-    return _Aligned(genres, names, titles, columns)
+    return _Aligned(genres, names, titles, columns, int((~known).sum()))
 
   def _genres(self, place, known):
     listed = list(self.genres or ())
@@ -375,6 +380,7 @@ class _Aligned:
   genre_names: tuple[str, ...]
   titles: np.ndarray | None
   columns: dict[str, np.ndarray]
+  absent: int  # items without a row
 
 
 @dataclasses.dataclass(frozen=True)

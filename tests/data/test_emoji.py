@@ -99,8 +99,7 @@ def test_labels_and_inputs_belong_together(made):
 
 
 def test_some_move(made, monkeypatch):
-  image = pytest.importorskip('PIL.Image')
-  frames = [image.new('RGB', (4, 4), (40 * i, 0, 0)) for i in range(6)]
+  frames = [Image.new('RGB', (4, 4), (40 * i, 0, 0)) for i in range(6)]
   moving, still = io.BytesIO(), io.BytesIO()
   frames[0].save(
     moving, 'WEBP', save_all=True, append_images=frames[1:], lossless=True

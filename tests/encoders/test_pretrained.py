@@ -200,12 +200,11 @@ def test_a_file_of_pytorch_runs_no_code(tmp_path, capsys):
 
 
 def test_pictures_are_read_whole_or_cropped_on_white(tmp_path):
-  image = pytest.importorskip('PIL.Image')
   # Black, but transparent on the right; twice as wide as high.
   rgba = np.zeros((16, 32, 4), np.uint8)
   rgba[:, :16, 3] = 255
   path = tmp_path / 'half.webp'
-  image.fromarray(rgba).save(path, lossless=True)
+  Image.fromarray(rgba).save(path, lossless=True)
   whole = pictures.read_picture(path, 32)
   assert whole.shape == (32, 32, 3)
   assert whole[4].min() == 255  # above it

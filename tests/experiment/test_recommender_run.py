@@ -188,6 +188,13 @@ def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
     )
   made, notes = recommend.batch_of(rows, model, 'main')
   assert not notes
+  # A rating of another scale is read as the nearest, and said.
+  strange = {
+    'items': rows[0]['items'],
+    'ratings': [99.0] * len(rows[0]['items']),
+  }
+  _, (note,) = recommend.batch_of([strange], model, 'main')
+  assert 'history 1: ' in note and 'read as the nearest: 99' in note
   for key in ('items', 'ratings', 'mask'):
     np.testing.assert_array_equal(made[key], batch[key], err_msg=key)
   np.testing.assert_array_equal(made['gaps'], batch['gaps'])

@@ -95,6 +95,8 @@ def test_features_find_their_items_and_users():
   assert made.genres.tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
   assert made.titles.tolist() == ['Nine', 'Ten', 'Ran', '']
   assert made.item_columns['year'].tolist() == [2009, 1979, 1985, -1]
+  assert '1 of 4 items have no row in the file of items' in made.notes[0]
+  assert not log().notes
   np.testing.assert_array_equal(made.user_columns['age'], [np.nan, 30])
   assert made.numbers_of([10, '30', 'x']).tolist() == [1, 3, -1]
 
