@@ -5,7 +5,7 @@ python docs/placebo_picture.py docs/images/placebos.png runs/data runs/order
 
 import sys
 
-from mtl_jax.experiment import run
+from mtl_jax.experiment import rankings
 
 if __name__ == '__main__':
-  run.draw_placebos(sys.argv[2:], sys.argv[1])
+  rankings.draw_placebos(sys.argv[2:], sys.argv[1])

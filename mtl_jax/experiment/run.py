@@ -22,8 +22,8 @@ from mtl_jax.experiment import (
   methods as methods_lib,
   outcome as outcome_lib,
   profiling,
-  ranking_figures,
   ranking_report,
+  rankings,
   restore,
   steppers,
   ways,
@@ -93,10 +93,13 @@ def train(
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
     show(experiment, sources.shown)
     checks.show_data(experiment, sources.shown)
+    doubtful = _doubtful(experiment, selections)
     lines = [
-      *ranking_report.lines(experiment),
-      *_doubtful(experiment, selections),
+      line
+      for line in (*ranking_report.lines(experiment), *doubtful)
+      if line not in sources.shown
     ]
+    sources.shown.update(lines)
     if not alone:
       programs = 'program' if len(groups) == 1 else 'programs'
       lines.append(
@@ -122,7 +125,7 @@ def train(
     if alone and test:
       report(experiment, outcome, seconds=time.perf_counter() - began)
     elif test:
-      _show_ranking(experiment, workdir)
+      rankings.show(experiment, workdir)
   return outcome
 
 
@@ -155,7 +158,7 @@ def evaluate(
     ),
   )
   show_result(opened.experiment, outcome.members[0])
-  _show_ranking(opened.experiment, opened.workdir)
+  rankings.show(opened.experiment, opened.workdir)
   return outcome
 
 
@@ -585,7 +588,7 @@ def _finish(program, members, best, progress, test):
   results: Sequence[Any] = [None] * number
   if test:
     results = stepper.evaluate(tree['params'], tree['model_state'], 'test')
-    _keep_ranks(program, tree, progress)
+    rankings.keep(program, tree, progress)
   curves = _curves(program.folder / writers.RECORD, number)
   outcomes = []
   for member, own, result, curve in zip(
@@ -618,27 +621,6 @@ def _finish(program, members, best, progress, test):
       )
     outcomes.append(outcome)
   return outcomes
-
-
-def _keep_ranks(program, tree, progress) -> None:
-  """Writes how each member of a recommender ranks the test targets."""
-  experiment = program.group.experiment
-  if ranking_report.split_of(experiment) is None:
-    return
-  tree = jax.device_get((tree['params'], tree['model_state']))
-  # Who diverged before any evaluation has no parameters that rank.
-  some = [
-    (i, member)
-    for i, (member, own) in enumerate(
-      zip(program.members, progress, strict=False)
-    )
-    if own.best_step is not None or own.diverged_at is None
-  ]
-  own = [jax.tree.map(lambda x, i=i: x[i], tree) for i, _ in some]
-  for (_, member), measured in zip(
-    some, ranking_report.measure(experiment, own), strict=True
-  ):
-    ranking_report.save(_ranked(program.folder, member.index), measured)
 
 
 def _curves(path, number) -> list[dict[str, dict[str, list[list[float]]]]]:
@@ -690,76 +672,6 @@ def show_result(
   return beside
 
 
-def _compared(
-  experiment: build.Experiment, workdir: workdir_lib.Workdir
-) -> ranking_report.Compared | None:
-  """A recommender beside simple ones; None for other models."""
-  split = ranking_report.split_of(experiment)
-  if split is None:
-    return None
-  found: dict[str, list[ranking_report.Measured]] = {}
-  for place in workdir.places():
-    file = _ranked(workdir.program(place.program), place.index)
-    point = ', '.join(f'{key} {value}' for key, value in place.point.items())
-    name = point or ranking_report.MODEL
-    if file.exists():  # else it diverged
-      own = ranking_report.load(file, split)
-      found.setdefault(name, []).append(own)
-  return ranking_report.compare(experiment, found)
-
-
-def _show_ranking(
-  experiment: build.Experiment, workdir: workdir_lib.Workdir
-) -> list[reporting.Table]:
-  """Tables of a recommender, printed, and its picture beside the record."""
-  compared = _compared(experiment, workdir)
-  if compared is None:
-    return []
-  tables = ranking_report.tables(compared)
-  for table in tables:
-    reporting.show(table)
-  figure = ranking_figures.by_history(compared)
-  if figure is not None and jax.process_index() == 0:
-    ranking_figures.write(figure, workdir.path / ranking_figures.HISTORIES)
-  return tables
-
-
-def draw_placebos(
-  paths: Sequence[pathlib.Path | str], target: pathlib.Path | str
-) -> None:
-  """Draws runs with the data and with placebos beside each other, as a PNG.
-
-  Args:
-    paths: work directories of ended runs, of one or more members, of one
-      config that differ in the arm of the log.
-    target: the file.
-
-  Raises:
-    ValueError: if a run is of no recommender, or they cannot be compared.
-  """
-  runs = []
-  for path in paths:
-    workdir, _ = workdir_lib.read(path)
-    # Of a study a method is to be chosen, which is then said.
-    first = None if workdir.methods() else workdir.places()[0].index
-    opened = restore.open_member(path, None, first)
-    compared = _compared(opened.experiment, opened.workdir)
-    if compared is None:
-      raise ValueError(
-        f'Expected runs with a task of the next item, found none in {path}; '
-        'give the work directory of a recommender.'
-      )
-    runs.append(compared)
-  figure = ranking_figures.placebos(runs)
-  if figure is not None:
-    ranking_figures.write(figure, pathlib.Path(target))
-
-
-def _ranked(folder: pathlib.Path, index: int) -> pathlib.Path:
-  """File with the ranking of a member."""
-  return folder / f'ranking_{index}.npz'
-
-
 def report(
   experiment: build.Experiment,
   outcome: outcome_lib.Outcome,
@@ -769,7 +681,7 @@ def report(
   """Prints the tables of a run alone, and writes results and report."""
   (member,) = outcome.members
   beside = show_result(experiment, member)
-  ranking = _show_ranking(experiment, workdir_lib.Workdir(outcome.workdir))
+  ranking = rankings.show(experiment, workdir_lib.Workdir(outcome.workdir))
   if jax.process_index() != 0:
     return
   plan = experiment.gramian

@@ -6,6 +6,7 @@ import pathlib
 import emoji_case
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 import mtl_jax

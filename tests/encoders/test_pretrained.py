@@ -7,6 +7,7 @@ import pickle
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 import reference_models as models
 import safetensors.numpy

@@ -15,8 +15,8 @@ from mtl_jax.experiment import (
   predict,
   ranking_figures,
   ranking_report,
+  rankings,
   recommend,
-  run,
   trained,
 )
 from mtl_jax.recommendation import ranking
@@ -106,7 +106,7 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
   assert 'ranking_history' in page
   picture = path / ranking_figures.HISTORIES
   assert picture.stat().st_size > 1000
-  run.draw_placebos([path], path / 'placebos.png')
+  rankings.draw_placebos([path], path / 'placebos.png')
   assert (path / 'placebos.png').stat().st_size > 1000
 
 
@@ -320,5 +320,5 @@ def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   assert f'{mean:.4f}' in row
   one, two = (x.ranks.places.better for x in kept)
   assert (one != two).any()
-  run.draw_placebos([tmp_path / 'run'], tmp_path / 'placebos.png')
+  rankings.draw_placebos([tmp_path / 'run'], tmp_path / 'placebos.png')
   assert (tmp_path / 'placebos.png').stat().st_size > 1000
