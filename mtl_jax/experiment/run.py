@@ -91,21 +91,13 @@ def train(
   experiment = groups[0].experiment
   selections = _selections(experiment)
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
-    show(experiment, sources.shown)
-    checks.show_data(experiment, sources.shown)
-    doubtful = _doubtful(experiment, selections)
-    lines = [
-      line
-      for line in (*ranking_report.lines(experiment), *doubtful)
-      if line not in sources.shown
-    ]
-    sources.shown.update(lines)
+    _announce(experiment, selections, sources.shown)
     if not alone:
       programs = 'program' if len(groups) == 1 else 'programs'
-      lines.append(
-        f'Population: {len(everyone)} members in {len(groups)} {programs}.'
+      print(
+        f'Population: {len(everyone)} members in {len(groups)} {programs}.',
+        flush=True,
       )
-    print(*lines, sep='\n', end='\n' if lines else '', flush=True)
     members = train_groups(
       groups,
       workdir,
@@ -163,6 +155,17 @@ def evaluate(
 
 
 # What a run prints before it trains.
+
+
+def _announce(experiment, selections, shown) -> None:
+  """Prints what was not printed yet: tables, notes on data, doubtful lines."""
+  show(experiment, shown)
+  checks.show_data(experiment, shown)
+  doubtful = _doubtful(experiment, selections)
+  for line in (*ranking_report.lines(experiment), *doubtful):
+    if line not in shown:
+      print(line, flush=True)
+    shown.add(line)
 
 
 def show(experiment: build.Experiment, shown: set[str] | None = None) -> None:

@@ -14,6 +14,10 @@ import numpy as np
 from mtl_jax import names as names_lib
 
 _YEAR_2200 = 7.26e9  # seconds
+_ABSENT = (
+  '{:,} of {:,} items have no row in the file of items: they count as without '
+  'genres, titles and the like.'
+)
 TIES = ('file', 'item', 'reversed', 'random')
 
 
@@ -228,10 +232,7 @@ def make(
     item_ids
   )
   if item_features is not None and features.absent:
-    notes += (
-      f'{features.absent:,} of {len(item_ids):,} items have no row in the file '
-      'of items: they count as without genres, titles and the like.',
-    )
+    notes += (_ABSENT.format(features.absent, len(item_ids)),)
   log = Interactions(
     user,
     item,
