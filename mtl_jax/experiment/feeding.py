@@ -131,11 +131,3 @@ def _on_device(experiment, name) -> bool:
   source = experiment.training_streams()[name].source
   one = source.take(np.zeros(1, int))
   return sum(v.nbytes for v in one.values()) * len(source) <= DEVICE_LIMIT
-
-
-def state_bytes(state: Any) -> int:
-  """Bytes of a pytree of shapes."""
-  return sum(
-    int(np.prod(x.shape)) * np.dtype(np.float32).itemsize
-    for x in jax.tree.leaves(state)
-  )

@@ -72,20 +72,6 @@ def places(
   return Places(jnp.where(broken, -1, better), equal)
 
 
-def seen_mask(items: jax.Array, num_items: int) -> jax.Array:
-  """Mask of the items in padded lists, ``[B, S] -> [B, V]`` bool.
-
-  Args:
-    items: item numbers; entries below 0 are padding.
-    num_items: V.
-  """
-  rows = jnp.arange(items.shape[0])[:, None]
-  # Numbers out of range are dropped; a negative one would count from the end.
-  columns = jnp.where(items < 0, num_items, items)
-  mask = jnp.zeros((items.shape[0], num_items), bool)
-  return mask.at[rows, columns].set(True, mode='drop')
-
-
 def hit_rate(ranks: Places, k: int) -> jax.Array:
   """HR@k of each target, ``[B]``: the probability of a place among the first k.
 
