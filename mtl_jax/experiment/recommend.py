@@ -7,6 +7,7 @@ may be absent. Users need no id: a model of sequences knows none.
 
 from collections.abc import Iterable, Mapping, Sequence
 import functools
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.experiment import trained
-from mtl_jax.recommendation import windows
+from mtl_jax.recommendation import interactions, windows
 from mtl_jax.tasks.metrics import item_ranks
 
 KEYS = ('items', 'ratings', 'times')
@@ -82,13 +83,29 @@ def _check(row, where) -> None:
     if values is None:
       continue
     numbers = isinstance(values, list) and all(
-      isinstance(x, (int, float)) or x is None for x in values
+      isinstance(x, (int, float)) or (x is None and key == 'ratings')
+      for x in values
     )
     if not numbers or len(values) != len(items):
       raise ValueError(
         f'Expected {len(items)} numbers under "{key}" in {where}, one per '
         f'item, found {str(values)[:60]}; leave it out if they are not known.'
       )
+    if key == 'times':
+      _check_times(values, where)
+
+
+def _check_times(times, where) -> None:
+  if any(not -np.inf < x < interactions.YEAR_2200 for x in times):
+    raise ValueError(
+      f'Expected times in seconds, before the year 2200, in {where}, found '
+      f'{str(times)[:60]}; divide milliseconds by 1000.'
+    )
+  if any(a > b for a, b in itertools.pairwise(times)):
+    raise ValueError(
+      f'Expected times that never fall in {where}, oldest first, found '
+      f'{str(times)[:60]}; sort the history by time.'
+    )
 
 
 def batch_of(

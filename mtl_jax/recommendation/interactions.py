@@ -13,7 +13,7 @@ import numpy as np
 
 from mtl_jax import names as names_lib
 
-_YEAR_2200 = 7.26e9  # seconds
+YEAR_2200 = 7.26e9  # seconds
 _ABSENT = (
   '{:,} of {:,} items have no row in the file of items: they count as without '
   'genres, titles and the like.'
@@ -217,7 +217,7 @@ def make(
       f'{(~np.isfinite(time)).sum()} without; drop these rows.'
     )
   latest = time.max(initial=0) * time_unit
-  if latest > _YEAR_2200:
+  if latest > YEAR_2200:
     raise ValueError(
       f'{name}: expected times in units of {time_unit:g} seconds, found '
       f'{time.max():.0f}, which is after the year 2200; if they are '

@@ -216,6 +216,10 @@ def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
     ('{"items": [1]', 'JSON object in line 1'),
     ('{"item": [1]}', 'list of item ids'),
     ('{"items": [100], "ratings": [1, 2]}', 'Expected 1 numbers'),
+    ('{"items": [100, 101], "times": [5, null]}', 'Expected 2 numbers'),
+    ('{"items": [100, 101], "times": [5, 4]}', 'times that never fall'),
+    ('{"items": [100], "times": [NaN]}', 'times in seconds'),
+    ('{"items": [100], "times": [1.7e12]}', 'divide milliseconds'),
     ('', 'at least one history'),
   ],
 )
