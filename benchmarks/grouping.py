@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.studies import grouping
+from mtl_jax.studies import affinities
 
 
 def table(title: str, names, matrix) -> str:
@@ -34,7 +34,7 @@ def main() -> None:
   parser.add_argument('--rate', type=float, default=0.01, help='of a look')
   parser.add_argument('--seeds', type=int, default=3)
   flags = parser.parse_args()
-  found = grouping.measure(
+  found = affinities.measure(
     settings_lib.from_config(overrides.load_config(flags.config)),
     every=flags.every,
     rate=flags.rate,
@@ -44,7 +44,7 @@ def main() -> None:
   ahead = 1e3 * np.asarray(found.lookahead)
   print(table('look-ahead, per mille', found.tasks, ahead))
   print(table('cosine', found.tasks, found.cosine))
-  for way in grouping.WAYS:
+  for way in affinities.WAYS:
     for budget in range(1, len(found.tasks) + 1):
       groups = ', '.join('+'.join(g) for g in found.groups(budget, way))
       print(f'{way}, at most {budget}: {groups}')

@@ -10,7 +10,7 @@ from matplotlib import figure as mpl_figure
 import matplotlib.image
 import numpy as np
 
-from mtl_jax.reporting import plots, run_record, tables
+from mtl_jax.reporting import plots, result_tables, run_record
 
 DPI = 100
 
@@ -26,7 +26,7 @@ def main(workdir: str, target: str) -> None:
       'validation': run.series('validation', f'{task}/loss'),
     }
     values = run.series('validation', f'{task}/{score}')
-    label = tables.HEADERS.get(score, score)
+    label = result_tables.HEADERS.get(score, score)
     figures.append(plots.learning_curves(task, losses, label, values))
   figures.append(plots.gradient_cosines(run.cosines()))
   pixels = np.concatenate([to_pixels(figure) for figure in figures])

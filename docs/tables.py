@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mtl_jax import combinators, models, problems
 from mtl_jax.data import catalogue
-from mtl_jax.evaluation import baselines
+from mtl_jax.evaluation import simple_baselines
 from mtl_jax.experiment import methods
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import parallel
@@ -83,7 +83,7 @@ KINDS = (
   Kind(
     'Parallel modes', 'training.mode', {m: MODES[m] for m in parallel.MODES}
   ),
-  Kind('Baselines', 'baselines', baselines.BASELINES),
+  Kind('Baselines', 'baselines', simple_baselines.BASELINES),
   Kind(
     'Analytic problems', 'problem.name', problems.PROBLEMS, 'problem.options'
   ),

@@ -158,7 +158,7 @@ def test_combinators_load_alone():
 PUBLIC = {
   'mtl_jax.combinators',
   'mtl_jax.contrib',
-  'mtl_jax.models.base',
+  'mtl_jax.models.interface',
   'mtl_jax.tasks',
   'mtl_jax.training.builders',
   'mtl_jax.training.engine',

@@ -9,7 +9,7 @@ import pytest
 from mtl_jax import data, tasks
 from mtl_jax.config import lookup
 from mtl_jax.data import tables
-from mtl_jax.experiment import build, sources
+from mtl_jax.experiment import build, config_data
 from mtl_jax.tasks import kinds
 
 N = 60
@@ -257,12 +257,12 @@ def test_the_positive_class_of_declared_classes(declared):
 
 def test_weights_are_read_as_labels_are():
   targets = {'verdict': {'kind': 'binary', 'weight_column': 'w'}}
-  labels = sources.labels_of(targets, 'main')
+  labels = config_data.labels_of(targets, 'main')
   assert {key: label.kind for key, label in labels.items()} == {
     'w': 'regression',
     'verdict': 'binary',
   }
-  assert not sources.labels_of(targets, 'other')
+  assert not config_data.labels_of(targets, 'other')
 
 
 def test_scores_follow_the_loss():

@@ -39,6 +39,10 @@ from mtl_jax.combinators.excess_mtl import ExcessMTLState, excess_mtl
 from mtl_jax.combinators.fair_gains import solve_fair
 from mtl_jax.combinators.fairgrad import fairgrad
 from mtl_jax.combinators.famo import FAMOState, famo
+from mtl_jax.combinators.from_functions import (
+  gradients_from_jacobian,
+  task_gradients,
+)
 from mtl_jax.combinators.go4align import GO4AlignState, cluster_means, go4align
 from mtl_jax.combinators.graddrop import graddrop, solve_graddrop
 from mtl_jax.combinators.gradients import TaskGradients, path_name
@@ -82,7 +86,6 @@ from mtl_jax.combinators.skip_nonfinite import (
   skip_nonfinite,
 )
 from mtl_jax.combinators.smooth import SmoothState, smooth
-from mtl_jax.combinators.sources import gradients_from_jacobian, task_gradients
 from mtl_jax.combinators.task_transforms import (
   PerTaskMomentumState,
   clip_per_task,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, presets
+from mtl_jax.combinators import arguments, base, presets
 from mtl_jax.combinators.solvers import scaling, spectral
 
 SCALES = ('min', 'median', 'rmse')
@@ -99,14 +99,14 @@ def aligned_mtl(
     Senushkin et al., Independent component alignment for multi-task learning,
     CVPR 2023.
   """
-  checks.check_choice('scale', scale, SCALES)
-  checks.check_preference(preference)
+  arguments.check_choice('scale', scale, SCALES)
+  arguments.check_preference(preference)
   options = presets.resolve(preset, _PRESETS, mean=mean)
 
   def weights(gramian, present):
     p = preference
     if p is not None:
-      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
+      p = arguments.task_vector('preference', p, jnp.diagonal(gramian))
     w = solve_aligned_mtl(gramian, present, p, scale)
     return w / jnp.maximum(present.sum(), 1) if options['mean'] else w
 

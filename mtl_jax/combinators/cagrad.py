@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, presets
+from mtl_jax.combinators import arguments, base, presets
 from mtl_jax.combinators.solvers import ball, scaling
 
 _PRESETS = {
@@ -111,7 +111,7 @@ def cagrad(
     times_tasks=times_tasks,
     max_norm=max_norm,
   )
-  checks.check_between('c', options['c'], 0)
+  arguments.check_between('c', options['c'], 0)
   if options['rescale'] not in (0, 1, 2):
     raise ValueError(
       f'Expected rescale 0, 1 or 2, found {options["rescale"]!r}; choose one '

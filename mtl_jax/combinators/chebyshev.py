@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, scalarization, state as state_lib
+from mtl_jax.combinators import (
+  arguments,
+  base,
+  scalarization,
+  state as state_lib,
+)
 
 
 def chebyshev(
@@ -38,7 +43,7 @@ def chebyshev(
     Bowman, On the relationship of the Tchebycheff norm and the efficient
     frontier of multiple-criteria objectives, 1976.
   """
-  checks.check_preference(preference)
+  arguments.check_preference(preference)
 
   def weights(losses, present):
     gaps, preferred = _weighted_gaps(losses, present, preference, ideal)
@@ -81,8 +86,8 @@ def stch(
     Lin et al., Smooth Tchebycheff scalarization for multi-objective
     optimization, ICML 2024.
   """
-  checks.check_preference(preference)
-  checks.check_positive('mu', mu)
+  arguments.check_preference(preference)
+  arguments.check_positive('mu', mu)
 
   def smooth_maximum(losses, present):
     gaps, _ = _weighted_gaps(losses, present, preference, ideal)
@@ -97,8 +102,8 @@ def _weighted_gaps(losses, present, preference, ideal):
     preferred = present / jnp.maximum(present.sum(), 1)
     preferred = preferred.astype(losses.dtype)
   else:
-    preferred = checks.task_vector('preference', preference, losses)
-  gaps = preferred * (losses - checks.task_scalars('ideal', ideal, losses))
+    preferred = arguments.task_vector('preference', preference, losses)
+  gaps = preferred * (losses - arguments.task_scalars('ideal', ideal, losses))
   # Halved, so that dividing it by a small mu cannot overflow to -inf - -inf.
   low = jnp.finfo(losses.dtype).min
   return jnp.where(present, gaps, low), preferred
@@ -142,9 +147,9 @@ def log_stch(
     Lin et al., Smooth Tchebycheff scalarization for multi-objective
     optimization, ICML 2024.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('mu', mu)
-  checks.check_between('warmup_epochs', warmup_epochs, 0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_positive('mu', mu)
+  arguments.check_between('warmup_epochs', warmup_epochs, 0)
 
   def init(params):
     del params
@@ -152,7 +157,7 @@ def log_stch(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     losses, present = gradients.losses, gradients.present
     log_weight = 1 / (losses + 1e-20)
     nadir = state.total / jnp.maximum(state.count, 1)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   state as state_lib,
   task_transforms,
 )
@@ -59,9 +59,9 @@ def db_mtl(
   References:
     Lin et al., Dual-balancing for multi-task learning, arXiv 2308.12029.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('beta', beta, 0.0, 1 - 1e-9)
-  checks.check_between('beta_power', beta_power, 0.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('beta', beta, 0.0, 1 - 1e-9)
+  arguments.check_between('beta_power', beta_power, 0.0)
   if isinstance(beta, (int, float)) and beta == 0:
     logs = task_transforms.log_losses()
     return optax.chain(logs, base.combine_by(base.from_gramian(_to_largest)))
@@ -73,7 +73,7 @@ def db_mtl(
   def update(updates, state, params=None, **extra):
     del params, extra
     gradients = task_transforms.of_logs(base.expect_gradients(updates))
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     count = state.count + 1
     rows = gradients.jacobian()
     rate = 1 - beta / count**beta_power

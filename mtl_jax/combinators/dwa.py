@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class DWAState(NamedTuple):
@@ -73,10 +73,10 @@ def dwa(
     Liu, Johns and Davison, End-to-end multi-task learning with attention,
     CVPR 2019.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('temperature', temperature)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_positive('temperature', temperature)
   if window is not None:
-    checks.check_between('window', window, 1)
+    arguments.check_between('window', window, 1)
 
   def init(params):
     del params
@@ -91,7 +91,7 @@ def dwa(
 
   def weights(gradients, state, *, key, step, epoch):
     del key
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     period = epoch if window is None else step // window
     state = _begin_period(state, jnp.asarray(period, jnp.int32), present)

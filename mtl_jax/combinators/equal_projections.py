@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   gradients as gradients_lib,
   presets,
 )
@@ -162,12 +162,12 @@ def conflict_free(
     Liu et al., ConFIG: towards conflict-free training of physics informed
     neural networks, ICLR 2025.
   """
-  checks.check_preference(preference)
+  arguments.check_preference(preference)
 
   def weights(gramian, present):
     p = preference
     if p is not None:
-      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
+      p = arguments.task_vector('preference', p, jnp.diagonal(gramian))
     return solve_conflict_free(gramian, present, p)
 
   return base.from_gramian(weights)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class EveryKState(NamedTuple):
@@ -47,15 +47,15 @@ def every_k(
     (``update_weights_every``).
   """
   inner = base.weighting_of(inner)
-  checks.check_between('k', k, 1)
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('k', k, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
 
   def init(params):
     start = state_lib.weights_like(inner.labels, params, num_tasks, 1.0)
     return EveryKState(inner.init(params), start)
 
   def weights(gradients, state, *, key, step, epoch):
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
 
     def compute():
       w, new = inner.weights(

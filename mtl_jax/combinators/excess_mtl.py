@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class ExcessMTLState(NamedTuple):
@@ -77,8 +77,8 @@ def excess_mtl(
   References:
     He et al., Robust multi-task learning with excess risks, ICML 2024.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('step_size', step_size, 0.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('step_size', step_size, 0.0)
 
   def init(params):
     return ExcessMTLState(
@@ -89,7 +89,7 @@ def excess_mtl(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     rows = gradients.jacobian()
     # An absent task's row is zero: its sum stays by itself.

@@ -3,8 +3,8 @@
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   fair_gains,
   gradients as gradients_lib,
   presets,
@@ -90,7 +90,7 @@ def fairgrad(
     max_norm=max_norm,
     heads=heads,
   )
-  checks.check_between('alpha', options['alpha'], 1)
+  arguments.check_between('alpha', options['alpha'], 1)
 
   def weights(gramian, present):
     w = fair_gains.solve_fair(

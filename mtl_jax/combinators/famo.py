@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class FAMOState(NamedTuple):
@@ -71,13 +71,13 @@ def famo(
   References:
     Liu et al., FAMO: fast adaptive multitask optimization, NeurIPS 2023.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
   tx = optimizer
   if tx is None:
     tx = optax.chain(optax.add_decayed_weights(1e-3), optax.adam(0.025))
 
   def gap(losses):
-    b = checks.task_scalars('minimum', minimum, losses)
+    b = arguments.task_scalars('minimum', minimum, losses)
     return jnp.maximum(losses - b, 0) + 1e-8
 
   def init(params):
@@ -99,7 +99,7 @@ def famo(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     logits, opt_state = learn(state)
     rates = state_lib.masked_softmax(logits, present) / gap(gradients.losses)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks
+from mtl_jax.combinators import arguments, base
 
 
 class GO4AlignState(NamedTuple):
@@ -114,9 +114,9 @@ def go4align(
     Shen et al., GO4Align: group optimization for multi-task alignment,
     NeurIPS 2024.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('num_groups', num_groups, 1, num_tasks)
-  checks.check_between('step_size', step_size, 0.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_groups', num_groups, 1, num_tasks)
+  arguments.check_between('step_size', step_size, 0.0)
 
   def init(params):
     del params
@@ -124,7 +124,7 @@ def go4align(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     losses, present = gradients.losses, gradients.present
     risk = jnp.where(present, state.risk * jnp.exp(-step_size * losses), 0)
     risk = risk / jnp.where(risk.sum() > 0, risk.sum(), 1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 def solve_graddrop(
@@ -74,14 +74,14 @@ def graddrop(
     gradient sign dropout, NeurIPS 2020.
   """
   for value in leak if isinstance(leak, Sequence) else [leak]:
-    checks.check_between('leak', value, 0.0, 1.0)
+    arguments.check_between('leak', value, 0.0, 1.0)
 
-  checks.check_choice('at', at, ('parameters', 'features'))
+  arguments.check_choice('at', at, ('parameters', 'features'))
   if at == 'features':
     return _at_features(leak)
 
   def direction(jacobian, present, key):
-    leaks = checks.task_scalars('leak', leak, jnp.zeros(present.shape))
+    leaks = arguments.task_scalars('leak', leak, jnp.zeros(present.shape))
     return _map_with_draws(
       lambda rows, draws: solve_graddrop(rows, draws, leaks), jacobian, key
     )
@@ -93,7 +93,7 @@ def _at_features(leak):
   def update(updates, state, params=None, *, key=None, **extra):
     del params, extra
     gradients = base.expect_gradients(updates)
-    leaks = checks.task_scalars('leak', leak, jnp.zeros(gradients.num_tasks))
+    leaks = arguments.task_scalars('leak', leak, jnp.zeros(gradients.num_tasks))
     features = gradients.features()
     signed = jax.tree.map(
       lambda z, c: (jnp.sign(z) * c).sum(1),  # [K, B, ...] -> [K, ...]

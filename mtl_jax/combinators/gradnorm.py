@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   gradients as gradients_lib,
   state as state_lib,
 )
@@ -98,9 +98,9 @@ def gradnorm(
     Chen et al., GradNorm: gradient normalization for adaptive loss balancing
     in deep multitask networks, ICML 2018.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('alpha', alpha, 0.0)
-  checks.check_choice('initial', initial, ('batch', 'epoch'))
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('alpha', alpha, 0.0)
+  arguments.check_choice('initial', initial, ('batch', 'epoch'))
   tx = optax.adam(0.025) if optimizer is None else optimizer
 
   def init(params):
@@ -115,7 +115,7 @@ def gradnorm(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     first = state.count == 0
     if initial == 'epoch':

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, presets
+from mtl_jax.combinators import arguments, base, presets
 from mtl_jax.combinators.solvers import scaling
 
 _PRESETS = {
@@ -135,13 +135,13 @@ def gradvac(
     Wang et al., Gradient vaccine: investigating and improving multi-task
     optimization in massively multilingual models, ICLR 2021.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
   options = presets.resolve(preset, _PRESETS, beta=beta, always=always)
-  checks.check_between('beta', options['beta'], 0, 1)
+  arguments.check_between('beta', options['beta'], 0, 1)
 
   def weights(gradients, state, *, key, step, epoch):
     del step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     base.expect_key(key)
     keys = jax.random.split(key, num_tasks)
     orders = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))(keys)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class IMTLLState(NamedTuple):
@@ -46,7 +46,7 @@ def imtl_l(
   References:
     Liu et al., Towards impartial multi-task learning, ICLR 2021.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
   tx = optax.adam(0.025) if optimizer is None else optimizer
 
   def init(params):
@@ -56,7 +56,7 @@ def imtl_l(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     s, present = state.log_scale, gradients.present
     w = jnp.exp(s)
     slope = jnp.where(present, w * gradients.losses - 1, 0)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks
+from mtl_jax.combinators import arguments, base
 from mtl_jax.combinators.solvers import scaling
 
 
@@ -70,8 +70,8 @@ def krum(
     Blanchard et al., Machine learning with adversaries: Byzantine tolerant
     gradient descent, NeurIPS 2017.
   """
-  checks.check_between('outliers', outliers, 0)
-  checks.check_between('selected', selected, 1)
+  arguments.check_between('outliers', outliers, 0)
+  arguments.check_between('selected', selected, 1)
 
   def weights(gramian, present):
     num = gramian.shape[0]

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   equal_projections,
-  sources,
+  from_functions,
   state as state_lib,
 )
 
@@ -75,9 +75,9 @@ def m_config(
     Liu, Chu and Thuerey, ConFIG: towards conflict-free training of physics
     informed neural networks, ICLR 2025.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('decay', decay, 0.0, 1 - 1e-9)
-  checks.check_between('decay_square', decay_square, 0.0, 1 - 1e-9)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('decay', decay, 0.0, 1 - 1e-9)
+  arguments.check_between('decay_square', decay_square, 0.0, 1 - 1e-9)
 
   def init(params):
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -92,7 +92,7 @@ def m_config(
   def update(updates, state, params=None, **extra):
     del params, extra
     gradients = base.expect_gradients(updates)
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     moments, turns = _take_turn(gradients, state, decay)
     ready = (~present | (turns > 0)).all()
@@ -100,7 +100,7 @@ def m_config(
       ready &= present.any()
 
     unbiased = 1 / state_lib.debias(decay, turns)
-    of_moments = sources.gradients_from_jacobian(
+    of_moments = from_functions.gradients_from_jacobian(
       moments, gradients.losses, present
     ).scale(unbiased)
     d = of_moments.combine(

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   gradients as gradients_lib,
   state as state_lib,
 )
@@ -68,11 +68,11 @@ def metabalance(
     He et al., MetaBalance: improving multi-task recommendations via adapting
     gradient magnitudes of auxiliary tasks, WWW 2022.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('target', target, 0, num_tasks - 1)
-  checks.check_between('relax', relax, 0.0, 1.0)
-  checks.check_between('decay', decay, 0.0, 1 - 1e-9)
-  checks.check_choice('strategy', strategy, ('both', 'reduce', 'enlarge'))
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('target', target, 0, num_tasks - 1)
+  arguments.check_between('relax', relax, 0.0, 1.0)
+  arguments.check_between('decay', decay, 0.0, 1 - 1e-9)
+  arguments.check_choice('strategy', strategy, ('both', 'reduce', 'enlarge'))
 
   def init(params):
     names = state_lib.label_names(params, labels)
@@ -81,7 +81,7 @@ def metabalance(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     count = state.count + present
     # Averages over different numbers of steps compare without their bias.

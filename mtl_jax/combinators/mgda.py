@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   gradients as gradients_lib,
   presets,
 )
@@ -137,7 +137,7 @@ def mgda(
     Sener and Koltun, Multi-task learning as multi-objective optimization,
     NeurIPS 2018.
   """
-  checks.check_choice('normalisation', normalisation, NORMALISATIONS)
+  arguments.check_choice('normalisation', normalisation, NORMALISATIONS)
   options = presets.resolve(
     preset,
     _PRESETS,
@@ -146,7 +146,7 @@ def mgda(
     heads=heads,
     at=at,
   )
-  checks.check_choice('at', options['at'], ('parameters', 'features'))
+  arguments.check_choice('at', options['at'], ('parameters', 'features'))
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
@@ -228,8 +228,8 @@ def capped_mgda(
     >>> jnp.allclose(direction, jnp.array([0.8, 0.6]), atol=1e-3)
     Array(True, dtype=bool)
   """
-  checks.check_positive('cap', cap)
-  checks.check_between('cap', cap, 0, 1)
+  arguments.check_positive('cap', cap)
+  arguments.check_between('cap', cap, 0, 1)
   return base.from_gramian(
     lambda gramian, present: solve_capped_mgda(
       gramian, present, cap, ridge=ridge

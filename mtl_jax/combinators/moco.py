@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   state as state_lib,
   task_transforms,
 )
@@ -80,16 +80,16 @@ def moco(
     Fernando et al., Mitigating gradient bias in multi-objective learning: a
     provably convergent approach, ICLR 2023.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('beta', beta, 0.0, 1.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('beta', beta, 0.0, 1.0)
   for name, value in [
     ('beta_power', beta_power),
     ('gamma', gamma),
     ('gamma_power', gamma_power),
     ('ridge', ridge),
   ]:
-    checks.check_between(name, value, 0.0)
-  checks.check_choice('projection', projection, ('simplex', 'softmax'))
+    arguments.check_between(name, value, 0.0)
+  arguments.check_choice('projection', projection, ('simplex', 'softmax'))
   project = {
     'simplex': simplex_projection.project,
     'softmax': state_lib.masked_softmax,
@@ -105,7 +105,7 @@ def moco(
   def update(updates, state, params=None, **extra):
     del params, extra
     gradients = base.expect_gradients(updates)
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     count = state.count + 1
     rows = gradients.jacobian()

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks
+from mtl_jax.combinators import arguments, base
 from mtl_jax.combinators.solvers import simplex_projection
 
 
@@ -90,9 +90,9 @@ def modo(
     optimization, generalization and conflict-avoidance, NeurIPS 2023; JMLR
     2024.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('gamma', gamma, 0.0)
-  checks.check_between('rho', rho, 0.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('gamma', gamma, 0.0)
+  arguments.check_between('rho', rho, 0.0)
   if parts not in (2, 3):
     raise ValueError(
       f'Expected 2 or 3 parts, found {parts}; MoDo needs two for the weights, '
@@ -106,7 +106,7 @@ def modo(
   def update(updates, state, params=None, **extra):
     del params, extra
     gradients = base.expect_gradients(updates)
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     first, second, *third = gradients.split(parts)
     w = solve_modo(
       state.weights,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   gradients as gradients_lib,
   state as state_lib,
 )
@@ -94,7 +94,7 @@ def monitor(
     >>> float(state.measures.conflict_rate)
     1.0
   """
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
   if base.has_weights(inner):
     return _monitor_weighting(base.weighting_of(inner), num_tasks, labels)
   if labels is not None:
@@ -124,7 +124,7 @@ def _monitor_weighting(inner, num_tasks, labels):
     )
 
   def weights(gradients, state, *, key, step, epoch):
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     w, inner_state = inner.weights(
       gradients, state.inner, key=key, step=step, epoch=epoch
@@ -170,7 +170,7 @@ def _monitor_transform(inner, num_tasks):
 
   def update(updates, state, params=None, **extra):
     gradients = base.expect_gradients(updates)
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     direction, inner_state = inner.update(updates, state.inner, params, **extra)
     seen = gradients.copy()
     rows = seen.jacobian()

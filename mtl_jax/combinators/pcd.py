@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 from mtl_jax.combinators.solvers import nonnegative_qp, scaling
 
 
@@ -113,10 +113,10 @@ def pcd(
     Not all objectives are born equal: priority-constrained descent for
     hierarchical multi-objective optimization, TMLR 2026, arXiv 2606.29521.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
   for value in [tau] if isinstance(tau, (int, float)) else list(tau):
-    checks.check_between('tau', value, 0, 1)
-  checks.check_between('beta', beta, 0, 1)
+    arguments.check_between('tau', value, 0, 1)
+  arguments.check_between('beta', beta, 0, 1)
   if not 0 <= primary < num_tasks:
     raise ValueError(
       f'Expected primary in 0..{num_tasks - 1}, found {primary}; give the '
@@ -125,7 +125,7 @@ def pcd(
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     gramian, present = gradients.gramian(), gradients.present
     square = jnp.diagonal(gramian)
     new = PCDState(
@@ -134,7 +134,7 @@ def pcd(
     finite = jnp.all(jnp.isfinite(scaling.masked(gramian, present)))
     state = state_lib.keep_absent(present & finite, new, state)
     mean = state.mean_square / state_lib.debias(beta, state.count)
-    taus = checks.task_scalars('tau', tau, square)
+    taus = arguments.task_scalars('tau', tau, square)
     scales = jax.lax.rsqrt(mean.astype(square.dtype) + eps)
     w = solve_pcd(gramian, present, scales, taus, primary, ridge=ridge)
     return w, state

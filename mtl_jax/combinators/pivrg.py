@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   fair_gains,
   presets,
   state as state_lib,
@@ -85,7 +85,7 @@ def pivrg(
     Qin et al., Revisiting fairness in multitask learning: a performance-driven
     approach for variance reduction, CVPR 2025.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
   options = presets.resolve(
     preset, _PRESETS, times_tasks=times_tasks, max_norm=max_norm
   )
@@ -94,11 +94,11 @@ def pivrg(
       f'Expected bound > 1, found {bound}; it is the largest ratio of two '
       'targets.'
     )
-  checks.check_positive('min_temperature', min_temperature)
+  arguments.check_positive('min_temperature', min_temperature)
 
   def weights(gradients, state, *, key, step, epoch):
     del key, step, epoch
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     gramian, present = gradients.gramian(), gradients.present
     drop = state.performance_drop.astype(gramian.dtype)
     p = _targets(drop, present, bound, min_temperature)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, scalarization
+from mtl_jax.combinators import arguments, scalarization
 
 
 def pbi(
@@ -43,13 +43,13 @@ def pbi(
     Zhang and Li, MOEA/D: a multiobjective evolutionary algorithm based on
     decomposition, IEEE Transactions on Evolutionary Computation 2007.
   """
-  checks.check_preference(preference)
-  checks.check_between('theta', theta, 0.0)
+  arguments.check_preference(preference)
+  arguments.check_between('theta', theta, 0.0)
 
   def boundary(losses, present):
     r = _preference(preference, losses, present)
     unit = r / jnp.sqrt(jnp.sum(r**2))
-    gap = losses - checks.task_scalars('ideal', ideal, losses)
+    gap = losses - arguments.task_scalars('ideal', ideal, losses)
     gap = jnp.where(present, gap, 0)
     along = jnp.sum(gap * unit)
     # What rounding leaves of a point on the ray has no direction.
@@ -88,8 +88,8 @@ def cosmos(
     Ruchte and Grabocka, Scalable Pareto front approximation for deep
     multi-objective learning, ICDM 2021.
   """
-  checks.check_preference(preference)
-  checks.check_between('penalty', penalty, 0.0)
+  arguments.check_preference(preference)
+  arguments.check_between('penalty', penalty, 0.0)
 
   def value(losses, present):
     r = _preference(preference, losses, present)
@@ -105,7 +105,7 @@ def _preference(preference, losses, present):
   if preference is None:
     share = 1 / jnp.maximum(present.sum(), 1)
     return jnp.where(present, share, 0).astype(losses.dtype)
-  r = checks.task_vector('preference', preference, losses)
+  r = arguments.task_vector('preference', preference, losses)
   return jnp.where(present, r, 0)
 
 

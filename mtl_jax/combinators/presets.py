@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.combinators import checks
+from mtl_jax.combinators import arguments
 from mtl_jax.combinators.solvers import scaling
 
 
@@ -28,7 +28,7 @@ def resolve(
     >>> resolve('libmtl', table, c=None), resolve('libmtl', table, c=1.0)
     ({'c': 0.5}, {'c': 1.0})
   """
-  checks.check_choice('preset', preset, list(table))
+  arguments.check_choice('preset', preset, list(table))
   chosen = {k: v for k, v in given.items() if v is not None}
   return {**table[preset], **chosen}
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 def solve_rlw(draws: jax.Array, present: jax.Array) -> jax.Array:
@@ -43,7 +43,7 @@ def rlw(
     for multi-task learning, TMLR 2022. Kurin et al., In defense of the unitary
     scalarization for deep multi-task learning, NeurIPS 2022.
   """
-  checks.check_choice('distribution', distribution, ('normal', 'dirichlet'))
+  arguments.check_choice('distribution', distribution, ('normal', 'dirichlet'))
   draw = jax.random.normal if distribution == 'normal' else _log_exponential
 
   def weights(losses, present, key):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks
+from mtl_jax.combinators import arguments, base
 
 
 def trimmed_mean(trim: int = 1) -> optax.GradientTransformationExtraArgs:
@@ -32,7 +32,7 @@ def trimmed_mean(trim: int = 1) -> optax.GradientTransformationExtraArgs:
     Yin et al., Byzantine-robust distributed learning: towards optimal
     statistical rates, ICML 2018.
   """
-  checks.check_between('trim', trim, 0)
+  arguments.check_between('trim', trim, 0)
 
   def direction(jacobian, present):
     if 2 * trim >= present.shape[0]:

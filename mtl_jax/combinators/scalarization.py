@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 def from_scalarization(
@@ -55,7 +55,7 @@ def scale_invariant(
     Navon et al., Multi-task learning as a bargaining game, ICML 2022 (as the
     baseline "SI").
   """
-  checks.check_between('epsilon', epsilon, 0.0)
+  arguments.check_between('epsilon', epsilon, 0.0)
 
   def sum_of_logs(losses, present):
     return jnp.log(jnp.where(present, losses + epsilon, 1)).sum()
@@ -87,7 +87,7 @@ def geometric_mean(
     Chennupati et al., MultiNet++: multi-stream feature aggregation and
     geometric loss strategy for multi-task learning, CVPR workshops 2019.
   """
-  checks.check_between('epsilon', epsilon, 0.0)
+  arguments.check_between('epsilon', epsilon, 0.0)
 
   def mean(losses, present):
     logs = jnp.log(jnp.where(present, losses + epsilon, 1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 from mtl_jax.combinators.solvers import simplex_projection
 
 
@@ -114,11 +114,11 @@ def sdmgrad(
     Xiao et al., Direction-oriented multi-objective learning: simple and
     provable stochastic algorithms, NeurIPS 2023.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('lam', lam, 0.0)
-  checks.check_between('steps', steps, 0)
-  checks.check_positive('learning_rate', learning_rate)
-  checks.check_between('momentum', momentum, 0.0, 1.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('lam', lam, 0.0)
+  arguments.check_between('steps', steps, 0)
+  arguments.check_positive('learning_rate', learning_rate)
+  arguments.check_between('momentum', momentum, 0.0, 1.0)
 
   def init(params):
     del params
@@ -127,7 +127,7 @@ def sdmgrad(
   def update(updates, state, params=None, **extra):
     del params, extra
     gradients = base.expect_gradients(updates)
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     first, second, third = gradients.split(3)
     w = solve_sdmgrad(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, gradients as gradients_lib
+from mtl_jax.combinators import arguments, gradients as gradients_lib
 
 
 class SkipNonfiniteState(NamedTuple):
@@ -52,7 +52,7 @@ def skip_nonfinite(
     >>> updates, int(state.skipped)
     (Array([0., 0.], dtype=float32), 1)
   """
-  checks.check_between('max_consecutive', max_consecutive, 0)
+  arguments.check_between('max_consecutive', max_consecutive, 0)
   tx = optax.with_extra_args_support(tx)
 
   def init(params):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, state as state_lib
+from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class SmoothState(NamedTuple):
@@ -51,15 +51,15 @@ def smooth(
     manipulation and beyond, NeurIPS 2022.
   """
   inner = base.weighting_of(inner)
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('decay', decay, 0.0, 1.0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('decay', decay, 0.0, 1.0)
 
   def init(params):
     start = state_lib.weights_like(inner.labels, params, num_tasks, 0.0)
     return SmoothState(inner.init(params), start, jnp.zeros(num_tasks, bool))
 
   def weights(gradients, state, *, key, step, epoch):
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     present = gradients.present
     fresh, inner_state = inner.weights(
       gradients, state.inner, key=key, step=step, epoch=epoch

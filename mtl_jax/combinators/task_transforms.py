@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import (
+  arguments,
   base,
-  checks,
   gradients as gradients_lib,
   state as state_lib,
 )
@@ -35,7 +35,7 @@ def log_losses(
     >>> tx.update(gradients, tx.init(None))[0]
     Array([1.  , 0.25], dtype=float32)
   """
-  checks.check_between('epsilon', epsilon, 0.0)
+  arguments.check_between('epsilon', epsilon, 0.0)
 
   def update(updates, state, params=None, **extra) -> tuple[Any, Any]:
     del params, extra
@@ -76,7 +76,7 @@ def clip_per_task(max_norm: float) -> optax.GradientTransformationExtraArgs:
     >>> tx.update(gradients, tx.init(None))[0]
     Array([1. , 0.5], dtype=float32)
   """
-  checks.check_positive('max_norm', max_norm)
+  arguments.check_positive('max_norm', max_norm)
 
   def factor(gramian, present):
     del present
@@ -133,8 +133,8 @@ def per_task_momentum(
     >>> jnp.round(direction, 3)
     Array([1., 1.], dtype=float32)
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('decay', decay, 0.0, 1 - 1e-9)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('decay', decay, 0.0, 1 - 1e-9)
 
   def init(params):
     moments = state_lib.zero_rows(params, num_tasks, shared)
@@ -143,7 +143,7 @@ def per_task_momentum(
   def update(updates, state, params=None, **extra) -> tuple[Any, Any]:
     del params, extra
     gradients = base.expect_gradients(updates)
-    checks.check_tasks(gradients, num_tasks)
+    arguments.check_tasks(gradients, num_tasks)
     count = state.count + gradients.present
     rows = gradients.jacobian()
     moments = move_rows(state.moments, rows, gradients.present, 1 - decay)

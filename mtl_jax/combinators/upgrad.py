@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import base, checks, presets
+from mtl_jax.combinators import arguments, base, presets
 from mtl_jax.combinators.solvers import nonnegative_qp, scaling
 
 _PRESETS = {
@@ -92,7 +92,7 @@ def _ridged(gramian, present, trace_ridge):
 
 
 def _weighting(solve, preference, trace_ridge, ridge, preset):
-  checks.check_preference(preference)
+  arguments.check_preference(preference)
   options = presets.resolve(
     preset, _PRESETS, trace_ridge=trace_ridge, ridge=ridge
   )
@@ -100,7 +100,7 @@ def _weighting(solve, preference, trace_ridge, ridge, preset):
   def weights(gramian, present):
     p = preference
     if p is not None:
-      p = checks.task_vector('preference', p, jnp.diagonal(gramian))
+      p = arguments.task_vector('preference', p, jnp.diagonal(gramian))
     return solve(gramian, present, p, **options)
 
   return base.from_gramian(weights)

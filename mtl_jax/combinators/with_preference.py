@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import optax
 
-from mtl_jax.combinators import base, checks
+from mtl_jax.combinators import arguments, base
 
 
 def with_preference(
@@ -34,10 +34,10 @@ def with_preference(
   inner = base.weighting_of(inner)
   if not isinstance(preference, jax.Array):
     for value in preference:
-      checks.check_positive('preference', float(value))
+      arguments.check_positive('preference', float(value))
 
   def weights(gradients, state, *, key, step, epoch):
-    p = checks.task_vector('preference', preference, gradients.losses)
+    p = arguments.task_vector('preference', preference, gradients.losses)
     w, state = inner.weights(
       gradients.scale(p), state, key=key, step=step, epoch=epoch
     )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, presets, state as state_lib
+from mtl_jax.combinators import arguments, presets, state as state_lib
 from mtl_jax.contrib import bilevel
 from mtl_jax.training import step as step_lib
 
@@ -80,11 +80,11 @@ def auto_lambda(
     Liu, James, Davison and Johns, Auto-Lambda: disentangling dynamic task
     relationships, TMLR 2022.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('virtual_lr', virtual_lr)
-  checks.check_choice('virtual', virtual, ('sgd', 'optimizer'))
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_positive('virtual_lr', virtual_lr)
+  arguments.check_choice('virtual', virtual, ('sgd', 'optimizer'))
   options = presets.resolve(preset, _PRESETS, weights=weights)
-  checks.check_choice('weights', options['weights'], ('free', 'softmax'))
+  arguments.check_choice('weights', options['weights'], ('free', 'softmax'))
   softmax = options['weights'] == 'softmax'
   init = 0.0 if softmax else 0.1
   tx = optax.adam(options['rate']) if optimizer is None else optimizer

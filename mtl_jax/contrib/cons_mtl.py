@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, fair_gains, presets
+from mtl_jax.combinators import arguments, fair_gains, presets
 from mtl_jax.training import engine as engine_lib, step as step_lib
 from mtl_jax.training.builders import features as features_lib
 
@@ -77,9 +77,9 @@ def cons_mtl(
     length; here they are what each loss reads. It clips with 1e-6 added to the
     norm. Their depth head of Cityscapes is excluded by editing a line.
   """
-  checks.check_between('lam', lam, 0)
-  checks.check_between('clip', clip, 0)
-  checks.check_between('alpha', alpha, 1)
+  arguments.check_between('lam', lam, 0)
+  arguments.check_between('clip', clip, 0)
+  arguments.check_between('alpha', alpha, 1)
   options = presets.resolve(
     preset, _PRESETS, times_tasks=times_tasks, max_norm=max_norm
   )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, rows as rows_lib, state as state_lib
+from mtl_jax.combinators import arguments, rows as rows_lib, state as state_lib
 from mtl_jax.combinators.solvers import equality_qp, scaling
 from mtl_jax.contrib import bilevel
 from mtl_jax.training import step as step_lib
@@ -103,10 +103,10 @@ def forum(
     Ye, Lin, Cao, Zhang and Tsang, A first-order multi-gradient algorithm for
     multi-objective bi-level optimization, ECAI 2024.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('phi', phi, 0)
-  checks.check_positive('inner_lr', inner_lr)
-  checks.check_between('inner_steps', inner_steps, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('phi', phi, 0)
+  arguments.check_positive('inner_lr', inner_lr)
+  arguments.check_between('inner_steps', inner_steps, 1)
   tx = optax.adam(1e-3) if optimizer is None else optimizer
 
   def make_step(parts):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.combinators import checks, state as state_lib
+from mtl_jax.combinators import arguments, state as state_lib
 from mtl_jax.training import step as step_lib
 from mtl_jax.training.builders import features as features_lib
 
@@ -128,9 +128,9 @@ def ldc_mtl(
     clamp. In their Cityscapes code the discrepancy has no weights; in those of
     CelebA and QM9 weights are sigmoids of free parameters, not of features.
   """
-  checks.check_between('lam', lam, 0)
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_choice('tau', tau, TAUS)
+  arguments.check_between('lam', lam, 0)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_choice('tau', tau, TAUS)
   tx = optax.adam(1e-3) if optimizer is None else optimizer
 
   def init(key, model, params, batch):

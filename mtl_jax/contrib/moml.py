@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, presets, state as state_lib
+from mtl_jax.combinators import arguments, presets, state as state_lib
 from mtl_jax.combinators.mgda import solve_mgda
 from mtl_jax.contrib import bilevel
 from mtl_jax.training import step as step_lib
@@ -69,9 +69,9 @@ def moml(
     Ye, Lin, Yue, Guo, Xiao and Zhang, Multi-objective meta learning, NeurIPS
     2021.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_positive('inner_lr', inner_lr)
-  checks.check_between('inner_steps', inner_steps, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_positive('inner_lr', inner_lr)
+  arguments.check_between('inner_steps', inner_steps, 1)
   options = presets.resolve(preset, _PRESETS, of_normalised=of_normalised)
   tx = optax.adam(1e-3) if optimizer is None else optimizer
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import engine as engine_lib, step as step_lib
 
 Array = jax.Array
@@ -134,7 +134,7 @@ class Inner:
 
 
 def task_sums(
-  model: models_base.MultiTaskModel,
+  model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
   params: Any,
   model_state: Any,

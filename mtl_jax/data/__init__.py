@@ -2,11 +2,11 @@
 
 from mtl_jax.data.catalogue import make_builder
 from mtl_jax.data.cells import Reading, name_of
-from mtl_jax.data.checks import check_keys, check_labels
 from mtl_jax.data.encoding import Column, Counts, Encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns, read_some
 from mtl_jax.data.fitting import Label, fit_encoder
 from mtl_jax.data.info import DataInfo, describe
+from mtl_jax.data.label_checks import check_keys, check_labels
 from mtl_jax.data.loading import (
   Data,
   blank,

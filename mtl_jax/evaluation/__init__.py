@@ -1,5 +1,10 @@
 """Metrics, relations between tasks, evaluation of a split, baselines."""
 
+from mtl_jax.evaluation.eval_steps import (
+  make_eval_step,
+  make_predict_step,
+  unrelated,
+)
 from mtl_jax.evaluation.knockouts import HOWS, knock_out
 from mtl_jax.evaluation.loops import (
   check,
@@ -10,11 +15,6 @@ from mtl_jax.evaluation.loops import (
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
 from mtl_jax.evaluation.results import Result, score_name
 from mtl_jax.evaluation.selection import Selection, make_selection, undefined
-from mtl_jax.evaluation.steps import (
-  make_eval_step,
-  make_predict_step,
-  unrelated,
-)
 from mtl_jax.tasks.metrics import (
   Given,
   for_binary,

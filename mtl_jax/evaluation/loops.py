@@ -8,7 +8,7 @@ import numpy as np
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.evaluation import results
-from mtl_jax.evaluation.steps import Batch, Step
+from mtl_jax.evaluation.eval_steps import Batch, Step
 from mtl_jax.tasks.metrics import states
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from mtl_jax import names as names_lib, tasks as tasks_lib
-from mtl_jax.evaluation import loops, results, steps
-from mtl_jax.models import base as models_base
+from mtl_jax.evaluation import eval_steps, loops, results
+from mtl_jax.models import interface
 from mtl_jax.tasks import metrics as metrics_lib
 
 OVERALL = 'overall'
@@ -116,11 +116,11 @@ def _overall(tasks, known, undefined, split) -> Selection:
 
 
 def undefined(
-  model: models_base.MultiTaskModel,
+  model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
   params: Any,
   model_state: Any,
-  batches: Iterable[steps.Batch],
+  batches: Iterable[eval_steps.Batch],
 ) -> frozenset[str]:
   """The metrics that are NaN on a split, whatever is predicted.
 
@@ -172,7 +172,7 @@ def undefined(
     return {name: features[name] for name in tasks}, model_state
 
   noise = model._replace(features=features, outputs=outputs, inspect=None)
-  step = jax.jit(steps.make_eval_step(noise, tasks))
+  step = jax.jit(eval_steps.make_eval_step(noise, tasks))
   metrics = loops.evaluate(step, tasks, (), (), batches).metrics
   return frozenset(
     f'{task}/{name}'

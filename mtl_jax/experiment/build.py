@@ -19,13 +19,13 @@ from mtl_jax import (
   tasks as tasks_lib,
 )
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.evaluation import baselines
+from mtl_jax.evaluation import simple_baselines
 from mtl_jax.experiment import (
   checks,
+  config_data,
   methods,
   models as models_lib,
-  outer as outer_lib,
-  sources as sources_lib,
+  outer_stream,
 )
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import (
@@ -361,7 +361,7 @@ class Sources:
     text = encoder.to_json() if encoder else ''
     key = repr((name, section, sorted(labels.items()), sorted(ids), text))
     if key not in self._read:
-      self._read[key] = sources_lib.load_data(
+      self._read[key] = config_data.load_data(
         stream, name, encoder, labels, arrays, ids
       )
     return self._read[key]
@@ -388,7 +388,7 @@ def build(
   checks.check_numbers(settings)
   parallel.check_mode(settings.training.mode)
   for name in settings.baselines:
-    lookup.find('baseline', name, baselines.BASELINES)
+    lookup.find('baseline', name, simple_baselines.BASELINES)
   targets = _pick_targets(settings)
   reader = sources or Sources()
   loaded = _read(settings, targets, reader, encoders or {}, facts)
@@ -428,7 +428,7 @@ def build(
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
-    outer=outer_lib.make_stream(
+    outer=outer_stream.make_stream(
       settings, builder, tasks, loaded, mesh, reader.given
     ),
   )
@@ -506,9 +506,9 @@ def _labels(settings, targets, stream) -> dict[str, data.Label]:
     if not known or (spec.get('label') or name) in known
   }
   try:
-    return sources_lib.labels_of({**everything, **targets}, stream)
+    return config_data.labels_of({**everything, **targets}, stream)
   except ValueError:
-    return sources_lib.labels_of(targets, stream)
+    return config_data.labels_of(targets, stream)
 
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import data, tasks as tasks_lib
-from mtl_jax.experiment import recommend, sources, trained
+from mtl_jax.experiment import config_data, recommend, trained
 
 
 def predict_file(
@@ -60,7 +60,7 @@ def predict_file(
     return
   stream = stream_of(model.experiment, names)
   encoder = model.experiment.data[stream].encoder
-  reading = sources.reading_of(model.experiment.streams[stream])
+  reading = config_data.reading_of(model.experiment.streams[stream])
   raw, count = read_inputs(
     source, encoder, model.features(stream, names or None), reading
   )

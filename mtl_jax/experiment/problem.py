@@ -14,7 +14,7 @@ import numpy as np
 
 from mtl_jax import combinators, problems, tasks as tasks_lib
 from mtl_jax.experiment import methods, steppers
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import (
   engine as engine_lib,
   loop,
@@ -144,7 +144,7 @@ class _Member(NamedTuple):
   """A method, a model that starts at given parameters, data and keys."""
 
   method: methods.MethodParts
-  model: Callable[[Any], models_base.MultiTaskModel]
+  model: Callable[[Any], interface.MultiTaskModel]
   data: Any
   test: Any
   start_key: jax.Array
@@ -184,7 +184,7 @@ class ProblemEngine(engine_lib.Engine):
 
 
 def make_engine(
-  problem: problems.Problem, model: models_base.MultiTaskModel, data: Any
+  problem: problems.Problem, model: interface.MultiTaskModel, data: Any
 ) -> engine_lib.Engine:
   """The engine of networks where a problem has a cut, else one of its own."""
   tasks = make_tasks(problem)
@@ -200,7 +200,7 @@ def has_cut(problem: problems.Problem) -> bool:
 
 def make_model(
   problem: problems.Problem, params: Any
-) -> models_base.MultiTaskModel:
+) -> interface.MultiTaskModel:
   """A problem as a model that starts at given parameters.
 
   Its features are those of the problem, or all parameters.
@@ -217,7 +217,7 @@ def make_model(
     del params, batch, train, key
     return dict.fromkeys(tasks, z), model_state
 
-  return models_base.MultiTaskModel(
+  return interface.MultiTaskModel(
     lambda key, batch: (params, {}), features, outputs, problem.shared
   )
 

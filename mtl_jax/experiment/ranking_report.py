@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import data, evaluation, reporting
-from mtl_jax.experiment import recommend, sources
+from mtl_jax.experiment import config_data, recommend
 from mtl_jax.models import softmax
 from mtl_jax.recommendation import (
   baselines,
@@ -37,7 +37,7 @@ def split_of(experiment: Any) -> protocols.Split | None:
     return None
   stream = experiment.streams[task.stream]
   return (
-    logs.make_split(stream.settings) if stream.name == sources.LOG else None
+    logs.make_split(stream.settings) if stream.name == config_data.LOG else None
   )
 
 

@@ -13,7 +13,11 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, models, reporting
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.evaluation import baselines, monitored as measures, relations
+from mtl_jax.evaluation import (
+  monitored as measures,
+  relations,
+  simple_baselines,
+)
 from mtl_jax.experiment import (
   build,
   checks,
@@ -29,7 +33,7 @@ from mtl_jax.experiment import (
   ways,
   workdir as workdir_lib,
 )
-from mtl_jax.reporting import files, writers
+from mtl_jax.reporting import whole_files, writers
 from mtl_jax.training import (
   checkpoints,
   loop,
@@ -217,7 +221,7 @@ def _read_outcomes(workdir, settings) -> outcome_lib.Outcome | None:
 def _stored(folder, settings) -> list[outcome_lib.MemberOutcome] | None:
   """The outcomes of a program that has trained as long as it is to."""
   file = folder / workdir_lib.OUTCOMES
-  stored = files.read_json(file) if file.exists() else {}
+  stored = whole_files.read_json(file) if file.exists() else {}
   if stored.get('length') != _length(settings):
     return None
   return [
@@ -234,7 +238,7 @@ def _length(settings) -> list[int]:
 def _read_cost(folder) -> dict[str, Any]:
   """The cost of the first group that was measured; nothing if none was."""
   paths = (folder / COST, folder / 'group_0' / COST)
-  return next((files.read_json(p) for p in paths if p.exists()), {})
+  return next((whole_files.read_json(p) for p in paths if p.exists()), {})
 
 
 def _check(settings, alone):
@@ -332,7 +336,7 @@ def train_groups(
       outcomes += trained[0]
       times += [trained[1]] if trained[1] else []
     if times:  # else all of it was there already
-      files.write_json(
+      whole_files.write_json(
         home / COST,
         {
           'step_ms': float(np.mean(times)),
@@ -395,11 +399,11 @@ def _stepper(group, home, *, alone, profile) -> steppers.Stepper:
   feeder, devices = feeding.Feeder(experiment), jax.local_devices()
   file = home / WAY
   if file.exists():  # the way that a resumed group was begun with
-    way = steppers.Way(**files.read_json(file)['way'])
+    way = steppers.Way(**whole_files.read_json(file)['way'])
   else:
     way, times = ways.choose(group, feeder, devices)
     home.mkdir(parents=True, exist_ok=True)
-    files.write_json(
+    whole_files.write_json(
       file, {'way': dataclasses.asdict(way), 'milliseconds': times}
     )
   print(f'Members run by {way}.', flush=True)
@@ -462,9 +466,9 @@ def _train_program(
     return None
   outcomes = _finish(program, members, best, progress, test)
   rows = [dataclasses.asdict(outcome) for outcome in outcomes]
-  files.write_json(
+  whole_files.write_json(
     program.folder / workdir_lib.OUTCOMES,
-    files.plain({'length': _length(settings), 'members': rows}),
+    whole_files.plain({'length': _length(settings), 'members': rows}),
   )
   return outcomes, record.step_ms
 
@@ -654,10 +658,10 @@ def show_result(
   """
   settings = experiment.settings
   functions = {
-    name: lookup.find('baseline', name, baselines.BASELINES)
+    name: lookup.find('baseline', name, simple_baselines.BASELINES)
     for name in settings.baselines
   }
-  beside = baselines.compute(
+  beside = simple_baselines.compute(
     functions,
     experiment.tasks,
     settings.targets,

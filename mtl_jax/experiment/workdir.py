@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.reporting import files
+from mtl_jax.reporting import whole_files
 
 CONFIG = 'config.json'
 DATA = 'data.json'
@@ -75,7 +75,7 @@ class Workdir:
   def write_places(self, places: Sequence[Place]) -> None:
     """Notes where each member lies."""
     rows = [dataclasses.asdict(place) for place in places]
-    files.write_json(self.path / MEMBERS, files.plain(rows))
+    whole_files.write_json(self.path / MEMBERS, whole_files.plain(rows))
 
   def places(self) -> list[Place]:
     """Place of each member.
@@ -89,7 +89,7 @@ class Workdir:
         f'Expected the members of a run in {self.path}, found none; it has not '
         'begun to train, run the same command again.'
       )
-    return [Place(**row) for row in files.read_json(file)]
+    return [Place(**row) for row in whole_files.read_json(file)]
 
   def methods(self) -> list[str]:
     """The names of a study's methods that have begun; none of a run."""
@@ -117,15 +117,15 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
         f'Expected a work directory of this version, found {old!r} of an '
         f'earlier one in {file.parent}; choose another --workdir.'
       )
-  wanted = settings_lib.flatten(files.plain(settings_lib.plain(settings)))
+  wanted = settings_lib.flatten(whole_files.plain(settings_lib.plain(settings)))
   try:
-    there = settings_lib.from_config(files.read_json(file))
+    there = settings_lib.from_config(whole_files.read_json(file))
   except ValueError as error:
     raise ValueError(
       f'Expected a work directory of this version, found settings in {file} '
       f'that it does not read; choose another --workdir. ({error})'
     ) from error
-  stored = settings_lib.flatten(files.plain(settings_lib.plain(there)))
+  stored = settings_lib.flatten(whole_files.plain(settings_lib.plain(there)))
   for key in sorted((wanted.keys() | stored.keys()) - MAY_CHANGE):
     if stored.get(key) != wanted.get(key):
       raise ValueError(
@@ -169,11 +169,11 @@ def claim(
   workdir.path.mkdir(parents=True, exist_ok=True)
   with _locked(workdir.path):
     check_data(workdir, fingerprints or {})
-    files.write_json(
-      workdir.path / CONFIG, files.plain(settings_lib.plain(settings))
+    whole_files.write_json(
+      workdir.path / CONFIG, whole_files.plain(settings_lib.plain(settings))
     )
     if fingerprints:
-      files.write_json(workdir.path / DATA, fingerprints)
+      whole_files.write_json(workdir.path / DATA, fingerprints)
     yield workdir
 
 
@@ -193,7 +193,7 @@ def other_data(
 ) -> list[str]:
   """Describes how data differ from those that a directory was trained on."""
   file = workdir.path / DATA
-  stored = files.read_json(file) if file.exists() else {}
+  stored = whole_files.read_json(file) if file.exists() else {}
   return [
     f'other examples in split {split!r} of stream {stream!r}'
     for stream, splits in stored.items()
@@ -278,7 +278,7 @@ def read(path: pathlib.Path | str) -> tuple[Workdir, settings_lib.Settings]:
       f'Expected the work directory of a run, found no {file}; train first, '
       'with the same --workdir.'
     )
-  settings = settings_lib.from_config(files.read_json(file))
+  settings = settings_lib.from_config(whole_files.read_json(file))
   if settings.problem.name:
     raise ValueError(
       f'Expected the work directory of a trained model, found one of the '

@@ -1,10 +1,10 @@
 """Models: trunks, heads, and who shares what."""
 
-from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.build_model import build_model
 from mtl_jax.models.content_adapter import ContentAdapter
 from mtl_jax.models.heads import HEADS, GateHead, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
+from mtl_jax.models.interface import MultiTaskModel
 from mtl_jax.models.items import STEP, ItemHead, ItemTable, NextItemHead
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
 from mtl_jax.models.sharing import (

@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 import jax.numpy as jnp
 
-from mtl_jax.models import base, items
+from mtl_jax.models import interface, items
 from mtl_jax.models.sharing import architecture, copies, scope as scope_lib
 
 
@@ -19,7 +19,7 @@ def build_model(
   inputs: nn.Module | Mapping[str, nn.Module] | None = None,
   axis_name: str | None = None,
   streams: Mapping[str, str] | None = None,
-) -> base.MultiTaskModel:
+) -> interface.MultiTaskModel:
   """The model of an architecture around a trunk.
 
   Parameters are those of the architecture, such as ``trunk``, and ``{'heads':
@@ -75,10 +75,10 @@ def build_model(
   if sharing.check is not None:
     sharing.check(trunk, tuple(heads))
   parts = _Parts(sharing, trunk, heads, inputs, axis_name, streams)
-  return base.MultiTaskModel(
+  return interface.MultiTaskModel(
     parts.init,
     parts.features,
-    base.Outputs(parts.outputs, parts.heads_alone),
+    interface.Outputs(parts.outputs, parts.heads_alone),
     parts.shared,
     None if sharing.penalty is None else parts.penalty,
     parts.inspect if sharing.inspects else None,
@@ -127,7 +127,7 @@ class _Parts:
     return outputs, scope.state
 
   def heads_alone(self, model_state):
-    """Heads that keep nothing, each by itself: see `base.Outputs`."""
+    """Heads that keep nothing, each by itself: see `interface.Outputs`."""
     modules = list(self.heads.values())
     keeps = {
       task
@@ -151,7 +151,7 @@ class _Parts:
       return scope.apply(module, params, {}, key, features, batch)[0]
 
     path = ('heads', task)
-    return base.Head(
+    return interface.Head(
       kind, path, own, apply, lambda key: scope_lib.fold(key, '/'.join(path))
     )
 

@@ -16,7 +16,7 @@ Usable alone: this package imports jax, optax and `mtl_jax.combinators` only.
 (2,)
 """
 
-from mtl_jax.problems.base import Problem, at_points, in_box
+from mtl_jax.problems.analytic import Problem, at_points, in_box
 from mtl_jax.problems.fronts import vlmop1, vlmop2, zdt
 from mtl_jax.problems.measures import (
   MEASURES,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.problems import base
+from mtl_jax.problems import analytic
 
 POINTS = 401
 
@@ -14,7 +14,7 @@ def _ends(size: int) -> np.ndarray:
   return np.broadcast_to(t, (POINTS, size)).copy()
 
 
-def vlmop1(*, size: int = 10, starts: int = 1) -> base.Problem:
+def vlmop1(*, size: int = 10, starts: int = 1) -> analytic.Problem:
   r"""VLMOP1: two squared distances, a convex front.
 
   :math:`f_{1,2} = \frac14 \|x \mp 1 / \sqrt n\|^2`; the Pareto set is the
@@ -34,8 +34,8 @@ def vlmop1(*, size: int = 10, starts: int = 1) -> base.Problem:
     a = 1 / np.sqrt(size)
     return jnp.stack([jnp.sum((x - a) ** 2), jnp.sum((x + a) ** 2)]) / 4
 
-  start, names = base.in_box(-1.0, 1.0, size, starts)
-  return base.Problem(
+  start, names = analytic.in_box(-1.0, 1.0, size, starts)
+  return analytic.Problem(
     tasks=('f1', 'f2'),
     losses=losses,
     start=start,
@@ -46,7 +46,7 @@ def vlmop1(*, size: int = 10, starts: int = 1) -> base.Problem:
   )
 
 
-def vlmop2(*, size: int = 10, starts: int = 1) -> base.Problem:
+def vlmop2(*, size: int = 10, starts: int = 1) -> analytic.Problem:
   r"""VLMOP2: a concave front, where weighted sums find the ends only.
 
   :math:`f_{1,2} = 1 - \exp(-\|x \mp 1 / \sqrt n\|^2)`; the Pareto set is the
@@ -67,8 +67,8 @@ def vlmop2(*, size: int = 10, starts: int = 1) -> base.Problem:
     squares = jnp.stack([jnp.sum((x - a) ** 2), jnp.sum((x + a) ** 2)])
     return -jnp.expm1(-squares)
 
-  start, names = base.in_box(-1.0, 1.0, size, starts)
-  return base.Problem(
+  start, names = analytic.in_box(-1.0, 1.0, size, starts)
+  return analytic.Problem(
     tasks=('f1', 'f2'),
     losses=losses,
     start=start,
@@ -79,7 +79,9 @@ def vlmop2(*, size: int = 10, starts: int = 1) -> base.Problem:
   )
 
 
-def zdt(*, number: int = 1, size: int = 30, starts: int = 1) -> base.Problem:
+def zdt(
+  *, number: int = 1, size: int = 30, starts: int = 1
+) -> analytic.Problem:
   r"""ZDT1, ZDT2 and ZDT3: a convex, a concave and a broken front.
 
   :math:`f_1 = x_1`, :math:`g = 1 + \frac{9}{n - 1} \sum_{i > 1} x_i`, and
@@ -116,7 +118,7 @@ def zdt(*, number: int = 1, size: int = 30, starts: int = 1) -> base.Problem:
     }[number]()
     return jnp.stack([x[0], g * shape])
 
-  start, names = base.in_box(1e-6, 1.0, size, starts)
+  start, names = analytic.in_box(1e-6, 1.0, size, starts)
   low = np.zeros(size, np.float32)
   low[0] = 1e-6
   first = np.linspace(low[0], 1.0, 10 * POINTS if number == 3 else POINTS)
@@ -126,7 +128,7 @@ def zdt(*, number: int = 1, size: int = 30, starts: int = 1) -> base.Problem:
     first = first[f2 <= np.minimum.accumulate(f2)]
   front = np.zeros((first.size, size))
   front[:, 0] = first
-  return base.Problem(
+  return analytic.Problem(
     tasks=('f1', 'f2'),
     losses=losses,
     start=start,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtl_jax.problems import base
+from mtl_jax.problems import analytic
 
 
 class End(NamedTuple):
@@ -22,7 +22,7 @@ class End(NamedTuple):
   params: np.ndarray | None = None
 
 
-def front_of(problem: base.Problem) -> np.ndarray:
+def front_of(problem: analytic.Problem) -> np.ndarray:
   """The losses of the Pareto set, ``[N, K]``.
 
   Raises:
@@ -37,18 +37,18 @@ def front_of(problem: base.Problem) -> np.ndarray:
   return front
 
 
-def mean_loss(problem: base.Problem, end: End) -> np.ndarray:
+def mean_loss(problem: analytic.Problem, end: End) -> np.ndarray:
   """The mean of the last losses."""
   del problem
   return end.last.mean(-1)
 
 
-def optimum_gap(problem: base.Problem, end: End) -> np.ndarray:
+def optimum_gap(problem: analytic.Problem, end: End) -> np.ndarray:
   """The mean of the last losses above its minimum on the Pareto set."""
   return end.last.mean(-1) - front_of(problem).mean(-1).min()
 
 
-def distance(problem: base.Problem, end: End) -> np.ndarray:
+def distance(problem: analytic.Problem, end: End) -> np.ndarray:
   """The distance of the parameters to the Pareto set."""
   if problem.pareto_set is None or end.params is None:
     raise ValueError(
@@ -63,7 +63,7 @@ def distance(problem: base.Problem, end: End) -> np.ndarray:
   return np.reshape(gaps, end.params.shape[:-1])
 
 
-def tilt(problem: base.Problem, end: End) -> np.ndarray:
+def tilt(problem: analytic.Problem, end: End) -> np.ndarray:
   """Sign of the task that was served: 1 the second, -1 the first, 0 both alike.
 
   The difference of the losses, each scaled so that it goes from 0 to 1 along
@@ -75,24 +75,24 @@ def tilt(problem: base.Problem, end: End) -> np.ndarray:
   return np.clip(scaled[..., 0] - scaled[..., 1], -1, 1)
 
 
-def imbalance(problem: base.Problem, end: End) -> np.ndarray:
+def imbalance(problem: analytic.Problem, end: End) -> np.ndarray:
   """The size of the `tilt`."""
   return np.abs(tilt(problem, end))
 
 
-def relative_loss(problem: base.Problem, end: End) -> np.ndarray:
+def relative_loss(problem: analytic.Problem, end: End) -> np.ndarray:
   """The sum over tasks of the last loss over the first."""
   del problem
   return (end.last / end.first).sum(-1)
 
 
-def worst_relative_loss(problem: base.Problem, end: End) -> np.ndarray:
+def worst_relative_loss(problem: analytic.Problem, end: End) -> np.ndarray:
   """The largest last loss over first loss of all tasks."""
   del problem
   return (end.last / end.first).max(-1)
 
 
-def task_loss(name: str) -> Callable[[base.Problem, End], np.ndarray]:
+def task_loss(name: str) -> Callable[[analytic.Problem, End], np.ndarray]:
   """The last loss of one task over its first: ``relative/NAME``."""
 
   def measure(problem, end):
@@ -102,7 +102,7 @@ def task_loss(name: str) -> Callable[[base.Problem, End], np.ndarray]:
   return measure
 
 
-MEASURES: dict[str, Callable[[base.Problem, End], np.ndarray]] = {
+MEASURES: dict[str, Callable[[analytic.Problem, End], np.ndarray]] = {
   'distance': distance,
   'imbalance': imbalance,
   'mean_loss': mean_loss,
@@ -113,7 +113,7 @@ MEASURES: dict[str, Callable[[base.Problem, End], np.ndarray]] = {
 }
 
 
-def applicable(problem: base.Problem) -> list[str]:
+def applicable(problem: analytic.Problem) -> list[str]:
   """The measures that a problem allows, in a fixed order."""
   names = ['mean_loss']
   if problem.pareto_set is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.problems import base
+from mtl_jax.problems import analytic
 
 
 def _dense(key, fan_in, *shape):
@@ -55,7 +55,7 @@ def scaled_regressions(
   examples: int = 10_000,
   held_out: int = 1_000,
   batch_size: int = 100,
-) -> base.Problem:
+) -> analytic.Problem:
   r"""GradNorm's toy regressions: alike but for the scale of their outputs.
 
   .. math:: f_i(x) = \sigma_i \tanh((B + \epsilon_i) x)
@@ -108,7 +108,7 @@ def scaled_regressions(
     return labelled(data, data['x'][examples:])
 
   sizes = [inputs] + [width] * depth
-  return base.Problem(
+  return analytic.Problem(
     tasks=tuple(f'task {i + 1}' for i in range(count)),
     losses=_squared_errors,
     start=lambda key, index: _network(
@@ -125,7 +125,7 @@ def scaled_regressions(
 
 def linear_regressions(
   *, tasks: int = 100, inputs: int = 20, examples: int = 1000
-) -> base.Problem:
+) -> analytic.Problem:
   """FAMO's demonstration: a linear model of noise, one task per column.
 
   Inputs and targets are standard normal, so that there is little to learn:
@@ -153,7 +153,7 @@ def linear_regressions(
     x, y = batch
     return jnp.mean((y - x @ params['kernel'] - params['bias']) ** 2, 0)
 
-  return base.Problem(
+  return analytic.Problem(
     tasks=tuple(f'task {i + 1}' for i in range(tasks)),
     losses=losses,
     start=start,

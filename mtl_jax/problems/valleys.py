@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.problems import base
+from mtl_jax.problems import analytic
 
 FLOOR = 5e-6  # of the logarithms' arguments
 CAGRAD_STARTS = ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0))
@@ -22,7 +22,7 @@ def two_valleys(
   scales: Sequence[float] = (1.0, 1.0),
   starts: Sequence[Sequence[float]] = CAGRAD_STARTS,
   noise: float = 0.0,
-) -> base.Problem:
+) -> analytic.Problem:
   r"""The toy problem of CAGrad, and with scales that of Nash-MTL and FAMO.
 
   With :math:`c_1 = \max(\tanh(x_2 / 2), 0)`,
@@ -77,8 +77,8 @@ def two_valleys(
     values = jnp.stack([log1 * c1 + bowl1 * c2, log2 * c1 + bowl2 * c2])
     return values * jnp.asarray(scales, values.dtype)
 
-  start, names = base.at_points(starts)
-  return base.Problem(
+  start, names = analytic.at_points(starts)
+  return analytic.Problem(
     tasks=('task 1', 'task 2'),
     losses=losses,
     start=start,
@@ -119,7 +119,7 @@ def _bowl_pareto_set(points: int = 281) -> np.ndarray:
 
 def crossing_valleys(
   *, starts: Sequence[Sequence[float]] = ((0.5, -3.0),)
-) -> base.Problem:
+) -> analytic.Problem:
   r"""The didactic problem of PCGrad: two deep curved valleys that meet.
 
   .. math::
@@ -145,9 +145,9 @@ def crossing_valleys(
     valley2 = 25 * _log(0.5 * x[0] - jnp.tanh(x[1]) + 2)
     return jnp.stack([valley1, valley2])
 
-  start, names = base.at_points(starts)
+  start, names = analytic.at_points(starts)
   heights = np.linspace(3.0, 12.0, 91)
-  return base.Problem(
+  return analytic.Problem(
     tasks=('task 1', 'task 2'),
     losses=losses,
     start=start,
@@ -158,7 +158,7 @@ def crossing_valleys(
   )
 
 
-def two_waves(*, width: int = 10) -> base.Problem:
+def two_waves(*, width: int = 10) -> analytic.Problem:
   r"""The toy problem of RotoGrad: one point, and two tasks that want others.
 
   .. math:: L_\pm(z) = -\sum_j \frac{\sin 3 (z_j \pm 1.5)}{z_j \pm 1.5}
@@ -203,7 +203,7 @@ def two_waves(*, width: int = 10) -> base.Problem:
     del batch
     return heads(features(params))
 
-  return base.Problem(
+  return analytic.Problem(
     tasks=('left', 'right'),
     losses=losses,
     features=features,

@@ -34,7 +34,7 @@ import numpy as np
 from scipy import sparse
 
 from mtl_jax import names as names_lib
-from mtl_jax.evaluation import baselines as simple
+from mtl_jax.evaluation import simple_baselines as simple
 from mtl_jax.recommendation import interactions, protocols, ranking
 
 Score = Callable[[np.ndarray], np.ndarray]

@@ -27,7 +27,7 @@ import numpy as np
 from scipy import stats
 
 from mtl_jax.recommendation import protocols
-from mtl_jax.tasks.metrics import ranking as curves
+from mtl_jax.tasks.metrics import curves as curves
 
 SEEN = ('mask', 'keep')
 

@@ -2,14 +2,14 @@
 
 from mtl_jax.reporting.progress import Progress
 from mtl_jax.reporting.report import write_report
-from mtl_jax.reporting.results_file import write_results
-from mtl_jax.reporting.tables import (
+from mtl_jax.reporting.result_tables import (
   Table,
   final_tables,
   parameter_table,
   show,
   task_table,
 )
+from mtl_jax.reporting.results_file import write_results
 from mtl_jax.reporting.writers import MetricWriter, open_writers
 
 __all__ = [

@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib import colors as mpl_colors, figure as mpl_figure
 import numpy as np
 
-from mtl_jax.reporting import plots, tables
+from mtl_jax.reporting import plots, result_tables
 
 MOST_NUMBERS = 14  # columns of a map whose cells are written into
 # From white (unused) to blue (alone).
@@ -90,16 +90,18 @@ def picture(by_name: Levels, title: str = '') -> mpl_figure.Figure | None:
     return figure
 
 
-def used(by_title: Mapping[str, Levels], first: str = '') -> tables.Table:
+def used(
+  by_title: Mapping[str, Levels], first: str = ''
+) -> result_tables.Table:
   """Number of experts used per owner; arguments as of `table`."""
   head = [*([first] if first else []), 'level', 'who']
   rows = [
-    [*([title] if first else []), name, owner, tables.number(number)]
+    [*([title] if first else []), name, owner, result_tables.number(number)]
     for title, of in by_title.items()
     for name, level in of.items()
     for owner, number in level['used'].items()
   ]
-  return tables.Table('', [*head, 'experts used'], rows, left=len(head))
+  return result_tables.Table('', [*head, 'experts used'], rows, left=len(head))
 
 
 def _columns(level) -> list[str]:
@@ -131,7 +133,9 @@ def _map(axes, weights, columns, top):
   return image
 
 
-def table(by_title: Mapping[str, Levels], first: str = '') -> tables.Table:
+def table(
+  by_title: Mapping[str, Levels], first: str = ''
+) -> result_tables.Table:
   """Table of collapsed experts, one row per expert.
 
   Args:
@@ -149,10 +153,10 @@ def table(by_title: Mapping[str, Levels], first: str = '') -> tables.Table:
             name,
             expert,
             *(f'{100 * facts[key]:.0f}%' for key in ('dead', 'zeros')),
-            tables.number(facts['spread']),
+            result_tables.number(facts['spread']),
           ]
         )
   head = [*([first] if first else []), 'level', 'expert']
-  return tables.Table(
+  return result_tables.Table(
     '', [*head, 'dead', 'zeros', 'spread'], rows, left=len(head)
   )

@@ -1,6 +1,6 @@
 """Tables for papers."""
 
-from mtl_jax.reporting import tables
+from mtl_jax.reporting import result_tables
 
 SPECIAL = str.maketrans(
   {
@@ -28,11 +28,11 @@ def escape(text: str) -> str:
   return text.translate(SPECIAL)
 
 
-def tabular(table: tables.Table) -> str:
+def tabular(table: result_tables.Table) -> str:
   r"""A ``tabular`` with the rules of booktabs, without the title.
 
   Example:
-    >>> print(tabular(tables.Table('', ['a', 'b'], [['x_1', '1 ± 2']])))
+    >>> print(tabular(result_tables.Table('', ['a', 'b'], [['x_1', '1 ± 2']])))
     \begin{tabular}{lr}
     \toprule
     a & b \\

@@ -13,7 +13,7 @@ import jinja2
 import markupsafe
 from matplotlib import figure as mpl_figure
 
-from mtl_jax.reporting import files, plots, tables
+from mtl_jax.reporting import plots, result_tables, whole_files
 
 TEMPLATE = 'page.html.jinja'
 
@@ -46,7 +46,7 @@ class Image:
 # A note in small print, a table, a picture, an image, settings, or a fold.
 Part = (
   str
-  | tables.Table
+  | result_tables.Table
   | mpl_figure.Figure
   | Image
   | Mapping[str, Any]
@@ -70,7 +70,7 @@ def render(title: str, summary: Sequence[Part], sections: Sections) -> str:
     title=title,
     summary=_parts(summary),
     sections=[{'title': n, 'parts': parts} for n, parts in shown if parts],
-    sortable=any(isinstance(x, tables.Table) and x.keys for x in flat),
+    sortable=any(isinstance(x, result_tables.Table) and x.keys for x in flat),
   )
   return text + '\n'
 
@@ -94,7 +94,7 @@ def _kind(part) -> tuple[str, Any]:
   """Kind of a part in the template, and its content; empty for nothing."""
   if isinstance(part, str):
     return 'note', part
-  if isinstance(part, tables.Table):
+  if isinstance(part, result_tables.Table):
     return 'table', part if part.rows else None
   if isinstance(part, mpl_figure.Figure):
     return 'picture', markupsafe.Markup(plots.to_svg(part))
@@ -104,7 +104,7 @@ def _kind(part) -> tuple[str, Any]:
     inner = _parts(part.parts)
     return 'folded', Folded(part.title, inner) if inner else None
   if isinstance(part, Mapping):
-    content = files.plain(part)
+    content = whole_files.plain(part)
     text = json.dumps(content, indent=2, ensure_ascii=False)
     return 'settings', text if part else None
   raise TypeError(

@@ -4,19 +4,19 @@ import pathlib
 
 from mtl_jax.reporting import (
   expert_use,
-  files,
   pages,
   plots,
   progress,
+  result_tables,
   run_record,
-  tables,
+  whole_files,
 )
 
 REPORT = 'report.html'
 FIGURES = 'figures'  # folder of pictures that were drawn when the run ended
 
 
-def write_report(workdir: files.Path) -> pathlib.Path:
+def write_report(workdir: whole_files.Path) -> pathlib.Path:
   """Writes ``report.html`` into a work directory, from the files in it.
 
   Reads ``metrics.jsonl`` and, where they exist, ``results.json`` and
@@ -34,7 +34,7 @@ def write_report(workdir: files.Path) -> pathlib.Path:
   """
   run = run_record.read(workdir)
   path = run.workdir / REPORT
-  files.write_atomically(path, page(run))
+  whole_files.write_atomically(path, page(run))
   return path
 
 
@@ -65,7 +65,7 @@ def _summary(run: run_record.Record) -> str:
   if not results:
     last = run.rows[-1]['step'] if run.rows else 0
     return f'The run has not ended; its record goes up to step {last}.'
-  parts = [f'overall score {tables.number(results.get("overall"))}']
+  parts = [f'overall score {result_tables.number(results.get("overall"))}']
   if results.get('split'):
     parts[0] += f' on {results["split"]}'
   if results.get('best_step') is not None:
@@ -90,15 +90,21 @@ def _result(run: run_record.Record) -> list[pages.Part]:
   }
   undefined = run.results.get('undefined')
   rows = [
-    [task, name, tables.number(value)]
+    [task, name, result_tables.number(value)]
     for task, values in metrics.items()
     for name, value in values.items()
   ]
-  every = tables.Table('', ['task', 'metric', 'value'], rows, left=2)
+  every = result_tables.Table('', ['task', 'metric', 'value'], rows, left=2)
   ranking = run.results.get('ranking') or []
   return [
-    *tables.final_tables(metrics, run.results.get('baselines'), positives),
-    *(x for table in ranking for x in (table['title'], tables.Table(**table))),
+    *result_tables.final_tables(
+      metrics, run.results.get('baselines'), positives
+    ),
+    *(
+      x
+      for table in ranking
+      for x in (table['title'], result_tables.Table(**table))
+    ),
     *map(pages.Image, sorted(run.workdir.glob(f'{FIGURES}/ranking_*.png'))),
     'There is no overall score, for these tasks could not be scored: '
     f'{", ".join(undefined)}.'
@@ -117,7 +123,7 @@ def _curves(run: run_record.Record) -> list[pages.Part]:
     }
     score = run.score(task)
     values = run.series('validation', f'{task}/{score}')
-    label = tables.HEADERS.get(score, score) or 'score'
+    label = result_tables.HEADERS.get(score, score) or 'score'
     pictures.append(plots.learning_curves(task, losses, label, values))
   return pictures
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax.reporting import files
+from mtl_jax.reporting import whole_files
 
 RESULTS = 'results.json'
 PACKAGES = (
@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def write_results(
-  workdir: files.Path,
+  workdir: whole_files.Path,
   *,
   metrics: Mapping[str, Mapping[str, float]],
   overall: float,
@@ -52,7 +52,7 @@ def write_results(
   Returns:
     What was written, NaN as None.
   """
-  content = files.plain(
+  content = whole_files.plain(
     {
       'overall': overall,
       'metrics': metrics,
@@ -62,7 +62,7 @@ def write_results(
       'config': config,
     }
   )
-  files.write_json(pathlib.Path(workdir) / RESULTS, content)
+  whole_files.write_json(pathlib.Path(workdir) / RESULTS, content)
   return content
 
 
@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
   return by_package
 
 
-def commit(directory: files.Path) -> str | None:
+def commit(directory: whole_files.Path) -> str | None:
   """The commit checked out there, '+changes' if it is not that any more.
 
   None where there is no repository, or no git.

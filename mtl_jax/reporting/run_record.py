@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.reporting import files, results_file as results, writers
+from mtl_jax.reporting import results_file as results, whole_files, writers
 
 CONFIG = 'config.json'
 Series = tuple[np.ndarray, np.ndarray]  # steps, values
@@ -109,7 +109,7 @@ def matrix(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
   return np.array(rows, np.float64)
 
 
-def read(workdir: files.Path) -> Record:
+def read(workdir: whole_files.Path) -> Record:
   """Reads a work directory.
 
   Raises:
@@ -124,7 +124,7 @@ def read(workdir: files.Path) -> Record:
     )
   rows = writers.read_rows(path)
   stored, config = (
-    files.read_json(workdir / name) if (workdir / name).exists() else {}
+    whole_files.read_json(workdir / name) if (workdir / name).exists() else {}
     for name in (results.RESULTS, CONFIG)
   )
   return Record(

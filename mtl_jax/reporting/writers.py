@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import tensorboardX
 
-from mtl_jax.reporting import files
+from mtl_jax.reporting import whole_files
 
 Scalars = Mapping[str, float]
 RECORD = 'metrics.jsonl'
@@ -48,7 +48,7 @@ class JsonlWriter:
     restored_step: keep the rows up to this step; None starts anew.
   """
 
-  def __init__(self, path: files.Path, restored_step: int | None = None):
+  def __init__(self, path: whole_files.Path, restored_step: int | None = None):
     self._path = pathlib.Path(path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -60,7 +60,7 @@ class JsonlWriter:
       (row['kind'], row['step']) for row in rows if row['step'] == restored_step
     }
     text = ''.join(json.dumps(row) + '\n' for row in rows)
-    files.write_atomically(self._path, text)
+    whole_files.write_atomically(self._path, text)
     self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
 
   def write(
@@ -75,17 +75,17 @@ class JsonlWriter:
       return
     numbers = {name: float(value) for name, value in scalars.items()}
     row = {'step': int(step), 'kind': kind, **numbers, **(arrays or {})}
-    with files.writing(self._path):
-      self._file.write(json.dumps(files.plain(row)) + '\n')
+    with whole_files.writing(self._path):
+      self._file.write(json.dumps(whole_files.plain(row)) + '\n')
       self._file.flush()
 
   def close(self) -> None:
     """Closes the file."""
-    with files.writing(self._path):
+    with whole_files.writing(self._path):
       self._file.close()
 
 
-def read_rows(path: files.Path) -> list[dict[str, Any]]:
+def read_rows(path: whole_files.Path) -> list[dict[str, Any]]:
   """The rows of a record; a last line without its end is left out.
 
   Raises:
@@ -113,9 +113,11 @@ class TensorBoardWriter:
     restored_step: what TensorBoard has of later steps is purged.
   """
 
-  def __init__(self, directory: files.Path, restored_step: int | None = None):
+  def __init__(
+    self, directory: whole_files.Path, restored_step: int | None = None
+  ):
     self._directory = directory
-    with files.writing(directory):
+    with whole_files.writing(directory):
       self._writer = tensorboardX.SummaryWriter(
         os.fspath(directory),
         purge_step=None if restored_step is None else restored_step + 1,
@@ -129,7 +131,7 @@ class TensorBoardWriter:
     arrays: Mapping[str, Any] | None = None,
   ) -> None:
     """Adds the numbers of a row; -1 is black in matrices, and 1 white."""
-    with files.writing(self._directory):
+    with whole_files.writing(self._directory):
       for name, value in scalars.items():
         if not math.isnan(value):
           self._writer.add_scalar(f'{kind}/{name}', float(value), step)
@@ -143,7 +145,7 @@ class TensorBoardWriter:
 
   def close(self) -> None:
     """Flushes the events."""
-    with files.writing(self._directory):
+    with whole_files.writing(self._directory):
       self._writer.close()
 
 
@@ -171,7 +173,7 @@ class Writers:
 
 
 def open_writers(
-  workdir: files.Path, restored_step: int | None = None
+  workdir: whole_files.Path, restored_step: int | None = None
 ) -> Writers:
   """The writers of a work directory; only process 0 writes anything.
 

@@ -16,7 +16,7 @@ from mtl_jax.experiment import (
   run as run_lib,
   trained,
 )
-from mtl_jax.studies import devices, page, problem_run, run as study_run
+from mtl_jax.studies import devices, page, problem_run, study
 
 
 def run(
@@ -70,7 +70,7 @@ def run(
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
   sources = build.Sources(data)
-  several = study_run.is_study(settings)
+  several = study.is_study(settings)
   devices.prepare(several)
   if settings.problem.name:
     return problem_run.run(settings, path, dry_run=dry_run)
@@ -80,11 +80,11 @@ def run(
       'study.draws, or leave the tuning out.'
     )
   if dry_run:
-    for entry in study_run.entries(settings):
+    for entry in study.entries(settings):
       dry_run_lib.dry_run(build.build(entry, sources=sources))
     return outcome_lib.Outcome(workdir=path, ended='dry run')
   if several:
-    return study_run.run(settings, path, sources=sources, tune_only=tune)
+    return study.run(settings, path, sources=sources, tune_only=tune)
   return run_lib.train(settings, path, sources=sources, profile=profile)
 
 

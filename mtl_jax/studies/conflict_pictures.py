@@ -7,8 +7,8 @@ import numpy as np
 from mtl_jax.reporting import plots
 from mtl_jax.studies import (
   conflict,
-  pictures,
   statistics,
+  study_pictures,
   summary as summary_lib,
 )
 
@@ -34,8 +34,8 @@ def best_steps(summary: summary_lib.Summary) -> mpl_figure.Figure | None:
   cells = {(x.method, x.task): x for x in found}
   room = max(0.5, 0.11 * len(tasks) + 0.12)  # inches a row
   height = len(names) * room + 1.0
-  left = pictures.INCH * max(len(titles[name]) for name in names) + 0.15
-  right = pictures.INCH * max(map(len, [*tasks, 'kept for all'])) + 0.5
+  left = study_pictures.INCH * max(len(titles[name]) for name in names) + 0.15
+  right = study_pictures.INCH * max(map(len, [*tasks, 'kept for all'])) + 0.5
   with matplotlib.rc_context(plots.STYLE):
     figure = mpl_figure.Figure(figsize=(plots.WIDTH, height))
     axes = figure.subplots()
@@ -72,7 +72,7 @@ def best_steps(summary: summary_lib.Summary) -> mpl_figure.Figure | None:
 
 
 def _points(axes, cells, shift, k, task):
-  look = pictures.style(k)
+  look = study_pictures.style(k)
   label = task
   for i, one in enumerate(cells):
     if one is None:
@@ -103,7 +103,7 @@ def _kept(axes, names, found):
         kept[0].mean,
         i - 0.45,
         i + 0.45,
-        color=pictures.GREY,
+        color=study_pictures.GREY,
         linewidth=1.5,
         zorder=1.5,  # above the stripes
         label=label,
@@ -136,7 +136,7 @@ def group_cosines(summary: summary_lib.Summary) -> mpl_figure.Figure | None:
     for axes in panels.flat[len(groups) :]:
       axes.set_visible(False)
     for axes, group in zip(panels.flat, groups, strict=False):
-      axes.axhline(0, color=pictures.GREY, linewidth=1)
+      axes.axhline(0, color=study_pictures.GREY, linewidth=1)
       for one in found:
         if one.group == group:
           _cosine_line(axes, one, pairs.index(one.pair), summary.confidence)
@@ -163,7 +163,7 @@ def _cosine_line(axes, one, index, confidence):
   parts = np.array_split(np.arange(one.steps.size), min(LOOKS, one.steps.size))
   x = np.array([one.steps[part].mean() for part in parts])
   spans = np.array([one.values[:, part].mean(1) for part in parts])  # [S, n]
-  look = pictures.style(index)
+  look = study_pictures.style(index)
   look.pop('marker')
   axes.plot(x, spans.mean(1), linewidth=1.3, label=', '.join(one.pair), **look)
   if spans.shape[1] > 1:

@@ -10,19 +10,19 @@ from matplotlib import figure as mpl_figure
 from mtl_jax import reporting
 from mtl_jax.reporting import (
   expert_use,
-  files,
   latex,
   pages,
   plots,
   progress,
   report,
+  whole_files,
 )
 from mtl_jax.studies import (
   conflict,
   conflict_pictures,
-  pictures,
   problem_pictures,
   record,
+  study_pictures,
   study_tables,
   summary as summary_lib,
 )
@@ -60,7 +60,7 @@ RELATIONS = (
 Figures = Mapping[str, mpl_figure.Figure]
 
 
-def write_any(workdir: files.Path) -> pathlib.Path:
+def write_any(workdir: whole_files.Path) -> pathlib.Path:
   """Writes the report of a study, a problem or a run anew; trains nothing.
 
   Raises:
@@ -75,7 +75,7 @@ def write_any(workdir: files.Path) -> pathlib.Path:
 
 
 def write(
-  workdir: files.Path,
+  workdir: whole_files.Path,
   *,
   trade_offs: Sequence[tuple[str, str]] | None = None,
   by_task: bool | None = None,
@@ -126,7 +126,7 @@ def summarise(study: record.Study, **given: Any) -> summary_lib.Summary:
 
 
 def write_page(
-  workdir: files.Path,
+  workdir: whole_files.Path,
   summary: summary_lib.Summary,
   columns: Sequence[str] = (),
 ) -> pathlib.Path:
@@ -160,33 +160,33 @@ def write_page(
     path = workdir / TABLES / name
     path.parent.mkdir(parents=True, exist_ok=True)
     note = f'\n{table.note}\n' if table.note else ''
-    files.write_atomically(
+    whole_files.write_atomically(
       path.with_suffix('.md'), f'{table.to_markdown()}\n{note}'
     )
-    files.write_atomically(
+    whole_files.write_atomically(
       path.with_suffix('.tex'), latex.tabular(table) + '\n'
     )
-  files.write_json(workdir / SUMMARY, summary.numbers())
+  whole_files.write_json(workdir / SUMMARY, summary.numbers())
   path = workdir / report.REPORT
-  files.write_atomically(path, page(summary, figures, images))
+  whole_files.write_atomically(path, page(summary, figures, images))
   return path
 
 
 def make_figures(summary: summary_lib.Summary) -> dict[str, mpl_figure.Figure]:
   """The pictures that the record has the numbers for, by file name."""
   figures = {
-    'learning_curves': pictures.learning_curves(summary),
-    'gains': pictures.seesaw(summary),
-    'conflict': pictures.conflict_rates(summary),
-    'weights': pictures.weights(summary),
+    'learning_curves': study_pictures.learning_curves(summary),
+    'gains': study_pictures.seesaw(summary),
+    'conflict': study_pictures.conflict_rates(summary),
+    'weights': study_pictures.weights(summary),
     'best_steps': conflict_pictures.best_steps(summary),
     'cosines_by_group': conflict_pictures.group_cosines(summary),
   }
   for i, pair in enumerate(summary.trade_offs, start=1):
-    figures[f'trade_off_{i}'] = pictures.trade_off(summary, pair)
-  for i, group in enumerate(pictures.groups(summary)):
+    figures[f'trade_off_{i}'] = study_pictures.trade_off(summary, pair)
+  for i, group in enumerate(study_pictures.groups(summary)):
     name = f'cosines_group_{i}' if group else 'cosines'
-    figures[name] = pictures.cosines(summary, group)
+    figures[name] = study_pictures.cosines(summary, group)
   matrices = {
     title: summary.relations[kind]
     for kind, title in (('labels', 'Labels'), ('residuals', 'Residuals'))
@@ -226,7 +226,7 @@ def save(figure: mpl_figure.Figure, path: pathlib.Path, dpi: int = DPI) -> None:
       ('pdf', {'CreationDate': None}),
     ):
       target = path.with_suffix(f'.{form}')
-      with files.writing(target):
+      with whole_files.writing(target):
         figure.savefig(target, dpi=dpi, metadata=facts)
 
 
@@ -263,7 +263,7 @@ def page(
     figures.get('conflict'),
     *(
       pages.Folded(f'Group {group}', [figures.get(f'cosines_group_{i}')])
-      for i, group in enumerate(pictures.groups(summary))
+      for i, group in enumerate(study_pictures.groups(summary))
       if group
     ),
   ]

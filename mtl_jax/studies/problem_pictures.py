@@ -17,7 +17,7 @@ from matplotlib import (
 )
 import numpy as np
 
-from mtl_jax.reporting import files, plots
+from mtl_jax.reporting import plots, whole_files
 
 PATHS = 'paths.npz'
 CAPTIONS = {
@@ -65,7 +65,7 @@ class Paths:
   front: np.ndarray | None = None
   surface: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
-  def write(self, workdir: files.Path) -> None:
+  def write(self, workdir: whole_files.Path) -> None:
     """Writes ``paths.npz``, atomically: an array per field and method."""
     arrays = {}
     for field in dataclasses.fields(self):
@@ -76,10 +76,12 @@ class Paths:
         arrays[field.name] = value
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    files.write_atomically(pathlib.Path(workdir) / PATHS, buffer.getvalue())
+    whole_files.write_atomically(
+      pathlib.Path(workdir) / PATHS, buffer.getvalue()
+    )
 
   @classmethod
-  def read(cls, workdir: files.Path) -> Self:
+  def read(cls, workdir: whole_files.Path) -> Self:
     """Reads ``paths.npz``.
 
     Raises:

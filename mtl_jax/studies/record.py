@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_jax import names as names_lib
 from mtl_jax.config import sections
-from mtl_jax.reporting import files, results_file as results, writers
+from mtl_jax.reporting import results_file as results, whole_files, writers
 
 STUDY = 'study.json'
 STATUSES = ('finished', 'stopped early', 'diverged')
@@ -336,7 +336,7 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
   return curves
 
 
-def member_of(workdir: files.Path, seed: int) -> MemberRecord:
+def member_of(workdir: whole_files.Path, seed: int) -> MemberRecord:
   """A member from the work directory of its run.
 
   Args:
@@ -347,7 +347,7 @@ def member_of(workdir: files.Path, seed: int) -> MemberRecord:
     ValueError: if it has no results, or a file is damaged.
   """
   workdir = pathlib.Path(workdir)
-  stored = files.read_json(workdir / results.RESULTS)
+  stored = whole_files.read_json(workdir / results.RESULTS)
   return MemberRecord(
     seed=seed,
     status=stored.get('ended', 'finished'),
@@ -364,18 +364,18 @@ def member_of(workdir: files.Path, seed: int) -> MemberRecord:
   )
 
 
-def write(workdir: files.Path, study: Study) -> pathlib.Path:
+def write(workdir: whole_files.Path, study: Study) -> pathlib.Path:
   """Writes ``study.json``, atomically, and returns its path."""
   path = pathlib.Path(workdir) / STUDY
   path.parent.mkdir(parents=True, exist_ok=True)
-  files.write_json(path, dataclasses.asdict(study))
+  whole_files.write_json(path, dataclasses.asdict(study))
   return path
 
 
-def read(workdir: files.Path) -> Study:
+def read(workdir: whole_files.Path) -> Study:
   """Reads ``study.json``.
 
   Raises:
     ValueError: if it is missing or damaged.
   """
-  return from_dict(files.read_json(pathlib.Path(workdir) / STUDY))
+  return from_dict(whole_files.read_json(pathlib.Path(workdir) / STUDY))

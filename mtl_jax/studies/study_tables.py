@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from mtl_jax import names as names_lib
-from mtl_jax.reporting import tables
+from mtl_jax.reporting import result_tables
 from mtl_jax.studies import claims as claims_lib, record, summary as summary_lib
 
 Summary = summary_lib.Summary
@@ -66,7 +66,7 @@ def check_columns(chosen: Sequence[str], metrics: Sequence[str]) -> None:
 
 def methods_table(
   summary: Summary, chosen: Sequence[str] = (), title: str = ''
-) -> tables.Table:
+) -> result_tables.Table:
   """Methods x metrics; empty columns are left out.
 
   Args:
@@ -87,7 +87,7 @@ def methods_table(
     f' {row.marked_title}' if row is summary.single else row.marked_title
     for row in rows
   ]
-  return tables.Table(
+  return result_tables.Table(
     title or summary.study.name,
     ['method', *(column.head for column in columns)],
     [
@@ -158,7 +158,7 @@ def _metric_column(metric, rows):
 
 def _metric_name(metric: record.MetricRecord) -> str:
   arrow = {True: ' ↑', False: ' ↓', None: ''}[metric.higher_is_better]
-  name = metric.label or tables.HEADERS.get(metric.metric, metric.metric)
+  name = metric.label or result_tables.HEADERS.get(metric.metric, metric.metric)
   if not metric.task:
     name = name.replace('_', ' ')
   return name + (f', {metric.unit}' if metric.unit else '') + arrow
@@ -167,7 +167,7 @@ def _metric_name(metric: record.MetricRecord) -> str:
 def _cell(interval):
   if interval is None:
     return '', math.nan
-  return tables.number((interval.mean, interval.half)), interval.mean
+  return result_tables.number((interval.mean, interval.half)), interval.mean
 
 
 def _delta(row, summary):
@@ -242,7 +242,7 @@ def notes(summary: Summary) -> list[str]:
   return [*sentences, *summary.notes]
 
 
-def claims_table(summary: Summary) -> tables.Table:
+def claims_table(summary: Summary) -> result_tables.Table:
   """Claim, verdict, what is tested, what was published, ours."""
   rows = []
   for verdict in summary.verdicts:
@@ -261,7 +261,7 @@ def claims_table(summary: Summary) -> tables.Table:
   if not any(row[3] for row in rows):
     columns.remove('published')
     rows = [[*row[:3], *row[4:]] for row in rows]
-  return tables.Table(
+  return result_tables.Table(
     'Claims, declared before the runs',
     columns,
     rows,
@@ -272,7 +272,7 @@ def claims_table(summary: Summary) -> tables.Table:
   )
 
 
-def tuning_table(study: record.Study) -> tables.Table:
+def tuning_table(study: record.Study) -> result_tables.Table:
   """Trials of each method, and the options that were chosen."""
   rows = []
   for method in study.methods:
@@ -286,17 +286,17 @@ def tuning_table(study: record.Study) -> tables.Table:
         json.dumps(dict(method.options), ensure_ascii=False),
         str(len(trials)),
         str(len(trials) - len(scores)),
-        tables.number(max(scores, default=None)),
-        tables.number(min(scores, default=None)),
+        result_tables.number(max(scores, default=None)),
+        result_tables.number(min(scores, default=None)),
       ]
     )
   names = ['method', 'options chosen', 'trials', 'diverged', 'best', 'worst']
-  return tables.Table(
+  return result_tables.Table(
     'Tuning', names, rows, left=2, note='Scores on the validation split.'
   )
 
 
-def ends_table(study: record.Study) -> tables.Table:
+def ends_table(study: record.Study) -> result_tables.Table:
   """Final losses on a problem, and distances, method x start, over seeds.
 
   Without rows where there are preferences, or too many numbers to be read.
@@ -305,7 +305,7 @@ def ends_table(study: record.Study) -> tables.Table:
   columns = ['method', *starts]
   preferences = study.problem['shape'][2] if study.problem else 0
   if preferences != 1 or len(study.tasks) > 3 or not 1 < len(starts) < 6:
-    return tables.Table('', columns, [])
+    return result_tables.Table('', columns, [])
 
   def mean(method, start, name):
     values = [r.metrics[name] for r in method.runs if r.point['start'] == start]
@@ -321,7 +321,7 @@ def ends_table(study: record.Study) -> tables.Table:
   rows = [[m.title, *(cell(m, x) for x in starts)] for m in study.methods]
   rows += [[x, 'not run', *[''] * (len(starts) - 1)] for x in study.absent]
   near = any('distance' in r.metrics for m in study.methods for r in m.runs)
-  return tables.Table(
+  return result_tables.Table(
     f'Losses of {", ".join(task.name for task in study.tasks)}'
     + (' | distance to the Pareto set' if near else '')
     + f', after {study.problem["steps"]:,} steps, by start',
@@ -330,7 +330,7 @@ def ends_table(study: record.Study) -> tables.Table:
   )
 
 
-def screen(summary: Summary) -> list[tables.Table]:
+def screen(summary: Summary) -> list[result_tables.Table]:
   """Text printed at the end of a study: methods, claims, ends by start."""
   study = summary.study
   metrics = [metric.name for metric in study.metrics]

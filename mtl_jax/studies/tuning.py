@@ -9,7 +9,7 @@ from mtl_jax.experiment import (
   outcome as outcome_lib,
   run as run_lib,
 )
-from mtl_jax.reporting import files
+from mtl_jax.reporting import whole_files
 from mtl_jax.studies import plan, record
 
 
@@ -72,9 +72,9 @@ def tune(
   chosen = settings_lib.with_values(entry.settings, best.point)
   if not (workdir / 'trials.json').exists():
     print(f'Chosen for {entry.name}: {dict(best.point)}', flush=True)
-  files.write_json(
+  whole_files.write_json(
     workdir / 'trials.json',
-    files.plain([dataclasses.asdict(trial) for trial in trials]),
+    whole_files.plain([dataclasses.asdict(trial) for trial in trials]),
   )
   return chosen, trials
 

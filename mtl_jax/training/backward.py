@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.training import heads as heads_lib
+from mtl_jax.training import head_losses
 from mtl_jax.training.forward import Forward, Leaf, Leaves
 
 Array = jax.Array
@@ -115,7 +115,7 @@ def _rows(pass_, wanted, scales, chunk):
 
     parts, read = _map_chunks(pull, stacked, len(tasks), chunk or len(tasks))
     for i, part in parts.items():
-      heads_lib.add(total, i, scatter(part, tasks, num_tasks))
+      head_losses.add(total, i, scatter(part, tasks, num_tasks))
     for i, items in read.items():
       reads.setdefault(i, []).extend(
         scatter(x, tasks, num_tasks) for x in items
@@ -123,7 +123,7 @@ def _rows(pass_, wanted, scales, chunk):
     for some, rows_ in of_heads:
       for i, part in rows_.items():
         if i in wanted:  # A head that reads the trunk's parameters.
-          heads_lib.add(total, i, scatter(part, some, num_tasks))
+          head_losses.add(total, i, scatter(part, some, num_tasks))
   return total, reads
 
 
@@ -180,7 +180,7 @@ def _pull_heads(total, stream, leaves, v, u):
     some = v[tasks]
     of_v, of_u = heads.pull(some, some if v is u else u[tasks])
     for i in of_v[0]:
-      heads_lib.add(total, i, (of_v if leaves[i].shared else of_u)[0][i])
+      head_losses.add(total, i, (of_v if leaves[i].shared else of_u)[0][i])
     by_v.append(of_v[1])
     by_u.append(of_u[1])
   return tuple(jax.tree.map(lambda *xs: sum(xs), *by) for by in (by_v, by_u))
@@ -211,7 +211,7 @@ def _add_trunk(total, stream, leaves, by_v, by_u):
   if by_u is not None and not all(leaves[i].shared for i in shared):
     others = stream.pull(by_u)
   for i in shared:
-    heads_lib.add(total, i, (shared if leaves[i].shared else others)[i])
+    head_losses.add(total, i, (shared if leaves[i].shared else others)[i])
 
 
 def scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import (
   backward,
   forward as forward_lib,
@@ -58,7 +58,7 @@ class Engine:
     ValueError: if the way to the Gramian is unknown.
   """
 
-  model: models_base.MultiTaskModel
+  model: interface.MultiTaskModel
   tasks: Sequence[tasks_lib.Task]
   frozen: Callable[[str], bool] = lambda path: False
   _: dataclasses.KW_ONLY

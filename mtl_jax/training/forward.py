@@ -16,8 +16,8 @@ import numpy as np
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
-from mtl_jax.models import base as models_base
-from mtl_jax.training import heads as heads_lib, jaxprs, products
+from mtl_jax.models import interface
+from mtl_jax.training import head_losses, jaxprs, products
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
@@ -61,7 +61,7 @@ class Network:
     train: whether the model is in training mode.
   """
 
-  model: models_base.MultiTaskModel
+  model: interface.MultiTaskModel
   tasks: Sequence[tasks_lib.Task]
   leaves: Sequence[Leaf]
   train: bool = True
@@ -87,9 +87,9 @@ class Network:
     state: Any,
     arrays: tasks_lib.Arrays,
     key: Array | None,
-  ) -> list[heads_lib.HeadGroup]:
+  ) -> list[head_losses.HeadGroup]:
     """Heads of one stream that run as one; arguments as of `loss`."""
-    if not isinstance(self.model.outputs, models_base.Outputs):
+    if not isinstance(self.model.outputs, interface.Outputs):
       return []
     declared = self.model.outputs.heads(state)
     heads = {
@@ -110,7 +110,7 @@ class Network:
       return lambda outputs: loss_sum(task, {task.name: outputs}, arrays)
 
     return [
-      heads_lib.HeadGroup(
+      head_losses.HeadGroup(
         tasks,
         [heads[k] for k in tasks],
         leaves,
@@ -118,7 +118,7 @@ class Network:
         [loss(self.tasks[k]) for k in tasks],
         None if key is None else jnp.stack([heads[k].key(key) for k in tasks]),
       )
-      for tasks, leaves, structure in heads_lib.groups(
+      for tasks, leaves, structure in head_losses.groups(
         heads, self.leaves, params, features
       )
     ]
@@ -175,7 +175,7 @@ class TrunkPass:
   pull: Callable[[Any], Leaves]
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
   beside: Mapping[int, Sequence[Array]]
-  heads: Sequence[heads_lib.Heads] = ()
+  heads: Sequence[head_losses.Heads] = ()
   shares: Mapping[int, bool] = dataclasses.field(default_factory=dict)
 
 
@@ -250,7 +250,7 @@ def forward(
       params = treedef.unflatten(flat)
       return network.loss(task, params, features, state, arrays, key)
 
-    ran = heads_lib.run(
+    ran = head_losses.run(
       {
         k: functools.partial(loss, task=task)
         for k, task in enumerate(network.tasks)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import engine as engine_lib, touched_rows
 
 Array = jax.Array
@@ -132,7 +132,7 @@ class StepParts:
 
 
 def no_state(
-  key: Array, model: models_base.MultiTaskModel, params: Any, batch: Any
+  key: Array, model: interface.MultiTaskModel, params: Any, batch: Any
 ) -> Any:
   """The state of a builder that keeps nothing."""
   del key, model, params, batch
@@ -140,8 +140,8 @@ def no_state(
 
 
 def same_model(
-  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
-) -> models_base.MultiTaskModel:
+  model: interface.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> interface.MultiTaskModel:
   """The model of a builder that adds no parameters."""
   del tasks
   return model
@@ -189,7 +189,7 @@ class StepBuilder(NamedTuple):
 
   make_step: Callable[[StepParts], Step]
   init: Callable[..., Any] = no_state
-  wrap: Callable[..., models_base.MultiTaskModel] = same_model
+  wrap: Callable[..., interface.MultiTaskModel] = same_model
   bilevel: bool = False
   combinator: optax.GradientTransformation | None = None
 
@@ -256,7 +256,7 @@ def as_builder(
 
 
 def init_state(
-  model: models_base.MultiTaskModel,
+  model: interface.MultiTaskModel,
   method: StepBuilder | optax.GradientTransformation,
   key: Array,
   batch: Any,
@@ -285,7 +285,7 @@ def init_state(
 
 
 def make_train_step(
-  model: models_base.MultiTaskModel,
+  model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
   method: StepBuilder | optax.GradientTransformation,
   optimizer: optax.GradientTransformation | None = None,

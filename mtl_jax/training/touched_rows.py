@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import path_name
-from mtl_jax.models import base as models_base, embedding_table
+from mtl_jax.models import embedding_table, interface
 
 Array = jax.Array
 
@@ -58,9 +58,7 @@ class TouchedRows:
 
     return self._map(leaf, direction, params)
 
-  def model(
-    self, model: models_base.MultiTaskModel
-  ) -> models_base.MultiTaskModel:
+  def model(self, model: interface.MultiTaskModel) -> interface.MultiTaskModel:
     """The model as functions of narrow parameters."""
     if not self.numbers:
       return model
@@ -77,8 +75,8 @@ class TouchedRows:
       return of_narrow
 
     outputs: Any = narrow(model.outputs)
-    if isinstance(model.outputs, models_base.Outputs):
-      outputs = models_base.Outputs(outputs, self._heads(model.outputs.heads))
+    if isinstance(model.outputs, interface.Outputs):
+      outputs = interface.Outputs(outputs, self._heads(model.outputs.heads))
     return model._replace(
       features=narrow(model.features),
       outputs=outputs,
@@ -155,7 +153,7 @@ NO_ROWS = TouchedRows()
 
 
 def touched_rows(
-  model: models_base.MultiTaskModel,
+  model: interface.MultiTaskModel,
   params: Any,
   batch: Any,
   axis_name: str | None = None,
@@ -200,7 +198,7 @@ def touched_rows(
 
 
 def example_rows(
-  model: models_base.MultiTaskModel, params: Any, batch: Any
+  model: interface.MultiTaskModel, params: Any, batch: Any
 ) -> TouchedRows:
   """Rows of the right number, as `touched_rows`, from shapes alone.
 
@@ -274,7 +272,7 @@ def per_row(init: Callable[[Any], Any], params: Any, path: str) -> Any:
 
 
 def keeps_rows(
-  init: Callable[[Any], Any], params: Any, model: models_base.MultiTaskModel
+  init: Callable[[Any], Any], params: Any, model: interface.MultiTaskModel
 ) -> bool:
   """Whether a method's state grows with a table of the model.
 

@@ -10,7 +10,7 @@ import scipy.stats
 import sklearn.metrics
 
 from mtl_jax import evaluation, tasks
-from mtl_jax.models import base
+from mtl_jax.models import interface
 
 GENRE = tasks.classification(
   'genre', 3, metrics=evaluation.for_classification(3, 'genre')
@@ -39,7 +39,7 @@ def _outputs(params, model_state, features, batch, *, tasks, train, key):
   return {name: features @ params[name] for name in tasks}, model_state
 
 
-MODEL = base.MultiTaskModel(None, _features, _outputs, lambda path: True)
+MODEL = interface.MultiTaskModel(None, _features, _outputs, lambda path: True)
 
 
 def _params():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import evaluation, models, tasks
-from mtl_jax.evaluation import experts, loops, steps
+from mtl_jax.evaluation import eval_steps, experts, loops
 
 RNG = np.random.default_rng(0)
 
@@ -101,7 +101,7 @@ def test_an_evaluation_has_it():
     'b': jnp.zeros(6),
   }
   params, state = model.init(jax.random.key(0), {'main': arrays})
-  step = jax.jit(steps.make_eval_step(model, made))
+  step = jax.jit(eval_steps.make_eval_step(model, made))
   halves = [
     {'main': {key: x[i : i + 3] for key, x in arrays.items()}} for i in (0, 3)
   ]

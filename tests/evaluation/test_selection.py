@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import evaluation, tasks
-from mtl_jax.models import base
+from mtl_jax.models import interface
 
 CLICK = tasks.binary('click', metrics=evaluation.for_binary('click'))
 BUY = tasks.binary(
@@ -29,7 +29,7 @@ def _outputs(params, model_state, features, batch, *, tasks, train, key):
   return {name: features @ params[name] for name in tasks}, model_state
 
 
-MODEL = base.MultiTaskModel(None, _features, _outputs, lambda path: True)
+MODEL = interface.MultiTaskModel(None, _features, _outputs, lambda path: True)
 SIZES = {'trunk': (3, 4)} | {task.name: (4, 1) for task in TASKS}
 PARAMS = {
   name: np.random.default_rng(i).normal(size=size).astype(np.float32)

@@ -9,7 +9,7 @@ import pytest
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, workdir
-from mtl_jax.reporting import files
+from mtl_jax.reporting import whole_files
 
 
 def made(tiny, **sharing):
@@ -83,7 +83,7 @@ def test_options_that_are_tables(tiny, sharing):
   config = tiny.config()
   config.model.sharing = sharing
   settings = settings_lib.from_config(config)
-  text = json.dumps(files.plain(settings_lib.plain(settings)))
+  text = json.dumps(whole_files.plain(settings_lib.plain(settings)))
   again = settings_lib.from_config(json.loads(text))
   for found in (settings, again):
     model = build.build(

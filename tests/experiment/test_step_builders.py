@@ -13,7 +13,7 @@ import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.contrib import auto_lambda
-from mtl_jax.experiment import build, dry_run, methods, sources
+from mtl_jax.experiment import build, config_data, dry_run, methods
 from mtl_jax.training import checkpoints, step as step_lib
 
 
@@ -351,7 +351,7 @@ def test_dry_run_shows_the_outer_batch(tiny, monkeypatch, capsys):
       loaded, splits={'outer': loaded.splits['validation']}
     )
 
-  monkeypatch.setattr(sources, 'load_data', load)
+  monkeypatch.setattr(config_data, 'load_data', load)
   settings = settings_lib.from_config(bilevel(tiny, 'forum'))
   dry_run.dry_run(build.build(settings))
   printed = capsys.readouterr().out

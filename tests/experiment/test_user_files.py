@@ -11,7 +11,7 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, checks, methods, predict, sources
+from mtl_jax.experiment import build, checks, config_data, methods, predict
 
 RNG = np.random.default_rng(0)
 
@@ -139,9 +139,9 @@ def test_two_kinds_of_one_label_are_refused():
     'stars': {'kind': 'regression'},
   }
   with pytest.raises(ValueError, match="share the label 'stars' to read it al"):
-    sources.labels_of(targets, 'main')
+    config_data.labels_of(targets, 'main')
   targets['level'] = {'kind': 'exceeds', 'label': 'stars', 'threshold': 3}
-  label = sources.labels_of(targets, 'main')['stars']
+  label = config_data.labels_of(targets, 'main')['stars']
   assert (label.kind, label.shift) == ('regression', False)
 
 

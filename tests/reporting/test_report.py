@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mtl_jax.reporting import (
-  files,
   report,
   results_file as results,
   run_record,
+  whole_files,
   writers,
 )
 
@@ -112,7 +112,7 @@ def test_names_and_config_are_escaped(workdir):
 
 def test_config_file_comes_before_the_config_of_the_results(workdir):
   finish(workdir)
-  files.write_json(workdir / 'config.json', {'seed': 17})
+  whole_files.write_json(workdir / 'config.json', {'seed': 17})
   assert run_record.read(workdir).config == {'seed': 17}
 
 

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from mtl_jax.reporting import tables
+from mtl_jax.reporting import result_tables
 
 CLASSES = {
   'accuracy': 0.8834,
@@ -35,7 +35,7 @@ def test_parameters():
     ),
     types.SimpleNamespace(path='head/b', shape=(), size=1, shared=False),
   ]
-  table = tables.parameter_table(rows)
+  table = result_tables.parameter_table(rows)
   assert table.title == 'Parameters: 1,001, of which 1,000 are shared'
   assert table.rows == [
     ['trunk/w', 'yes', '40 x 25', '1,000'],
@@ -53,7 +53,7 @@ def test_tasks():
     score='auc',
     description='18 classes',
   )
-  table = tables.task_table([task])
+  table = result_tables.task_table([task])
   assert table.rows == [
     ['genre', '18 classes', 'main', 'auc', '18', '2', '0.5']
   ]
@@ -61,7 +61,7 @@ def test_tasks():
 
 
 def test_final_tables():
-  classes, values = tables.final_tables(
+  classes, values = result_tables.final_tables(
     {'genre': CLASSES, 'like': BINARY, 'rating': VALUES},
     {'popularity': {'genre': {'accuracy': 0.4}}, 'bias': {'rating': VALUES}},
   )
@@ -77,7 +77,7 @@ def test_final_tables():
     '         -    -',
     'like            0.9000     0.8000       -  0.7000                -'
     '         -    -',
-    tables.MACRO_NOTE,
+    result_tables.MACRO_NOTE,
   ]
   assert values.rows == [
     ['rating', '0.6100', '12.35', '0.4100', '0.6400'],
@@ -86,21 +86,23 @@ def test_final_tables():
 
 
 def test_the_class_that_counts_as_one_is_named():
-  table = tables.final_tables({'like': BINARY}, None, {'like': 'liked'})[0]
+  table = result_tables.final_tables({'like': BINARY}, None, {'like': 'liked'})[
+    0
+  ]
   assert table.note == 'like: 1 is liked.'
 
 
 def test_metrics_of_ones_own_are_shown():
-  own = tables.final_tables({'x': {'kendall': 0.25, 'loss': 0.5}})
+  own = result_tables.final_tables({'x': {'kendall': 0.25, 'loss': 0.5}})
   assert [table.columns for table in own] == [['task', 'kendall', 'loss']]
-  mixed = tables.final_tables({'x': VALUES | {'kendall': 0.25}})
+  mixed = result_tables.final_tables({'x': VALUES | {'kendall': 0.25}})
   assert mixed[0].columns[-2:] == ['Pearson', 'kendall']
 
 
 def test_plain_text_without_a_terminal():
   file = io.StringIO()
-  table = tables.final_tables({'rating': VALUES})[0]
-  tables.show(table, file)
+  table = result_tables.final_tables({'rating': VALUES})[0]
+  result_tables.show(table, file)
   assert file.getvalue() == table.to_text() + '\n\n'
   assert '\x1b' not in file.getvalue()
 
@@ -109,15 +111,15 @@ def test_a_narrow_terminal_cuts_no_number(monkeypatch):
   monkeypatch.setenv('COLUMNS', '30')
   monkeypatch.setenv('TERM', 'xterm')
   file = Terminal()
-  table = tables.final_tables({'genre': CLASSES, 'like': BINARY})[0]
-  tables.show(table, file)
+  table = result_tables.final_tables({'genre': CLASSES, 'like': BINARY})[0]
+  result_tables.show(table, file)
   assert '…' not in file.getvalue()
   for cell in table.rows[0]:
     assert cell in file.getvalue()
 
 
 def test_markdown_escapes_bars():
-  table = tables.Table('', ['a|b', 'n'], [['x', '1']])
+  table = result_tables.Table('', ['a|b', 'n'], [['x', '1']])
   assert table.to_markdown().splitlines() == [
     '| a\\|b | n |',
     '| :-- | --: |',
@@ -140,4 +142,4 @@ def test_markdown_escapes_bars():
   ],
 )
 def test_numbers(value, text):
-  assert tables.number(value) == text
+  assert result_tables.number(value) == text

@@ -4,7 +4,7 @@ import subprocess
 import jax
 import numpy as np
 
-from mtl_jax.reporting import files, results_file as results
+from mtl_jax.reporting import results_file as results, whole_files
 
 
 def test_results_tell_numbers_and_environment(tmp_path):
@@ -16,7 +16,7 @@ def test_results_tell_numbers_and_environment(tmp_path):
     timing={'seconds': 2.5},
     best_step=7,
   )
-  found = files.read_json(tmp_path / 'results.json')
+  found = whole_files.read_json(tmp_path / 'results.json')
   assert found == written
   assert found['metrics'] == {'genre': {'accuracy': 0.5, 'auc': None}}
   assert (found['overall'], found['best_step']) == (0.5, 7)

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax.reporting import files
+from mtl_jax.reporting import whole_files
 
 
 def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
   path = tmp_path / 'results.json'
-  files.write_json(path, {'overall': 0.5})
+  whole_files.write_json(path, {'overall': 0.5})
 
   def full(unused_descriptor):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -19,14 +19,14 @@ def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
   monkeypatch.setattr('os.fsync', full)
   message = 'room to write .*results.json, found no space left .*; free some'
   with pytest.raises(OSError, match=message):
-    files.write_json(path, {'overall': 0.75})
-  assert files.read_json(path) == {'overall': 0.5}
+    whole_files.write_json(path, {'overall': 0.75})
+  assert whole_files.read_json(path) == {'overall': 0.5}
   assert list(tmp_path.iterdir()) == [path]
 
 
 def test_other_errors_are_not_explained_away(tmp_path):
   with pytest.raises(FileNotFoundError):
-    files.write_atomically(tmp_path / 'absent' / 'file', '')
+    whole_files.write_atomically(tmp_path / 'absent' / 'file', '')
 
 
 def test_plain_values():
@@ -35,9 +35,11 @@ def test_plain_values():
     'array': jnp.arange(2),
     'scalar': np.float64('inf'),
     3: (True, None, 'é'),
-    'path': files.pathlib.PurePosixPath('a/b'),
+    'path': whole_files.pathlib.PurePosixPath('a/b'),
   }
-  assert json.loads(json.dumps(files.plain(content), allow_nan=False)) == {
+  assert json.loads(
+    json.dumps(whole_files.plain(content), allow_nan=False)
+  ) == {
     'matrix': [[1.0, None]],
     'array': [0, 1],
     'scalar': None,
@@ -54,4 +56,4 @@ def test_missing_and_damaged_json(tmp_path, text):
   with pytest.raises(
     ValueError, match='Expected JSON in .*results.json, found'
   ):
-    files.read_json(path)
+    whole_files.read_json(path)

@@ -9,9 +9,9 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, sources as sources_lib
+from mtl_jax.experiment import build, config_data
 from mtl_jax.reporting import plots
-from mtl_jax.studies import cost, page, plan, record, run
+from mtl_jax.studies import cost, page, plan, record, study as study_lib
 from mtl_jax.training import loop
 
 READ_BY_NAME = 'test_studies.load_arrays'
@@ -61,7 +61,7 @@ def outcome_of(config, path, **options):
   settings = settings_lib.from_config(config)
   if config.data.name != READ_BY_NAME:
     options['sources'] = build.Sources({'main': make_data()})
-  return run.run(settings, path, **options)
+  return study_lib.run(settings, path, **options)
 
 
 def go(config, path, **options):
@@ -93,14 +93,14 @@ def counted(tmp_path_factory):
     interval='bootstrap',
   )
   config.data.name = READ_BY_NAME
-  read, calls = sources_lib.load_data, []
+  read, calls = config_data.load_data, []
 
   def counting(*args, **kwargs):
     calls.append(args)
     return read(*args, **kwargs)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sources_lib, 'load_data', counting)
+    patch.setattr(config_data, 'load_data', counting)
     # What diverges at its own rate is tuned to one at which it does not.
     return path, config, go(config, path), len(calls)
 

@@ -12,7 +12,12 @@ import sweeps
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build
-from mtl_jax.studies import claims as claims_lib, plan, record, run
+from mtl_jax.studies import (
+  claims as claims_lib,
+  plan,
+  record,
+  study as study_lib,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -181,7 +186,7 @@ def test_trains_and_judges_its_claims(spec, images, cache, tmp_path):
     for claim in config.study.claims
     if set(record.Claim(**claim).methods) <= set(names)
   )
-  run.run(settings_lib.from_config(config), tmp_path)
+  study_lib.run(settings_lib.from_config(config), tmp_path)
   study = record.read(tmp_path)
   for method in study.methods:
     assert [r.status for r in method.runs] == ['finished'] * 2

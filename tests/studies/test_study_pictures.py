@@ -11,8 +11,8 @@ import study_cases
 from mtl_jax.reporting import latex, plots
 from mtl_jax.studies import (
   page as page_lib,
-  pictures as study_pictures,
   record,
+  study_pictures,
   study_tables,
   summary as summary_lib,
 )

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 
 _DIM, _WIDTH = 5, 7
 
 
-def make_toy_model() -> models_base.MultiTaskModel:
+def make_toy_model() -> interface.MultiTaskModel:
   """Trunk, a private gate before the cut, heads, and one tied head.
 
   Head b reads a shared parameter (trunk/w) besides its own.
@@ -46,7 +46,7 @@ def make_toy_model() -> models_base.MultiTaskModel:
       found['b'] = found['b'] + jnp.sum(params['trunk']['w'][0] ** 2)
     return found, state
 
-  return models_base.MultiTaskModel(
+  return interface.MultiTaskModel(
     init, features, outputs, lambda path: path.startswith('trunk/')
   )
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.models import base as models_base, embedding_table
+from mtl_jax.models import embedding_table, interface
 from mtl_jax.training import (
   engine as engine_lib,
   optimizers,
@@ -61,7 +61,7 @@ def make_model(tables=True, rows=V, width=D):
     main = batch['main']
     return jnp.concatenate([main['history'], main['items']], axis=1)
 
-  return models_base.MultiTaskModel(
+  return interface.MultiTaskModel(
     init,
     features,
     outputs,
@@ -363,7 +363,7 @@ def test_a_flax_table_is_read_in_both_forms():
   table = variables['params']['embedding']
   rows = touched_rows.TouchedRows({'embedding': jnp.array([0, 3, 4])})
   narrow = rows.model(
-    models_base.MultiTaskModel(
+    interface.MultiTaskModel(
       None,
       lambda params, numbers: module.apply({'params': params}, numbers),
       None,

@@ -39,7 +39,7 @@ def task_groups(
 
   References:
     Standley et al., Which tasks should be learned together in multi-task
-    learning?, ICML 2020. `mtl_jax.studies.grouping` searches for groups.
+    learning?, ICML 2020. `mtl_jax.studies.affinities` searches for groups.
   """
 
   def members(tasks):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.tasks.metrics import ranking, states
+from mtl_jax.tasks.metrics import curves, states
 
 Array = jax.Array
 
@@ -181,18 +181,18 @@ class Ranking(states.Kept):
     names = [f'precision_at_recall_{r:g}' for r in self.recalls]
     found = []
     for scores, positive in self._columns(rows):
-      curve = ranking.curve(scores, positive)
-      points = [ranking.precision_at(curve, r) for r in self.recalls]
-      found.append([ranking.area(curve), ranking.precision(curve), *points])
-    means = map(ranking.mean_defined, np.transpose(found))
+      curve = curves.curve(scores, positive)
+      points = [curves.precision_at(curve, r) for r in self.recalls]
+      found.append([curves.area(curve), curves.precision(curve), *points])
+    means = map(curves.mean_defined, np.transpose(found))
     names = ['auc', 'pr_auc', *names]
     values = (
       dict(zip(names, means, strict=True)) if found else states.nans(names)
     )
     if not self.exclusive and not self.binary:
       logits, labels, known = (rows[k] for k in ('logits', 'labels', 'mask'))
-      pooled = ranking.curve(logits[known], labels[known] > 0)
-      values['auc_micro'] = ranking.area(pooled)
+      pooled = curves.curve(logits[known], labels[known] > 0)
+      values['auc_micro'] = curves.area(pooled)
     return values
 
   def _columns(self, rows):

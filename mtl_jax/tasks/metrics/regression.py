@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.tasks.metrics import ranking, states
+from mtl_jax.tasks.metrics import curves, states
 
 Array = jax.Array
 PerComponent = float | tuple[float, ...]
@@ -97,7 +97,7 @@ class Errors:
     names = ('mae', 'rmse', 'r2', 'pearson')
     if not columns:
       return states.nans(names)
-    means = map(ranking.mean_defined, np.transpose(columns))
+    means = map(curves.mean_defined, np.transpose(columns))
     return dict(zip(names, means, strict=True))
 
 
@@ -177,7 +177,7 @@ class Deviance(states.Kept):
         columns.append(self._of_one(labels[known, d], predicted[known, d]))
     if not columns:
       return states.nans((*names, 'd2'))
-    means = map(ranking.mean_defined, np.transpose(columns))
+    means = map(curves.mean_defined, np.transpose(columns))
     return dict(zip((*names, 'd2'), means, strict=True))
 
   def _of_one(self, labels, predicted):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training.step import StepParts
 
 
@@ -39,7 +39,7 @@ def check_num_tasks(name: str, parts: StepParts, num_tasks: int) -> None:
 
 
 def shapes(
-  model: models_base.MultiTaskModel, batch: Mapping[str, tasks_lib.Arrays]
+  model: interface.MultiTaskModel, batch: Mapping[str, tasks_lib.Arrays]
 ) -> dict[str, Any]:
   """Shapes of the features of each stream of a batch, ``[B, ..., d]``.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training.builders import features as features_lib
 
 NAME = 'rotations'  # of the rotations among the parameters
@@ -53,8 +53,8 @@ def _product(x, y):
 
 
 def rotated_heads(
-  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
-) -> models_base.MultiTaskModel:
+  model: interface.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> interface.MultiTaskModel:
   """The model with a rotation of the features in front of each head.
 
   Its parameters have one entry more, ``rotations/<task>``: angles as in
@@ -112,7 +112,7 @@ def rotated_heads(
   def shared(path):
     return path.split('/')[0] != NAME and model.shared(path)
 
-  return models_base.MultiTaskModel(
+  return interface.MultiTaskModel(
     init,
     of_inner(model.features),
     outputs,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import checks, path_name
+from mtl_jax.combinators import arguments, path_name
 from mtl_jax.training import step as step_lib
 from mtl_jax.training.builders import (
   features as features_lib,
@@ -117,11 +117,11 @@ def rotograd(
     There is no option to divide the losses by their first values, and no
     RotoGradNorm.
   """
-  checks.check_between('num_tasks', num_tasks, 1)
-  checks.check_between('burn_in', burn_in, 0)
-  checks.check_positive('learning_rate', learning_rate)
-  checks.check_positive('decay', decay)
-  checks.check_between('decay', decay, 0, 1)
+  arguments.check_between('num_tasks', num_tasks, 1)
+  arguments.check_between('burn_in', burn_in, 0)
+  arguments.check_positive('learning_rate', learning_rate)
+  arguments.check_positive('decay', decay)
+  arguments.check_between('decay', decay, 0, 1)
   if not rotate and not scale:
     raise ValueError(
       'Expected rotate or scale in rotograd, found neither; set one of them, '

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import parallel, step as step_lib
 
 NAMES = ('a', 'b', 'c')
@@ -36,7 +36,7 @@ def make_model(num_tasks=3):
     found = {n: (features @ params['heads'][n])[:, None] for n in tasks}
     return found, state
 
-  return models_base.MultiTaskModel(
+  return interface.MultiTaskModel(
     init, features, outputs, lambda path: path.startswith('trunk/')
   )
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import parallel, step as step_lib
 
 DIM, WIDTH, HIDDEN = 5, 4, 3
@@ -47,7 +47,7 @@ def make_model(names=NAMES):
       for name in tasks
     }, state
 
-  return models_base.MultiTaskModel(
+  return interface.MultiTaskModel(
     init, features, outputs, lambda path: path.startswith('trunk/')
   )
 

@@ -15,7 +15,7 @@ from mtl_jax.experiment import (
   run as run_lib,
   workdir as workdir_lib,
 )
-from mtl_jax.reporting import files, results_file as results
+from mtl_jax.reporting import results_file as results, whole_files
 from mtl_jax.studies import (
   claims as claims_lib,
   cost as cost_lib,
@@ -218,14 +218,14 @@ class _Study:
     """Costs that are counted from shapes; once for each entry."""
     file = outcome.workdir / COST
     if file.exists():
-      return files.read_json(file)
+      return whole_files.read_json(file)
     experiment = build.build(settings, sources=self._sources)
     params, _ = experiment.params_shapes
     counted = {
       'relative_flops': cost_lib.relative_flops(experiment),
       'parameters': sum(x.size for x in jax.tree.leaves(params)),
     }
-    files.write_json(file, counted)
+    whole_files.write_json(file, counted)
     return counted
 
   def finish(self, outcome) -> outcome_lib.Outcome:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.evaluation import experts, relations
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.tasks.metrics import states
 
 Array = jax.Array
@@ -17,7 +17,7 @@ Step = Callable[[Any, Any, Batch], Any]
 
 
 def make_eval_step(
-  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+  model: interface.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
 ) -> Step:
   """A pure ``(params, model_state, batch) -> states``, to be jitted.
 
@@ -57,7 +57,7 @@ def make_eval_step(
 
 
 def make_predict_step(
-  model: models_base.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+  model: interface.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
 ) -> Step:
   """A pure ``(params, model_state, batch) -> {task: [B, ...]}``.
 
@@ -106,7 +106,7 @@ def _group_by_stream(
 
 
 def _run_model(
-  model: models_base.MultiTaskModel,
+  model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
   params: Any,
   model_state: Any,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import checks, fitting, sources, tables
+from mtl_jax.data import fitting, label_checks, sources, tables
 
 GOOD = {
   'kind': np.array([0, 2, -1]),
@@ -21,7 +21,7 @@ LABELS = {
 
 def check(**changes):
   source = sources.from_arrays(GOOD | changes)
-  checks.check_labels(source, LABELS, name='Split train')
+  label_checks.check_labels(source, LABELS, name='Split train')
 
 
 def test_good_labels_pass():
@@ -68,12 +68,12 @@ def test_the_example_is_named_in_sources_that_are_not_in_memory():
   encoder = fitting.fit_encoder(table, {'y': 'y'})
   source = sources.Records(table, encoder)
   with pytest.raises(ValueError, match=r'found 7 in example 2000[1-4]'):
-    checks.check_labels(source, {'y': ('classification', 5)})
+    label_checks.check_labels(source, {'y': ('classification', 5)})
 
 
 def test_a_missing_key_names_the_nearest():
   source = sources.from_arrays(GOOD)
   with pytest.raises(ValueError, match="expected 'kinds' in .*mean 'kind'"):
-    checks.check_keys(source, ['value', 'kinds'])
+    label_checks.check_keys(source, ['value', 'kinds'])
   with pytest.raises(ValueError, match="expected 'valu' in its batches"):
-    checks.check_labels(source, {'valu': ('regression', 1)})
+    label_checks.check_labels(source, {'valu': ('regression', 1)})

@@ -6,7 +6,7 @@ from typing import Any
 
 from mtl_jax import data, names, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import checks, sources as sources_lib
+from mtl_jax.experiment import checks, config_data
 from mtl_jax.training import step as step_lib
 from mtl_jax.training.builders import outer
 
@@ -80,7 +80,7 @@ def _load(settings, section, inner, source, loaded) -> data.Data:
     given = loaded[outer.OUTER]
     if not isinstance(given, data.Data):
       known = {'main': settings.data, **settings.streams}[inner]
-      given = sources_lib.load_data(
+      given = config_data.load_data(
         known, outer.OUTER, source.encoder, arrays=given
       )
     return _only(given, 'train')
@@ -103,7 +103,7 @@ def _load(settings, section, inner, source, loaded) -> data.Data:
     splits = {**first, outer.OUTER: split}
     section, split = dataclasses.replace(section, splits=splits), outer.OUTER
   # Else it is a function of the user's, which names the splits itself.
-  made = sources_lib.load_data(section, outer.OUTER, source.encoder)
+  made = config_data.load_data(section, outer.OUTER, source.encoder)
   return _only(made, split)
 
 

@@ -15,7 +15,7 @@ from matplotlib import (
 )
 import numpy as np
 
-from mtl_jax.reporting import plots, tables
+from mtl_jax.reporting import plots, result_tables
 from mtl_jax.studies import record, summary as summary_lib
 
 Summary = summary_lib.Summary
@@ -323,7 +323,7 @@ def _axis(metric: record.MetricRecord) -> str:
 
 
 def _label(name: str) -> str:
-  return tables.HEADERS.get(name, name) or 'score'
+  return result_tables.HEADERS.get(name, name) or 'score'
 
 
 def groups(summary: Summary) -> list[str]:

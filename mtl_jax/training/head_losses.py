@@ -1,8 +1,9 @@
 """Heads and their losses: the sums, and what pulls back through them.
 
-Heads that a model declares to be of one kind (`models.base.Head`) become one
-vmapped head: their parameters are stacked inside the step, and a product with K
-small matrices is one product with a large one. Their losses run one by one.
+Heads that a model declares to be of one kind (`models.interface.Head`) become
+one vmapped head: their parameters are stacked inside the step, and a product
+with K small matrices is one product with a large one. Their losses run one by
+one.
 Parameters, checkpoints and results are those of the heads one by one, up to
 rounding.
 """
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import base as models_base
+from mtl_jax.models import interface
 from mtl_jax.training import jaxprs
 
 Array = jax.Array
@@ -136,7 +137,7 @@ class HeadGroup:
   """
 
   tasks: tuple[int, ...]
-  heads: Sequence[models_base.Head]
+  heads: Sequence[interface.Head]
   leaves: Sequence[Sequence[int]]
   apply: Callable[..., Array]
   losses: Sequence[Callable[[Array], tuple[Array, Array]]]
@@ -144,7 +145,7 @@ class HeadGroup:
 
 
 def groups(
-  declared: Mapping[int, models_base.Head],
+  declared: Mapping[int, interface.Head],
   leaves: Sequence[Any],
   params: Any,
   features: Any,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.studies import grouping
+from mtl_jax.studies import affinities
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ def small():
 
 
 def test_looks_are_averaged_over_steps_and_seeds():
-  found = grouping.measure(small(), every=2, seeds=(0, 1))
+  found = affinities.measure(small(), every=2, seeds=(0, 1))
   assert found.tasks == ('category', 'value') and found.looks == 4
   assert found.lookahead.shape == found.cosine.shape == (2, 2)
   np.testing.assert_allclose(np.diag(found.cosine), 1)
@@ -30,7 +30,7 @@ def test_looks_are_averaged_over_steps_and_seeds():
 
 
 def test_groups_are_by_the_affinity_that_is_named():
-  found = grouping.Affinities(
+  found = affinities.Affinities(
     ('a', 'b', 'c'),
     lookahead=np.array([[1, 0.1, -1], [0.1, 1, -1], [-1, -1, 1.0]]),
     cosine=np.array([[1, -0.1, 0.2], [-0.1, 1, -0.1], [0.2, -0.1, 1.0]]),
@@ -46,10 +46,10 @@ def test_groups_are_by_the_affinity_that_is_named():
 def test_mean_is_over_looks_where_a_pair_was_seen():
   nan = np.nan
   looks = [np.array([[1.0, nan]]), np.array([[3.0, nan]]), np.full((1, 2), nan)]
-  np.testing.assert_array_equal(grouping._mean(looks), [[2.0, nan]])
+  np.testing.assert_array_equal(affinities._mean(looks), [[2.0, nan]])
 
 
 @pytest.mark.parametrize('options', [{'every': 0}, {'seeds': ()}])
 def test_nothing_to_look_at(options):
   with pytest.raises(ValueError, match='Expected every >= 1 and a seed'):
-    grouping.measure(small(), **options)
+    affinities.measure(small(), **options)
