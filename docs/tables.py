@@ -1,6 +1,6 @@
-"""Writes what exists into README.md and docs/reference.md, from the code.
+"""Writes what exists into README, in two languages, and docs/reference.md.
 
-python docs/tables.py           rewrites both
+python docs/tables.py           rewrites them from the code
 python docs/tables.py --check   only says whether they are up to date
 """
 
@@ -95,14 +95,40 @@ GIVEN = (
 )  # fmt: skip
 
 
-def overview() -> str:
-  """The README's table: a row for each kind."""
+# Titles of the table in README.zh.md.
+CHINESE = {
+  'What': '内容',
+  'Setting': '设置',
+  'Names': '名称',
+  'Experiments': '实验',
+  'Trunks': '主干',
+  'Sharing architectures': '共享架构',
+  'Input encoders': '输入编码器',
+  'Heads': '任务头',
+  'Combinators': '组合器',
+  'Step builders': '训练步构造器',
+  'Wrappers of combinators': '组合器的包装器',
+  'In front of combinators': '置于组合器之前',
+  'Kinds of task': '任务种类',
+  'Data sets': '数据集',
+  'Parallel modes': '并行模式',
+  'Baselines': '基线',
+  'Analytic problems': '解析问题',
+}
+
+
+def overview(words: Mapping[str, str] | None = None) -> str:
+  """The README's table: a row for each kind; ``words`` translates titles."""
+  titles = ['What', 'Setting', 'Names', *(kind.title for kind in KINDS)]
+  what, setting, names, *kinds = (
+    titles if words is None else [words[title] for title in titles]
+  )
   rows = [
-    f'| {kind.title} | `{kind.setting}` | '
+    f'| {title} | `{kind.setting}` | '
     f'{", ".join(f"`{name}`" for name in sorted(kind.table))} |\n'
-    for kind in KINDS
+    for title, kind in zip(kinds, KINDS, strict=True)
   ]
-  return '| What | Setting | Names |\n|---|---|---|\n' + ''.join(rows)
+  return f'| {what} | {setting} | {names} |\n|---|---|---|\n' + ''.join(rows)
 
 
 def reference() -> str:
@@ -159,6 +185,7 @@ def replaced(text: str, made: str) -> str:
 
 PAGES = {
   ROOT / 'README.md': overview,
+  ROOT / 'README.zh.md': lambda: overview(CHINESE),
   ROOT / 'docs' / 'reference.md': reference,
 }
 

@@ -17,7 +17,7 @@ from mtl_jax.reporting import plots
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
-PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')])
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
 COMMANDS = (
   'pip install -e . && python launch.py --config=configs/reviews_cnn.py '
   '--workdir=runs/reviews',
@@ -207,10 +207,26 @@ def test_the_readme_lists_exactly_what_exists():
     assert listed[kind] == set(table), kind
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def anchors(page):
+  """The names by which GitHub links to the headings of a page."""
+  text = re.sub(r'^```.*?^```$', '', page.read_text('utf-8'), flags=re.M | re.S)
+  named = []
+  for title in re.findall(r'^#+ (.*)$', text, re.M):
+    title = re.sub(r'\]\([^)]*\)', '', title).strip().lower()
+    name = re.sub(r'[^\w -]', '', title).replace(' ', '-')
+    times = sum(re.fullmatch(rf'{name}(-\d+)?', x) is not None for x in named)
+    named.append(f'{name}-{times}' if times else name)
+  return named
+
+
+@pytest.mark.parametrize(
+  'page', PAGES, ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(page):
   text = page.read_text(encoding='utf-8')
-  targets = re.findall(r'\]\(([^)#]+?)(?:#[^)]*)?\)', text)
-  for target in targets:
+  for target in re.findall(r'\]\(([^)\s]+)\)', text):
     if '://' not in target:
-      assert (page.parent / target).exists(), f'{page.name}: {target}'
+      path, _, anchor = target.partition('#')
+      file = page.parent / path if path else page
+      assert file.exists(), f'{page.name}: {target}'
+      assert not anchor or anchor in anchors(file), f'{page.name}: {target}'
