@@ -51,7 +51,7 @@ class TextEncoder:
         f'{pooling!r}; name one of these.'
       )
     self.pooling = pooling
-    longest = self._shape.positions - self._shape.first
+    self._longest = longest = self._shape.positions - self._shape.first
     told = _read(self._folder / 'sentence_bert_config.json')
     self.max_length = min(
       max_length or told.get('max_seq_length') or longest, longest
@@ -85,15 +85,18 @@ class TextEncoder:
     out = np.zeros((len(texts), self.features), np.float32)
     for start in range(0, len(order), self.batch_size):
       rows = order[start : start + self.batch_size]
-      ids, mask = _pad([encoded[i].ids for i in rows], self.batch_size)
+      ids, mask = _pad(
+        [encoded[i].ids for i in rows], self.batch_size, self._longest
+      )
       vectors = _vectors(self._shape, self.pooling, self._params, ids, mask)
       out[rows] = np.asarray(vectors)[: len(rows)]
     return out
 
 
-def _pad(sequences, batch):
+def _pad(sequences, batch, most):
+  """Ids and mask ``[batch, T]``, with T of `LENGTHS` and at most ``most``."""
   longest = max(map(len, sequences))
-  width = next((n for n in LENGTHS if n >= longest), longest)
+  width = min(next((n for n in LENGTHS if n >= longest), longest), most)
   ids = np.zeros((batch, width), np.int32)
   mask = np.zeros((batch, width), bool)
   for row, tokens in enumerate(sequences):
@@ -132,13 +135,25 @@ def _tokenizer(folder):
 
 
 def _pooling_of(folder):
+  """Pooling of a folder of sentence-transformers; else the mean."""
   told = _read(folder / '1_Pooling' / 'config.json')
   names = {'cls_token': 'cls', 'mean_tokens': 'mean', 'max_tokens': 'max'}
-  for key, name in names.items():
-    if told.get(f'pooling_mode_{key}'):
-      return name
-  return 'mean'
+  chosen = [
+    key.removeprefix('pooling_mode_')
+    for key, value in told.items()
+    if key.startswith('pooling_mode_') and value
+  ]
+  modules = _read(folder / 'modules.json') or []
+  more = [x['type'].rpartition('.')[2] for x in modules]
+  unread = [x for x in more if x not in ('Transformer', 'Pooling', 'Normalize')]
+  if unread or (told and (len(chosen) != 1 or chosen[0] not in names)):
+    raise ValueError(
+      f'Expected one pooling of {", ".join(names)} and no layer behind it in '
+      f'{folder}, found {", ".join([*chosen, *unread]) or "none"}; set pooling '
+      f'to one of {", ".join(POOLING)}, which reads the encoder alone.'
+    )
+  return names[chosen[0]] if chosen else 'mean'
 
 
-def _read(path) -> dict:
+def _read(path) -> Any:
   return json.loads(path.read_text()) if path.is_file() else {}

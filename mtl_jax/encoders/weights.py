@@ -197,7 +197,10 @@ def _read_legacy(file):
 
 def _read_zip(path):
   with zipfile.ZipFile(path) as archive:
-    (pickled,) = (x for x in archive.namelist() if x.endswith('/data.pkl'))
+    pickles = [x for x in archive.namelist() if x.endswith('/data.pkl')]
+    if len(pickles) != 1:
+      raise pickle.UnpicklingError(f'{len(pickles)} files data.pkl')
+    (pickled,) = pickles
     folder = pickled.removesuffix('data.pkl')
     state = _Unpickler(io.BytesIO(archive.read(pickled))).load()
     storages = {

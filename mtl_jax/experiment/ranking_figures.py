@@ -61,17 +61,10 @@ def placebos(
   arms = {}
   for compared in runs:
     log = compared.outcome.split.log
-    first = runs[0].outcome.split
-    if (log.name, compared.outcome.split.protocol, compared.k) != (
-      first.log.name,
-      first.protocol,
-      runs[0].k,
-    ):
+    if _compared_on(compared) != _compared_on(runs[0]):
       raise ValueError(
-        f'Expected runs of {first.log.name}, {first.protocol}, at k = '
-        f'{runs[0].k}, found one of {log.name}, '
-        f'{compared.outcome.split.protocol}, at k = {compared.k}; give runs '
-        'that differ in their arm.'
+        f'Expected runs of {_compared_on(runs[0])}, found one of '
+        f'{_compared_on(compared)}; give runs that differ in their arm.'
       )
     if log.arm in arms:
       raise ValueError(
@@ -82,12 +75,21 @@ def placebos(
       name: ranking_pictures.mean_over_users(x, users)
       for name, x in values(compared).items()
     }
-  k, items = runs[0].k, runs[0].outcome.split.log.num_items
+  k, items = runs[0].k, runs[0].outcome.split.num_ranked(runs[0].part)
   gains = 1 / np.log2(np.arange(min(k, items)) + 2)
   return ranking_pictures.placebo_bars(
     dict(sorted(arms.items(), key=lambda arm: arm[0] != DATA)),
     metric=f'NDCG@{k}',
     chance=float(gains.sum()) / items,
+  )
+
+
+def _compared_on(compared) -> str:
+  """What must be the same in runs whose arms are compared."""
+  split = compared.outcome.split
+  return (
+    f'{split.log.name}, {split.protocol}, equal times in {split.log.ties} '
+    f'order, at k = {compared.k}'
   )
 
 

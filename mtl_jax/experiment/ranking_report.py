@@ -54,15 +54,23 @@ def lines(experiment: Any) -> list[str]:
     ranking.check_seen(split, part, 'mask' if head.get('seen') else 'keep')
   seen = 'masked' if head.get('seen') else 'ranked too'
   width = experiment.settings.model.inputs.get('features', 64)
-  drawn = head.get('negatives', 0) * stream.batch_size
   number = split.log.num_items
+  drawn = head.get('negatives', 0) * stream.batch_size
+  items = min(drawn or number, number)
+  chunk = items if drawn else head.get('chunk', softmax.CHUNK)
   cost = softmax.softmax_cost(
-    stream.batch_size * length, min(drawn or number, number), width
+    stream.batch_size * length, items, width, chunk=chunk
   )
+  notes = [*split.log.notes, *split.notes]
+  if drawn >= number:
+    notes.append(
+      f'{head["negatives"]} negatives for each of {stream.batch_size} rows are '
+      f'as many as the {number:,} items: each is taken once, as in the full '
+      'softmax.'
+    )
   return [
     split.describe(),
-    *split.log.notes,
-    *split.notes,
+    *notes,
     f'Next item: {cost.text}; items seen before are {seen}.',
   ]
 
@@ -315,10 +323,13 @@ def tables(compared: Compared) -> list[reporting.Table]:
   heads = ['model', *metrics, *([f'ndcg less {against}'] * bool(against))]
   note = f'Test targets {split.target_hash(compared.part)}; '
   note += f'equal times in {log.ties} order; the interval is 95% over users.'
+  ranked_items = split.num_ranked(compared.part)
+  among = f'all {log.num_items:,}'
+  if ranked_items < log.num_items:
+    among = f'{ranked_items:,} of {log.num_items:,}'
   made = [
     reporting.Table(
-      f'Next item among all {log.num_items:,} ({log.name}, {log.arm}, '
-      f'{split.protocol})',
+      f'Next item among {among} ({log.name}, {log.arm}, {split.protocol})',
       heads,
       cells,
       note='\n'.join([note, *split.notes, *outcome.left_out]),

@@ -119,7 +119,8 @@ def batch_of(
     stream: whose inputs they are.
 
   Returns:
-    ``{key: [N, ...]}``, and sentences on unknown items and ratings.
+    ``{key: [N, ...]}``, and sentences on unknown items and ratings, and on what
+    the model reads and histories do not have.
 
   Raises:
     ValueError: if a history has no known item.
@@ -133,6 +134,7 @@ def batch_of(
     _history(row, number, known, levels) for number, row in enumerate(rows, 1)
   ]
   notes = [note for _, own in found for note in own]
+  notes += _absent(rows, model.experiment.settings.model, stream)
   most = max(len(np.unique(arrays['items'])) for arrays, _ in found)
   batch = {
     key: np.zeros((len(rows), length), np.int32)
@@ -150,6 +152,26 @@ def batch_of(
   after = [batch['times'][:, 1:], batch['times'][:, -1:]]
   batch['next_times'] = np.concatenate(after, axis=1)
   return batch, notes
+
+
+def _absent(rows, section, stream) -> list[str]:
+  """Sentences on what a model reads and some histories do not have."""
+  inputs = section.inputs
+  spec = inputs if 'name' in inputs else inputs.get(stream, {})
+  beside = spec.get('categorical') or ()
+  timed = 'gaps' in beside or bool(section.trunk.get('times'))
+  notes = []
+  for key, read, taken in (
+    ('ratings', 'ratings' in beside, 'its items count as not rated'),
+    ('times', timed, 'all events count as of one moment'),
+  ):
+    number = sum(not row.get(key) for row in rows)
+    if read and number:
+      notes.append(
+        f'{number} of {len(rows)} histories have no {key}, which the model '
+        f'reads: {taken}.'
+      )
+  return notes
 
 
 def _history(row, number, known, levels):

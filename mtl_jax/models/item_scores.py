@@ -91,19 +91,44 @@ def rank(
     of which fewer may be left (id 0, score -inf). Where a score is NaN, the
     counts are.
   """
-  parts, ids = _chunks(table, chunk)
+  parts = _chunks(table, chunk)
   dtype = jnp.promote_types(h.dtype, jnp.float32)
 
   def score(part):
     rows, own = part
     scores = (h @ rows.T).astype(dtype)  # [N, C]
-    allowed = _real(own, table) & ~_members(seen, own, len(h))
-    return scores, own, allowed
-
-  def first(carry, part):
-    target, total, bad, best, best_ids = carry
-    scores, own, allowed = score(part)
     real = _real(own, table)
+    return scores, own, real, real & ~_members(seen, own, len(h))
+
+  target, total, bad, best, best_ids = _best(score, parts, h, targets, top)
+  better, equal, others = _count(score, parts, h, targets, target)
+  if seen is not None:
+    hidden = jnp.any(seen == targets[:, None], axis=-1)
+    better = jnp.where(hidden, others, better)
+    equal = jnp.where(hidden, 0, equal)
+  better, equal = (
+    jnp.where(bad, jnp.nan, x.astype(dtype)) for x in (better, equal)
+  )
+  best_ids = jnp.where(jnp.isfinite(best), best_ids, 0).astype(dtype)
+  columns = jnp.stack([total - target, better, equal], axis=-1)
+  return jnp.concatenate([columns, best_ids, best], axis=-1)
+
+
+def _best(score, parts, h, targets, top):
+  """Scores of targets, log-sums, NaNs ``[N]``; the best scores and their ids.
+
+  Args:
+    score: from a part to its scores ``[N, C]``, ids ``[C]``, which of them are
+      items ``[C]``, and which are ranked ``[N, C]``.
+    parts: of `_chunks`.
+    h: states ``[N, D]``.
+    targets: ``[N]``.
+    top: how many are the best.
+  """
+
+  def step(carry, part):
+    target, total, bad, best, best_ids = carry
+    scores, own, real, allowed = score(part)
     hit = own == targets[:, None]
     target = target + jnp.sum(jnp.where(hit, scores, 0), axis=-1)
     all_scores = jnp.where(real, scores, -jnp.inf)
@@ -118,20 +143,23 @@ def rank(
     best_ids = jnp.take_along_axis(both_ids, where, axis=-1)
     return (target, total, bad, best, best_ids), None
 
-  zeros = jnp.zeros(len(h), dtype)
+  dtype = jnp.promote_types(h.dtype, jnp.float32)
   carry = (
-    zeros,
+    jnp.zeros(len(h), dtype),
     jnp.full(len(h), -jnp.inf, dtype),
     jnp.zeros(len(h), bool),
     jnp.full((len(h), top), -jnp.inf, dtype),
-    jnp.zeros((len(h), top), ids.dtype),
+    jnp.zeros((len(h), top), parts[1].dtype),
   )
   *carry, _, _ = manual_axes.vary_together(*carry, h, targets)
-  carry, _ = lax.scan(first, tuple(carry), (parts, ids))
-  target, total, bad, best, best_ids = carry
+  return lax.scan(step, tuple(carry), parts)[0]
 
-  def second(counts, part):
-    scores, own, allowed = score(part)
+
+def _count(score, parts, h, targets, target):
+  """Ranked items but the target: better, equal and all of them, ``[N]``."""
+
+  def step(counts, part):
+    scores, own, _, allowed = score(part)
     others = allowed & (own != targets[:, None])
     better = jnp.sum(others & (scores > target[:, None]), axis=-1)
     equal = jnp.sum(others & (scores == target[:, None]), axis=-1)
@@ -139,17 +167,7 @@ def rank(
 
   counts = jnp.zeros((3, len(h)), jnp.int32)
   counts, _ = manual_axes.vary_together(counts, h)
-  (better, equal, others), _ = lax.scan(second, counts, (parts, ids))
-  if seen is not None:
-    hidden = jnp.any(seen == targets[:, None], axis=-1)
-    better = jnp.where(hidden, others, better)
-    equal = jnp.where(hidden, 0, equal)
-  better, equal = (
-    jnp.where(bad, jnp.nan, x.astype(dtype)) for x in (better, equal)
-  )
-  best_ids = jnp.where(jnp.isfinite(best), best_ids, 0).astype(dtype)
-  columns = jnp.stack([total - target, better, equal], axis=-1)
-  return jnp.concatenate([columns, best_ids, best], axis=-1)
+  return lax.scan(step, counts, parts)[0]
 
 
 def _chunks(table, chunk):

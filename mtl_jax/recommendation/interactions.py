@@ -174,13 +174,12 @@ def make(
   columns: Mapping[str, Any] | None = None,
   item_features: 'ItemFeatures | None' = None,
   user_features: 'UserFeatures | None' = None,
-  ties: str = 'file',
-  seed: int = 0,
   name: str = 'log',
   time_unit: float = 1.0,
-  notes: tuple[str, ...] = (),
 ) -> Interactions:
   """A sorted log from columns in the order of a file.
+
+  Equal times of a user stay in that order; `Interactions.in_order` has others.
 
   Args:
     users: original ids, ``[N]``; numbers or texts.
@@ -190,18 +189,15 @@ def make(
     columns: more of the log, ``[N]`` each.
     item_features: of any items, in any order.
     user_features: of any users, in any order.
-    ties: rule for equal times of a user, one of `TIES`.
-    seed: of the rule 'random'.
     name: of the data.
     time_unit: seconds that one unit of time is.
-    notes: sentences for the reader of a table.
 
   Returns:
     The log.
 
   Raises:
-    ValueError: if columns differ in length, a time is not finite or far in the
-      future, or the rule is unknown.
+    ValueError: if columns differ in length, or a time is not finite or far in
+      the future.
 
   Example:
     >>> log = make(['b', 'a', 'b'], [10, 20, 30], [9, 5, 4], [1, 2, 3])
@@ -231,8 +227,9 @@ def make(
   features = (item_features or ItemFeatures(np.array([], np.int64))).of(
     item_ids
   )
+  notes = ()
   if item_features is not None and features.absent:
-    notes += (_ABSENT.format(features.absent, len(item_ids)),)
+    notes = (_ABSENT.format(features.absent, len(item_ids)),)
   log = Interactions(
     user,
     item,
@@ -251,7 +248,7 @@ def make(
     time_unit=time_unit,
     notes=notes,
   )
-  return log.in_order(ties, seed)
+  return log.in_order('file')
 
 
 def _check_lengths(name, required, rating, columns):

@@ -28,7 +28,8 @@ def order(split: protocols.Split, seed: int = 0) -> protocols.Split:
   their hash are those of the data; the validation target is a random event of
   the history. With ``global_time`` events are shuffled inside each part, so
   that none leaves it; with ``random`` over all of a user's events, and each
-  keeps its part. There the hash changes, as times stay in their places.
+  keeps its part. There the hash changes, as times stay in their places. With
+  ``cold_items`` those of other items are shuffled, around the targets.
 
   Args:
     split: of the data.
@@ -43,12 +44,16 @@ def order(split: protocols.Split, seed: int = 0) -> protocols.Split:
     group += part + 1
     # A user's first event is no target: it stays where nothing is before it.
   key = np.random.default_rng(seed).random(len(log))
-  # Groups of a user follow each other in time, so that sorting within them
-  # permutes places of the user only.
-  moved = np.lexsort((key, group))
+  free = np.arange(len(log))
+  if split.protocol == 'cold_items':
+    free = np.flatnonzero(split.learnt('test'))
+  moved = np.arange(len(log))
+  # The places of a group, in order, get its events in another one.
+  places = free[np.argsort(group[free], kind='stable')]
+  moved[places] = free[np.lexsort((key[free], group[free]))]
   shuffled = log.take(moved)
   shuffled = dataclasses.replace(shuffled, time=log.time, arm='order')
-  if not split.rolling:
+  if split.protocol == 'random':
     part = part[moved]
   return dataclasses.replace(split, log=shuffled, part=part)
 
@@ -111,6 +116,9 @@ def history(split: protocols.Split, seed: int = 0) -> protocols.Split:
     open_ = open_[same | (holds if attempt < _DRAWS // 2 else False)]
     if not len(open_):
       break
+  users = log.user[targets]
+  for row in open_[users[drawn[open_]] == users[open_]]:  # of one with most
+    drawn[row] = rng.choice(np.flatnonzero(users != users[row]))
   reads = np.arange(len(log))
   reads[targets] = targets[drawn]
   log = dataclasses.replace(log, arm='history')

@@ -7,6 +7,8 @@
   its own split.
 - ``random``: a random 20% of the events test; for ratings only. A history holds
   the user's training events before the target.
+- ``cold_items``: a tenth of the items leaves training; their events test, and
+  histories hold other items.
 """
 
 from collections.abc import Callable, Sequence
@@ -121,6 +123,12 @@ class Split:
   def _ends(self, targets):
     return targets if self.reads is None else self.reads[targets]
 
+  def num_ranked(self, split: str) -> int:
+    """Number of items that targets are ranked among, seen ones included."""
+    if self.candidates is None or split != 'test':
+      return self.log.num_items
+    return int(self.candidates.sum())
+
   def repeats(self, split: str) -> int:
     """Targets whose item their user has met before, at any distance."""
     log = self.log
@@ -228,18 +236,17 @@ def global_time(
   part = np.zeros(len(log), np.int8)
   part[log.time >= first] = 1
   part[log.time >= second] = 2
-  begins = np.zeros(len(log), bool)
-  begins[log.starts[:-1]] = True
-  part[begins & (part > 0)] = -1
+  opening = np.zeros(len(log), bool)  # first events that would be targets
+  opening[log.starts[:-1]] = part[log.starts[:-1]] > 0
+  part[opening] = -1
   if test_on is not None:
     marked = _column(log, test_on) == 1
     part[marked != (part == 2)] = -1
   result = Split(log, 'global_time', part)
   _check_filled(result)
-  lost = int((begins & (part < 0)).sum())
   new = _new_users(result)
   notes = (
-    f'{lost} first events of users are no targets; of '
+    f'{opening.sum()} first events of users are no targets; of '
     f'{len(np.unique(log.user[part == 2]))} test users {new} never trained.',
   )
   if test_on is not None:

@@ -314,11 +314,20 @@ def check_finite(ranks: Places, name: str = 'model') -> None:
 
 
 def check_seen(split: protocols.Split, part: str, seen: str) -> None:
-  """Raises if seen items are to be masked and users come back to items."""
+  """Raises if seen items are to be masked and users come back to items.
+
+  Or if they are not, where the protocol ranks some items only.
+  """
   if seen not in SEEN:
     raise ValueError(
       f"Expected seen to be 'mask' or 'keep', found {seen!r}; choose whether "
       'items of the history are ranked.'
+    )
+  if seen == 'keep' and split.num_ranked(part) < split.log.num_items:
+    raise ValueError(
+      f'{split.log.name}: expected that items are masked, as {split.protocol} '
+      f'ranks {split.num_ranked(part):,} of {split.log.num_items:,}, found '
+      "seen='keep'; set it to 'mask' (of a head: to 'seen'), or among to 'all'."
     )
   repeats = split.repeats(part) if seen == 'mask' else 0
   if repeats:

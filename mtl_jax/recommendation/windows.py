@@ -8,14 +8,12 @@ its protocol allows, and no metric depends on where windows were cut.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from mtl_jax.data import tables
-from mtl_jax.recommendation import protocols
+from mtl_jax.recommendation import baselines, protocols
 
-SPLITS = ('train', 'validation', 'test')
 GAPS = 65  # codes of time gaps: 0 = none before
 LIKE_NAMES = ('no', 'yes')
 
@@ -75,7 +73,7 @@ def make_tables(
   Raises:
     ValueError: if a split has no target with a history.
   """
-  return {name: _table(split, layout, name) for name in SPLITS}
+  return {name: _table(split, layout, name) for name in protocols.SPLITS}
 
 
 def _table(split, layout, name) -> tables.Table:
@@ -90,12 +88,13 @@ def _table(split, layout, name) -> tables.Table:
       f'{log.name}: expected targets with a history in the {name} split of '
       f'{split.protocol}, found none; take another protocol.'
     )
-  arrays = _arrays(split, layout, name, places, targets)
+  levels = rating_levels(split)
+  arrays = _arrays(split, layout, name, places, targets, levels)
   names = {
     'items': ('', *map(str, log.item_ids.tolist())),
     'interests': tuple(log.genre_names),
     'like': LIKE_NAMES,
-    'ratings': ('none', *(f'{x:g}' for x in rating_levels(log).tolist())),
+    'ratings': ('none', *(f'{x:g}' for x in levels.tolist())),
   }
   titles = log.titles if log.titles is not None else log.item_ids
   names['next_item'] = ('', *map(str, titles.tolist()))
@@ -104,7 +103,7 @@ def _table(split, layout, name) -> tables.Table:
     'next_item': log.num_items + 1,
     'interests': 2,
     'like': 2,
-    'ratings': len(rating_levels(log)) + 1,
+    'ratings': len(levels) + 1,
     'gaps': GAPS,
     'user': log.num_users,
     'seen': log.num_items + 1,
@@ -165,14 +164,17 @@ def _evaluation_windows(split, layout, name):
   return places[some], rows
 
 
-def rating_levels(log: Any) -> np.ndarray:
-  """The different ratings of a log, in order; none if it has none.
+def rating_levels(split: protocols.Split) -> np.ndarray:
+  """The different ratings of training events, in order; none without ratings.
 
   Of more than 20 (such as play times) twenty quantiles stand for them.
   """
-  if log.rating is None:
+  if split.log.rating is None:
     return np.zeros(0, np.float32)
-  known = log.rating[~np.isnan(log.rating)]
+  known = split.log.rating[split.part == 0]
+  known = known[~np.isnan(known)]
+  if not len(known):
+    return np.zeros(0, np.float32)
   levels = np.unique(known)
   if len(levels) > 20:
     levels = np.unique(np.quantile(known, np.linspace(0, 1, 20)))
@@ -198,7 +200,9 @@ def gap_codes(seconds: np.ndarray) -> np.ndarray:
   return np.clip(1 + buckets, 1, GAPS - 1).astype(np.int32)
 
 
-def _arrays(split, layout, name, places, targets) -> dict[str, np.ndarray]:
+def _arrays(
+  split, layout, name, places, targets, levels
+) -> dict[str, np.ndarray]:
   log = split.log
   mask, some = places >= 0, targets >= 0
   events, following = np.where(mask, places, 0), np.where(some, targets, 0)
@@ -206,7 +210,7 @@ def _arrays(split, layout, name, places, targets) -> dict[str, np.ndarray]:
   ratings = (
     np.full(len(log), np.nan, np.float32) if log.rating is None else log.rating
   )
-  codes = rating_codes(rating_levels(log), ratings)
+  codes = rating_codes(levels, ratings)
   before = np.concatenate([[-1], np.arange(len(log) - 1)])
   before[log.starts[:-1][np.diff(log.starts) > 0]] = -1
   gaps = np.where(
@@ -237,14 +241,8 @@ def _arrays(split, layout, name, places, targets) -> dict[str, np.ndarray]:
 
 def _interests(split, layout, name, targets) -> np.ndarray:
   """Genres of a target and the events after it, ``[N, T, G]``; -1 = none."""
-  log = split.log
-  events = np.flatnonzero(split.part == SPLITS.index(name))
-  user, genres = log.user[events], log.genres[log.item[events]] > 0
-  union = np.zeros_like(genres)
-  for step in range(min(layout.horizon, len(events))):
-    end = len(events) - step
-    same = user[:end] == user[step:]
-    union[:end] |= genres[step:] & same[:, None]
+  events = split.targets(name)
+  union = baselines.next_genres(split, name, layout.horizon)
   place = np.searchsorted(events, np.maximum(targets, 0))
   place = np.minimum(place, len(events) - 1)
   hot = union[place].astype(np.int8)  # [N, T, G]

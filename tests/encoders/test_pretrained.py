@@ -4,6 +4,7 @@ import ast
 import json
 import pathlib
 import pickle
+import zipfile
 
 import jax
 import numpy as np
@@ -122,6 +123,36 @@ def test_a_folder_says_how_it_pools_and_reads_its_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(
+  'name, content, message',
+  [
+    ('1_Pooling/config.json', '{"pooling_mode_lasttoken": true}', 'lasttoken'),
+    (
+      '1_Pooling/config.json',
+      '{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}',
+      'found cls_token, max_tokens; set pooling to one of mean, cls, max',
+    ),
+    ('modules.json', '[{"type": "st.models.Dense"}]', 'found Dense; set'),
+  ],
+)
+def test_what_stands_behind_the_encoder_and_is_not_read_is_said(
+  name, content, message, tmp_path
+):
+  folder = write_model(tmp_path)
+  (folder / '1_Pooling').mkdir()
+  (folder / name).write_text(content)
+  with pytest.raises(ValueError, match=message):
+    encoders.TextEncoder(folder)
+  assert encoders.TextEncoder(folder, pooling='mean').pooling == 'mean'
+
+
+def test_batches_are_no_longer_than_the_table_of_positions():
+  ids, mask = text._pad([[7] * 17, [7]], 3, 20)
+  assert ids.shape == mask.shape == (3, 20)
+  assert mask.sum(1).tolist() == [17, 1, 0]
+  assert text._pad([[7] * 17], 1, 64)[0].shape == (1, 32)
+
+
+@pytest.mark.parametrize(
   'change, message',
   [
     ({'model_type': 't5'}, "Expected a model of bert, .* found 't5'; use one"),
@@ -197,6 +228,10 @@ def test_a_file_of_pytorch_runs_no_code(tmp_path, capsys):
   content = (DATA / 'strides_legacy.pth').read_bytes()
   path.write_bytes(content[:-30])
   with pytest.raises(ValueError, match='EOFError: 12 numbers are not'):
+    weights.read_torch(path)
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('word/document.xml', '')
+  with pytest.raises(ValueError, match='UnpicklingError: 0 files data.pkl'):
     weights.read_torch(path)
 
 

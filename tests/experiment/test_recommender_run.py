@@ -154,6 +154,7 @@ def test_predictions_name_items_and_interests_and_leave_out_what_was_seen(
   said = capsys.readouterr().err
   assert 'history 2: 1 of 3 items are not in the catalogue' in said
   assert 'nope' in said
+  assert '1 of 2 histories have no ratings, which the model reads' in said
   lines = (tmp_path / 'out.jsonl').read_text().splitlines()
   found = [json.loads(line) for line in lines]
   for row, given in zip(found, rows, strict=True):
@@ -193,8 +194,9 @@ def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
     'items': rows[0]['items'],
     'ratings': [99.0] * len(rows[0]['items']),
   }
-  _, (note,) = recommend.batch_of([strange], model, 'main')
+  _, (note, absent) = recommend.batch_of([strange], model, 'main')
   assert 'history 1: ' in note and 'read as the nearest: 99' in note
+  assert absent.startswith('1 of 1 histories have no times, which the model')
   for key in ('items', 'ratings', 'mask'):
     np.testing.assert_array_equal(made[key], batch[key], err_msg=key)
   np.testing.assert_array_equal(made['gaps'], batch['gaps'])
@@ -301,6 +303,14 @@ def test_masking_items_that_users_come_back_to_is_refused_before_training():
   experiment = build.build(settings_lib.from_config(config))
   with pytest.raises(ValueError, match="new to their users.*seen to 'keep'"):
     ranking_report.lines(experiment)
+
+
+def test_draws_of_all_items_are_said_to_be_the_full_softmax(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.model.heads.item.negatives = 1  # of each of 16 rows; there are 12
+  experiment = build.build(settings_lib.from_config(config))
+  said = '\n'.join(ranking_report.lines(experiment))
+  assert '1 negatives for each of 16 rows are as many as the 12 items' in said
 
 
 @pytest.mark.slow

@@ -39,11 +39,11 @@ def test_events_are_sorted_and_ids_come_back():
   ],
 )
 def test_equal_times_follow_the_rule(ties, items):
-  made = log(ties=ties)
+  made = log().in_order(ties)
   assert made.ties == ties
   assert made.item_ids[made.item].tolist() == items
   # Any order leads to any other, and back.
-  again = log(ties='random', seed=3).in_order(ties)
+  again = log().in_order('random', seed=3).in_order(ties)
   np.testing.assert_array_equal(again.row, made.row)
 
 
@@ -56,7 +56,7 @@ def test_a_random_order_is_one_a_seed_and_moves_equal_times_only():
     rng.integers(0, 9, n),
   )
   first, same, other = (
-    interactions.make(*columns, ties='random', seed=seed) for seed in (1, 1, 2)
+    interactions.make(*columns).in_order('random', seed) for seed in (1, 1, 2)
   )
   np.testing.assert_array_equal(first.row, same.row)
   assert (first.row != other.row).any()
@@ -107,7 +107,6 @@ def test_features_find_their_items_and_users():
     (dict(times=[1, 2]), 'expected columns of one length, found'),
     (dict(times=[1.0] * 5 + [np.nan]), 'a finite time in every row, found 1'),
     (dict(times=[1.6e12] * 6), 'after the year 2200; if they are millisec'),
-    (dict(ties='item_id'), "found 'item_id'; did you mean 'item'?"),
     (dict(users=[], items=[], times=[]), 'at least one event, found none'),
   ],
 )
@@ -115,6 +114,11 @@ def test_bad_logs_are_refused(change, message):
   given = dict(users=USERS, items=ITEMS, times=TIMES) | change
   with pytest.raises(ValueError, match=message):
     interactions.make(**given)
+
+
+def test_an_unknown_rule_for_equal_times_is_refused():
+  with pytest.raises(ValueError, match="found 'item_id'; did you mean 'item'"):
+    log().in_order('item_id')
 
 
 def test_repeats_are_dropped_but_for_the_first():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.recommendation import interactions, protocols
+from mtl_jax.recommendation import interactions, protocols, ranking
 
 
 def random_log(n=400, users=11, items=30, times=60, seed=0, **settings):
@@ -58,6 +58,12 @@ def test_cold_items_are_in_no_row_of_training():
         - set(np.flatnonzero(split.candidates).tolist())
       )
       assert set(np.flatnonzero(row).tolist()) == expected
+    assert split.num_ranked('test') == {'cold': 8, 'all': 40}[among]
+    assert split.num_ranked('validation') == 40
+    if among == 'cold':
+      with pytest.raises(ValueError, match=r"8 of 40, found seen='keep'; set"):
+        ranking.check_seen(split, 'test', 'keep')
+      ranking.check_seen(split, 'validation', 'keep')
     chance = {'cold': '1.000', 'all': '0.250'}[among]
     assert f'HR@10 of chance is {chance}' in split.notes[0]
   assert split.seen(split.targets('validation'), 'validation').shape[1] == 40
@@ -103,6 +109,11 @@ def test_the_test_may_be_of_marked_events_only():
     split.before(targets, 'test', 9), plain.before(targets, 'test', 9)
   )
   assert 'is_rand = 1 test' in split.notes[-1]
+  # First events that would be targets are counted, with the mark or without.
+  first = log.starts[:-1]
+  cut = log.time[plain.part > 0].min()
+  lost = int((log.time[first] >= cut).sum())
+  assert split.notes[0].startswith(f'{lost} first events of users are no')
 
 
 def test_random_leaves_its_split_in_another_order():

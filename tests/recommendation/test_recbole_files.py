@@ -48,7 +48,8 @@ def test_a_folder_with_every_type_of_cell(folder):
   assert log.item_columns['year'].tolist() == ['', '1999', '']
   np.testing.assert_array_equal(log.user_columns['age'], [np.nan, 31])
   assert recbole.read(folder, ties='reversed').item.tolist() == [1, 2, 1, 0]
-  assert recbole.read(folder, rating=None).rating is None
+  assert recbole.read(folder, columns={'rating': None}).rating is None
+  assert recbole.read(folder, columns={'title': 'year'}).titles[1] == '1999'
   assert recbole.read_table(folder / 'shop.item')['v'] == [(0.5, 1), (), (1, 2)]
 
 
@@ -89,7 +90,13 @@ def test_missing_files_and_columns_are_named(folder):
   with pytest.raises(FileNotFoundError, match=r'Expected x.inter in .* found'):
     recbole.read(folder, dataset='x')
   with pytest.raises(ValueError, match="shop.item: expected a column 'kind'"):
-    recbole.read(folder, genres='kind')
+    recbole.read(folder, columns={'genres': 'kind'})
+  with pytest.raises(ValueError, match="'stars' for the rating, found none"):
+    recbole.read(folder, columns={'rating': 'stars'})
+  with pytest.raises(ValueError, match="'tag' of ratings, found texts"):
+    recbole.read(folder, columns={'rating': 'tag'})
+  with pytest.raises(ValueError, match="found one of 'users'; did you mean"):
+    recbole.read(folder, columns={'users': 'user_id'})
   (folder / 'two.inter').write_text(INTER)
   with pytest.raises(FileNotFoundError, match='found shop, two; name one'):
     recbole.read(folder)

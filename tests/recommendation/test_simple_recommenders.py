@@ -1,5 +1,7 @@
 """Baselines against loops over events, in NumPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -232,6 +234,45 @@ def test_shuffled_histories_hold_the_same_events(split):
         for x in (split, made)
       ]
       assert np.array_equal(*ranks) == (name != 'markov')
+
+
+def test_no_event_leaves_its_part_where_some_are_no_targets(log):
+  mark = np.random.default_rng(2).integers(0, 2, len(log))
+  marked = dataclasses.replace(log, columns={'is_rand': mark})
+  split = protocols.global_time(marked, test_on='is_rand')
+  assert (split.part < 0).any()
+  made = placebos.apply(split, 'order')
+  for part in (-1, 0, 1, 2):
+    rows = [sorted(x.log.row[x.part == part]) for x in (split, made)]
+    assert rows[0] == rows[1]
+  assert (made.log.item != log.item).mean() > 0.3
+
+
+def test_other_items_are_shuffled_around_cold_ones(log):
+  split = protocols.cold_items(log, share=0.2, among='all')
+  made = placebos.apply(split, 'order')
+  assert made.target_hash() == split.target_hash()
+  cold = ~split.learnt('test')
+  np.testing.assert_array_equal(made.log.row[cold], log.row[cold])
+  targets = split.targets('test')
+  np.testing.assert_array_equal(
+    made.history_lengths(targets, 'test'),
+    split.history_lengths(targets, 'test'),
+  )
+  assert not set(made.log.item[cold]) & set(made.log.item[~cold])
+  assert (made.log.item != log.item).mean() > 0.3
+
+
+def test_no_target_is_predicted_from_its_own_history():
+  # One user has nearly all targets, so that hardly a draw is another's.
+  counts = [3] * 2 + [2_000]
+  user = np.repeat(np.arange(3), counts)
+  made = interactions.make(user, np.arange(len(user)), np.arange(len(user)))
+  part = np.full(len(user), 2, np.int8)
+  part[made.starts[:-1]] = 0
+  split = placebos.apply(protocols.Split(made, 'by hand', part), 'history')
+  targets = split.targets('test')
+  assert (made.user[split.reads[targets]] != made.user[targets]).all()
 
 
 def test_shuffled_ratings_keep_their_part(log):

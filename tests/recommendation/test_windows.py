@@ -142,6 +142,17 @@ def test_codes_of_ratings_are_those_of_the_nearest_level():
   assert windows.rating_codes(np.zeros(0), given).tolist() == [0] * 7
 
 
+def test_levels_of_ratings_are_those_of_training():
+  log = make_log()
+  split = protocols.leave_one_out(log)
+  rating = np.where(split.part == 0, log.rating, 9)
+  other = interactions.dataclasses.replace(log, rating=rating)
+  levels = windows.rating_levels(protocols.leave_one_out(other))
+  np.testing.assert_array_equal(levels, [1, 2, 3, 4, 5])
+  none = interactions.dataclasses.replace(log, rating=rating * np.nan)
+  assert not len(windows.rating_levels(protocols.leave_one_out(none)))
+
+
 def test_a_split_becomes_sources_with_facts_of_its_steps():
   split = protocols.leave_one_out(make_log())
   made = windows.make_tables(split, windows.WindowLayout(length=4))

@@ -7,6 +7,7 @@ month's mean, so that it holds the future of every event; it is never read.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import os
 import pathlib
 import re
@@ -88,7 +89,7 @@ def read(
   ]
   events = {key: np.concatenate([x[key] for x in parts]) for key in parts[0]}
   ratings = events[rating] if rating else None
-  return interactions.make(
+  log = interactions.make(
     events['user_id'],
     events['video_id'],
     events['time_ms'],
@@ -96,15 +97,14 @@ def read(
     columns={key: events[key] for key in columns},
     item_features=_videos(folder, version, events['video_id']),
     user_features=_users(folder, version),
-    ties=ties,
-    seed=seed,
     name=f'kuairand-{version} ({" + ".join(logs)})',
     time_unit=1e-3,
-    notes=(
-      f'Events are {f"rows with {only} = 1" if only else "all that was shown"}'
-      '; the table of video statistics is not read, as it holds the future.',
-    ),
+  ).in_order(ties, seed)
+  note = (
+    f'Events are {f"rows with {only} = 1" if only else "all that was shown"}; '
+    'the table of video statistics is not read, as it holds the future.'
   )
+  return dataclasses.replace(log, notes=(note, *log.notes))
 
 
 def _only_version(folder):

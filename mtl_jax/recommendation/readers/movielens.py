@@ -63,10 +63,8 @@ def read(
     events['rating'],
     item_features=items,
     user_features=users,
-    ties=ties,
-    seed=seed,
     name=pathlib.Path(path.parent).resolve().name,
-  )
+  ).in_order(ties, seed)
 
 
 def _hundred_thousand(folder, path):

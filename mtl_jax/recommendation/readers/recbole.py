@@ -5,7 +5,7 @@ separated by tabs; a header has ``name:type`` with the types token, token_seq
 (separated by spaces), float and float_seq.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 import os
 import pathlib
 from typing import Any
@@ -23,6 +23,16 @@ KINDS = {
   'token_seq': 'text',
   'float_seq': 'text',
 }
+# Columns of what a log is made of; None: the first that is named like one.
+COLUMNS: dict[str, str | None] = {
+  'user': 'user_id',
+  'item': 'item_id',
+  'time': 'timestamp',
+  'rating': 'rating',
+  'genres': None,
+  'title': None,
+}
+GENRES = ('class', 'genre', 'genres', 'categories')
 MEMBER = 'recbole/dataset_example/ml-100k/ml-100k.{}'
 
 
@@ -83,12 +93,7 @@ def read(
   folder: str | os.PathLike,
   *,
   dataset: str | None = None,
-  user: str = 'user_id',
-  item: str = 'item_id',
-  time: str = 'timestamp',
-  rating: str | None = 'rating',
-  genres: str | None = None,
-  title: str | None = None,
+  columns: Mapping[str, str | None] | None = None,
   time_unit: float = 1.0,
   ties: str = 'file',
   seed: int = 0,
@@ -98,14 +103,11 @@ def read(
   Args:
     folder: where ``NAME.inter`` lies.
     dataset: NAME; by default the only one that the folder has.
-    user: column of the user's id.
-    item: column of the item's id.
-    time: column of the time.
-    rating: column of the rating; a log without one has none.
-    genres: token_seq column of ``NAME.item`` with an item's genres; by default
-      the first of 'class', 'genre', 'genres', 'categories' that it has.
-    title: column of ``NAME.item``; by default the first whose name ends in
-      'title' or is 'name'.
+    columns: names of columns that differ from `COLUMNS`: of 'user', 'item',
+      'time' and 'rating' (None: without ratings, as a log is that has no such
+      column); and of ``NAME.item``, 'genres', a token_seq (by default the first
+      of 'class', 'genre', 'genres', 'categories' that it has), and 'title' (by
+      default the first whose name ends in 'title' or is 'name').
     time_unit: seconds that one unit of time is; 0.001 for milliseconds.
     ties: rule for equal times.
     seed: of the rule 'random'.
@@ -117,25 +119,29 @@ def read(
     FileNotFoundError: if the folder or its file is missing.
     ValueError: if a file is not as described.
   """
+  given = dict(columns or {})
+  for role in given:
+    if role not in COLUMNS:
+      raise ValueError(
+        f'Expected columns of {", ".join(COLUMNS)}, found one of {role!r}; '
+        + names_lib.nearest(role, COLUMNS)
+      )
+  columns = COLUMNS | given
   folder = pathlib.Path(folder).expanduser()
   if dataset is None:
     dataset = _only(folder)
   path = delimited.need(folder, [f'{dataset}.inter'])
+  ids = [x for x in (columns['user'], columns['item']) if x]
   rest = {}
   for suffix in ('item', 'user'):
     beside = folder / f'{dataset}.{suffix}'
     if beside.is_file():
-      rest[suffix] = read_table(beside, ids=(user, item))
-  return _build(
-    dataset,
-    read_table(path, ids=(user, item)),
-    rest,
-    {'user': user, 'item': item, 'time': time, 'rating': rating},
-    {'genres': genres, 'title': title},
-    ties,
-    seed,
-    time_unit,
-  )
+      rest[suffix] = read_table(beside, ids=ids)
+  inter = read_table(path, ids=ids)
+  if given.get('rating') is not None:
+    _need(f'{dataset}.inter', inter, 'rating', columns)
+  log = _build(dataset, inter, rest, columns, time_unit)
+  return log.in_order(ties, seed)
 
 
 def movielens_100k(
@@ -153,16 +159,8 @@ def movielens_100k(
     )
     for suffix in ('inter', 'item', 'user')
   )
-  columns = {'user': 'user_id', 'item': 'item_id', 'time': 'timestamp'}
-  return _build(
-    'ml-100k',
-    inter,
-    {'item': item, 'user': user},
-    columns | {'rating': 'rating'},
-    {'genres': 'class', 'title': 'movie_title'},
-    ties,
-    seed,
-  )
+  log = _build('ml-100k', inter, {'item': item, 'user': user}, COLUMNS)
+  return log.in_order(ties, seed)
 
 
 def _only(folder):
@@ -176,15 +174,25 @@ def _only(folder):
   return names[0]
 
 
-def _build(name, inter, rest, columns, wanted, ties, seed, time_unit=1.0):
+def _need(file, table, role, columns):
+  if columns[role] not in table:
+    raise ValueError(
+      f'{file}: expected a column {columns[role]!r} for the {role}, found '
+      'none; ' + names_lib.nearest(str(columns[role]), table)
+    )
+
+
+def _build(name, inter, rest, columns, time_unit=1.0):
   for role in ('user', 'item', 'time'):
-    if columns[role] not in inter:
-      raise ValueError(
-        f'{name}.inter: expected a column {columns[role]!r} for the {role}, '
-        'found none; ' + names_lib.nearest(columns[role], inter)
-      )
-  rating = columns['rating']
-  used = {x for x in columns.values() if x}
+    _need(f'{name}.inter', inter, role, columns)
+  ratings = inter.get(columns['rating'])
+  if isinstance(ratings, (tuple, list)):
+    raise ValueError(
+      f'{name}.inter: expected numbers (float) in the column '
+      f'{columns["rating"]!r} of ratings, found texts (token); take another '
+      'column, or None for a log without ratings.'
+    )
+  used = {columns[role] for role in ('user', 'item', 'time', 'rating')}
   more = {
     key: _plain(values)
     for key, values in inter.items()
@@ -194,12 +202,10 @@ def _build(name, inter, rest, columns, wanted, ties, seed, time_unit=1.0):
     inter[columns['user']],
     inter[columns['item']],
     _plain(inter[columns['time']]),
-    inter.get(rating) if rating else None,
+    ratings,
     columns=more,
-    item_features=_items(rest.get('item'), columns['item'], wanted, name),
+    item_features=_items(rest.get('item'), columns, name),
     user_features=_users(rest.get('user'), columns['user']),
-    ties=ties,
-    seed=seed,
     name=name,
     time_unit=time_unit,
   )
@@ -213,13 +219,12 @@ def _plain(values):
   return values
 
 
-def _items(table, key, wanted, name):
+def _items(table, columns, name):
   if table is None:
     return None
-  genres = wanted['genres'] or next(
-    (x for x in ('class', 'genre', 'genres', 'categories') if x in table), None
-  )
-  title = wanted['title'] or next(
+  key = columns['item']
+  genres = columns['genres'] or next((x for x in GENRES if x in table), None)
+  title = columns['title'] or next(
     (x for x in table if x.endswith('title') or x == 'name'), None
   )
   for column in (key, genres, title):
