@@ -8,10 +8,10 @@ experts), and the best step of each task: on these data directions hardly
 conflict, speeds do.
 
 The reduced form has 5 methods x {hard, MMoE} x 3 seeds, at width 32, length 20
-and 256 sampled negatives. The full one has 10 x {hard, MMoE, PLE} x 5 seeds at
-width 64, length 50, the full softmax, and 8 trials of each method's learning
-rate (and of the fixed weights): about 80 times as much. Stop it when you like;
-the same command goes on.
+and 256 sampled negatives per step. The full one has 10 x {hard, MMoE, PLE} x 5
+seeds at width 64, length 50, the full softmax, and 8 trials of each method's
+learning rate (and of the fixed weights): about 80 times as much. Stop it when
+you like; the same command goes on.
 
   python launch.py --config=configs/rec/conflict.py --workdir=runs/conflict
   python launch.py --config=configs/rec/conflict.py:full --workdir=runs/full
@@ -69,7 +69,8 @@ def get_config(form='reduced'):
     config.data.settings.length = 20
     config.model.inputs.features = 32
     config.model.trunk.update({'features': 32, 'hidden': 32, 'max_length': 20})
-    config.model.heads['item']['negatives'] = 256
+    # Drawn for each row, and shared by the batch.
+    config.model.heads['item']['negatives'] = 256 // config.data.batch_size
     config.training.epochs = 15
   else:
     config.study.trials = 8

@@ -152,12 +152,14 @@ class ItemTable(nn.Module):
 
     So that a run stops instead of learning from another row.
     """
+    # A number below zero, which stands for no row there, is none here.
+    ids = jnp.where(ids < 0, self.size, ids)
     x: Any = 0.0
     if self.rows != 'vectors':
-      # A number below zero, which stands for no row there, is none here.
-      x = self.embed(jnp.where(ids < 0, self.size, ids))
+      x = self.embed(ids)
     if self.rows != 'ids':
-      x = x + self.project(self.frozen.value[jnp.clip(ids, 0)])
+      vectors = embedding_table.read_rows(self.frozen.value, ids)
+      x = x + self.project(vectors)
     return x
 
   def _load(self):

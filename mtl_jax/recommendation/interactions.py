@@ -142,6 +142,58 @@ class Interactions:
     _, first = np.unique(pair, return_index=True)
     return self.take(np.sort(first))
 
+  def core(self, least: int) -> 'Interactions':
+    """The log in which every user and every item has so many events (k-core).
+
+    Those with fewer are left out, which takes events of others, until none has
+    fewer; the rest is numbered anew, and a note says how much is left.
+
+    Raises:
+      ValueError: if nothing is left.
+
+    Example:
+      >>> log = make([1, 1, 2, 2, 3], [5, 6, 5, 6, 6], range(5)).core(2)
+      >>> log.num_users, log.num_items, len(log)
+      (2, 2, 4)
+    """
+    keep = np.ones(len(self), bool)
+    while True:
+      few = np.zeros(len(self), bool)
+      for of, number in (
+        (self.user, self.num_users),
+        (self.item, self.num_items),
+      ):
+        few |= (np.bincount(of[keep], minlength=number) < least)[of]
+      if not (few & keep).any():
+        break
+      keep &= ~few
+    if not keep.any():
+      raise ValueError(
+        f'{self.name}: expected users and items with {least} events, found '
+        'that none are left; take a smaller core.'
+      )
+    users, user = np.unique(self.user[keep], return_inverse=True)
+    items, item = np.unique(self.item[keep], return_inverse=True)
+    used = self.genres[items].any(axis=0)
+    return dataclasses.replace(
+      self.take(np.flatnonzero(keep)),
+      user=user.astype(np.int32),
+      item=item.astype(np.int32),
+      user_ids=self.user_ids[users],
+      item_ids=self.item_ids[items],
+      genres=self.genres[items][:, used],
+      genre_names=tuple(np.array(self.genre_names, object)[used].tolist()),
+      titles=None if self.titles is None else self.titles[items],
+      user_columns={key: x[users] for key, x in self.user_columns.items()},
+      item_columns={key: x[items] for key, x in self.item_columns.items()},
+      notes=(
+        *self.notes,
+        f'{least}-core: {keep.sum():,} of {len(self):,} events are left, of '
+        f'{len(users):,} of {self.num_users:,} users with {len(items):,} of '
+        f'{self.num_items:,} items.',
+      ),
+    )
+
   def numbers_of(self, item_ids: Any) -> np.ndarray:
     """Dense numbers of original item ids, -1 for one that is not in the log.
 

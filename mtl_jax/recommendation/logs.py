@@ -23,13 +23,15 @@ REPEATS = ('keep', 'drop')
 
 
 def load(
-  name: str, *, repeats: str = 'keep', **options: Any
+  name: str, *, repeats: str = 'keep', core: int = 0, **options: Any
 ) -> interactions.Interactions:
   """The log of a name.
 
   Args:
     name: one of `LOGS`.
     repeats: 'drop' keeps only the first event of a user with an item.
+    core: least events of each user and item, see `Interactions.core`, counted
+      after that; published sets are often a 5-core.
     **options: of its reader.
 
   Raises:
@@ -58,4 +60,5 @@ def load(
       'mend them.'
     ) from None
   log = LOGS[name](**options)
-  return log.without_repeats() if repeats == 'drop' else log
+  log = log.without_repeats() if repeats == 'drop' else log
+  return log.core(core) if core > 1 else log

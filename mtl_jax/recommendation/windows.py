@@ -246,7 +246,8 @@ def _interests(split, layout, name, targets) -> np.ndarray:
   place = np.searchsorted(events, np.maximum(targets, 0))
   place = np.minimum(place, len(events) - 1)
   hot = union[place].astype(np.int8)  # [N, T, G]
-  known = (targets >= 0) & union.any(axis=1)[place]
+  some = np.asarray(union.any(axis=1))  # [E]
+  known = (targets >= 0) & some[place]
   return np.where(known[..., None], hot, np.int8(-1))
 
 

@@ -132,8 +132,11 @@ def test_frozen_vectors_are_state_and_rows_are_sums(tmp_path):
     ).init(jax.random.key(0), batch_of(), train=False)
 
 
-def test_an_id_without_a_row_is_nan():
-  table = models.ItemTable(V + 1, D)
+@pytest.mark.parametrize('rows', ['ids', 'vectors'])
+def test_an_id_without_a_row_is_nan(rows, tmp_path):
+  np.save(tmp_path / 'v.npy', np.ones((V, 3), np.float32))
+  file = str(tmp_path / 'v.npy') if rows == 'vectors' else ''
+  table = models.ItemTable(V + 1, D, rows=rows, vectors=file)
   batch = {'items': jnp.array([[V + 1, 1]])}
   variables = table.init(jax.random.key(0), batch, train=False)
   x = table.apply(variables, batch, train=False)

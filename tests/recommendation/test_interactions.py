@@ -121,6 +121,45 @@ def test_an_unknown_rule_for_equal_times_is_refused():
     log().in_order('item_id')
 
 
+def test_a_core_is_what_a_loop_leaves():
+  rng = np.random.default_rng(4)
+  number = 400
+  users = rng.integers(0, 60, number) * 3
+  items = (rng.pareto(1, number) * 5).astype(int) + 10
+  ids = np.unique(items)
+  features = interactions.ItemFeatures(
+    ids,
+    [(('even', 'odd')[i % 2],) for i in ids],
+    np.array([f'film {i}' for i in ids]),
+    {'id': ids},
+  )
+  made = interactions.make(
+    users, items, rng.integers(0, 99, number), item_features=features
+  )
+  kept = list(range(number))
+  while True:
+    left = [
+      e
+      for e in kept
+      if sum(users[kept] == users[e]) >= 5 and sum(items[kept] == items[e]) >= 5
+    ]
+    if left == kept:
+      break
+    kept = left
+  core = made.core(5)
+  assert 0 < len(kept) < number and sorted(core.row) == kept
+  np.testing.assert_array_equal(core.user_ids[core.user], users[core.row])
+  np.testing.assert_array_equal(core.item_ids[core.item], items[core.row])
+  np.testing.assert_array_equal(core.item_columns['id'], core.item_ids)
+  assert core.titles[0] == f'film {core.item_ids[0]}'
+  names = [core.genre_names[row.argmax()] for row in core.genres]
+  assert names == [('even', 'odd')[i % 2] for i in core.item_ids]
+  assert f'5-core: {len(kept)} of 400 events are left' in core.notes[-1]
+  assert np.bincount(core.user).min() >= 5 <= np.bincount(core.item).min()
+  with pytest.raises(ValueError, match='with 500 events, found that none'):
+    made.core(500)
+
+
 def test_repeats_are_dropped_but_for_the_first():
   rng = np.random.default_rng(3)
   made = interactions.make(

@@ -18,6 +18,9 @@ def test_a_log_is_loaded_by_its_name(tmp_path):
   assert (log.name, log.ties) == ('x', 'item')
   (tmp_path / 'x.inter').write_text(INTER + 'a\tb\t3\t4\na\tb\t1\t9\n')
   assert logs.load('recbole', folder=tmp_path, repeats='drop').rating == [3]
+  assert len(logs.load('recbole', folder=tmp_path, core=2)) == 2
+  with pytest.raises(ValueError, match='x: expected users and items with 2'):
+    logs.load('recbole', folder=tmp_path, repeats='drop', core=2)
   milli = logs.load('recbole', folder=tmp_path, time_unit=0.001)
   assert (len(milli), milli.time_unit) == (2, 0.001)
   with pytest.raises(ValueError, match="'keep' or 'drop', found 'no'"):

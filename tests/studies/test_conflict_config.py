@@ -15,6 +15,9 @@ FILE = pathlib.Path(__file__).parents[2] / 'configs/rec/conflict.py'
 
 def load(form):
   config = overrides.load_config(f'{FILE}:{form}')
+  if form == 'reduced':
+    drawn = config.model.heads['item']['negatives'] * config.data.batch_size
+    assert drawn == 256  # as the config says, and fewer than there are items
   config.data.settings.log = 'generated'
   config.data.settings.options = {'users': 30, 'length': 14, 'items': 40}
   config.data.settings.length = 8
