@@ -14,8 +14,10 @@ import numpy as np
 import optax
 import pytest
 
-from mtl_jax import combinators
+from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.experiment import methods
+from mtl_jax.models import interface
+from mtl_jax.training import step as step_lib, touched_rows
 
 ROOT = pathlib.Path(__file__).parents[1]
 METHODS = {**combinators.COMBINATORS, **methods.STEP_BUILDERS}
@@ -141,19 +143,35 @@ def test_configs_of_sections_name_their_method():
     assert section['Config'].startswith(f"`{{'name': '{name}'"), name
 
 
-def take_step(tx):
-  """Traces one update with everything that it may ask for."""
+class Engine:
+  """Task gradients of D parameters with all that a combinator may ask for."""
 
-  def update(rows, losses):
-    whole = combinators.gradients_from_jacobian(rows, losses)
-    gradients = whole.with_parts([whole] * 3)
-    state = tx.init(jnp.zeros(D))
+  model = interface.MultiTaskModel(
+    init=lambda key, batch: (jnp.zeros(D), {}),
+    features=lambda *unused: None,
+    outputs=lambda *unused: None,
+    shared=lambda path: True,
+  )
+  tasks = tuple(tasks_lib.regression(name) for name in 'abc')
+
+  def at_rows(self, params, batch):
+    return self, touched_rows.NO_ROWS
+
+  def __call__(self, params, model_state, batch, *, key):
+    whole = combinators.gradients_from_jacobian(jnp.ones((K, D)), jnp.ones(K))
+    return whole.with_parts([whole] * 3), model_state
+
+
+def take_step(builder):
+  """Traces one step of a combinator."""
+  step = builder.make_step(step_lib.StepParts(engine=Engine()))
+
+  def update():
     key = jax.random.key(0)
-    return tx.update(gradients, state, jnp.zeros(D), key=key, step=0, epoch=0)[
-      0
-    ]
+    state = step_lib.init_state(Engine.model, builder, key, None)
+    return step(state, None)[0].params
 
-  return jax.eval_shape(update, jnp.ones((K, D)), jnp.ones(K))
+  return jax.eval_shape(update)
 
 
 @pytest.mark.parametrize('text', configs())
@@ -165,9 +183,9 @@ def test_configs_run(text):
   method = methods.make_method(spec, kinds)
   # Builders take their steps in tests/experiment.
   if spec['name'] in methods.STEP_BUILDERS:
-    assert method.combinator is None
+    assert method.acts_on_model
   else:
-    assert take_step(method.combinator).shape == (D,)
+    assert take_step(method).shape == (D,)
 
 
 def test_the_method_of_the_readme_is_wrapped_like_any_other():
@@ -230,8 +248,8 @@ def test_a_config_wraps_and_puts_in_front_what_has_weights(tools, name):
       with pytest.raises(ValueError, match='found one with weights for each'):
         methods.make_method(spec, ['regression'] * K)
     else:
-      tx = methods.make_method(spec, ['regression'] * K).combinator
-      assert take_step(tx).shape == (D,)
+      builder = methods.make_method(spec, ['regression'] * K)
+      assert take_step(builder).shape == (D,)
 
 
 def rows_of(text):
@@ -257,7 +275,7 @@ def test_expressions_run(text):
   if isinstance(made, combinators.Weighting):
     made = combinators.combine_by(made)
   if isinstance(made, optax.GradientTransformation):
-    assert take_step(made).shape == (D,)
+    assert take_step(step_lib.as_builder(made)).shape == (D,)
   else:
     gramian = getattr(made, 'gramian', lambda: made)()
     np.testing.assert_array_equal(gramian, 4 * np.eye(K))

@@ -8,10 +8,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mtl_jax import (
-  combinators,
   data,
   evaluation,
   models,
@@ -188,7 +186,12 @@ class Experiment:
   @functools.cached_property
   def gramian(self) -> gramians.Choice | None:
     """Way to the Gramian; None for a method that asks for none."""
-    if not self._asks_for_rows():
+    shared, frozen = self.model.shared, self.frozen
+    if not self.make_method(NONE).builder.asks_for_rows(
+      self.params_shapes[0],
+      lambda path: shared(path) and not frozen(path),
+      len(self.tasks),
+    ):
       return None
     devices = jax.device_count()
     manual = self.settings.training.mode != 'jit'
@@ -214,57 +217,8 @@ class Experiment:
   @functools.cached_property
   def reads_tables_whole(self) -> bool:
     """Whether the model has tables, and the method makes no use of that."""
-    combinator = self.make_method(NONE).builder.combinator
-    if combinator is None:
-      return bool(self.model.tables)
-    return touched_rows.keeps_rows(
-      combinator.init, self.params_shapes[0], self.model
-    )
-
-  def _asks_for_rows(self) -> bool:
-    """Whether the method asks for Gramian or Jacobian, from shapes alone."""
-    combinator = self.make_method(NONE).builder.combinator
-    if combinator is None:
-      return True
-    params, _ = self.params_shapes
-    shared = jax.tree_util.tree_map_with_path(
-      lambda path, _: (
-        self.model.shared(combinators.path_name(path))
-        and not self.frozen(combinators.path_name(path))
-      ),
-      params,
-    )
-    asked = []
-
-    def rows(params):
-      asked.append(True)
-      k = len(self.tasks)
-      return jax.tree.map(
-        lambda p, s: jnp.zeros((k, *p.shape)) if s else optax.MaskedNode(),
-        params,
-        shared,
-      )
-
-    def direction(params):
-      losses = jnp.ones(len(self.tasks))
-      gradients = combinators.TaskGradients(
-        losses,
-        losses > 0,
-        losses,
-        combinators.Passes(
-          pullback=lambda v, u: jax.tree.map(lambda p: p * v[0] * u[0], params),
-          rows=lambda: rows(params),
-        ),
-      )
-      extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
-      update: Any = optax.with_extra_args_support(combinator).update
-      return update(gradients, combinator.init(params), params, **extra)[0]
-
-    try:
-      jax.eval_shape(direction, params)
-    except Exception:  # What else it asks for, the step has; it says the rest.
-      return True
-    return bool(asked)
+    builder = self.make_method(NONE).builder
+    return builder.reads_whole(self.params_shapes[0], self.model)
 
   def with_settings(self, settings: settings_lib.Settings) -> 'Experiment':
     """The same data, tasks and model with another method and optimizer."""

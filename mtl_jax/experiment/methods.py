@@ -139,15 +139,15 @@ def make_method(
   }
   options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
   method = _build('combinator', options, METHODS, offered)
+  around = [place for place in ('wrappers', 'before') if spec.get(place)]
+  if not around:
+    return step_lib.as_builder(method)
   if isinstance(method, step_lib.StepBuilder):
-    for place in ('wrappers', 'before'):
-      if spec.get(place):
-        raise ValueError(
-          f'Expected no combinator.{place} with {spec["name"]!r}, which makes '
-          f'a step of its own, found {len(spec[place])}; remove '
-          f'combinator.{place}.'
-        )
-    return method
+    raise ValueError(
+      f'Expected no combinator.{around[0]} with {spec["name"]!r}, which makes '
+      f'a step of its own, found {len(spec[around[0]])}; remove '
+      f'combinator.{around[0]}.'
+    )
   for wrapper in spec.get('wrappers', ()):
     # Only the monitor can measure from outside what has no weights.
     if not combinators.has_weights(method) and wrapper.get('name') != 'monitor':
@@ -161,9 +161,8 @@ def make_method(
     _in_front(_build('transform', item, BEFORE, offered), item['name'])
     for item in spec.get('before', ())
   ]
-  last = _as_combinator(method)
-  return step_lib.from_chain(
-    optax.chain(*transforms, last) if transforms else last
+  return step_lib.as_builder(
+    optax.chain(*transforms, _as_combinator(method)) if transforms else method
   )
 
 

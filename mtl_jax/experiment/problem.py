@@ -240,8 +240,7 @@ def check_method(
   problem: problems.Problem, builder: step_lib.StepBuilder
 ) -> None:
   """Raises a ValueError for a step that a problem cannot take."""
-  cut = builder.combinator is not None or has_cut(problem)
-  if builder.bilevel or not cut:
+  if builder.bilevel or (builder.acts_on_model and not has_cut(problem)):
     raise ValueError(
       'Expected a combinator, or a method between features and heads on a '
       'problem that has these, found a step builder that this problem cannot '

@@ -8,6 +8,7 @@ a `StepBuilder`. All steps end in `StepParts.finish`.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -147,6 +148,17 @@ def same_model(
   return model
 
 
+def always(*unused: Any) -> bool:
+  """True, whatever the parameters."""
+  return True
+
+
+def any_table(params: Any, model: interface.MultiTaskModel) -> bool:
+  """Whether the model has tables at all."""
+  del params
+  return bool(model.tables)
+
+
 class StepBuilder(NamedTuple):
   """A method that makes the training step.
 
@@ -164,7 +176,12 @@ class StepBuilder(NamedTuple):
     bilevel: whether it has an outer loss, on the batch's stream `OUTER`, or on
       a half of the batch where there is no such stream: see
       `outer.split_batch`.
-    combinator: the transform of which `from_chain` made it, else None.
+    asks_for_rows: ``(params, shared, num_tasks) -> bool``, whether it asks for
+      Gramian or Jacobian, from shapes; ``shared`` is ``path -> bool``.
+    reads_whole: ``(params, model) -> bool``, whether its step is made of whole
+      tables, and not of the rows that a batch reads.
+    acts_on_model: whether it calls the model or acts between features and
+      heads, which an analytic problem without these cannot give.
 
   Example:
     >>> def make_step(parts):
@@ -191,7 +208,9 @@ class StepBuilder(NamedTuple):
   init: Callable[..., Any] = no_state
   wrap: Callable[..., interface.MultiTaskModel] = same_model
   bilevel: bool = False
-  combinator: optax.GradientTransformation | None = None
+  asks_for_rows: Callable[..., bool] = always
+  reads_whole: Callable[[Any, interface.MultiTaskModel], bool] = any_table
+  acts_on_model: bool = True
 
 
 def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
@@ -204,12 +223,13 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
     >>> builder = from_chain(combinators.pcgrad())
   """
   extra_tx = optax.with_extra_args_support(tx)
+  reads_whole = functools.partial(touched_rows.keeps_rows, tx.init)
 
   def make_step(parts):
     def step(state, batch):
       dropout_key, method_key = keys_of(state)
       engine, rows = parts.engine, touched_rows.NO_ROWS
-      if not touched_rows.keeps_rows(tx.init, state.params, engine.model):
+      if not reads_whole(state.params, engine.model):
         engine, rows = engine.at_rows(state.params, batch)
 
       def losses_at(params):
@@ -244,20 +264,63 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
     return step
 
   return StepBuilder(
-    make_step, lambda key, model, params, batch: tx.init(params), combinator=tx
+    make_step,
+    lambda key, model, params, batch: tx.init(params),
+    asks_for_rows=functools.partial(_asks_for_rows, extra_tx),
+    reads_whole=reads_whole,
+    acts_on_model=False,
   )
 
 
-def as_builder(
-  method: StepBuilder | optax.GradientTransformation,
-) -> StepBuilder:
-  """A step builder as it is, and a combinator by `from_chain`."""
-  return method if isinstance(method, StepBuilder) else from_chain(method)
+def _asks_for_rows(tx, params, shared, num_tasks) -> bool:
+  """Whether a combinator asks for Gramian or Jacobian, from shapes alone."""
+  asked = []
+
+  def row(path, p):
+    if not shared(combinators.path_name(path)):
+      return optax.MaskedNode()
+    return jnp.zeros((num_tasks, *p.shape))
+
+  def direction(params):
+    def rows():
+      asked.append(True)
+      return jax.tree_util.tree_map_with_path(row, params)
+
+    losses = jnp.ones(num_tasks)
+    gradients = combinators.TaskGradients(
+      losses,
+      losses > 0,
+      losses,
+      combinators.Passes(
+        pullback=lambda v, u: jax.tree.map(lambda p: p * v[0] * u[0], params),
+        rows=rows,
+      ),
+    )
+    extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
+    return tx.update(gradients, tx.init(params), params, **extra)[0]
+
+  try:
+    jax.eval_shape(direction, params)
+  except Exception:  # What else it asks for, the step has; it says the rest.
+    return True
+  return bool(asked)
+
+
+Method = StepBuilder | optax.GradientTransformation | combinators.Weighting
+
+
+def as_builder(method: Method) -> StepBuilder:
+  """The step builder of a method; of a combinator that of `from_chain`."""
+  if isinstance(method, StepBuilder):
+    return method
+  if isinstance(method, combinators.Weighting):
+    method = combinators.combine_by(method)
+  return from_chain(method)
 
 
 def init_state(
   model: interface.MultiTaskModel,
-  method: StepBuilder | optax.GradientTransformation,
+  method: Method,
   key: Array,
   batch: Any,
   optimizer: optax.GradientTransformation | None = None,
@@ -287,7 +350,7 @@ def init_state(
 def make_train_step(
   model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
-  method: StepBuilder | optax.GradientTransformation,
+  method: Method,
   optimizer: optax.GradientTransformation | None = None,
   *,
   steps_per_epoch: int = 1,
