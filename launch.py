@@ -27,38 +27,36 @@ import argparse
 import os
 import pathlib
 import sys
+from typing import Any
 
 DEFAULT = pathlib.Path(__file__).parent / 'configs' / 'synthetic_sequences.py'
 
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs the command; returns the exit code."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--config', default=str(DEFAULT), help='FILE.py[:ARG]')
-  parser.add_argument('--workdir', help='default: runs/NAME_OF_THE_CONFIG')
-  parser.add_argument(
-    '--mode',
-    choices=('train', 'evaluate', 'predict', 'tune', 'report'),
-    default='train',
-  )
-  parser.add_argument('--input', help='CSV or JSONL file to predict')
-  parser.add_argument(
-    '--tasks', default='', help='to predict: some of a stream'
-  )
-  parser.add_argument('--output', help='default: standard output')
-  parser.add_argument('--method', help='of a study, to evaluate or predict')
-  parser.add_argument('--member', type=int, help='its index, of several')
-  parser.add_argument('--dry_run', action='store_true')
-  parser.add_argument('--profile', action='store_true')
-  flags, overrides = parser.parse_known_args(arguments)
+  flags, overrides = _parser().parse_known_args(arguments)
   refused = _refuse(flags, overrides)
   if refused:
     print(f'launch.py: {refused}', file=sys.stderr)
     return 1
+  chosen = {'method': flags.method, 'member': flags.member}
   try:
-    return _run(flags, overrides)
+    api, config, workdir = _prepare(flags, overrides)
+    if flags.mode == 'evaluate':
+      api.evaluate(workdir, **chosen)
+    elif flags.mode == 'predict':
+      api.predict(workdir, flags.input, flags.output, flags.tasks, **chosen)
+    elif flags.mode == 'report':
+      api.report(workdir)
+    else:
+      api.run(
+        config,
+        workdir,
+        tune=flags.mode == 'tune',
+        dry_run=flags.dry_run,
+        profile=flags.profile,
+      )
+    return 0
   except KeyboardInterrupt:
     print('launch.py: interrupted', file=sys.stderr)
     return 130
@@ -80,6 +78,29 @@ def main(arguments: list[str] | None = None) -> int:
     if 'no space left' in str(error):
       os._exit(1)  # what else would be written at exit fails as well
     return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--config', default=str(DEFAULT), help='FILE.py[:ARG]')
+  parser.add_argument('--workdir', help='default: runs/NAME_OF_THE_CONFIG')
+  parser.add_argument(
+    '--mode',
+    choices=('train', 'evaluate', 'predict', 'tune', 'report'),
+    default='train',
+  )
+  parser.add_argument('--input', help='CSV or JSONL file to predict')
+  parser.add_argument(
+    '--tasks', default='', help='to predict: some of a stream'
+  )
+  parser.add_argument('--output', help='default: standard output')
+  parser.add_argument('--method', help='of a study, to evaluate or predict')
+  parser.add_argument('--member', type=int, help='its index, of several')
+  parser.add_argument('--dry_run', action='store_true')
+  parser.add_argument('--profile', action='store_true')
+  return parser
 
 
 def _refuse(flags, overrides) -> str:
@@ -105,7 +126,8 @@ def _refuse(flags, overrides) -> str:
   return ''
 
 
-def _run(flags, overrides) -> int:
+def _prepare(flags, overrides) -> tuple[Any, Any, str]:
+  """The package's ways in, the config, and the work directory."""
   # A user's own modules lie beside the config, or where they are.
   for folder in (str(pathlib.Path.cwd()), os.path.dirname(flags.config)):
     if folder and folder not in sys.path:
@@ -123,23 +145,7 @@ def _run(flags, overrides) -> int:
   config = overrides_lib.load_config(flags.config)
   overrides_lib.apply_overrides(config, overrides)
   name = flags.config.rpartition('/')[2].replace('.py', '').replace(':', '_')
-  workdir = flags.workdir or f'runs/{name}'
-  chosen = {'method': flags.method, 'member': flags.member}
-  if flags.mode == 'evaluate':
-    api.evaluate(workdir, **chosen)
-  elif flags.mode == 'predict':
-    api.predict(workdir, flags.input, flags.output, flags.tasks, **chosen)
-  elif flags.mode == 'report':
-    api.report(workdir)
-  else:
-    api.run(
-      config,
-      workdir,
-      tune=flags.mode == 'tune',
-      dry_run=flags.dry_run,
-      profile=flags.profile,
-    )
-  return 0
+  return api, config, flags.workdir or f'runs/{name}'
 
 
 if __name__ == '__main__':

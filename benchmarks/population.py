@@ -36,7 +36,6 @@ from mtl_jax.experiment import (
   steppers,
   ways,
 )
-from mtl_jax.studies import devices
 from mtl_jax.training import parallel, programs
 
 HERE = pathlib.Path(__file__).parent
@@ -255,7 +254,7 @@ def main():
   parser.add_argument('--out', help='Markdown file to write')
   flags = parser.parse_args()
   mtl_jax.keep_memory()
-  devices.use_all_cores()
+  mtl_jax.use_all_cores()
   lines = [
     f'{SEEDS} seeds, {len(jax.devices())} devices, jax {jax.__version__}; '
     'medians of ratios taken in turn.',

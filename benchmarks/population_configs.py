@@ -20,7 +20,7 @@ import population
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, members as members_lib
-from mtl_jax.studies import devices, plan
+from mtl_jax.studies import plan
 
 FEW = 4  # seeds of a shipped config
 REPEAT = 200  # milliseconds a repetition takes, at least
@@ -111,7 +111,7 @@ def main():
   parser.add_argument('--out', help='Markdown file to write')
   flags = parser.parse_args()
   mtl_jax.keep_memory()
-  devices.use_all_cores()
+  mtl_jax.use_all_cores()
   lines = [
     f'{FEW} seeds of shipped configs (of a study, its first method), '
     f'{len(jax.devices())} devices, jax {jax.__version__}; medians of '

@@ -15,7 +15,7 @@ from absl import logging
 import tensorflow_datasets as tfds
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import packages
+from mtl_jax.data import cache_folder
 from mtl_jax.data.builders import (
   census_income,
   click_funnel,
@@ -96,7 +96,7 @@ def _own_builder(name, settings, data_dir):
   if base not in CONFIGS:
     _refuse_settings(name, settings)
   chosen = _config(base, config, settings)
-  folder = pathlib.Path(data_dir or packages.cache_dir() / 'tfds')
+  folder = pathlib.Path(data_dir or cache_folder.cache_dir() / 'tfds')
   with _errors_only():
     return BUILDERS[base](data_dir=folder, config=chosen, file_format=FORMAT)
 
@@ -207,7 +207,7 @@ def _quiet(builder) -> Iterator[None]:
 @contextlib.contextmanager
 def _lock(builder) -> Iterator[None]:
   """Two processes that start together prepare the data once."""
-  folder = packages.cache_dir() / 'locks'
+  folder = cache_folder.cache_dir() / 'locks'
   folder.mkdir(parents=True, exist_ok=True)
   with open(folder / f'{builder.name}.lock', 'w') as file:
     if fcntl is not None:

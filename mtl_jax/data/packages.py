@@ -18,6 +18,8 @@ from typing import NamedTuple
 import zipfile
 import zlib
 
+from mtl_jax.data.cache_folder import cache_dir
+
 
 class Package(NamedTuple):
   """One archive: what is asked for, its file name, digest and size in bytes.
@@ -93,15 +95,6 @@ FLUENT_EMOJI = Package(
   'c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58',
   15_792_027,
 )
-
-
-def cache_dir() -> pathlib.Path:
-  """Folder of downloaded and prepared data.
-
-  The environment variable ``MTL_JAX_CACHE``, or ``~/.cache/mtl_jax``.
-  """
-  default = pathlib.Path.home() / '.cache' / 'mtl_jax'
-  return pathlib.Path(os.environ.get('MTL_JAX_CACHE') or default).expanduser()
 
 
 def fetch(

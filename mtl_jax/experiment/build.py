@@ -29,7 +29,6 @@ from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import (
   engine as engine_lib,
   gramians,
-  lookahead,
   loop,
   optimizers,
   parallel,
@@ -111,6 +110,15 @@ class Experiment:
     return tuple(task.name for task in self.tasks)
 
   @property
+  def item_task(self) -> tasks_lib.Task | None:
+    """The task whose target is the next item; None but of a recommender."""
+    targets = self.settings.targets
+    for task in self.tasks:
+      if targets[task.name].get('kind') == 'next_item':
+        return task
+    return None
+
+  @property
   def streams(self) -> dict[str, settings_lib.DataSettings]:
     """The settings of each stream that a task reads."""
     return _streams(self.settings, self.tasks)
@@ -179,7 +187,7 @@ class Experiment:
 
   def make_probe(self) -> Any:
     """``(state, batch) -> Gramian and presence`` of the coming step."""
-    return lookahead.make_gradient_probe(
+    return step_lib.make_gradient_probe(
       engine_lib.Engine(self.model, self.tasks, self.frozen)
     )
 
@@ -196,7 +204,7 @@ class Experiment:
     devices = jax.device_count()
     manual = self.settings.training.mode != 'jit'
     engine, params = self.make_engine(), self.params_shapes[0]
-    if not self.reads_tables_whole:
+    if self.model.tables and not self.reads_tables_whole:
       rows = touched_rows.example_rows(
         engine.model, params, self.batch_shapes()
       )
@@ -217,6 +225,8 @@ class Experiment:
   @functools.cached_property
   def reads_tables_whole(self) -> bool:
     """Whether the model has tables, and the method makes no use of that."""
+    if not self.model.tables:
+      return False
     builder = self.make_method(NONE).builder
     return builder.reads_whole(self.params_shapes[0], self.model)
 
@@ -373,6 +383,11 @@ def build(
     frozen,
   )
   builder = make_method(NONE).builder
+  outer_batches = None
+  if builder.bilevel or outer.OUTER in settings.streams:
+    outer_batches = outer_stream.make_stream(
+      settings, builder, tasks, loaded, mesh, reader.given
+    )
   experiment = Experiment(
     settings=settings,
     data=loaded,
@@ -382,9 +397,7 @@ def build(
     plan=plan,
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
-    outer=outer_stream.make_stream(
-      settings, builder, tasks, loaded, mesh, reader.given
-    ),
+    outer=outer_batches,
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
   checks.check_model(experiment)

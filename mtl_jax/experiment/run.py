@@ -1,12 +1,12 @@
 """One run of P >= 1 members: build, restore, train, evaluate, report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -102,26 +102,31 @@ def train(
         f'Population: {len(everyone)} members in {len(groups)} {programs}.',
         flush=True,
       )
-    members = train_groups(
-      groups,
-      workdir,
-      functools.partial(_stepper, alone=alone, profile=profile),
-      functools.partial(
-        _train_program, selections=selections, test=test, profile=profile
-      ),
-    )
-    if members is None:
-      return outcome_lib.Outcome(workdir=workdir.path, ended='interrupted')
+    members: list[outcome_lib.MemberOutcome] = []
+    for program in _programs(groups, workdir, profile):
+      stored = None if alone else _stored(program.folder, settings)
+      if stored is not None:
+        members += stored
+        continue
+      with _started(program, selections, profile) as begun:
+        if begun.step < begun.plan.steps:  # else it is reported again
+          program.stepper.compile(begun.members, begun.step)
+        state, best, ended = loop.fit(*begun[:8])
+      if ended == 'interrupted':
+        _say_interrupted(begun)
+        return outcome_lib.Outcome(workdir=workdir.path, ended=ended)
+      members += _finish(program, state, best, begun.progress, test)
+      _store(program, members[-len(program.members) :], begun.record.step_ms)
     outcome = outcome_lib.Outcome(
       workdir=workdir.path,
       ended=members[0].status if alone else 'finished',
-      members=members,
+      members=tuple(sorted(members, key=lambda m: m.index)),
       cost=_read_cost(workdir.path),
     )
     if alone and test:
       report(experiment, outcome, seconds=time.perf_counter() - began)
     elif test:
-      rankings.show(experiment, workdir)
+      _rank(experiment, workdir)
   return outcome
 
 
@@ -154,8 +159,15 @@ def evaluate(
     ),
   )
   show_result(opened.experiment, outcome.members[0])
-  rankings.show(opened.experiment, opened.workdir)
+  _rank(opened.experiment, opened.workdir)
   return outcome
+
+
+def _rank(experiment, workdir) -> list[reporting.Table]:
+  """Tables of a recommender beside simple ones, printed; of others none."""
+  if experiment.item_task is None:
+    return []
+  return rankings.show(experiment, workdir)
 
 
 # What a run prints before it trains.
@@ -165,8 +177,10 @@ def _announce(experiment, selections, shown) -> None:
   """Prints what was not printed yet: tables, notes on data, doubtful lines."""
   show(experiment, shown)
   checks.show_data(experiment, shown)
-  doubtful = _doubtful(experiment, selections)
-  for line in (*ranking_report.lines(experiment), *doubtful):
+  lines = _doubtful(experiment, selections)
+  if experiment.item_task is not None:
+    lines = [*ranking_report.lines(experiment), *lines]
+  for line in lines:
     if line not in shown:
       print(line, flush=True)
     shown.add(line)
@@ -274,12 +288,15 @@ class Program:
     members: P of them.
     stepper: of as many members or more: it is filled up with the last one.
     folder: with checkpoints, record and outcomes.
+    step_ms: milliseconds per step and member of the group's programs that
+      have trained in this process.
   """
 
   group: members_lib.Group
   members: Sequence[members_lib.Member]
   stepper: steppers.Stepper
   folder: pathlib.Path
+  step_ms: list[float]
 
   @property
   def padded(self) -> list[members_lib.Member]:
@@ -287,65 +304,70 @@ class Program:
     return members_lib.pad(self.members, self.stepper.way.members)
 
 
-TrainProgram = Callable[
-  [Program], tuple[list[outcome_lib.MemberOutcome], float | None] | None
-]
+class Begun(NamedTuple):
+  """A program that trains: arguments of `loop.fit`, and what it writes to."""
+
+  members: Any
+  best: Mapping[str, Any]
+  progress: Sequence[loop.Progress]
+  step: int
+  plan: loop.Plan
+  stepper: steppers.Stepper
+  hooks: loop.Hooks
+  task_names: Sequence[str]
+  record: '_Record'
+  latest: checkpoints.Checkpoints
 
 
-def train_groups(
-  groups: Sequence[members_lib.Group],
-  workdir: workdir_lib.Workdir,
-  make_stepper: Callable[[members_lib.Group, pathlib.Path], steppers.Stepper],
-  train_program: TrainProgram,
-) -> tuple[outcome_lib.MemberOutcome, ...] | None:
-  """Trains the programs of all groups, one after the other.
+def _programs(groups, workdir, profile) -> Iterator[Program]:
+  """The programs of all groups, one after the other.
 
-  Returns:
-    The outcomes of all members in their order; None if it was interrupted.
+  What a step of a group costs is noted when its programs have trained.
   """
-  outcomes: list[outcome_lib.MemberOutcome] = []
   places: list[workdir_lib.Place] = []
   for number, group in enumerate(groups):
     home = (
       workdir.path if len(groups) == 1 else workdir.path / f'group_{number}'
     )
-    stepper = make_stepper(group, home)
+    stepper = _stepper(group, home, profile)
     size = stepper.way.members
     chunks = [
       group.members[i : i + size] for i in range(0, len(group.members), size)
     ]
-    folders = [home if len(chunks) == 1 else home / f'program_{i}'
-               for i in range(len(chunks))]  # fmt: skip
+    step_ms: list[float] = []
+    programs = [
+      Program(
+        group,
+        chunk,
+        stepper,
+        home if len(chunks) == 1 else home / f'program_{i}',
+        step_ms,
+      )
+      for i, chunk in enumerate(chunks)
+    ]
     places += [
       workdir_lib.Place(
         member.index,
         member.seed,
         member.point,
-        folder.relative_to(workdir.path).as_posix().removeprefix('.'),
+        program.folder.relative_to(workdir.path).as_posix().removeprefix('.'),
         row,
       )
-      for folder, chunk in zip(folders, chunks, strict=True)
-      for row, member in enumerate(chunk)
+      for program in programs
+      for row, member in enumerate(program.members)
     ]
     workdir.write_places(places)
-    times = []
-    for folder, chunk in zip(folders, chunks, strict=True):
-      trained = train_program(Program(group, chunk, stepper, folder))
-      if trained is None:
-        return None
-      outcomes += trained[0]
-      times += [trained[1]] if trained[1] else []
-    if times:  # else all of it was there already
+    yield from programs
+    if step_ms:  # else all of it was there already
       whole_files.write_json(
         home / COST,
         {
-          'step_ms': float(np.mean(times)),
+          'step_ms': float(np.mean(step_ms)),
           'compile_s': stepper.compile_s,
           'peak_mb': stepper.peak_mb,
           'way': dataclasses.asdict(stepper.way),
         },
       )
-  return tuple(sorted(outcomes, key=lambda o: o.index))
 
 
 def _selections(experiment) -> dict[str, evaluation.Selection]:
@@ -384,9 +406,9 @@ def _doubtful(experiment, selections) -> list[str]:
   return lines
 
 
-def _stepper(group, home, *, alone, profile) -> steppers.Stepper:
+def _stepper(group, home, profile) -> steppers.Stepper:
   experiment = group.experiment
-  if alone:
+  if experiment.plan.raises:
     stepper = steppers.for_one(
       experiment, parallel.make_mesh(), profile=profile
     )
@@ -410,21 +432,12 @@ def _stepper(group, home, *, alone, profile) -> steppers.Stepper:
   return steppers.DeviceProgram(experiment, way, devices, feeder)
 
 
-def _train_program(
-  program: Program,
-  *,
-  selections: Mapping[str, evaluation.Selection],
-  test: bool,
-  profile: bool,
-):
-  """Outcomes of the members, and milliseconds per step; None = interrupted."""
+@contextlib.contextmanager
+def _started(program, selections, profile) -> Iterator['Begun']:
+  """A program as it starts or goes on, with its record and bar open."""
   experiment = program.group.experiment
-  settings, plan = experiment.settings, experiment.plan
-  stored = None if plan.raises else _stored(program.folder, settings)
-  if stored is not None:
-    return stored, None
   latest = checkpoints.Checkpoints(
-    program.folder / 'checkpoints', settings.training.keep
+    program.folder / 'checkpoints', experiment.settings.training.keep
   )
   members, best, progress, resumed = restore.begin(
     program.group,
@@ -440,37 +453,45 @@ def _train_program(
     record = _Record(program, resumed)
     stack.callback(record.close)
     bar = stack.enter_context(
-      reporting.Progress(plan.steps, start=resumed or 0)
+      reporting.Progress(experiment.plan.steps, start=resumed or 0)
     )
     if profile:
       stack.enter_context(
         profiling.profiled(program.stepper, program.folder / 'profile')
       )
-    members, best, ended = loop.fit(
+    hooks = _hooks(program, members, selections, record, bar, latest)
+    yield Begun(
       members,
       best,
       progress,
       resumed or 0,
-      plan,
+      experiment.plan,
       program.stepper,
-      _hooks(program, members, selections, record, bar, latest),
+      hooks,
       experiment.task_names,
+      record,
+      latest,
     )
-  if ended == 'interrupted':
-    step = (latest.steps() or [0])[-1]
-    print(
-      f'Interrupted at step {step}, which is saved; run the same command '
-      'again to go on.',
-      flush=True,
-    )
-    return None
-  outcomes = _finish(program, members, best, progress, test)
+
+
+def _say_interrupted(begun):
+  print(
+    f'Interrupted at step {(begun.latest.steps() or [0])[-1]}, which is saved; '
+    'run the same command again to go on.',
+    flush=True,
+  )
+
+
+def _store(program, outcomes, step_ms):
+  """Notes what has become of members, and what a step of theirs costs."""
   rows = [dataclasses.asdict(outcome) for outcome in outcomes]
+  length = _length(program.group.experiment.settings)
   whole_files.write_json(
     program.folder / workdir_lib.OUTCOMES,
-    whole_files.plain({'length': _length(settings), 'members': rows}),
+    whole_files.plain({'length': length, 'members': rows}),
   )
-  return outcomes, record.step_ms
+  if step_ms is not None:
+    program.step_ms.append(step_ms)
 
 
 def _say_where(folder, resumed):
@@ -489,7 +510,7 @@ def _hooks(program, members, selections, record, bar, latest) -> loop.Hooks:
   probed = experiment.plan.raises and not monitored and len(names) > 1
   return loop.Hooks(
     evaluate=functools.partial(_evaluate, experiment, selections, stepper),
-    probe=functools.partial(_probe, names, stepper) if probed else None,
+    probe=functools.partial(_probe, names) if probed else None,
     measure=functools.partial(_measure, names) if monitored else None,
     write=record.write,
     tick=bar.update,
@@ -536,7 +557,7 @@ def _last_step(latest) -> str:
 def _evaluate(experiment, selections, stepper, params, model_state):
   """Scores by criterion and all metrics of each member, on validation."""
   results = stepper.evaluate(params, model_state, 'validation')
-  if experiment.plan.raises:
+  if experiment.plan.raises and experiment.item_task is not None:
     ranking_report.check_scores(experiment, results[0])
   return [
     (
@@ -547,9 +568,8 @@ def _evaluate(experiment, selections, stepper, params, model_state):
   ]
 
 
-def _probe(names, stepper, members, step):
+def _probe(names, measured):
   """Cosines and norms of the task gradients of the coming step."""
-  measured = stepper.probe(members, step)
   rows = [
     evaluation.gradient_scalars(names, gramian, present)
     for gramian, present in zip(
@@ -595,7 +615,8 @@ def _finish(program, members, best, progress, test):
   results: Sequence[Any] = [None] * number
   if test:
     results = stepper.evaluate(tree['params'], tree['model_state'], 'test')
-    rankings.keep(program, tree, progress)
+    if program.group.experiment.item_task is not None:
+      rankings.keep(program, tree, progress)
   curves = _curves(program.folder / writers.RECORD, number)
   outcomes = []
   for member, own, result, curve in zip(
@@ -656,17 +677,17 @@ def show_result(
   Returns:
     The scores of the config's baselines beside it.
   """
-  settings = experiment.settings
-  functions = {
-    name: lookup.find('baseline', name, simple_baselines.BASELINES)
-    for name in settings.baselines
-  }
-  beside = simple_baselines.compute(
-    functions,
-    experiment.tasks,
-    settings.targets,
-    {name: source.splits for name, source in experiment.data.items()},
-  )
+  settings, beside = experiment.settings, {}
+  if settings.baselines:
+    beside = simple_baselines.compute(
+      {
+        name: lookup.find('baseline', name, simple_baselines.BASELINES)
+        for name in settings.baselines
+      },
+      experiment.tasks,
+      settings.targets,
+      {name: source.splits for name, source in experiment.data.items()},
+    )
   which = 'best checkpoint by validation score'
   step = f' (step {member.best_step})'
   if member.best_step is None:
@@ -688,7 +709,7 @@ def report(
   """Prints the tables of a run alone, and writes results and report."""
   (member,) = outcome.members
   beside = show_result(experiment, member)
-  ranking = rankings.show(experiment, workdir_lib.Workdir(outcome.workdir))
+  ranking = _rank(experiment, workdir_lib.Workdir(outcome.workdir))
   if jax.process_index() != 0:
     return
   plan = experiment.gramian

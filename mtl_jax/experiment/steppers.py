@@ -82,17 +82,14 @@ class DeviceProgram:
         lambda member, _: experiment.make_state(*member), way='vmap'
       )
     )
-    advance = spread(
-      programs.make_advance(
-        lambda hyper: experiment.make_step(hyper=hyper),
-        way.length,
-        experiment.make_record,
-        experiment.plan.record_every,
-      )
-    )
     self._advance = jax.jit(
-      lambda state, hyper, active, feed, shared: advance(
-        (programs.Members(state, hyper, active), feed), shared
+      spread(
+        programs.make_advance(
+          lambda hyper: experiment.make_step(hyper=hyper),
+          way.length,
+          experiment.make_record,
+          experiment.plan.record_every,
+        )
       ),
       donate_argnums=0,
     )
@@ -152,7 +149,7 @@ class DeviceProgram:
       feed = self._make_feed(start)
       self._ready = (start, feed)
     shared = (np.int32(start), np.int32(number), self._data)
-    return members.state, members.hyper, members.active, feed, shared
+    return members.state, (members.hyper, members.active, feed), shared
 
   def _make_feed(self, start):
     if self._feeder is None:
@@ -161,15 +158,14 @@ class DeviceProgram:
 
   def probe(self, members: programs.Members, start: int) -> dict[str, Any]:
     """Gramian ``[P, K, K]`` and presence ``[P, K]`` of the coming step."""
-    _, _, _, feed, shared = self._arguments(members, start, 0)
-    return jax.device_get(self._probe((members.state, feed), shared))
+    state, (_, _, feed), shared = self._arguments(members, start, 0)
+    return jax.device_get(self._probe(state, feed, shared))
 
   @functools.cached_property
   def _probe(self):
     probe = self._experiment.make_probe()
 
-    def of_member(member, shared):
-      state, feed = member
+    def of_member(state, feed, shared):
       start, _, arrays = shared
       batch = programs.fetch(arrays, jax.tree.map(lambda x: x[0], feed))
       return probe(state._replace(step=start), batch)
@@ -185,7 +181,7 @@ class DeviceProgram:
   ) -> list[evaluation.Result]:
     """The result of each member on a split."""
     return evaluation.evaluate_members(
-      lambda *arguments: self._evaluate(arguments[:2], arguments[2]),
+      self._evaluate,
       self._experiment.tasks,
       params,
       model_state,
@@ -198,10 +194,7 @@ class DeviceProgram:
 
   @functools.cached_property
   def _evaluate(self):
-    step = self._experiment.make_eval_step()
-    return jax.jit(
-      self._spread(lambda member, batch: step(member[0], member[1], batch))
-    )
+    return jax.jit(self._spread(self._experiment.make_eval_step()))
 
 
 class DataParallel:

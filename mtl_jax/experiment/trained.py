@@ -238,7 +238,7 @@ class Trained:
     def gramian(batch):
       # Of a table the rows that the batch reads are enough.
       engine, rows = self._engine.at_rows(self.params, batch)
-      params = rows.take(self.params)
+      params = self.params if rows is None else rows.take(self.params)
       return engine(params, self.model_state, batch, train=False)[0].gramian()
 
     return jax.jit(gramian)(batch)

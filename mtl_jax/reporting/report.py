@@ -158,9 +158,10 @@ def _gradients(run: run_record.Record) -> list[pages.Part]:
 
 
 def _experts(run: run_record.Record) -> list[pages.Part]:
-  levels = expert_use.levels(run.results.get('experts') or {})
-  if not levels:
+  experts = run.results.get('experts')
+  if not experts:
     return []
+  levels = expert_use.levels(experts)
   return [
     expert_use.NOTE,
     expert_use.picture(levels),

@@ -7,6 +7,8 @@ import pathlib
 import tempfile
 from typing import Any
 
+import jax
+
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
@@ -16,7 +18,7 @@ from mtl_jax.experiment import (
   run as run_lib,
   trained,
 )
-from mtl_jax.studies import devices, page, problem_run, study
+from mtl_jax.studies import page, problem_run, study
 
 
 def run(
@@ -70,8 +72,8 @@ def run(
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
   sources = build.Sources(data)
-  several = study.is_study(settings)
-  devices.prepare(several)
+  several = bool(settings.study.methods) or not build.is_alone(settings)
+  _prepare(several)
   if settings.problem.name:
     return problem_run.run(settings, path, dry_run=dry_run)
   if tune and not several:
@@ -80,7 +82,7 @@ def run(
       'study.draws, or leave the tuning out.'
     )
   if dry_run:
-    for entry in study.entries(settings):
+    for entry in study.entries(settings) if several else [settings]:
       dry_run_lib.dry_run(build.build(entry, sources=sources))
     return outcome_lib.Outcome(workdir=path, ended='dry run')
   if several:
@@ -119,9 +121,6 @@ def load(
   )
 
 
-use_all_cores = devices.use_all_cores
-
-
 def evaluate(
   workdir: os.PathLike | str,
   method: str | None = None,
@@ -148,6 +147,49 @@ def predict(
 def report(workdir: os.PathLike | str) -> pathlib.Path:
   """Writes tables and pictures again, from the record."""
   return page.write_any(pathlib.Path(workdir))
+
+
+def use_all_cores() -> bool:
+  """Makes a CPU device of each core, if JAX has not started yet.
+
+  An accelerator is used as it is, and so is what the user asked of XLA.
+
+  Returns:
+    Whether members can be spread over all cores.
+  """
+  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
+  asked = 'host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
+  number = len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count()
+  told = getattr(jax.config, 'jax_num_cpu_devices', -1) > 0
+  if asked or told or not number:
+    return True
+  try:
+    jax.config.update('jax_num_cpu_devices', number)
+  except RuntimeError:  # It has started: its devices are what they are.
+    return jax.device_count() > 1 or jax.default_backend() != 'cpu'
+  return True
+
+
+def _prepare(several: bool) -> None:
+  """Sets XLA up for a run, before JAX starts.
+
+  Args:
+    several: whether the run has members that may be spread over devices.
+  """
+  # XLA's programs on the CPU wait for threads of the pool that they run in:
+  # with no more threads than devices all can come to wait. Many are slower.
+  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
+  if several and not use_all_cores():
+    print(
+      'JAX has started with one device: members train on it one after the '
+      'other or at once; mtl_jax.use_all_cores() before JAX starts makes one '
+      'device per core, which is faster.',
+      flush=True,
+    )
+
+
+def _has_affinity() -> bool:
+  return hasattr(os, 'sched_getaffinity')
 
 
 def _spec(given: Any) -> Mapping[str, Any]:

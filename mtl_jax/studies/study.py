@@ -94,16 +94,8 @@ def _prepare(settings, path, sources, entries, twins) -> '_Study':
   return _Study(settings, experiment, metrics, sources, path)
 
 
-def is_study(settings: settings_lib.Settings) -> bool:
-  """Whether the settings ask for more than one run."""
-  section = settings.population
-  return bool(section.seeds or section.sweep or settings.study.methods)
-
-
 def entries(settings: settings_lib.Settings) -> list[settings_lib.Settings]:
   """The settings of each method, without those of the study."""
-  if not is_study(settings):
-    return [settings]
   return [entry.settings for entry in plan.list_methods(settings)]
 
 

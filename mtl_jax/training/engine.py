@@ -95,7 +95,19 @@ class Engine:
     """
     plan = self.plan(params, model_state, batch, key=key, train=train)
     engine = dataclasses.replace(self, gramian=plan.gramian, chunk=plan.chunk)
-    passes = _Passes(engine, params, model_state, batch, key, train)
+    network = engine.network(params, train)
+    own, own_key = engine.of_device(params, key)
+    run = functools.partial(forward_lib.forward, network, own)
+    if engine.accumulate == 1:
+      devices = engine.num_devices() if engine.gramian == 'layerwise' else 0
+      parts: Any = _Whole(run(model_state, batch, key=own_key, devices=devices))
+    else:
+      parts = microbatches.Microbatches(
+        run, batch, model_state, own_key, engine.accumulate, engine.axis_name
+      )
+    passes = _Passes(
+      engine, network, parts, own, own_key, (params, model_state, batch, key)
+    )
     gradients = combinators.TaskGradients(
       passes.losses,
       passes.counts > 0,
@@ -115,19 +127,36 @@ class Engine:
     leaves = forward_lib.describe_leaves(params, self.model.shared, self.frozen)
     return forward_lib.Network(self.model, self.tasks, leaves, train)
 
+  def num_devices(self) -> int:
+    """Devices that the axis is mapped over; 1 under plain jit."""
+    return 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
+
+  def of_device(self, params: Any, key: Any) -> tuple[Any, Any]:
+    """Parameters and key of this device, so that gradients are its own."""
+    if self.axis_name is None:
+      return params, key
+    # Gradients of parameters that vary are local, whatever shard_map checks;
+    # the psum is then always ours.
+    params = jax.lax.pcast(params, self.axis_name, to='varying')
+    if key is not None:
+      key = jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+    return params, key
+
   def at_rows(
     self, params: Any, batch: forward_lib.Batch
-  ) -> tuple['Engine', touched_rows.TouchedRows]:
+  ) -> tuple['Engine', touched_rows.TouchedRows | None]:
     """The engine of narrow parameters, and the rows that a batch reads.
 
     Where the model has tables, ``engine.at_rows(params, batch)`` gives another
     engine, for ``rows.take(params)``, whose task gradients have ``[R, ...]``
-    for these tables; else the same one.
+    for these tables; else the same one, and None.
 
     Args:
       params: all of them.
       batch: of this device in the manual modes.
     """
+    if not self.model.tables:
+      return self, None
     rows = touched_rows.touched_rows(self.model, params, batch, self.axis_name)
     return dataclasses.replace(self, model=rows.model(self.model)), rows
 
@@ -185,41 +214,37 @@ class Engine:
     )
 
 
+class _Whole:
+  """Sums over a batch at once, as `microbatches.Microbatches` has them."""
+
+  def __init__(self, pass_):
+    self._pass = pass_
+
+  def losses(self, num_tasks):
+    """Sums, counts and state of the whole batch, and who shares nothing."""
+    del num_tasks
+    p = self._pass
+    return p.sums, p.counts, p.model_state, p.alone
+
+  def total(self, of_pass):
+    """``of_pass(forward pass)``."""
+    return of_pass(self._pass)
+
+
 class _Passes:
   """The passes over one batch: sums over devices and microbatches."""
 
-  def __init__(self, engine, params, model_state, batch, key, train):
-    self._engine, self._arguments = engine, (params, model_state, batch, key)
-    self._train = train
-    network = engine.network(params, train)
-    self._leaves = network.leaves
-    self._axis_name = axis_name = engine.axis_name
-    if axis_name is not None:
-      # Gradients of parameters that vary are local, whatever shard_map checks;
-      # the psum is then always ours.
-      params = jax.lax.pcast(params, axis_name, to='varying')
-      if key is not None:
-        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+  def __init__(self, engine, network, parts, params, key, arguments):
+    self._engine, self._arguments = engine, arguments
+    self._train, self._leaves = network.train, network.leaves
+    self._axis_name = engine.axis_name
     self._params, self._key = params, key
     whole = engine.accumulate == 1
-    run = functools.partial(forward_lib.forward, network, params)
     # With microbatches the sum of the rows is held anyway.
     self._lazy = whole and engine.gramian in ('chunked', 'layerwise')
     self._sparse = whole and engine.gramian == 'layerwise'
-    if whole:
-      devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-      pass_ = run(
-        model_state, batch, key=key, devices=devices if self._sparse else 0
-      )
-      sums, counts, self.alone = pass_.sums, pass_.counts, pass_.alone
-      self.new_state = pass_.model_state
-      self._over = lambda of_pass: of_pass(pass_)
-    else:
-      scan = microbatches.Microbatches(
-        run, batch, model_state, key, engine.accumulate, axis_name
-      )
-      sums, counts, self.new_state, self.alone = scan.losses(len(engine.tasks))
-      self._over = scan.total
+    self._over = parts.total
+    sums, counts, self.new_state, self.alone = parts.losses(len(engine.tasks))
     sums, self.counts = self._reduce((sums, counts))
     self._per_example = forward_lib.per_example(self.counts)
     self.losses = sums * self._per_example
@@ -271,9 +296,7 @@ class _Passes:
 
     flat, treedef = jax.tree.flatten(jax.grad(penalty)(self._params))
     # A mean over devices, whose parts of the batch are of one size.
-    devices = 1
-    if self._axis_name is not None:
-      devices = jax.lax.axis_size(self._axis_name)
+    devices = self._engine.num_devices()
     return self._reduce(
       treedef.unflatten(
         [

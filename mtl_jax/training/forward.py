@@ -162,9 +162,8 @@ class TrunkPass:
   Attributes:
     name: of the stream.
     features: what the trunk found, ``[B, ...]``.
-    pull: features' cotangent -> gradients of the trunk.
-    pull_reads: the same, and the cotangents of what was read of leaves whose
-      rows are not made.
+    pull_reads: features' cotangent -> gradients of the trunk, and the
+      cotangents of what was read of leaves whose rows are not made.
     beside: what stands beside these leaves, see `jaxprs.probed`.
     heads: of the stream's tasks.
     shares: by task, whether it reads a shared parameter.
@@ -172,11 +171,14 @@ class TrunkPass:
 
   name: str
   features: Any
-  pull: Callable[[Any], Leaves]
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
   beside: Mapping[int, Sequence[Array]]
   heads: Sequence[head_losses.Heads] = ()
   shares: Mapping[int, bool] = dataclasses.field(default_factory=dict)
+
+  def pull(self, cotangent: Any) -> Leaves:
+    """Gradients of the trunk, by leaf."""
+    return self.pull_reads(cotangent)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +230,7 @@ def forward(
   num_tasks, names = len(network.tasks), network.streams
   sums: list[Any] = [None] * num_tasks
   counts: list[Any] = [None] * num_tasks
+  trainable = [not leaf.frozen for leaf in network.leaves]
   streams = []
 
   def trunk(flat, state, stream):
@@ -242,8 +245,10 @@ def forward(
     kinds = products.choose(uses, shapes, num_tasks, devices)
   for name, run in zip(names, trunks, strict=True):
     run = functools.partial(run, state=model_state)
-    stream, model_state, reads = _run_trunk(
-      name, run, flat, kinds, network.leaves
+    probed, zeros = jaxprs.probed(run, flat, kinds)
+    whole = jaxprs.narrowed(_features_first(probed), flat, trainable, zeros)
+    features, pull, (model_state, beside) = jax.vjp(
+      whole.function, whole.leaves, zeros, has_aux=True
     )
 
     def loss(flat, features, state, task, arrays=batch[name]):
@@ -257,37 +262,31 @@ def forward(
         if task.stream == name
       },
       network.heads_together(
-        name, params, stream.features, model_state, batch[name], key
+        name, params, features, model_state, batch[name], key
       ),
       network.leaves,
       flat,
-      stream.features,
+      features,
       model_state,
     )
     model_state = ran.model_state
     for k in ran.sums:
       sums[k], counts[k] = ran.sums[k], ran.counts[k]
-    shares = _shares(ran.heads, reads, network.leaves)
-    streams.append(dataclasses.replace(stream, heads=ran.heads, shares=shares))
+    shares = _shares(ran.heads, whole.reads, network.leaves)
+    streams.append(TrunkPass(name, features, pull, beside, ran.heads, shares))
   return Forward(
     jnp.stack(sums), jnp.stack(counts), model_state, streams, kinds
   )
 
 
-def _run_trunk(name, run, flat, kinds, leaves) -> tuple[TrunkPass, Any, Any]:
-  """One stream without its heads, the model state, and what features read."""
-  probed, zeros = jaxprs.probed(run, flat, kinds)
+def _features_first(probed):
+  """The probed trunk, ``(flat, zeros) -> (features, aux)``."""
 
   def trunk(flat, zeros):
     (features, state), beside = probed(flat, zeros)
     return features, (state, beside)
 
-  trainable = [not leaf.frozen for leaf in leaves]
-  features, pull, (state, beside), reads = jaxprs.vjp_where_used(
-    trunk, flat, trainable, zeros
-  )
-  stream = TrunkPass(name, features, lambda c: pull(c)[0], pull, beside)
-  return stream, state, reads
+  return trunk
 
 
 def _shares(heads, reads, leaves) -> dict[int, bool]:

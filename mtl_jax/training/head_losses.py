@@ -96,11 +96,12 @@ def run(
       def total(flat, features, loss=loss, state=model_state):
         return loss(flat, features, state)
 
-      sums[k], pull, (counts[k], model_state), reads = jaxprs.vjp_where_used(
-        total, flat, trainable, features
+      head = jaxprs.narrowed(total, flat, trainable, features)
+      sums[k], pull, (counts[k], model_state) = jax.vjp(
+        head.function, head.leaves, features, has_aux=True
       )
       one = jnp.ones_like(sums[k])
-      heads.append(_single(k, pull, reads[0], shared, one))
+      heads.append(_single(k, pull, head.reads[0], shared, one))
   return Ran(heads, sums, counts, model_state)
 
 

@@ -2,7 +2,7 @@
 
 Three questions are answered from the jaxpr of a function:
 
-- on which parameters it depends (`dependencies`, `vjp_where_used`), so that a
+- on which parameters it depends (`dependencies`, `narrowed`), so that a
   head costs no dense zero for each table of the trunk;
 - where it uses a matrix in one of two plain ways (`find`, `probed`), so that
   the Gramian needs no gradient of that matrix: whole rows by their numbers (an
@@ -48,26 +48,36 @@ class Reads(NamedTuple):
   others: frozenset[int]
 
 
-def vjp_where_used(
+class Narrowed(NamedTuple):
+  """A function of those parameters that its result depends on.
+
+  Attributes:
+    function: ``({leaf: array}, *others) -> (y, aux)``.
+    leaves: ``{leaf: array}``, the trainable ones that y depends on.
+    reads: what each array of y depends on.
+  """
+
+  function: Callable[..., tuple[Any, Any]]
+  leaves: Leaves
+  reads: list[Reads]
+
+
+def narrowed(
   f: Callable[..., tuple[Any, Any]],
   flat: Sequence[Array],
   trainable: Sequence[bool],
   *others: Any,
-) -> tuple[Any, Callable[[Any], Any], Any, list[Reads]]:
-  """``jax.vjp`` of ``f(flat, *others) -> (y, aux)`` over what f depends on.
+) -> Narrowed:
+  """``f(flat, *others) -> (y, aux)`` as a function of what y depends on.
 
-  A head must not cost a dense zero for each embedding table of the trunk.
+  So that, differentiated, a head does not cost a dense zero for each embedding
+  table of the trunk.
 
   Args:
     f: takes the list of parameters, and others.
     flat: all parameters.
     trainable: which of them may have a gradient.
-    *others: further arguments, all of them differentiated.
-
-  Returns:
-    y; the pullback, ``cotangent -> ({leaf: gradient}, *of others)``, whose
-    leaves are the trainable ones that y depends on; aux; and what each array of
-    y depends on.
+    *others: further arguments.
   """
   size = len(flat)
   reads = [
@@ -79,21 +89,13 @@ def vjp_where_used(
   ]
   wanted = sorted(frozenset().union(*(read.leaves for read in reads)))
 
-  def on_wanted(part, *others):
+  def function(leaves, *others):
     full = list(flat)
-    for i, value in zip(wanted, part, strict=True):
+    for i, value in leaves.items():
       full[i] = value
     return f(full, *others)
 
-  y, vjp, aux = jax.vjp(
-    on_wanted, [flat[i] for i in wanted], *others, has_aux=True
-  )
-
-  def pull(cotangent):
-    part, *rest = vjp(cotangent)
-    return dict(zip(wanted, part, strict=True)), *rest
-
-  return y, pull, aux, reads
+  return Narrowed(function, {i: flat[i] for i in wanted}, reads)
 
 
 def dependencies(f: Callable[..., Any], flat: Sequence[Array]) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Diagnoses of the task gradients of a coming step: Gramian and affinity."""
+"""Affinity of tasks: what a step for one of them does to the others."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,26 +10,6 @@ import optax
 from mtl_jax.training import engine as engine_lib, step as step_lib
 
 Array = jax.Array
-
-
-def make_gradient_probe(
-  engine: engine_lib.Engine,
-) -> Callable[..., dict[str, Array]]:
-  """Builds ``(state, batch) -> {'gramian': [K, K], 'present': [K]}``.
-
-  A diagnosis of the task gradients at the parameters that the next step would
-  start from, with that step's dropout key; under plain jit, beside any mode.
-  """
-
-  def probe(state, batch):
-    dropout_key, _ = step_lib.keys_of(state)
-    at_rows, rows = engine.at_rows(state.params, batch)
-    gradients, _ = at_rows(
-      rows.take(state.params), state.model_state, batch, key=dropout_key
-    )
-    return {'gramian': gradients.gramian(), 'present': gradients.present}
-
-  return probe
 
 
 def make_lookahead(

@@ -116,6 +116,10 @@ class Stepper(Protocol):
     """
     ...
 
+  def probe(self, members: programs.Members, start: int) -> Any:
+    """Measures the task gradients of the step that comes."""
+    ...
+
   def keep_better(self, better: np.ndarray, new: Any, old: Any) -> Any:
     """Pytrees ``[P, ...]``, each member's from ``new`` where ``better``."""
     ...
@@ -132,8 +136,8 @@ class Hooks:
   Attributes:
     evaluate: ``(params, model_state) -> [(scores, scalars)] * P``: scores by
       criterion, the first of which selects; higher is better.
-    probe: ``(members, step) -> series`` about the task gradients of the step
-      that comes; None = not measured.
+    probe: ``measured -> series`` of what `Stepper.probe` has measured before a
+      step; None = not measured.
     measure: ``opt_state -> series``: what the method measured in its last
       step; None if it does not.
     write: ``(kind, step, series)``: a row of the record.
@@ -148,7 +152,7 @@ class Hooks:
   write: Callable[[str, int, Series], None]
   tick: Callable[[int, Scalars], None]
   save: Callable[[int, programs.Members, Any, Sequence[Progress]], None]
-  probe: Callable[[programs.Members, int], Series] | None = None
+  probe: Callable[[Any], Series] | None = None
   measure: Callable[[Any], Series] | None = None
   record: Callable[[int, Any], None] | None = None
   kept: Callable[[], str] = lambda: 'none yet'
@@ -194,7 +198,8 @@ def fit(
       event = next_event(step, plan, probed=probed, measured=measured)
       number = min(event - step, stepper.longest)
       if hooks.probe and _divides(probed, step):
-        hooks.write('gradients', step, hooks.probe(members, step))
+        series = hooks.probe(stepper.probe(members, step))
+        hooks.write('gradients', step, series)
       state, records = stepper.advance(members, step, number)
       members = members._replace(state=state)
       step += number

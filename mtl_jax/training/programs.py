@@ -69,9 +69,9 @@ def as_members(tree: Any) -> Any:
 
 
 def spread(
-  f: Callable[[Any, Any], Any], way: str, mesh: Mesh | None = None
-) -> Callable[[Any, Any], Any]:
-  """Runs ``f(member, shared)`` for all members, leaves ``[P, ...]``.
+  f: Callable[..., Any], way: str, mesh: Mesh | None = None
+) -> Callable[..., Any]:
+  """Runs ``f(*member, shared)`` for all members, leaves ``[P, ...]``.
 
   Where there is one member (on a device), it is the very program of ``f``.
 
@@ -91,12 +91,14 @@ def spread(
     Array([10, 11, 12], dtype=int32)
   """
 
-  def mapped(members, shared):
+  def mapped(*arguments):
+    *members, shared = arguments
     if len(jax.tree.leaves(members)[0]) == 1:
-      return as_members(f(one_of(members), shared))
+      return as_members(f(*one_of(members), shared))
     if way == 'map':
-      return jax.lax.map(lambda member: f(member, shared), members)
-    return jax.vmap(f, in_axes=(0, None))(members, shared)
+      return jax.lax.map(lambda member: f(*member, shared), members)
+    axes = (*(0 for _ in members), None)
+    return jax.vmap(f, in_axes=axes)(*members, shared)
 
   if way in ('vmap', 'map'):
     return mapped
@@ -105,13 +107,18 @@ def spread(
       f'Expected a way to run members among {", ".join(WAYS)}, found {way!r}; '
       'set population.way to one of them.'
     )
-  return jax.shard_map(
-    mapped,
-    mesh=mesh,
-    in_specs=(PartitionSpec(AXIS), PartitionSpec()),
-    out_specs=PartitionSpec(AXIS),
-    check_vma=False,  # nothing crosses the members
-  )
+
+  def over_devices(*arguments):
+    members = (PartitionSpec(AXIS) for _ in arguments[1:])
+    return jax.shard_map(
+      mapped,
+      mesh=mesh,
+      in_specs=(*members, PartitionSpec()),
+      out_specs=PartitionSpec(AXIS),
+      check_vma=False,  # nothing crosses the members
+    )(*arguments)
+
+  return over_devices
 
 
 def make_advance(
@@ -119,7 +126,7 @@ def make_advance(
   length: int,
   record: Callable[[Hyper], Callable[[Any, Any], Any]] | None = None,
   record_every: int = 1,
-) -> Callable[[tuple[Members, Feed], Any], tuple[Any, Any]]:
+) -> Callable[..., tuple[Any, Any]]:
   """Some steps of one member, for `spread`.
 
   Args:
@@ -133,62 +140,56 @@ def make_advance(
       steps.
 
   Returns:
-    ``((member, feed), (start, number, data)) -> (state, records)``: takes
-    ``number`` <= S steps from step ``start``. ``data`` are arrays ``{stream:
-    {name: [N, ...]}}`` that the feed's rows point into, or None. Records are
-    ``[S / record_every, ...]``, of which those of the steps taken count.
+    ``(state, (hyper, active, feed), (start, number, data)) -> (state,
+    records)``: takes ``number`` <= S steps from step ``start``. ``data`` are
+    arrays ``{stream: {name: [N, ...]}}`` that the feed's rows point into, or
+    None. Records are ``[S / record_every, ...]``, of which those of the steps
+    taken count.
   """
 
-  def advance(arguments, shared):
-    (state, hyper, active), feed = arguments
+  def advance(state, rest, shared):
+    hyper, active, feed = rest
     start, number, data = shared
     step = make_step(hyper)
     keep = record(hyper) if record else lambda state, metrics: metrics
 
-    def one(i, state: Any):
+    def at(i, state):
       now = jax.tree.map(lambda x: x[i], feed)
-      state, metrics = step(state._replace(step=start + i), fetch(data, now))
-      state = state._replace(step=None)
-      return state, keep(state, metrics)
+      return state._replace(step=start + i), fetch(data, now)
 
-    def block(i, state):
+    def unrecorded(i, state):
+      return step(*at(i, state))[0]._replace(step=None)
+
+    def body(i, carry):
       """``record_every`` steps, and the record of the last one."""
-      first = i * record_every
-      state = jax.lax.fori_loop(
-        first, first + record_every - 1, lambda j, s: one(j, s)[0], state
-      )
-      return one(first + record_every - 1, state)
-
-    take = one if record_every == 1 else block
-
-    def run(state):
-      if length == 1:
-        state, records = take(0, state)
-        return state, as_members(records)
-
-      def body(i, carry):
-        state, records = carry
-        state, new = take(i, state)
-        records = jax.tree.map(lambda r, x: r.at[i].set(x), records, new)
-        return state, records
-
-      return jax.lax.fori_loop(
-        0, number // record_every, body, (state, empty(state))
+      state, records = carry
+      last = i
+      if record_every > 1:
+        last = (i + 1) * record_every - 1
+        state = jax.lax.fori_loop(i * record_every, last, unrecorded, state)
+      state, metrics = step(*at(last, state))
+      state = state._replace(step=None)
+      return state, jax.tree.map(
+        lambda r, x: r.at[i].set(x), records, keep(state, metrics)
       )
 
-    def empty(state):
-      _, shapes = jax.eval_shape(take, 0, state)
-      return jax.tree.map(
-        lambda x: jnp.zeros((length // record_every, *x.shape), x.dtype),
-        shapes,
-      )
+    def one_record(state):
+      state, metrics = step(*at(0, state))
+      return keep(state._replace(step=None), metrics)
 
+    empty = jax.tree.map(
+      lambda x: jnp.zeros((length // record_every, *x.shape), x.dtype),
+      jax.eval_shape(one_record, state),
+    )
     if length == 1:
       # A branch is as slow on the CPU as a loop.
       return jax.tree.map(
-        functools.partial(jnp.where, active), run(state), (state, empty(state))
+        functools.partial(jnp.where, active),
+        body(0, (state, empty)),
+        (state, empty),
       )
-    return jax.lax.cond(active, run, lambda s: (s, empty(s)), state)
+    some = functools.partial(jax.lax.fori_loop, 0, number // record_every, body)
+    return jax.lax.cond(active, some, lambda carry: carry, (state, empty))
 
   return advance
 

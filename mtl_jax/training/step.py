@@ -86,7 +86,7 @@ class StepParts:
     gradients: combinators.TaskGradients,
     model_state: Any,
     method: Any,
-    rows: touched_rows.TouchedRows = touched_rows.NO_ROWS,
+    rows: touched_rows.TouchedRows | None = None,
     losses_at: Callable[[Any], Array] | None = None,
   ) -> tuple[TrainState, dict[str, Array]]:
     """The end of a step: penalty, optimizer, second look, state and metrics.
@@ -98,7 +98,7 @@ class StepParts:
         before the update, and whose penalty is added.
       model_state: after the step.
       method: state of the method after the step.
-      rows: what a narrow direction is of.
+      rows: of which a narrow direction is; None of a whole one.
       losses_at: ``params -> [K]``, losses of the same batch, for a method whose
         state has a field ``losses_after``; others pay nothing for it.
 
@@ -107,13 +107,19 @@ class StepParts:
       without the tasks' loss weights), ``counts`` ``[K]`` and ``update_norm``
       ``[]``.
     """
-    params, optimizer, updates = rows.apply(
-      self.optimizer,
-      gradients.add_penalty(direction),
-      state.opt_state['optimizer'],
-      state.params,
-      self.lazy_rows,
-    )
+    direction, before = gradients.add_penalty(direction), state.opt_state
+    if rows is None:
+      update = optax.with_extra_args_support(self.optimizer).update
+      updates, optimizer = update(direction, before['optimizer'], state.params)
+      params = optax.apply_updates(state.params, updates)
+    else:
+      params, optimizer, updates = rows.apply(
+        self.optimizer,
+        direction,
+        before['optimizer'],
+        state.params,
+        self.lazy_rows,
+      )
     if self.project is not None:
       params = self.project(params)
     wanted = optax.tree.get_all_with_path(method, 'losses_after')
@@ -223,22 +229,27 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
     >>> builder = from_chain(combinators.pcgrad())
   """
   extra_tx = optax.with_extra_args_support(tx)
-  reads_whole = functools.partial(touched_rows.keeps_rows, tx.init)
+
+  def reads_whole(params, model):
+    if not model.tables:
+      return False
+    return touched_rows.keeps_rows(tx.init, params, model)
 
   def make_step(parts):
     def step(state, batch):
       dropout_key, method_key = keys_of(state)
-      engine, rows = parts.engine, touched_rows.NO_ROWS
+      engine, rows = parts.engine, None
       if not reads_whole(state.params, engine.model):
         engine, rows = engine.at_rows(state.params, batch)
+      take = (lambda params: params) if rows is None else rows.take
 
       def losses_at(params):
         after, _ = engine(
-          rows.take(params), state.model_state, batch, key=dropout_key
+          take(params), state.model_state, batch, key=dropout_key
         )
         return after.losses
 
-      narrow = rows.take(state.params)
+      narrow = take(state.params)
       gradients, model_state = engine(
         narrow, state.model_state, batch, key=dropout_key
       )
@@ -386,6 +397,25 @@ def make_train_step(
     lazy_rows=lazy_rows,
   )
   return as_builder(method).make_step(parts)
+
+
+def make_gradient_probe(
+  engine: engine_lib.Engine,
+) -> Callable[..., dict[str, Array]]:
+  """Builds ``(state, batch) -> {'gramian': [K, K], 'present': [K]}``.
+
+  A diagnosis of the task gradients at the parameters that the next step would
+  start from, with that step's dropout key; under plain jit, beside any mode.
+  """
+
+  def probe(state, batch):
+    dropout_key, _ = keys_of(state)
+    own, rows = engine.at_rows(state.params, batch)
+    params = state.params if rows is None else rows.take(state.params)
+    gradients, _ = own(params, state.model_state, batch, key=dropout_key)
+    return {'gramian': gradients.gramian(), 'present': gradients.present}
+
+  return probe
 
 
 def _update(tx, gradients, method_state, params, **extra):

@@ -149,9 +149,6 @@ class TouchedRows:
     return self._map(put, moved, params), some, updates
 
 
-NO_ROWS = TouchedRows()
-
-
 def touched_rows(
   model: interface.MultiTaskModel,
   params: Any,

@@ -9,8 +9,8 @@ import pytest
 SCRIPT = """
 import os
 import launch
-from mtl_jax.studies import api, devices
-devices.use_all_cores()
+from mtl_jax.studies import api
+api.use_all_cores()
 import jax
 print(len(jax.devices()))
 """

@@ -58,6 +58,11 @@ def run_alone(toy, arrays, seed, rate):
   return jax.device_get((current.params, np.stack(losses)))
 
 
+def parts(members, feed):
+  """First arguments of `make_advance`'s function."""
+  return members.state, (members.hyper, members.active, feed)
+
+
 def run_members(toy, arrays, way, length=LENGTH, on_device=True):
   mesh = programs.make_mesh()
 
@@ -91,7 +96,7 @@ def run_members(toy, arrays, way, length=LENGTH, on_device=True):
         rows={'main': {k: v[rows] for k, v in arrays.items()}}
       )
       shared = (start, number, None)
-    new, metrics = advance((members, feed), shared)
+    new, metrics = advance(*parts(members, feed), shared)
     members = members._replace(state=new)
     losses.append(metrics['losses'][:, :number])
   return jax.device_get((members.state.params, np.concatenate(losses, 1)))
@@ -162,7 +167,7 @@ def test_who_is_not_active_keeps_its_state(length):
   steps = min(3, length)
   for way in ('vmap', 'map'):
     new, metrics = programs.spread(advance, way)(
-      (members, feed), (0, steps, data)
+      *parts(members, feed), (0, steps, data)
     )
     np.testing.assert_array_equal(new.params, steps * np.array([2.0, 0.0, 6.0]))
     assert metrics['losses'].shape == (3, length)
@@ -189,7 +194,7 @@ def test_every_kth_step_only_is_not_computed_in_the_others(toy):
   )
   data = {'main': toy.batch(0, B, np.float32)}
   advance = programs.spread(programs.make_advance(make_step, 2), 'vmap')
-  text = jax.jit(advance).lower((members, feed), (0, 2, data)).as_text()
+  text = jax.jit(advance).lower(*parts(members, feed), (0, 2, data)).as_text()
   assert 'stablehlo.case' in text  # a select, if the step had an axis
 
 
@@ -207,7 +212,7 @@ def test_a_single_step_stands_in_no_loop_and_no_branch():
     )
     data = {'main': {'x': jnp.ones(5)}}
     advance = programs.make_advance(make_sum, length)
-    text = jax.jit(advance).lower((member, feed), (0, 1, data)).as_text()
+    text = jax.jit(advance).lower(*parts(member, feed), (0, 1, data)).as_text()
     return [f'stablehlo.{name}' in text for name in ('while', 'case')]
 
   assert lowered(1) == [False, False]
@@ -255,7 +260,7 @@ def test_records_of_every_third_step_are_those_of_every_step():
       every,
     )
     spread = jax.jit(programs.spread(advance, 'vmap'))
-    return spread((members, feed), (0, number, data))
+    return spread(*parts(members, feed), (0, number, data))
 
   last, whole = records(1, 9)
   again, some = records(3, 9)
