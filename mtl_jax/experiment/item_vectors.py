@@ -17,7 +17,7 @@ def make_file(
   titles: Sequence[str],
   trained: np.ndarray | None = None,
 ) -> str:
-  """The path of a file ``.npy`` of vectors ``[V, M]``.
+  """The path of a file ``.npy`` of vectors ``[V, M]``, 0 without a title.
 
   Args:
     spec: ``texts``, see `item_content.text_encoder`; ``arm``: 'text', or a
@@ -47,17 +47,18 @@ def make_file(
     )
   cache = packages.cache_dir() / 'vectors'
   encoder = item_content.text_encoder(spec.get('texts', 'minilm'))
-  vectors = encoders.encode_items(
+  vectors, there = encoders.encode_items(
     encoder, [title or None for title in titles], cache, what='titles'
-  ).values
+  )
   width = spec.get('width', 0)
   if width:
-    rows = slice(None) if trained is None else np.flatnonzero(trained)
+    rows = there if trained is None else there & trained
     vectors = encoders.fit_whitening(vectors[rows], width)(vectors)
   rng = np.random.default_rng(spec.get('seed', 0))
   if arm == 'permuted':
-    vectors = vectors[rng.permutation(len(vectors))]
+    order = rng.permutation(len(vectors))
+    vectors, there = vectors[order], there[order]
   if arm == 'random':
     drawn = rng.normal(size=vectors.shape)
-    vectors = vectors.mean(0) + vectors.std(0) * drawn
-  return encoders.to_file(vectors, cache)
+    vectors = vectors[there].mean(0) + vectors[there].std(0) * drawn
+  return encoders.to_file(np.where(there[:, None], vectors, 0), cache)

@@ -56,6 +56,17 @@ def test_whitening_is_fitted_on_trained_items():
   assert np.abs(np.cov(white.T) - np.eye(3)).max() > 0.05
 
 
+@pytest.mark.parametrize('arm', item_vectors.ARMS)
+def test_an_item_without_a_title_has_no_vector(arm):
+  titles = [*TITLES[:5], '', *TITLES[6:]]
+  spec = {'arm': arm, 'width': 3}
+  made = np.load(item_vectors.make_file(spec, titles))
+  empty = ~made.any(axis=1)
+  assert empty.sum() == 1 and (arm == 'permuted' or empty[5])
+  if arm == 'text':  # nor does it count in the whitening
+    np.testing.assert_allclose(np.cov(made[~empty].T), np.eye(3), atol=1e-3)
+
+
 def test_what_is_unknown_is_told():
   with pytest.raises(
     ValueError, match="arm of the vectors of items, found 'x'"
