@@ -1,12 +1,13 @@
 """Emoji: linear probes of each modality beside the trained network, 5 folds.
 
 python benchmarks/emoji.py                 # 5 folds, a minute each
-python benchmarks/emoji.py --folds=1 --how=concat
+python benchmarks/emoji.py --how=gate,concat --no_flags
 
 Probes are ridge regressions of standardised vectors (of classes: on 0 and 1),
 whose penalty the validation split picks; the network is configs/rec/emoji.py.
-Test splits, by variant; intervals of 95% over folds. Then, per task, what each
-knock-out costs.
+Test splits, by variant; intervals of 95% over folds, also of the difference to
+the best probe of each column. Then, per task, what each knock-out costs the
+first of the networks, and what its gates weigh.
 """
 
 import argparse
@@ -34,6 +35,7 @@ COLUMNS = (
 )
 INPUTS = ('text', 'picture', 'chinese')
 CLASSES = ('group', 'subgroup')
+NETWORK = 'network ({})'
 TASKS = {
   'group': ('group accuracy', 'group macro F1'),
   'subgroup': ('subgroup accuracy',),
@@ -46,10 +48,12 @@ def main() -> None:
   """Prints both tables, and writes them beside the runs."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--folds', type=int, default=emoji.FOLDS)
-  parser.add_argument('--how', default='gate')
+  parser.add_argument('--how', default='gate', help='one or more, with commas')
   parser.add_argument('--workdir', default='runs/emoji_folds')
   parser.add_argument('--no_flags', action='store_true')
   flags = parser.parse_args()
+  mtl_jax.keep_memory()
+  hows = flags.how.split(',')
   rows: dict[str, list] = {}
   costs: dict[str, list] = {}
   reads: dict[str, list] = {}
@@ -61,19 +65,34 @@ def main() -> None:
     }
     for name, made in probes(raw).items():
       rows.setdefault(name, []).append(made)
-    trained = train(settings, flags)
-    name = f'network ({flags.how})'
-    rows.setdefault(name, []).append(network(trained, raw['test']))
-    for key, losses in knock_outs(trained).items():
-      costs.setdefault(key, []).append(losses)
-    if flags.how == 'gate':
-      for task, weights in gates(trained).items():
-        reads.setdefault(task, []).append(weights)
-    show(f'Test splits of {fold + 1} folds', rows, COLUMNS)
+    for how in hows:
+      trained = train(settings, how, flags.workdir)
+      rows.setdefault(NETWORK.format(how), []).append(
+        network(trained, raw['test'])
+      )
+      if how == hows[0]:
+        for key, losses in knock_outs(trained).items():
+          costs.setdefault(key, []).append(losses)
+      if how == hows[0] == 'gate':
+        for task, weights in gates(trained).items():
+          reads.setdefault(task, []).append(weights)
+  told = ', without flags' if flags.no_flags else ''
+  show(f'Test splits of {flags.folds} folds{told}', rows, COLUMNS)
+  show('Less the best probe of the column', against_probes(rows), COLUMNS)
   show('Loss of a task, minus that with all inputs', costs, tuple(TASKS))
   show('Mean weight of a gate', reads, INPUTS)
-  out = pathlib.Path(flags.workdir) / 'tables.json'
+  name = 'tables_no_flags.json' if flags.no_flags else 'tables.json'
+  out = pathlib.Path(flags.workdir) / name
   out.write_text(json.dumps({'rows': rows, 'costs': costs, 'gates': reads}))
+
+
+def against_probes(rows):
+  """Of each network the difference to each column's best probe, by fold."""
+  networks = {name for name in rows if name.startswith(NETWORK[:8])}
+  probed = np.array([x for name, x in rows.items() if name not in networks])
+  best = probed.mean(1).argmax(0)  # [columns], of [probes, folds, columns]
+  own = probed[best, :, np.arange(len(COLUMNS))].T  # [folds, columns]
+  return {name: np.array(rows[name]) - own for name in sorted(networks)}
 
 
 def probes(raw):
@@ -174,15 +193,13 @@ def judge(found, labels):
   return [float(x) for x in numbers]
 
 
-def train(settings, flags):
+def train(settings, how, folder):
   """The network of a fold; a finished run is read back."""
-  config = mtl_jax.load_config(f'{CONFIG}:{flags.how}')
+  config = mtl_jax.load_config(f'{CONFIG}:{how}')
   for name, value in settings.items():
     config.data.settings[name] = value
-  name = (
-    f'{flags.how}_{settings["fold"]}_{"all" if settings["flags"] else "no"}'
-  )
-  workdir = pathlib.Path(flags.workdir) / name
+  name = f'{how}_{settings["fold"]}_{"all" if settings["flags"] else "no"}'
+  workdir = pathlib.Path(folder) / name
   mtl_jax.run(config, workdir)
   return mtl_jax.load(workdir)
 

@@ -11,7 +11,13 @@ import numpy as np
 from mtl_jax import encoders
 from mtl_jax.data import cells, files, packages, tables
 
-MODALITIES = ('text', 'picture', 'frames')
+MASKS = {
+  'text': 'text_mask',
+  'picture': 'picture_mask',
+  'frames': 'frame_mask',
+}
+ENCODERS = ('texts', 'pictures')
+EMOJI = 'mtl_jax.data.emoji.load'
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.webp')
 
 
@@ -196,31 +202,130 @@ def load(
   Raises:
     ValueError: for a path that leads nowhere, with its row.
   """
-  joined = [text] if isinstance(text, str) else list(text)
-  joined = [column for column in joined if column]
-  read_by_us = {
-    column: 'string' for column in (*joined, picture, frames) if column
-  }
-  if not read_by_us:
-    raise ValueError(
-      'Expected a column of texts, pictures or frames, found none named; set '
-      'text, picture or frames in data.settings.'
-    )
-  opened = _open(files, {**columns, **read_by_us})
+  own = Columns.of(
+    text=text,
+    picture=picture,
+    frames=frames,
+    folder=folder,
+    frame_count=frame_count,
+    texts=texts,
+    pictures=pictures,
+  )
   made = {}
-  for split, table in opened.items():
-    raw = table.read(range(table.size), list(read_by_us))
-    content = Content(
-      [f'in row {row + 1} of {table.name}' for row in range(table.size)],
-      text=_join([raw[column] for column in joined]) if joined else None,
-      picture=_paths(raw, picture, folder, table.name, _file),
-      frames=_paths(raw, frames, folder, table.name, _folder),
-    )
-    arrays = vectors_of(
-      content, texts=texts, pictures=pictures, frames=frame_count
-    )
-    made[split] = with_arrays(table, arrays)
+  for split, table in _open(files, {**columns, **own.kinds}).items():
+    raw = table.read(range(table.size), list(own.kinds))
+    made[split] = with_arrays(table, own.arrays(raw, table.size, table.name))
   return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+  """Columns of a file that hold content, and what encodes them.
+
+  Attributes:
+    text: columns of texts, which are joined.
+    picture: column of paths of pictures; '' = none.
+    frames: column of folders of frames; '' = none.
+    folder: that paths are relative to.
+    frame_count: F.
+    texts: see `text_encoder`.
+    pictures: see `picture_encoder`.
+  """
+
+  text: tuple[str, ...] = ()
+  picture: str = ''
+  frames: str = ''
+  folder: str = ''
+  frame_count: int = 8
+  texts: str = 'minilm'
+  pictures: str = 'efficientnet'
+
+  @classmethod
+  def of(cls, text: str | Sequence[str] = (), **options: Any) -> 'Columns':
+    """Columns by the settings of `load`.
+
+    Raises:
+      ValueError: if none is named.
+    """
+    joined = [text] if isinstance(text, str) else text
+    own = cls(tuple(column for column in joined if column), **options)
+    if not own.kinds:
+      raise ValueError(
+        'Expected a column of texts, pictures or frames, found none named; set '
+        'text, picture or frames in data.settings.'
+      )
+    return own
+
+  @property
+  def kinds(self) -> dict[str, str]:
+    """How a file is read: ``{column: 'string'}``."""
+    names = (*self.text, self.picture, self.frames)
+    return {column: 'string' for column in names if column}
+
+  @property
+  def made(self) -> set[str]:
+    """Names of the arrays."""
+    made = {'text': self.text, 'picture': self.picture, 'frames': self.frames}
+    return {
+      name
+      for key, column in made.items()
+      if column
+      for name in (key, MASKS[key])
+    }
+
+  def arrays(
+    self, raw: Mapping[str, Any], count: int, name: str
+  ) -> dict[str, np.ndarray]:
+    """Arrays of `vectors_of` of N rows; a column that is absent is empty.
+
+    Args:
+      raw: ``{column: N strings}``.
+      count: N.
+      name: of the file, for errors.
+
+    Raises:
+      ValueError: for a path that leads nowhere, with its row.
+    """
+    raw = {c: raw[c] if c in raw else [None] * count for c in self.kinds}
+    content = Content(
+      [f'in row {row + 1} of {name}' for row in range(count)],
+      text=_join([raw[column] for column in self.text]) if self.text else None,
+      picture=_paths(raw, self.picture, self.folder, name, _file),
+      frames=_paths(raw, self.frames, self.folder, name, _folder),
+    )
+    return vectors_of(
+      content,
+      texts=self.texts,
+      pictures=self.pictures,
+      frames=self.frame_count,
+    )
+
+
+def columns_of(loader: str, settings: Mapping[str, Any]) -> Columns | None:
+  """Columns that stand for the vectors of a data set in a file to predict.
+
+  Args:
+    loader: ``data.name``.
+    settings: ``data.settings``.
+
+  Returns:
+    Those of `load`, or of emoji ``text`` (name and tags), ``picture`` (path)
+    and ``frames`` (folder); None for other data.
+  """
+  if loader == f'{__name__}.load':
+    kept = {field.name for field in dataclasses.fields(Columns)}
+    return Columns.of(**{k: x for k, x in settings.items() if k in kept})
+  if loader == EMOJI:
+    frames = settings.get('frames', 0)
+    encoders_of = {k: settings[k] for k in ENCODERS if k in settings}
+    return Columns(
+      ('text',),
+      'picture',
+      'frames' if frames else '',
+      frame_count=frames,
+      **encoders_of,
+    )
+  return None
 
 
 def _open(splits, columns):

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import data, tasks as tasks_lib
-from mtl_jax.experiment import config_data, recommend, trained
+from mtl_jax.data import item_content
+from mtl_jax.experiment import config_data, new_items, recommend, trained
 
 
 def predict_file(
@@ -60,9 +61,13 @@ def predict_file(
     return
   stream = stream_of(model.experiment, names)
   encoder = model.experiment.data[stream].encoder
-  reading = config_data.reading_of(model.experiment.streams[stream])
+  settings = model.experiment.streams[stream]
   raw, count = read_inputs(
-    source, encoder, model.features(stream, names or None), reading
+    source,
+    encoder,
+    model.features(stream, names or None),
+    config_data.reading_of(settings),
+    item_content.columns_of(settings.name, settings.settings),
   )
   predictions, examples = model.predict_columns(
     raw, count, stream, names or None
@@ -89,9 +94,13 @@ def _recommend(model, source, target, names) -> None:
       'Expected no --tasks of a recommender, which predicts all of its tasks, '
       f'found {", ".join(names)}; leave them out.'
     )
-  rows, notes = recommend.predict(model, recommend.read_histories(source))
+  histories = recommend.read_histories(source)
+  rows, notes = recommend.predict(model, histories)
   for line in notes:
     print(f'Note: {line}', file=sys.stderr)
+  for row, new in zip(rows, new_items.predict(model, histories), strict=True):
+    if new:
+      row[new_items.KEY] = new
   _write(recommend.lines(rows), target)
 
 
@@ -132,6 +141,7 @@ def read_inputs(
   encoder: data.Encoder,
   features: Iterable[str],
   reading: data.Reading,
+  content: item_content.Columns | None = None,
 ) -> tuple[dict[str, Any], int]:
   """Columns of a file, and how many rows it has.
 
@@ -139,17 +149,29 @@ def read_inputs(
   meaning, and that is said; if another column is called nearly so, or nothing
   is there, it is an error.
 
+  Args:
+    path: of the file.
+    encoder: of the data that were trained on.
+    features: that are needed.
+    reading: how cells are written.
+    content: columns of texts and paths, in place of the vectors made of them.
+
   Raises:
     ValueError: naming what is absent or cannot be read.
   """
-  kinds = encoder.file_kinds(sorted(features))
+  features = set(features)
+  made = content.made & features if content else set()
+  kinds = encoder.file_kinds(sorted(features - made))
+  if content and made:
+    kinds = {**content.kinds, **kinds}
   raw, names = data.read_some(path, kinds, reading)
   count = len(next(iter(raw.values()))) if raw else 0
   for feature in kinds:
     if feature in raw:
       continue
     close = difflib.get_close_matches(feature, names - kinds.keys(), n=1)
-    if not raw or close or not encoder.may_lack(feature):
+    own = content is not None and feature in content.kinds
+    if not raw or close or not (own or encoder.may_lack(feature)):
       hint = f'rename {close[0]!r}' if close else f'add {feature!r}'
       raise ValueError(
         f'Expected {", ".join(sorted(kinds))} in {path}, found '
@@ -163,9 +185,18 @@ def read_inputs(
     raise ValueError(
       f'Expected at least one example in {path}, found none; name another file.'
     )
+  raw = {
+    feature: x.to_pylist() if hasattr(x, 'to_pylist') else x
+    for feature, x in raw.items()
+  }
   typed = {}
+  if content and made:
+    _check_content(raw, content, kinds, path)
+    arrays = content.arrays(raw, count, str(path))
+    typed = {name: arrays[name] for name in made}
   for feature, values in raw.items():
-    values = values.to_pylist() if hasattr(values, 'to_pylist') else values
+    if feature not in features or feature in made:
+      continue
     read_as = encoder.kinds.get(feature)
     typed[feature] = (
       encoder.parse({feature: values}, reading)[feature]
@@ -173,6 +204,17 @@ def read_inputs(
       else values
     )
   return typed, count
+
+
+def _check_content(raw, content, kinds, path) -> None:
+  """Of an item with no text and no picture nothing can be said."""
+  columns = [raw[c] for c in kinds if c in raw]
+  for number, cells in enumerate(zip(*columns, strict=True), 1):
+    if not any(cells):
+      raise ValueError(
+        f'Expected one of {", ".join(content.kinds)} in row {number} of '
+        f'{path}, found none; describe the item, or remove the row.'
+      )
 
 
 def _check_target(path) -> None:

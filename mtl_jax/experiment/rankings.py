@@ -9,11 +9,13 @@ import jax
 from mtl_jax import reporting
 from mtl_jax.experiment import (
   build,
+  cold_ranking,
   ranking_figures,
   ranking_report,
   restore,
   workdir as workdir_lib,
 )
+from mtl_jax.recommendation import protocols
 from mtl_jax.training import loop
 
 
@@ -26,7 +28,8 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
     progress: of its members.
   """
   experiment = program.group.experiment
-  if ranking_report.split_of(experiment) is None:
+  split = ranking_report.split_of(experiment)
+  if split is None:
     return
   tree = jax.device_get((tree['params'], tree['model_state']))
   # Who diverged before any evaluation has no parameters that rank.
@@ -42,6 +45,11 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
     some, ranking_report.measure(experiment, own), strict=True
   ):
     ranking_report.save(_ranked(program.folder, member.index), measured)
+  if split.protocol != cold_ranking.PROTOCOL:
+    return
+  for (_, member), (params, state) in zip(some, own, strict=True):
+    ranked = cold_ranking.measure(experiment, params, state, seed=member.index)
+    cold_ranking.save(_cold(program.folder, member.index), ranked)
 
 
 def _compared(
@@ -51,15 +59,19 @@ def _compared(
   split = ranking_report.split_of(experiment)
   if split is None:
     return None
-  found: dict[str, list[ranking_report.Measured]] = {}
-  for place in workdir.places():
-    file = _ranked(workdir.program(place.program), place.index)
-    point = ', '.join(f'{key} {value}' for key, value in place.point.items())
-    name = point or ranking_report.MODEL
-    if file.exists():  # else it diverged
-      own = ranking_report.load(file, split)
-      found.setdefault(name, []).append(own)
+  found = measured_of(workdir.path, split)
   return ranking_report.compare(experiment, found)
+
+
+def _by_point(workdir, name_of, read) -> dict[str, list[Any]]:
+  """What is kept of the members, by their point of the sweep."""
+  found: dict[str, list[Any]] = {}
+  for place in workdir.places():
+    file = name_of(workdir.program(place.program), place.index)
+    point = ', '.join(f'{key} {value}' for key, value in place.point.items())
+    if file.exists():  # else it diverged
+      found.setdefault(point or ranking_report.MODEL, []).append(read(file))
+  return found
 
 
 def show(
@@ -70,6 +82,10 @@ def show(
   if compared is None:
     return []
   tables = ranking_report.tables(compared)
+  cold = _by_point(workdir, _cold, cold_ranking.load)
+  if cold:
+    split = compared.outcome.split
+    tables.insert(1, cold_ranking.table(split, cold, compared.k))
   for table in tables:
     reporting.show(table)
   figure = ranking_figures.by_history(compared)
@@ -91,22 +107,54 @@ def draw_placebos(
   Raises:
     ValueError: if a run is of no recommender, or they cannot be compared.
   """
-  runs = []
-  for path in paths:
-    workdir, _ = workdir_lib.read(path)
-    # Of a study a method is to be chosen, which is then said.
-    first = None if workdir.methods() else workdir.places()[0].index
-    opened = restore.open_member(path, None, first)
-    compared = _compared(opened.experiment, opened.workdir)
-    if compared is None:
-      raise ValueError(
-        f'Expected runs with a task of the next item, found none in {path}; '
-        'give the work directory of a recommender.'
-      )
-    runs.append(compared)
+  runs = [compared_of(path) for path in paths]
   figure = ranking_figures.placebos(runs)
   if figure is not None:
     ranking_figures.write(figure, pathlib.Path(target))
+
+
+def compared_of(path: pathlib.Path | str) -> ranking_report.Compared:
+  """The models of an ended run beside simple ones.
+
+  Raises:
+    ValueError: if the run is of no recommender.
+  """
+  opened = _opened(path)
+  compared = _compared(opened.experiment, opened.workdir)
+  if compared is None:
+    raise ValueError(
+      f'Expected runs with a task of the next item, found none in {path}; '
+      'give the work directory of a recommender.'
+    )
+  return compared
+
+
+def measured_of(
+  path: pathlib.Path | str, split: protocols.Split
+) -> dict[str, list[ranking_report.Measured]]:
+  """How the models of an ended run rank a split, by point and seed."""
+  return _by_point(
+    workdir_lib.read(path)[0],
+    _ranked,
+    lambda file: ranking_report.load(file, split),
+  )
+
+
+def cold_of(path: pathlib.Path | str) -> dict[str, list[cold_ranking.Ranked]]:
+  """How the models of an ended run rank cold items, by point and seed."""
+  return _by_point(workdir_lib.read(path)[0], _cold, cold_ranking.load)
+
+
+def _opened(path):
+  workdir, _ = workdir_lib.read(path)
+  # Of a study a method is to be chosen, which is then said.
+  first = None if workdir.methods() else workdir.places()[0].index
+  return restore.open_member(path, None, first)
+
+
+def _cold(folder: pathlib.Path, index: int) -> pathlib.Path:
+  """File with the places of a member's cold targets."""
+  return folder / f'cold_{index}.npz'
 
 
 def _ranked(folder: pathlib.Path, index: int) -> pathlib.Path:

@@ -2,7 +2,8 @@
 
 A history is a JSON object per line, ``{"items": [...], "ratings": [...],
 "times": [...]}``: original ids, oldest first; ratings and times, in seconds,
-may be absent. Users need no id: a model of sequences knows none.
+may be absent. Users need no id: a model of sequences knows none. Under "new"
+there may be texts of items to be ranked, see `new_items`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,6 +94,14 @@ def _check(row, where) -> None:
       )
     if key == 'times':
       _check_times(values, where)
+  new = row.get('new', [])
+  if not isinstance(new, list) or not all(
+    isinstance(x, str) and x.strip() for x in new
+  ):
+    raise ValueError(
+      f'Expected a list of texts of new items under "new" in {where}, found '
+      f'{str(new)[:60]}; write {{"new": ["a title"]}}, or leave it out.'
+    )
 
 
 def _check_times(times, where) -> None:
@@ -266,15 +275,8 @@ def _outputs(model, task, length, batch):
   The latter are ``{task: [N, k, ...]}``.
   """
   experiment = model.experiment
-  example = experiment.example_batch()[task.stream]
-  number = len(batch['items'])
-  others = {
-    key: jnp.zeros((number, *x.shape[1:]), x.dtype)
-    for key, x in example.items()
-    if key not in batch
-  }
-  label = label_of(experiment, task)
-  batch = {**others, **batch, label: jnp.full((number, length), -1, jnp.int32)}
+  number, label = len(batch['items']), label_of(experiment, task)
+  batch = whole_batch(model, task, batch)
   tasks = [t for t in experiment.tasks if t.stream == task.stream]
   names = tuple(t.name for t in tasks)
   arguments = (model.params, model.model_state)
@@ -294,7 +296,7 @@ def _outputs(model, task, length, batch):
   k = (first[task.name].shape[-1] - item_ranks.FIRST_BEST) // 2
   start = item_ranks.FIRST_BEST
   best = first[task.name][:, start : start + k].astype(jnp.int32)
-  about = tuple(name for name in names if name in _given_item(experiment))
+  about = tuple(name for name in names if name in given_item(experiment))
 
   def given(items):  # [N]
     chosen = jnp.broadcast_to(items[:, None], (number, length))
@@ -304,7 +306,22 @@ def _outputs(model, task, length, batch):
   return {n: x for n, x in first.items() if n not in about}, beside
 
 
-def _given_item(experiment) -> set[str]:
+def whole_batch(
+  model: trained.Trained, task: tasks_lib.Task, batch: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Arrays of `batch_of` and, of labels and the like, that there are none."""
+  example = model.experiment.example_batch()[task.stream]
+  number, length = batch['items'].shape
+  others = {
+    key: jnp.zeros((number, *x.shape[1:]), x.dtype)
+    for key, x in example.items()
+    if key not in batch
+  }
+  none = jnp.full((number, length), -1, jnp.int32)
+  return {**others, **batch, label_of(model.experiment, task): none}
+
+
+def given_item(experiment: Any) -> set[str]:
   """The tasks whose head is given the item that it is about."""
   return {
     task.name
@@ -337,17 +354,17 @@ def _readable(model, task, first, beside) -> list[dict[str, Any]]:
         entry['name'] = titles[item]
       entry['score'] = round(float(numbers[start + k + j]), 6)
       for name, values in beside.items():
-        entry[name] = _plain(values[i, j], tasks[name])
+        entry[name] = plain(values[i, j], tasks[name])
       best.append(entry)
     row: dict[str, Any] = {task.name: best}
     for name, values in first.items():
       if name != task.name:
-        row[name] = _plain(values[i], tasks[name])
+        row[name] = plain(values[i], tasks[name])
     rows.append(row)
   return rows
 
 
-def _plain(values, task) -> Any:
+def plain(values: Any, task: tasks_lib.Task) -> Any:
   """A number, or numbers by the names of labels, the largest first."""
   values = np.round(np.asarray(values, np.float64), 6).reshape(-1)
   if values.size == 1:

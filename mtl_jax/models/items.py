@@ -207,7 +207,11 @@ class NextItemHead(nn.Module):
     negatives: items drawn for each row of a batch; 0 sums over all of them.
     sampling: q: 'uniform', or 'popularity', which items have as targets of the
       training split (and 1 more each).
-    counts: of items as targets, ``[size]``, for 'popularity'.
+    counts: of items as targets of training, ``[size]``, for 'popularity' and
+      for ``untrained``.
+    untrained: whether items that are no target of training are in the sum and
+      among the draws. Without them training never reads the row of an item
+      that a protocol leaves out; it is ranked in any case.
     temperature: :math:`\tau`.
     normalize: whether h and the rows have length 1, for a low temperature.
     positions: where it ranks: 'last' (in evaluation each row has one target
@@ -228,6 +232,7 @@ class NextItemHead(nn.Module):
   negatives: int = 0
   sampling: str = 'popularity'
   counts: tuple[int, ...] | None = None
+  untrained: bool = True
   temperature: float = 1.0
   normalize: bool = False
   positions: str = 'last'
@@ -319,7 +324,20 @@ class NextItemHead(nn.Module):
     return item_scores.draw(keys, self.negatives, self._weights()).ravel()
 
   def _weights(self):
-    return item_scores.draw_weights(self.sampling, self.size, self.counts)
+    w = item_scores.draw_weights(self.sampling, self.size, self.counts)
+    return np.where(self._candidates(), w, 0)
+
+  def _candidates(self):
+    """Items that training scores, ``[size]`` bool."""
+    items = np.arange(self.size) > 0
+    if self.untrained:
+      return items
+    if self.counts is None:
+      raise ValueError(
+        'NextItemHead: expected counts of items as targets with '
+        'untrained=False, found none; train on data that have them.'
+      )
+    return items & (np.asarray(self.counts) > 0)
 
   def _train(self, h, items, targets, batch):
     flat = h.reshape(-1, h.shape[-1])
@@ -330,13 +348,13 @@ class NextItemHead(nn.Module):
         self._rows(items.table()),
         own,
         mask,
-        candidates=jnp.arange(self.size) > 0,
+        candidates=jnp.asarray(self._candidates()),
         chunk=self.chunk,
       )
       return loss.reshape(*targets.shape, 1)
     negatives = self.draw(batch)
     if negatives is None:
-      negatives = jnp.arange(1, self.size)
+      negatives = jnp.asarray(np.flatnonzero(self._candidates()))
       log_q = jnp.full(len(negatives), -np.log(len(negatives)))
     else:
       w = self._weights()

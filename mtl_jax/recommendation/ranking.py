@@ -225,6 +225,11 @@ def difference(
       'differ; rank both on one split.'
     )
   values = np.float64(first.values(metric, k)) - second.values(metric, k)
+  return interval(values, users)
+
+
+def interval(values: np.ndarray, users: np.ndarray) -> Difference:
+  """Mean of values of targets ``[M]``, with its interval over users ``[M]``."""
   mean = values.mean()
   _, user = np.unique(users, return_inverse=True)
   sums = np.bincount(user, values - mean)

@@ -229,7 +229,7 @@ def _arrays(
     'next_item': np.where(some, log.item[following] + 1, -1).astype(np.int32),
     'user': user.astype(np.int32),
     'user_weight': (1 / counts[user]).astype(np.float32),
-    'seen': _seen(split, name, targets),
+    'seen': seen_items(split, name, targets),
   }
   if log.rating is not None:
     like = np.where(np.isnan(rating), -1, rating >= layout.like)
@@ -251,8 +251,16 @@ def _interests(split, layout, name, targets) -> np.ndarray:
   return np.where(known[..., None], hot, np.int8(-1))
 
 
-def _seen(split, name, targets) -> np.ndarray:
-  """Items of whole histories, ``[N, S]``, 0 = padding."""
+def seen_items(
+  split: protocols.Split, name: str, targets: np.ndarray
+) -> np.ndarray:
+  """Items that are not ranked, ``[N, S]`` numbers from 1, 0 = padding.
+
+  Args:
+    split: of a log.
+    name: 'train', where nothing is ranked, 'validation' or 'test'.
+    targets: places in the log, ``[N, T]``, of which the last one counts.
+  """
   if name == 'train':  # nothing is ranked there
     return np.zeros((len(targets), 1), np.int32)
   matrix = split.seen(targets[:, -1], name).tocsr()

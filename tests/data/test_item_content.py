@@ -79,3 +79,22 @@ def test_what_leads_nowhere_is_told(change, message, items):
     change = {**change, 'text': ('text', 'more')}
   with pytest.raises(ValueError, match=message):
     item_content.load(**settings(items, **change))
+
+
+def test_columns_of_a_data_set_stand_for_its_vectors(items):
+  own = item_content.columns_of(
+    'mtl_jax.data.item_content.load', settings(items)
+  )
+  assert own.kinds == dict.fromkeys(
+    ('title', 'more', 'cover', 'clip'), 'string'
+  )
+  assert 'frame_mask' in own.made and 'text' in own.made
+  arrays = own.arrays({'title': ['red', ''], 'cover': ['', 'c.png']}, 2, 'f')
+  assert arrays['text_mask'].tolist() == [[1], [0]]
+  assert arrays['picture_mask'].tolist() == [[0], [1]]
+  assert not arrays['frame_mask'].any()
+  still = item_content.columns_of('mtl_jax.data.emoji.load', {'fold': 1})
+  assert still.kinds == {'text': 'string', 'picture': 'string'}
+  moving = item_content.columns_of('mtl_jax.data.emoji.load', {'frames': 2})
+  assert moving.frames == 'frames' and moving.frame_count == 2
+  assert item_content.columns_of('interactions', {}) is None

@@ -76,7 +76,7 @@ def test_what_is_unknown_is_told():
     make(txt='minilm')
 
 
-@pytest.mark.parametrize('argument', ['ids', 'both', 'random,cold', 'text,all'])
+@pytest.mark.parametrize('argument', ['ids', 'both', 'random,cold', 'text'])
 def test_the_config_is_built_on_a_made_log(argument, tmp_path):
   folder = made_log.write(tmp_path / 'made')
   config = overrides.load_config(f'{CONFIG}:{argument}')

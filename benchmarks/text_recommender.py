@@ -1,0 +1,147 @@
+"""Is a language model worth anything in a recommender? Five arms, five seeds.
+
+python benchmarks/text_recommender.py                   # all that is there
+python benchmarks/text_recommender.py --protocols=cold --arms=text,ids
+
+Trains the arms of configs/rec/movielens_text.py (ids, text, their sum, and two
+placebos), each with its seeds as one population, a few minutes on 2 CPU cores;
+a finished run is read back. Then two tables in Markdown: of warm films, where
+each arm is compared with ids, over users; and of cold films, which training
+never saw, ranked among themselves and among all.
+"""
+
+import argparse
+import json
+import pathlib
+
+import numpy as np
+
+import mtl_jax
+from mtl_jax.experiment import cold_ranking, ranking_report, rankings
+from mtl_jax.recommendation import ranking, sources
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = ROOT / 'configs' / 'rec' / 'movielens_text.py'
+ARMS = {
+  'ids': 'ids',
+  'text': 'text',
+  'both': 'ids + text',
+  'random': 'ids + random vectors',
+  'permuted': 'ids + text of other films',
+}
+PROTOCOLS = ('warm', 'cold')
+K = 10
+
+
+def main() -> None:
+  """Trains what is not there, prints both tables, and keeps their numbers."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--workdir', default='runs/text_recommender')
+  parser.add_argument('--arms', default=','.join(ARMS))
+  parser.add_argument('--protocols', default=','.join(PROTOCOLS))
+  parser.add_argument('--seeds', type=int, default=5)
+  parser.add_argument('--epochs', type=int, default=0, help='0: of the config')
+  flags = parser.parse_args()
+  mtl_jax.keep_memory()
+  kept = {}
+  for protocol in flags.protocols.split(','):
+    paths = {arm: train(arm, protocol, flags) for arm in flags.arms.split(',')}
+    show = warm if protocol == 'warm' else cold
+    kept[protocol] = show(paths)
+  out = pathlib.Path(flags.workdir) / 'tables.json'
+  out.write_text(json.dumps(kept))
+
+
+def train(arm: str, protocol: str, flags: argparse.Namespace) -> pathlib.Path:
+  """The work directory of an arm under a protocol."""
+  argument = arm if protocol == 'warm' else f'{arm},cold'
+  config = mtl_jax.load_config(f'{CONFIG}:{argument}')
+  config.population.seeds = flags.seeds
+  if flags.epochs:
+    config.training.epochs = flags.epochs
+  workdir = pathlib.Path(flags.workdir) / f'{protocol}_{arm}'
+  mtl_jax.run(config, workdir)
+  return workdir
+
+
+def warm(paths) -> dict[str, list[float]]:
+  """Table of warm films: means over seeds, and the difference to ids."""
+  simple = rankings.compared_of(next(iter(paths.values()))).outcome
+  arms = {
+    arm: [
+      one.ranks
+      for one in rankings.measured_of(path, simple.split)[ranking_report.MODEL]
+    ]
+    for arm, path in paths.items()
+  }
+  print(f'\nWarm films: {len(next(iter(arms.values())))} seeds\n')
+  header('', f'HR@{K}', f'NDCG@{K}', f'NDCG@{K} less ids')
+  kept = {}
+  for name in ('popularity', 'markov'):
+    hits, gains = (simple.rankings[name].values(x, K) for x in ('hr', 'ndcg'))
+    row(name, f'{hits.mean():.4f}', f'{gains.mean():.4f}', '')
+  for arm, seeds in arms.items():
+    hits, gains = (
+      [float(one.values(x, K).mean()) for one in seeds] for x in ('hr', 'ndcg')
+    )
+    against = ''
+    if arm != 'ids' and 'ids' in arms:
+      ours, theirs = map(ranking_report.OfSeeds, (seeds, arms['ids']))
+      # They have what is asked of a ranking.
+      against = str(ranking.difference(ours, theirs, 'ndcg', K))
+    row(ARMS[arm], spread(hits), spread(gains), against)
+    kept[arm] = gains
+  return kept
+
+
+def cold(paths) -> dict[str, dict[str, float]]:
+  """Table of cold films: among themselves and among all."""
+  kept: dict[str, dict[str, float]] = {}
+  config = mtl_jax.load_config(f'{CONFIG}:{next(iter(paths))},cold')
+  split = sources.make_split(config.data.settings.to_dict())
+  for among, told in cold_ranking.AMONG.items():
+    print(f'\nCold films among {told.replace("items", "films")}\n')
+    header('', f'HR@{K}', f'HR@{K} less chance', f'NDCG@{K}',
+           f'HR@{K}, rows permuted', 'less chance, in its errors')  # fmt: skip
+    for arm, path in paths.items():
+      (members,) = rankings.cold_of(path).values()
+      own = cold_ranking.summarize(split, members, among, K)
+      off = (own.permuted - own.chance) / own.error if own.error else np.nan
+      row(
+        ARMS[arm],
+        f'{own.hit_rate:.4f} ± {own.deviation:.4f}',
+        str(own.less_chance),
+        f'{own.ndcg:.4f}',
+        f'{own.permuted:.4f} ± {own.error:.4f}',
+        f'{off:+.1f}',
+      )
+      kept[f'{arm} {among}'] = {
+        'hr': own.hit_rate,
+        'low': own.less_chance.low + own.chance,
+        'high': own.less_chance.high + own.chance,
+        'permuted': own.permuted,
+        'chance': own.chance,
+      }
+    print(f'\nHR@{K} of chance: {own.chance:.4f}.')
+  return kept
+
+
+def spread(values) -> str:
+  """Mean and deviation over seeds."""
+  deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
+  return f'{np.mean(values):.4f} ± {deviation:.4f}'
+
+
+def header(*cells) -> None:
+  """The first two lines of a table."""
+  row(*cells)
+  print('|' + '---|' * len(cells))
+
+
+def row(*cells) -> None:
+  """A line of a table."""
+  print(f'| {" | ".join(cells)} |'.replace('|  |', '| |'), flush=True)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,231 @@
+"""Ranks of cold items, and of the same model when their rows are permuted.
+
+A model that knows no content gives all users one order of the cold items: many
+targets, and one draw. Rows of cold items that change places show what such an
+order is worth by luck. As no history holds a cold item, this is the same as
+asking for other cold targets, for which nothing is computed twice.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax import reporting
+from mtl_jax.experiment import ranking_report, recommend
+from mtl_jax.recommendation import protocols, ranking, windows
+from mtl_jax.tasks.metrics import item_ranks
+
+PROTOCOL = 'cold_items'
+PERMUTATIONS = 20
+AMONG = {'cold': 'cold items', 'all': 'all items'}
+
+# By what they are ranked among; better and equal ones of M targets, first with
+# the rows as they are and then permuted, ``[1 + P, 2, M]``.
+Ranked = Mapping[str, np.ndarray]
+
+
+def cold_items(split: protocols.Split) -> np.ndarray:
+  """Items that nothing was learned of, ``[V]`` bool."""
+  items = split.log.item[split.learnt('test')]
+  return np.bincount(items, minlength=split.log.num_items) == 0
+
+
+def measure(
+  experiment: Any,
+  params: Any,
+  model_state: Any,
+  *,
+  permutations: int = PERMUTATIONS,
+  seed: int = 0,
+) -> Ranked:
+  """Places of the cold targets of the test split.
+
+  Args:
+    experiment: with a task of the next item, under the protocol of cold items.
+    params: parameters.
+    model_state: state of the model.
+    permutations: P, of the rows of cold items.
+    seed: of the permutations.
+  """
+  task: Any = recommend.item_task(experiment)
+  split: Any = ranking_report.split_of(experiment)
+  label = recommend.label_of(experiment, task)
+  source = experiment.data[task.stream].splits['test']
+  arrays = dict(source.take(np.arange(len(source))))
+  own = arrays[label][:, -1]
+  targets = np.stack([own, *_permuted(split, own, permutations, seed)])
+  size = experiment.streams[task.stream].evaluation_batch_size
+  step = _make_step(experiment, task, label)
+  params, model_state = jax.tree.map(jnp.asarray, (params, model_state))
+  head = recommend.head_of(experiment, task)
+  ranked = {}
+  for among in AMONG:
+    if head.get('seen'):
+      arrays[head['seen']] = _hidden(split, among)
+    parts = []
+    for start in range(0, len(own), size):
+      # The last chunk is filled up, so that one program serves all of them.
+      rows = np.resize(np.arange(start, min(start + size, len(own))), size)
+      batch = {key: values[rows] for key, values in arrays.items()}
+      places = step(params, model_state, batch, targets[:, rows])
+      parts.append(np.asarray(places)[..., : len(own) - start])
+    ranked[among] = np.concatenate(parts, axis=-1).astype(np.int32)
+  return ranked
+
+
+def _permuted(split, targets, permutations, seed):
+  """Other cold targets, ``[P, M]`` numbers of items from 1."""
+  cold = np.flatnonzero(cold_items(split))
+  rng = np.random.default_rng(seed)
+  for _ in range(permutations):
+    other = np.arange(split.log.num_items)
+    other[cold] = rng.permutation(cold)
+    yield other[targets - 1] + 1
+
+
+def _hidden(split, among):
+  """Items that are not ranked for each test target, ``[M, S]``, 0 = none."""
+  cold = cold_items(split) if among == 'cold' else None
+  own = dataclasses.replace(split, candidates=cold)
+  return windows.seen_items(own, 'test', split.targets('test')[:, None])
+
+
+def _make_step(experiment, task, label):
+  model = experiment.model
+
+  @jax.jit
+  def step(params, model_state, batch, targets):  # [1 + P, B]
+    features, _ = model.features(
+      params, model_state, batch, stream=task.stream, train=False, key=None
+    )
+
+    def places(target):
+      labels = batch[label].at[:, -1].set(target)
+      outputs, _ = model.outputs(
+        params,
+        model_state,
+        features,
+        {**batch, label: labels},
+        tasks=(task.name,),
+        train=False,
+        key=None,
+      )
+      rows = task.predict(outputs[task.name])[:, -1]
+      return rows[:, jnp.array([item_ranks.BETTER, item_ranks.EQUAL])].T
+
+    batch = jax.tree.map(jnp.asarray, batch)
+    return jax.lax.map(places, targets)
+
+  return step
+
+
+def save(path: pathlib.Path, ranked: Ranked) -> None:
+  """Keeps the places, for tables of several members."""
+  arrays: dict[str, Any] = dict(ranked)
+  with open(path, 'wb') as file:
+    np.savez_compressed(file, **arrays)
+
+
+def load(path: pathlib.Path) -> Ranked:
+  """Reads the file of `save`."""
+  with np.load(path, allow_pickle=False) as kept:
+    return {key: kept[key] for key in kept.files}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What a model makes of cold items, over S seeds and P permutations.
+
+  Attributes:
+    chance: HR@k of a random order.
+    hit_rate: HR@k, mean of targets and seeds.
+    ndcg: NDCG@k, likewise.
+    deviation: of HR@k over seeds; NaN of one.
+    less_chance: HR@k less chance, with its 95% interval over users.
+    permuted: HR@k with rows of cold items permuted, mean of S P draws.
+    error: standard error of that mean.
+  """
+
+  chance: float
+  hit_rate: float
+  ndcg: float
+  deviation: float
+  less_chance: ranking.Difference
+  permuted: float
+  error: float
+
+
+def summarize(
+  split: protocols.Split, members: Sequence[Ranked], among: str, k: int = 10
+) -> Summary:
+  """Measures of a model of one or more seeds.
+
+  Args:
+    split: the targets.
+    members: one per seed.
+    among: 'cold' or 'all'.
+    k: length of the list.
+  """
+  cold = int(cold_items(split).sum())
+  candidates = cold if among == 'cold' else split.log.num_items
+  chance = min(1.0, k / candidates)
+  hits, gains, permuted = [], [], []
+  for ranked in members:
+    draws = [ranking.Places(*places) for places in ranked[among]]
+    hits.append(np.asarray(ranking.hit_rate(draws[0], k), np.float64))
+    gains.append(np.asarray(ranking.ndcg(draws[0], k), np.float64).mean())
+    permuted += [float(ranking.hit_rate(x, k).mean()) for x in draws[1:]]
+  users = split.log.user[split.targets('test')]
+  mean = np.mean(hits, axis=0)  # [M]
+  return Summary(
+    chance,
+    float(mean.mean()),
+    float(np.mean(gains)),
+    _deviation([float(x.mean()) for x in hits]),
+    ranking.interval(mean - chance, users),
+    float(np.mean(permuted)),
+    _deviation(permuted) / max(len(permuted), 1) ** 0.5,
+  )
+
+
+def _deviation(values) -> float:
+  return float(np.std(values, ddof=1)) if len(values) > 1 else float('nan')
+
+
+def table(
+  split: protocols.Split,
+  models: Mapping[str, Sequence[Ranked]],
+  k: int = 10,
+) -> reporting.Table:
+  """Table of models that rank cold items, each by its seeds."""
+  cold = int(cold_items(split).sum())
+  cells = []
+  for among, told in AMONG.items():
+    for name, members in models.items():
+      found = summarize(split, members, among, k)
+      spread = f' ± {found.deviation:.4f}' if len(members) > 1 else ''
+      cells.append([
+        name,
+        told,
+        f'{found.chance:.4f}',
+        f'{found.hit_rate:.4f}{spread}',
+        f'{found.ndcg:.4f}',
+        str(found.less_chance),
+        f'{found.permuted:.4f} ± {found.error:.4f}',
+      ])  # fmt: skip
+  count = len(split.targets('test'))
+  return reporting.Table(
+    f'Cold items: {cold:,} of {split.log.num_items:,}, {count:,} targets',
+    ['model', 'ranked among', 'chance', f'hr@{k}', f'ndcg@{k}',
+     'hr less chance', f'hr@{k}, rows permuted'],
+    cells,
+    note='After ± of hr the deviation over seeds; the interval is 95% over '
+    f'users. Rows of cold items permuted: mean of {PERMUTATIONS} permutations '
+    'per seed ± its standard error; among cold items it is chance for any '
+    'model, and content is what a model has beyond it.',
+  )  # fmt: skip

@@ -1,0 +1,153 @@
+"""New items of a recommender, known by their text, from a file."""
+
+import json
+
+import jax
+import made_log
+import numpy as np
+import pytest
+
+import mtl_jax
+from mtl_jax import encoders
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.data import item_content
+from mtl_jax.experiment import (
+  build,
+  new_items,
+  predict,
+  ranking_report,
+  recommend,
+  trained,
+)
+
+V = 12
+
+
+class Hashes:
+  features, fingerprint = 5, 'hashes of new items'
+
+  def encode(self, items):
+    seeds = [list(item.encode()) for item in items]
+    return np.array(
+      [np.random.default_rng(seed).normal(size=5) for seed in seeds]
+    )
+
+
+@pytest.fixture(scope='module')
+def ran(tmp_path_factory):
+  """The folder of the run of a recommender of texts."""
+  path = tmp_path_factory.mktemp('new')
+  folder = made_log.write(path / 'files')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('MTL_JAX_CACHE', str(path / 'cache'))
+    patch.setattr(item_content, 'text_encoder', lambda name: Hashes())
+    mtl_jax.run(make_config(folder, 'vectors'), path / 'vectors')
+    yield path
+
+
+def make_config(folder, rows):
+  config = mtl_jax.default_config()
+  config.targets = {
+    'item': {'kind': 'next_item', 'label': 'next_item', 'top': 3},
+    'interests': {'kind': 'multilabel', 'per_step': True, 'score': 'pr_auc'},
+    'rating': {'kind': 'regression', 'per_step': True},
+  }
+  config.data.name = 'interactions'
+  config.data.settings = {
+    'log': 'recbole',
+    'options': {'folder': folder},
+    'length': 8,
+    'protocol': 'cold_items',
+    'shares': {'share': 0.25},
+  }
+  config.data.batch_size = 16
+  config.model.inputs = {'name': 'items', 'features': 8, 'rows': rows}
+  if rows != 'ids':
+    config.model.inputs.vectors = {'texts': 'minilm', 'width': 3}
+  config.model.trunk = {
+    'name': 'gru',
+    'features': 8,
+    'pool': 'none',
+  }
+  config.model.heads = {
+    'item': {'name': 'next_item', 'seen': 'seen', 'untrained': False},
+    'rating': {'name': 'item', 'widths': (8,)},
+  }
+  config.training.update({'steps': 4, 'evaluate_every': 4})
+  return config
+
+
+def test_a_new_item_with_the_text_of_another_is_treated_as_that(ran, tmp_path):
+  model = trained.load(ran / 'vectors')
+  (task,) = [t for t in model.experiment.tasks if t.name == 'item']
+  history = {'items': [100, 101], 'ratings': [4, 5]}
+  names = [f'Film {i}' for i in range(2, V)]
+  file, out = tmp_path / 'new.jsonl', tmp_path / 'out.jsonl'
+  rows = [{**history, 'new': names}, history]
+  file.write_text('\n'.join(json.dumps(row) for row in rows))
+  predict.predict_file(ran / 'vectors', str(file), str(out))
+  first, second = [json.loads(x) for x in out.read_text().splitlines()]
+  assert 'new' not in second and first['item'] == second['item']
+  found = {x['text']: x for x in first['new']}
+  assert [x['text'] for x in first['new']] == names
+  for i, best in enumerate(first['item']):
+    own = found[best['name']]
+    # It ties with the film itself: one of two places.
+    assert own['place'] in (i + 1, i + 2) and own['of'] == V - 2 + 1
+    assert own['rating'] == pytest.approx(best['rating'], abs=1e-5)
+  alone, _ = recommend.predict(model, [{'items': [105]}])
+  for name, value in found['Film 5']['interests'].items():
+    assert value == pytest.approx(alone[0]['interests'][name], abs=1e-5)
+  assert task.size == V + 1
+
+
+def test_places_are_among_what_is_not_in_the_history(ran):
+  model = trained.load(ran / 'vectors')
+  texts = [f'new {i}' for i in range(40)]
+  rows = [{'items': [100, 101, 102, 100]}]
+  many = new_items.predict(model, [{**rows[0], 'new': texts}])[0]
+  places = [x['place'] for x in many]
+  assert min(places) >= 1 and max(places) <= V - 3 + 1 and len({*places}) > 3
+  # One by one they are where they are together.
+  for entry in many[:3]:
+    (alone,) = new_items.predict(model, [{**rows[0], 'new': [entry['text']]}])
+    assert alone == [entry]
+
+
+def test_vectors_of_texts_are_whitened_as_in_training(ran):
+  model = trained.load(ran / 'vectors')
+  split = ranking_report.split_of(model.experiment)
+  items = split.log.item[split.part == 0]
+  # An item is trained if it is a target of training.
+  source = np.unique(items)
+  titles = [f'Film {i}' for i in range(V)]
+  (stored,) = jax.tree.leaves(model.model_state['constants'])
+  spec = {'texts': 'minilm', 'width': 3}
+  white = encoders.fit_whitening(Hashes().encode(titles)[source], 3)
+  np.testing.assert_allclose(
+    white(Hashes().encode(titles)), stored[1:], atol=1e-4
+  )
+  found = new_items._vectors_of(spec, titles, np.array(stored)[1:], ['x', 'y'])
+  np.testing.assert_allclose(
+    found, white(Hashes().encode(['x', 'y'])), atol=1e-3
+  )
+  with pytest.raises(ValueError, match='vectors of the catalogue .* others'):
+    new_items._vectors_of(spec, titles[::-1], np.array(stored)[1:], ['x'])
+
+
+def test_a_model_of_ids_knows_nothing_of_a_new_item(ran):
+  config = make_config(str(ran / 'files'), 'ids')
+  experiment = build.build(settings_lib.from_config(config))
+  state = jax.jit(lambda: experiment.first_state(0))()
+  model = trained.Trained(experiment, state.params, state.model_state, 0)
+  assert new_items.predict(model, [{'items': [100]}]) == [[]]
+  with pytest.raises(ValueError, match="rows 'ids' of no texts; a new item"):
+    new_items.predict(model, [{'items': [100], 'new': ['x']}])
+
+
+@pytest.mark.parametrize('new', ['x', [''], [3]])
+def test_texts_of_new_items_are_a_list(tmp_path, new):
+  file = tmp_path / 'bad.jsonl'
+  file.write_text(json.dumps({'items': [100], 'new': new}))
+  with pytest.raises(ValueError, match='list of texts of new items .* line 1'):
+    recommend.read_histories(file)
