@@ -12,7 +12,8 @@ from mtl_jax import names
 
 Spec = Mapping[str, Any]
 MISSING = (
-  'NA', 'N/A', 'n/a', 'NULL', 'Null', 'null', 'NaN', 'nan', 'NAN', 'None', '?',
+  'NA', 'N/A', 'n/a', '#N/A', '<NA>', 'NULL', 'Null', 'null', '\\N', 'NaN',
+  'nan', 'NAN', 'NaT', 'None', '?',
 )  # fmt: skip
 
 RELATIONS = ('>', '<', 'within', '=')

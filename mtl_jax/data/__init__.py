@@ -17,7 +17,13 @@ from mtl_jax.data.loading import (
   load,
   load_files,
 )
-from mtl_jax.data.overview import LABEL_COLUMNS, gaps, label_rows, notes
+from mtl_jax.data.overview import (
+  LABEL_COLUMNS,
+  gaps,
+  is_known,
+  label_rows,
+  notes,
+)
 from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,

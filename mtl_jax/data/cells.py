@@ -5,11 +5,16 @@ element of an array, becomes a typed value or a missing one here and nowhere
 else. A missing number is NaN or `MISSING`, every other missing value None.
 """
 
+import ast
+import codecs
 from collections.abc import Mapping, Sequence
 import dataclasses
 import decimal
+import functools
+import json
 import re
 from typing import Any
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +24,12 @@ pc: Any = pyarrow.compute  # it makes its functions when it is imported
 # A missing whole number in memory; a file cannot hold it as a value.
 MISSING = np.iinfo(np.int64).min
 MISSING_WORDS = (
-  'NA', 'N/A', 'n/a', 'NULL', 'Null', 'null', 'NaN', 'nan', 'NAN', 'None', '?',
+  'NA', 'N/A', 'n/a', '#N/A', '<NA>', 'NULL', 'Null', 'null', '\\N', 'NaN',
+  'nan', 'NAN', 'NaT', 'None', '?',
 )  # fmt: skip
 KINDS = ('class', 'float', 'integer', 'sequence', 'set', 'string')
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
+MARKS = '\u200b\u200c\u200d\u2060\ufeff'  # of no width
 ABSENT = ('NAType', 'NaTType')  # types of pandas
 _BOOLEANS = {'true': '1', 'false': '0'}
 
@@ -44,6 +51,18 @@ class Reading:
   encoding: str = 'utf-8'
 
   def __post_init__(self):
+    if isinstance(self.missing, str):
+      raise ValueError(
+        'Expected a tuple of words for missing values, found '
+        f'{self.missing!r}; write data.missing = ({self.missing!r},).'
+      )
+    try:
+      codecs.lookup(self.encoding)
+    except LookupError:
+      raise ValueError(
+        f'Expected an encoding that Python knows, found {self.encoding!r}; set '
+        "data.encoding to 'utf-8', 'gb18030', 'cp1252' or the like."
+      ) from None
     if len(self.separator) != 1 or not self.set_separator:
       raise ValueError(
         'Expected one character between fields and at least one between the '
@@ -114,7 +133,11 @@ def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
       if any(_is_list(value) for value in values):
         return _number_lists(values, kind, reading)
       texts = values
-    return _numbers(_texts(texts, reading), kind)
+    texts = _texts(texts, reading)
+    numbers = _cast(texts, kind)
+    if numbers is None and pc.any(pc.starts_with(texts, '[')).as_py():
+      return _number_lists(texts.to_pylist(), kind, reading)
+    return _numbers(texts, kind, numbers)
   return identity(_texts(values, reading))
 
 
@@ -164,14 +187,29 @@ def name_of(value: Any) -> str:
   return parse([value], 'class')[0].as_py() or ''
 
 
+@functools.lru_cache(10_000)
+def clean(name: str) -> str:
+  """Name of a column without what does not count, see docs/data.md.
+
+  Example:
+    >>> clean(' e\u0301 ') == '\u00e9'
+    True
+  """
+  return unicodedata.normalize('NFC', name.strip().strip(MARKS).strip())
+
+
 def json_number(text: str) -> Number:
-  """Text of a number in JSON, without an exponent if it is whole.
+  """Text of a number in JSON, without zeros at the end of its decimals.
+
+  And without an exponent if it is whole.
 
   Example:
     >>> json_number('1e3'), json_number('0.50')
-    ('1000', '0.50')
+    ('1000', '0.5')
   """
-  return Number(_whole_text(text) if 'e' in text.lower() else text)
+  if 'e' in text.lower():
+    return Number(_whole_text(text))
+  return Number(text.rstrip('0').rstrip('.') if '.' in text else text)
 
 
 def _whole_text(text):
@@ -199,7 +237,7 @@ def _texts(values, reading):
   texts = pc.utf8_trim_whitespace(texts)
   if not pc.all(pc.string_is_ascii(texts)).as_py():
     # Marks of no width, and letters that are written in two ways.
-    texts = pc.utf8_trim(texts, '\u200b\u200c\u200d\u2060\ufeff')
+    texts = pc.utf8_trim(texts, MARKS)
     texts = pc.utf8_normalize(pc.utf8_trim_whitespace(texts), 'NFC')
   words = pa.array(('', *reading.missing), pa.string())
   absent = pc.is_in(texts, value_set=words)
@@ -239,7 +277,13 @@ def _text(position, value):
   if isinstance(value, str):
     return str(value)
   if isinstance(value, bytes):
-    return value.decode('utf-8', 'replace')
+    try:
+      return value.decode()
+    except UnicodeDecodeError:
+      raise CellError(
+        position,
+        f'expected text as UTF-8, found {_short(value)}; decode it.',
+      ) from None
   if isinstance(value, bool):
     return 'true' if value else 'false'
   if isinstance(value, int | decimal.Decimal):
@@ -261,19 +305,25 @@ def _text(position, value):
   )
 
 
-def _numbers(texts, kind):
-  wanted = pa.int64() if kind == 'integer' else pa.float64()
+_TYPES = {'integer': pa.int64(), 'float': pa.float64()}
+
+
+def _cast(texts, kind):
+  """Numbers of texts that are all plain ones; None of others."""
+  odd = kind == 'integer' and pc.any(
+    pc.match_substring(texts, 'x', ignore_case=True)
+  )
   try:
-    odd = (
-      kind == 'integer'
-      and pc.any(pc.match_substring(texts, 'x', ignore_case=True)).as_py()
-    )
-    numbers = None if odd else texts.cast(wanted)
+    return None if odd and odd.as_py() else texts.cast(_TYPES[kind])
   except pa.ArrowInvalid:
-    numbers = None
+    return None
+
+
+def _numbers(texts, kind, numbers=None):
   if numbers is None:
     numbers = pa.array(
-      [_number(i, t, kind) for i, t in enumerate(texts.to_pylist())], wanted
+      [_number(i, t, kind) for i, t in enumerate(texts.to_pylist())],
+      _TYPES[kind],
     )
   absent = numbers.is_null().to_numpy(zero_copy_only=False)
   fill = MISSING if kind == 'integer' else np.nan
@@ -337,9 +387,7 @@ def _names(position, value, kind, reading):
     text = _text(position, value)
     if text is None or text.strip() in reading.missing:
       return None
-    value = text.split(reading.set_separator) if text.strip() else []
-    if kind == 'set':
-      value = [name for name in value if name.strip()]
+    value = _split(position, text.strip(), kind, reading)
   items = list(value)
   for item in items:
     if _is_list(item) or isinstance(item, Mapping):
@@ -357,6 +405,45 @@ def _names(position, value, kind, reading):
       'leave it out, or leave the cell empty.',
     )
   return tuple(sorted(set(identity(names).to_pylist())))
+
+
+def _split(position, text, kind, reading):
+  """The names in a text: of a list, or between separators."""
+  try:
+    value = _written_list(position, text)
+    if value is not text:
+      return value
+  except CellError:
+    if reading.set_separator not in text:
+      raise
+  value = text.split(reading.set_separator) if text else []
+  return value if kind == 'sequence' else [x for x in value if x.strip()]
+
+
+def _written_list(position, text):
+  """The list that a text writes as JSON or Python do; other texts as they are.
+
+  Lists of numbers and of names stand so in CSV files.
+  """
+  if not text or text[0] + text[-1] not in ('[]', '{}', '()'):
+    return text
+  try:
+    value = json.loads(text, parse_float=json_number, parse_int=Number)
+  except (json.JSONDecodeError, RecursionError):
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+      value = None
+  if _is_list(value):
+    return value
+  if text[0] != '[':
+    return text
+  raise CellError(
+    position,
+    f'expected a list, as its brackets say, found {_short(text)}; write it as '
+    'JSON does, with commas between its members and quotation marks around '
+    'names.',
+  )
 
 
 def _array(position, value):
@@ -379,11 +466,13 @@ def _number_lists(values, kind, reading):
       if text is None or text.strip() in ('', *reading.missing):
         rows.append(None)
         continue
-      raise CellError(
-        position,
-        f'expected a list of numbers as in other rows, found {_short(value)}; '
-        'write [] around it.',
-      )
+      given, value = value, _written_list(position, text.strip())
+      if not _is_list(value):
+        raise CellError(
+          position,
+          'expected a list of numbers as in other rows, found '
+          f'{_short(given)}; write [] around it.',
+        )
     try:
       rows.append(_numbers(_texts(list(value), reading), kind))
     except CellError as error:

@@ -18,10 +18,15 @@ from mtl_jax import names as names_lib
 from mtl_jax.data import cells, tables, text as text_lib
 from mtl_jax.tasks import mask_key
 
+HIDDEN = '\0'  # begins the keys of what others are derived from
 MASKED = ('text', 'sequence')  # id 0 is padding
+EMPTY = ('text', 'set', 'sequence', 'list')  # a missing one has no members
 
 # (key, feature, 'cells' | 'missing' | 'unknown' | 'cut') -> how many
 Counts = collections.Counter[tuple[str, str, str]]
+# key of a column of groups -> the values of a split, in order: numbers, or
+# names and their places.
+Groups = Mapping[str, np.ndarray | dict[str, int]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,8 @@ class Column:
   Attributes:
     kind: that of the field; a string is 'text', 'category' or, as a label, a
       'class'; several features make a 'vector', and 'derived' ones are made by
-      the table.
+      the table. A 'group' is a number per value of a split, -1 of a missing
+      one, whatever training has.
     features: what it is made from.
     kinds: of the fields of these.
     shape: of one value of a feature.
@@ -43,7 +49,7 @@ class Column:
     by_value: of a class: whether codes are given to values by ``names``, or
       values are codes; of a set, whether it is a label; of a list, whether it
       holds whole numbers; of whole numbers, whether ``fill`` is an id of its
-      own.
+      own; of a group, whether a number below 0 is a value.
     positive: of a class, the name that is 1 where all others are 0.
     fold: whether names are compared without regard to case.
     tokenizer: of a text, as JSON.
@@ -214,7 +220,7 @@ class Encoder:
   def may_lack(self, feature: str) -> bool:
     """Whether a missing value of an input has a meaning."""
     return all(
-      column.kind in ('category', 'text', 'set', 'sequence', 'list')
+      column.kind in (*EMPTY, 'category', 'group')
       or (bool(column.fill) and not column.refuse)
       for column in self.columns.values()
       if feature in column.features
@@ -236,6 +242,7 @@ class Encoder:
     name: str = '',
     first: int = 1,
     counts: Counts | None = None,
+    groups: Groups | None = None,
   ) -> dict[str, np.ndarray]:
     """Compact arrays ``[n, ...]``; keys whose features are absent are skipped.
 
@@ -246,17 +253,27 @@ class Encoder:
       name: what error messages call the table.
       first: number of the first example, for error messages.
       counts: how many values are missing and unknown is added to it.
+      groups: of `find_groups`; without them there are no arrays of groups.
 
     Raises:
       ValueError: if a value is not of its column's kind, or has no place.
     """
     counts = collections.Counter() if counts is None else counts
+    groups = groups or {}
     stored = {}
     for key, column in self.columns.items():
       if column.kind == 'derived' or not raw.keys() >= set(column.features):
         continue
+      if column.kind == 'group' and key not in groups:
+        continue
       try:
-        made = self._encode(key, column, raw, counts)
+        if column.kind == 'group':
+          (feature,) = column.features
+          made = _group_numbers(column, raw[feature], groups[key])
+          counts[key, feature, 'cells'] += len(made)
+          counts[key, feature, 'missing'] += int((made < 0).sum())
+        else:
+          made = self._encode(key, column, raw, counts)
       except cells.CellError as error:
         raise ValueError(
           f'{name}, ' * bool(name)
@@ -264,7 +281,7 @@ class Encoder:
         ) from None
       stored |= made if isinstance(made, dict) else {key: made}
     # Apart from the keys of the batch, whose names are the user's to choose.
-    hidden = {f'/{name}': np.asarray(raw[name]) for name in self._hidden}
+    hidden = {HIDDEN + name: np.asarray(raw[name]) for name in self._hidden}
     return stored | hidden
 
   def _encode(self, key, column, raw, counts):
@@ -299,7 +316,7 @@ class Encoder:
     if column.kind == 'class':
       return _classes(key, column, values[0])
     if column.kind == 'multilabel':
-      return _hot(key, column, values[0], counts)
+      return _hot(key, column, values, counts)
     if column.kind == 'list':
       return _padded(key, column, values[0], counts)
     return _numbers(key, column, values, counts)
@@ -310,7 +327,7 @@ class Encoder:
     """The batch ``{key: [n, ...]}``, or those keys of it, from `encode`'s."""
     batch = {}
     for key, values in stored.items():
-      if key.startswith('/'):
+      if key.startswith(HIDDEN):
         continue
       kind = self.columns[key].kind if key in self.columns else 'float'
       if keys is None or key in keys:
@@ -325,7 +342,7 @@ class Encoder:
         if column.kind == 'derived' and (keys is None or key in keys)
       }
       if wanted:
-        made = self.derived.make({h: stored[f'/{h}'] for h in self._hidden})
+        made = self.derived.make({h: stored[HIDDEN + h] for h in self._hidden})
         batch |= {key: made[feature] for key, feature in wanted.items()}
     return batch
 
@@ -351,6 +368,49 @@ class Encoder:
         for key, column in json.loads(serialized).items()
       }
     )
+
+
+def find_groups(encoder: Encoder, table: tables.Table, chunk: int) -> Groups:
+  """The values of a split by which its rows are grouped.
+
+  Args:
+    encoder: of all splits.
+    table: the split.
+    chunk: how many rows are read at a time.
+  """
+  groups = {}
+  for key, column in encoder.columns.items():
+    if column.kind != 'group':
+      continue
+    (feature,) = column.features
+    names: set[str] = set()
+    numbers = []
+    for start in range(0, table.size, chunk):
+      rows = range(start, min(start + chunk, table.size))
+      values = table.read(rows, [feature])[feature]
+      if isinstance(values, np.ndarray) and values.dtype.kind in 'biuf':
+        numbers.append(np.unique(values[~_no_group(column, values)]))
+      else:
+        names.update(_folded(strings(values), column.fold))
+    groups[key] = (
+      np.unique(np.concatenate(numbers))
+      if numbers
+      else {name: i for i, name in enumerate(sorted(names - {''}))}
+    )
+  return groups
+
+
+def _no_group(column, values):
+  absent = cells.missing(values)
+  return absent if column.by_value else absent | (values < 0)
+
+
+def _group_numbers(column, values, known):
+  """Numbers of groups ``[n]`` int32, -1 where there is none."""
+  if isinstance(known, dict):
+    return _look_up(known, _folded(strings(values), column.fold), -1)
+  found = np.searchsorted(known, values)
+  return np.where(_no_group(column, values), -1, found).astype(np.int32)
 
 
 def to_batch(values: np.ndarray, kind: str) -> np.ndarray:
@@ -587,19 +647,26 @@ def _members(key, column, values, counts):
 
 
 def _hot(key, column, values, counts):
-  """Lists of 0 and 1 ``[n, L]``, -1 where missing."""
-  array = numbers(values, key)
-  if array.shape[1:] != column.shape:
-    raise _wrong_shape(key, column.shape, values)
-  hole = cells.missing(array)
+  """Lists or columns of 0 and 1 ``[n, L]``, -1 where missing."""
+  found = []
+  for feature, one in zip(column.features, values, strict=True):
+    array = numbers(one, feature, column.shape)
+    if array.shape[1:] != column.shape:
+      raise _wrong_shape(feature, column.shape, one)
+    found.append(np.where(cells.missing(array), np.nan, array))
+  array = found[0] if column.shape else np.stack(found, axis=-1)
+  hole = np.isnan(array)
   counts[key, column.features[0], 'missing'] += int(hole.all(axis=1).sum())
-  array = np.where(hole, -1, array)
-  if (bad := ~np.isin(array, (-1, 0, 1))).any():
+  if not column.by_value:  # the data set says that they are classes
+    hole = hole | (array < 0)
+  if (bad := ~(hole | np.isin(array, (0, 1)))).any():
     raise cells.CellError(
       _first(bad),
-      f'label {key!r}: expected lists of 0 and 1, found {array[bad].flat[0]:g} '
-      "in example {example}; read ids as kind 'set'.",
+      f'label {key!r}: expected 0 and 1, found {array[bad].flat[0]:g} in '
+      'example {example}; leave missing ones empty (None), or read ids as kind '
+      "'set'.",
     )
+  array = np.where(hole, -1, array)
   return array.astype(np.int8)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import csv
+import dataclasses
 import itertools
 import json
 import os
@@ -12,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv as pa_csv
 
 from mtl_jax import names as names_lib
 from mtl_jax.data import cells, tables
 
+pc: Any = pyarrow.compute  # it makes its functions when it is imported
 _CHUNK = 20_000  # rows that are strings at a time
+_BLOCK = 2**22  # bytes that are looked at at a time
 _MARKS = {  # longer ones first
   b'\xff\xfe\x00\x00': 'utf-32', b'\x00\x00\xfe\xff': 'utf-32',
   b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-16', b'\xef\xbb\xbf': 'utf-8-sig',
@@ -54,9 +58,9 @@ def open_files(
   for split, spec in splits.items():
     path, bounds = split_spec(str(spec))
     if path not in read:
-      read[path] = tables.from_columns(
-        read_columns(path, columns, reading), columns, name=path
-      )
+      values, _, doubts = _read(path, columns, reading, may_lack=False)
+      table = tables.from_columns(values, columns, name=path)
+      read[path] = dataclasses.replace(table, doubts=doubts)
     result[split] = tables.part(read[path], bounds) if bounds else read[path]
   return result
 
@@ -101,8 +105,8 @@ def read_some(
   path: str | os.PathLike,
   columns: Mapping[str, str],
   reading: cells.Reading = cells.DEFAULT,
-) -> tuple[dict[str, Any], set[str]]:
-  """As `read_columns`, of the columns that a file has; and all their names."""
+) -> tuple[dict[str, Any], set[str], tuple[str, ...]]:
+  """As `read_columns`, of the columns that a file has; all names; doubts."""
   return _read(path, columns, reading, may_lack=True)
 
 
@@ -123,31 +127,42 @@ def _read(path, columns, reading, may_lack):
   file = readers[ending](path, _encoding(path, reading), separator, may_lack)
   try:
     try:
-      chunks = _parsed(file, columns, reading)
+      chunks, doubts = _parsed(file, columns, reading)
     except pa.ArrowInvalid:  # `csv` says where, or reads it
       file.plain = False
-      chunks = _parsed(file, columns, reading)
+      chunks, doubts = _parsed(file, columns, reading)
   except UnicodeError as error:
     raise ValueError(
       f'{path}: expected {file.encoding.upper()} text, found other bytes '
       f'({error}); save it so, or set data.encoding.'
     ) from error
-  lacking = [column for column in columns if column not in file.seen]
+  lacking = [c for c in columns if cells.clean(c) not in file.seen]
   if lacking and file.seen and not may_lack:
     raise ValueError(file.lacks(lacking[0]))
-  return {
-    column: _joined(path, column, kind, chunks[column])
-    for column, kind in columns.items()
-    if not (may_lack and column in lacking)
-  }, file.seen
+  return (
+    {
+      column: _joined(path, column, kind, chunks[column])
+      for column, kind in columns.items()
+      if not (may_lack and column in lacking)
+    },
+    file.seen,
+    tuple(doubts),
+  )
 
 
 def _parsed(file, columns, reading):
-  """Typed values of each chunk of a file, by column."""
+  """Typed values of each chunk of a file, by column; and lines of doubt."""
+  doubts = {
+    column: [made() for made in _DOUBTS.get(kind, ())]
+    for column, kind in columns.items()
+    if isinstance(file, _Csv)
+  }
   chunks: dict[str, list[Any]] = {column: [] for column in columns}
   first = 0
   for records, values in file.chunks(tuple(columns)):
     for column, kind in columns.items():
+      for doubt in doubts.get(column, ()):
+        doubt.look(pa.array(values[column], pa.string()))
       try:
         chunks[column].append(cells.parse(values[column], kind, reading))
       except cells.CellError as error:
@@ -156,7 +171,79 @@ def _parsed(file, columns, reading):
           f'{column!r}: {error.message}'
         ) from None
     first += records
-  return chunks
+  return chunks, [
+    f'{file.path}, column {column!r}: {line}'
+    for column, found in doubts.items()
+    for doubt in found
+    if (line := doubt.line())
+  ]
+
+
+class _Powers:
+  """Ids that a spreadsheet has shortened, in a column of names."""
+
+  def __init__(self):
+    self.example = ''
+
+  def look(self, texts: pa.Array) -> None:
+    """Looks at one text per row."""
+    if self.example or not pc.any(pc.match_substring(texts, 'E+')).as_py():
+      return
+    short = pc.match_substring_regex(texts, r'^\s*\d(\.\d+)?E\+\d+\s*$')
+    if pc.any(short).as_py():
+      self.example = texts.filter(short)[0].as_py().strip()
+
+  def line(self) -> str:
+    """What is doubtful, if anything is."""
+    return self.example and (
+      f'{self.example} is a long number that a spreadsheet has shortened, so '
+      'that different ones may be alike: export the column as text.'
+    )
+
+
+class _Points:
+  """Points that may stand between thousands, in the numbers of a column.
+
+  As if each number with a point has three digits behind it, and each without
+  has no more than three.
+  """
+
+  def __init__(self):
+    self.possible, self.whole, self.example = True, False, ''
+
+  def look(self, texts: pa.Array) -> None:
+    """Looks at one text per row."""
+    if not self.possible:
+      return
+    # A few tell nearly all columns.
+    for some in (texts[:100], texts):
+      some = pc.utf8_trim_whitespace(some)
+      texts = some.filter(pc.match_substring_regex(some, r'[0-9]'))
+      grouped = pc.match_substring_regex(texts, r'^[+-]?[1-9]\d{0,2}\.\d{3}$')
+      short = pc.match_substring_regex(texts, r'^[+-]?\d{1,3}$')
+      if pc.all(pc.or_(grouped, short)).as_py() is False:
+        self.possible = False
+        return
+    self.whole = self.whole or bool(pc.any(short).as_py())
+    if pc.any(grouped).as_py():
+      self.example = self.example or texts.filter(grouped)[0].as_py()
+
+  def line(self) -> str:
+    """What is doubtful, if anything is."""
+    doubtful = self.possible and self.whole and self.example
+    return doubtful and (
+      f'{self.example} and the like are read with a point before decimals, '
+      'beside numbers of up to three digits without a point: take the point '
+      'out if it is between thousands.'
+    )
+
+
+_DOUBTS = {
+  'class': (_Powers,),
+  'string': (_Powers,),
+  'integer': (_Powers, _Points),
+  'float': (_Points,),
+}
 
 
 def _encoding(path, reading):
@@ -203,14 +290,10 @@ class _Csv:
     self.may_lack = may_lack
     self.seen: set[str] = set()
     self.single = False  # one column, where an empty line is an empty cell
-    self.plain = encoding.lower() in ('utf-8', 'utf8', 'utf-8-sig')
-    if self.plain:
-      with open(path, 'rb') as file:
-        head = file.readline()
-        blocks = iter(lambda: file.read(2**20), b'')
-        self.plain = bool(head.strip()) and not any(
-          b'"' in block for block in itertools.chain([head], blocks)
-        )
+    # Whether `pyarrow` reads it as `csv` does, and faster.
+    utf8 = encoding.lower() in ('utf-8', 'utf8', 'utf-8-sig')
+    quotes = _quotes(path, separator) if utf8 and separator.isascii() else 'odd'
+    self.plain, self.quoted = quotes != 'odd', quotes == 'plain'
 
   def chunks(
     self, columns: Sequence[str]
@@ -222,7 +305,9 @@ class _Csv:
       self.single = width == 1
       self.plain = self.plain and not self.single
       places = {
-        column: header.index(column) for column in columns if column in header
+        column: header.index(name)
+        for column in columns
+        if (name := cells.clean(column)) in header
       }
       self.seen = set(header)
       if len(places) < len(columns):
@@ -230,7 +315,7 @@ class _Csv:
         if not places and not self.may_lack:
           raise ValueError(self.lacks(lacking))
       if self.plain:
-        yield from self._plain_chunks(columns, places, width)
+        yield from self._plain_chunks(columns, places, width, reader.line_num)
         return
       records = self._cells(reader) if self.single else reader
       while True:
@@ -270,14 +355,16 @@ class _Csv:
       empty = 0
       yield row
 
-  def _plain_chunks(self, columns, places, width):
-    """The same of a file without quotes, where only separators count."""
+  def _plain_chunks(self, columns, places, width, head):
+    """The same of a file whose first ``head`` lines are the header."""
     with pa_csv.open_csv(
       self.path,
       pa_csv.ReadOptions(
-        column_names=[str(i) for i in range(width)], skip_rows=1
+        column_names=[str(i) for i in range(width)], skip_rows=head
       ),
-      pa_csv.ParseOptions(delimiter=self.separator, quote_char=False),
+      pa_csv.ParseOptions(
+        delimiter=self.separator, newlines_in_values=self.quoted
+      ),
       pa_csv.ConvertOptions(
         column_types={str(i): pa.string() for i in range(width)},
         include_columns=[str(i) for i in sorted({*places.values()})],
@@ -318,7 +405,7 @@ class _Csv:
   def _header(self, reader, columns):
     try:
       first = next((row for row in reader if row), ())
-      header = [name.strip() for name in first]
+      header = [cells.clean(name) for name in first]
     except csv.Error:
       self._find_damage(0)
     if not header:
@@ -332,7 +419,7 @@ class _Csv:
         "characters; set data.encoding, to 'utf-16-le' or 'utf-16-be' as a "
         'rule.'
       )
-    for column in columns:
+    for column in map(cells.clean, columns):
       if header.count(column) > 1:
         places = [i for i, name in enumerate(header, 1) if name == column]
         raise ValueError(
@@ -345,7 +432,9 @@ class _Csv:
     """Error message for a column that the file lacks."""
     header = sorted(self.seen)
     hint = names_lib.nearest(column, header)
-    if len(header) == 1:
+    if any(name.lower().startswith('sep=') for name in header):
+      hint = 'take out the first line, which tells Excel the separator.'
+    elif len(header) == 1:
       for separator in ';\t|,':
         if separator in header[0]:
           hint = (
@@ -402,6 +491,35 @@ def _row(row, line):
   return f'row {row}' if row == line else f'row {row} (line {line})'
 
 
+def _quotes(path, separator) -> str:
+  """Quotation marks of a file: 'none', 'plain' or 'odd'.
+
+  They are plain if they are around whole fields, or doubled in these: then
+  readers of CSV agree on what they mean.
+  """
+  quote, ends = ord('"'), np.frombuffer(f'{separator}\r\n"'.encode(), np.uint8)
+  some, inside, before = False, 0, ord('\n')
+  with open(path, 'rb') as file:
+    if file.read(3) != b'\xef\xbb\xbf':
+      file.seek(0)
+    block = file.read(_BLOCK)
+    while block:
+      following = file.read(_BLOCK)
+      if b'"' in block:
+        some = True
+        # With the bytes beside it; the end of the file is that of a line.
+        data = np.frombuffer(
+          bytes([before]) + block + (following[:1] or b'\n'), np.uint8
+        )
+        places = np.flatnonzero(data[1:-1] == quote) + 1
+        closes = (np.arange(len(places)) + inside) % 2
+        if not np.isin(data[places + 2 * closes - 1], ends).all():
+          return 'odd'
+        inside = (inside + len(places)) % 2
+      before, block = block[-1], following
+  return 'odd' if inside else 'plain' if some else 'none'
+
+
 class _Jsonl:
   """Objects of a JSONL file."""
 
@@ -415,6 +533,7 @@ class _Jsonl:
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number of records, and their values by column."""
     records = (record for _, record in self._records())
+    names = [cells.clean(column) for column in columns]
     while chunk := list(itertools.islice(records, _CHUNK)):
       for record in chunk:
         self.seen.update(record)
@@ -422,8 +541,8 @@ class _Jsonl:
         len(chunk),
         {
           # A key may be absent from some rows, where its value is missing.
-          column: [record.get(column) for record in chunk]
-          for column in columns
+          column: [record.get(name) for record in chunk]
+          for column, name in zip(columns, names, strict=True)
         },
       )
 
@@ -472,9 +591,9 @@ class _Double(ValueError):
 
 
 def _pairs(pairs):
-  record = dict(pairs)
+  record = {cells.clean(key): value for key, value in pairs}
   if len(record) < len(pairs):
-    keys = [key for key, _ in pairs]
+    keys = [cells.clean(key) for key, _ in pairs]
     raise _Double(repr(next(key for key in keys if keys.count(key) > 1)))
   return record
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mtl_jax import names as names_lib
 from mtl_jax.data import cells, encoding, tables, text as text_lib
+from mtl_jax.tasks import EXAMPLE_MASK
 
 Features = Mapping[str, str | Sequence[str]]
 # Tokenizers and means of longer training splits are learned from as many rows,
@@ -15,6 +16,8 @@ Features = Mapping[str, str | Sequence[str]]
 FIT_ROWS = 200_000
 # Kinds of task whose labels are classes.
 CLASSES = ('classification', 'binary')
+# Kinds of field whose values may be groups of rows.
+GROUPED = ('class', 'integer', 'float', 'string', 'name')
 FILLS = ('mean', 'indicator', 'category', 'refuse')
 
 
@@ -23,18 +26,21 @@ class Label:
   """Label that a task learns from a key of the batch.
 
   Attributes:
-    kind: 'classification', 'binary', 'multilabel' or 'regression'.
+    kind: 'classification', 'binary', 'multilabel' or 'regression'; 'group' is
+      no label but the number of a row's group in its split.
     num_classes: where whole numbers are classes 0, ..., num_classes - 1, also
       those that training lacks; 0 = the values that training has.
     positive: of 'binary': the name that is 1, all others being 0.
     shift: of 'regression': whether a constant may be taken off, as where all
       that is asked are differences.
+    of: of 'group': the key whose values are the groups.
   """
 
   kind: str
   num_classes: int = 0
   positive: str = ''
   shift: bool = False
+  of: str = ''
 
 
 def fit_encoder(
@@ -54,7 +60,7 @@ def fit_encoder(
   Args:
     table: the training split.
     features: ``{key in the batch: feature}``; several features of numbers make
-      one vector.
+      one vector. The keys of groups need not be among them.
     text: keys that are texts, and how to tokenize each; other strings are
       categories. By default the key ``tokens``, if it is a string.
     standardize: keys of floats that get mean 0 and standard deviation 1.
@@ -94,6 +100,7 @@ def fit_encoder(
       {'tokens': text_lib.TextOptions()} if _is_text(table, features) else {}
     )
   fill = fill or {}
+  features = with_groups(features, labels)
   for key in (*text, *standardize, *fill):
     if key not in features:
       raise ValueError(
@@ -125,6 +132,18 @@ def fit_encoder(
   return encoding.Encoder(columns, table.derived)
 
 
+def with_groups(
+  features: Features, labels: Mapping[str, str | Label] | None
+) -> dict[str, str | Sequence[str]]:
+  """Features by key, and those of the groups among the labels."""
+  groups = {
+    key: features[label.of]
+    for key, label in (labels or {}).items()
+    if isinstance(label, Label) and label.of in features
+  }
+  return {**features, **groups}
+
+
 def _check_fill(name, columns, learned, fill):
   """Checks that filled columns are numbers; ids need one of their own."""
   for key, how in fill.items():
@@ -144,6 +163,11 @@ def _check_fill(name, columns, learned, fill):
 
 
 def _check_masks(name, columns):
+  if EXAMPLE_MASK in columns:
+    raise ValueError(
+      f'{name}: expected {EXAMPLE_MASK!r} to be free for the mask of rows that '
+      'pad a batch, found a feature of that name; rename it in data.features.'
+    )
   masks: dict[str, str] = {}
   for key, column in columns.items():
     if column.kind not in ('text', 'sequence', 'list'):
@@ -188,11 +212,15 @@ class _Fit:
   def label(self, key, feature, label) -> encoding.Column:
     """The column of what a task learns."""
     if not isinstance(feature, str):
+      if label.kind == 'multilabel':
+        return self._labels(key, tuple(feature))
       return self.input(key, feature, None, False, '')
     field = _look_up(self.table, feature)
     derived = self.table.derived
     if derived and feature in derived.fields:
       return self.input(key, feature, None, False, '')
+    if label.kind == 'group':
+      return self._group(key, feature, field)
     if label.kind in CLASSES:
       return self._class(key, feature, field, label)
     if label.kind == 'multilabel':
@@ -208,6 +236,20 @@ class _Fit:
         )
       return self._value(key, feature, field, label)
     return self.input(key, feature, None, False, '')
+
+  def _group(self, key, feature, field):
+    if field.shape or field.kind not in GROUPED:
+      raise ValueError(
+        f'{self.table.name}, {key!r}: expected one number or name per row, '
+        f'found {_plural(field.kind, field.shape)}; name another column.'
+      )
+    return encoding.Column(
+      kind='group',
+      features=(feature,),
+      kinds=(field.kind,),
+      by_value=self.table.own,
+      fold=self.fold,
+    )
 
   def _class(self, key, feature, field, label):
     column = encoding.Column(
@@ -360,6 +402,24 @@ class _Fit:
       f'{self.table.name}, label {key!r}: expected a set or a list of 0 and 1 '
       f'per row for multilabel, found {_plural(field.kind)}; read the column '
       "as kind 'set'."
+    )
+
+  def _labels(self, key, features):
+    """The column of several features of 0 and 1, which name the labels."""
+    fields = [_look_up(self.table, name) for name in features]
+    for name, field in zip(features, fields, strict=True):
+      if field.shape or field.kind not in ('class', 'integer', 'float'):
+        raise ValueError(
+          f'{self.table.name}, label {key!r}: expected columns of 0 and 1 for '
+          f'multilabel, found {name!r} of kind {field.kind}; leave it out.'
+        )
+    return encoding.Column(
+      kind='multilabel',
+      features=features,
+      kinds=tuple(field.kind for field in fields),
+      names=features,
+      size=len(features),
+      by_value=self.table.own,
     )
 
   def _set(self, column, key):

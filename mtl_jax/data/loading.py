@@ -24,6 +24,7 @@ from mtl_jax.data import (
 
 INTEGERS = (
   'class', 'category', 'text', 'set', 'sequence', 'multilabel', 'multihot',
+  'group',
 )  # fmt: skip
 STRINGS = ('string', 'class')
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -38,6 +39,7 @@ class Data:
     encoder: what made them.
     info: what is known of them.
     origins: split -> a file or the like, and the numbers of its rows there.
+    doubts: lines about the writing of what was read.
   """
 
   splits: Mapping[str, sources.Source]
@@ -46,6 +48,7 @@ class Data:
   origins: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(
     default_factory=dict
   )
+  doubts: tuple[str, ...] = ()
 
 
 def load(
@@ -229,6 +232,7 @@ def from_tables(
       f"Expected a split 'train' to learn vocabularies and means from, found "
       f'{", ".join(splits)}; name one.'
     )
+  features = fitting.with_groups(features, labels)
   needed = (
     encoder.features if encoder else fitting.reads(splits[first], features)
   )
@@ -260,7 +264,9 @@ def from_tables(
   origins = {
     split: table.origin for split, table in splits.items() if table.origin
   }
-  return Data(made, encoder, info_lib.describe(made, encoder, first), origins)
+  info = info_lib.describe(made, encoder, first)
+  doubts = [doubt for table in splits.values() for doubt in table.doubts]
+  return Data(made, encoder, info, origins, tuple(dict.fromkeys(doubts)))
 
 
 def _check_columns(splits, needed, first):

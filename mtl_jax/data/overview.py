@@ -3,13 +3,22 @@
 from collections.abc import Collection, Iterator, Mapping
 import itertools
 from typing import Any
+import unicodedata
 
 import numpy as np
 
+from mtl_jax import tasks
 from mtl_jax.data import encoding, info as info_lib, loading, sources
 
 LABEL_COLUMNS = ('task', 'split', 'classes or values', 'labelled', 'missing')
 SHOWN = 6  # classes in one cell of the table
+FEW = 1_000  # categories that are compared with each other
+# Names of classes and categories that are seldom meant as such, in small.
+BLANKS = (
+  '-', '--', '---', '.', 'n.a.', 'n.d.', 'na', 'n/a', 'nil', 'nan', 'none',
+  'null', '(null)', 'undefined', 'missing', 'unknown', 'not available',
+  '#value!', '#div/0!', '#ref!', '#name?', '#num!',
+)  # fmt: skip
 
 
 def label_rows(
@@ -31,17 +40,18 @@ def label_rows(
     ('sick', 'train', 'no 1, yes 1 (1 = yes)', '2', '1')
   """
   rows: list[tuple[str, ...]] = []
+  keys = {*labels.values(), *map(tasks.mask_key, labels.values())}
   found = {
-    split: info_lib.sample(source, set(labels.values()))
+    split: info_lib.sample(source, keys)
     for split, source in data.splits.items()
   }
   for task, key in labels.items():
     column = data.encoder.columns.get(key)
     for split, batch in found.items():
-      values = batch[key]
+      values, known = batch[key], is_known(batch, key)
       if key in steps:
         values = values.reshape(-1, *values.shape[2:])
-      known = is_known(values)
+        known = known.reshape(values.shape)
       whole = known.reshape(len(known), -1).any(axis=1)
       part = '' if len(batch[key]) == len(data.splits[split]) else '~'
       rows.append(
@@ -56,9 +66,10 @@ def label_rows(
   return rows
 
 
-def is_known(values: np.ndarray) -> np.ndarray:
-  """Mask of the known labels of a batch: codes >= 0, numbers but NaN."""
-  return ~np.isnan(values) if values.dtype.kind == 'f' else values >= 0
+def is_known(batch: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+  """Mask of the known labels of a batch, as tasks see it."""
+  codes = batch[key].dtype.kind != 'f'
+  return np.asarray(tasks.known(batch, key, codes=codes))
 
 
 def _describe(values, known, column, names):
@@ -96,7 +107,10 @@ def _in_a_line(name):
 
 
 def notes(
-  data: loading.Data, labels: Mapping[str, str], stream: str = ''
+  data: loading.Data,
+  labels: Mapping[str, str],
+  stream: str = '',
+  inputs: Collection[str] | None = None,
 ) -> list[str]:
   """One line for each thing that is doubtful, most doubtful first.
 
@@ -104,29 +118,39 @@ def notes(
     data: of one stream.
     labels: task -> key of its label.
     stream: named in the lines, if there are several.
+    inputs: keys that the model reads; by default all that are no labels.
   """
+  if inputs is None:
+    inputs = data.encoder.columns.keys() - set(labels.values())
   lines = [
-    *_leaks(data, labels),
+    *_leaks(data, labels, inputs),
     *_shared(data),
     *_rare(data, labels),
-    *gaps(data.splits, data.encoder, set(labels.values())),
-    *_alike(data),
+    *gaps(data.splits, data.encoder, inputs),
+    *_groups(data),
+    *_alike(data, {*labels.values(), *inputs}),
+    *_odd_names(data, {*labels.values(), *inputs}),
+    *data.doubts,
   ]
   return [f'{stream}: {line}' if stream else line for line in lines]
 
 
-def _leaks(data, labels) -> Iterator[str]:
+def _leaks(data, labels, inputs) -> Iterator[str]:
   columns = data.encoder.columns
   for task, key in labels.items():
     if key not in columns:
       continue
+    mask = tasks.mask_key(key)
+    if mask in columns:
+      yield f'{mask!r} says which labels {key!r} of task {task} count.'
     for other, column in columns.items():
       shared = set(column.features) & set(columns[key].features)
-      if other not in labels.values() and shared:
-        (name,) = shared
+      if other in inputs and shared:
+        (name, *_) = sorted(shared)
+        what = 'an input' if other == key else f'a part of the input {other!r}'
         yield (
-          f'{name!r} is the label of task {task} and a part of the input '
-          f'{other!r}: leave it out of data.features unless it is meant.'
+          f'{name!r} is the label of task {task} and {what}: leave it out of '
+          'the inputs unless it is meant.'
         )
 
 
@@ -142,7 +166,7 @@ def _shared(data) -> Iterator[str]:
     both = isinstance(one, sources.Columns) and isinstance(two, sources.Columns)
     if same or not both or a not in data.origins:
       continue
-    first, second = _hashes(one), _hashes(two)
+    first, second = _hashes(data, a), _hashes(data, b)
     # Rows of few values are equal by chance: then they are within a split too.
     _, counts = np.unique(first, return_counts=True)
     chance = (counts[counts > 1].sum() + 3) / len(first)
@@ -155,10 +179,13 @@ def _rows(count):
   return f'{count:,} row{"s" * (count != 1)}'
 
 
-def _hashes(source):
+def _hashes(data, split):
   """A number of 64 bits for the content of each row, labels included."""
+  source, columns = data.splits[split], data.encoder.columns
   total = np.full(len(source), 0xCBF29CE484222325, np.uint64)
   for key in sorted(source.arrays):
+    if key in columns and columns[key].kind == 'group':
+      continue  # they are numbered in each split by itself
     values = source.arrays[key].reshape(len(total), -1)
     if values.dtype.itemsize != 4:
       values = values.astype(np.int32)
@@ -171,68 +198,95 @@ def _hashes(source):
 
 def _rare(data, labels) -> Iterator[str]:
   for task, key in labels.items():
-    column = data.encoder.columns.get(key)
-    names = data.info.classes.get(key, ())
-    counts = {}
+    counts, several = {}, False
     for split, source in data.splits.items():
-      values = info_lib.sample(source, [key])[key]
-      known = is_known(values)
+      batch = info_lib.sample(source, [key, tasks.mask_key(key)])
+      values, known = batch[key], is_known(batch, key)
       if not known.any():
         yield f'{split} has no labels of task {task}.'
-      if values.dtype.kind == 'f' or values.ndim > 1:
-        continue
-      size = max(len(names), (column and column.size) or 0)
-      counts[split] = np.bincount(values[known], minlength=size)
-    if not counts or 'train' not in counts:
-      continue
-    trained = counts['train'] > 0
-    for split, number in counts.items():
-      size = max(len(number), len(trained))
-      have = (
-        np.resize(trained, size)
-        if len(trained) == size
-        else (np.pad(trained, (0, size - len(trained))))
-      )
-      there = np.pad(number > 0, (0, size - len(number)))
-      for lacks, where in ((there & ~have, 'train'), (have & ~there, split)):
-        if split == 'train' or not lacks.any() or not number.sum():
-          continue
-        some = [
-          names[i] if i < len(names) else str(i) for i in np.flatnonzero(lacks)
-        ]
-        listed = ', '.join(some[:3]) + (', ...' if len(some) > 3 else '')
-        many = (
-          f'{len(some):,} classes ({listed})'
-          if len(some) > 1
-          else (f'the class {listed}')
+      elif values.dtype.kind == 'f' and np.ptp(values[known]) == 0:
+        yield (
+          f'{split} has {_number(data, key, values[known][0])} as every label '
+          f'of task {task}; its scores there are undefined.'
         )
-        if where == 'train':
-          yield (
-            f'train has no row of {many} of task {task}, which {split} has: '
-            'shuffle the rows before they are split.'
-          )
-        elif len(names) == 2 or size <= SHOWN:
-          undefined = '; its AUC there is undefined' if size == 2 else ''
-          yield f'{split} has no row of {many} of task {task}{undefined}.'
+      made = _class_counts(data.encoder.columns.get(key), values, known)
+      several = values.ndim > 1
+      if made is not None:
+        counts[split] = made
+    if 'train' in counts:
+      yield from _lacking(task, data.info.classes.get(key, ()), counts, several)
+
+
+def _number(data, key, value):
+  column = data.encoder.columns.get(key)
+  shift = column.mean[0] if column is not None and column.mean else 0
+  return f'{float(value) + shift:.5g}'
+
+
+def _class_counts(column, values, known):
+  """Rows of each class ``[C]``, of sets of each member; None of numbers."""
+  if values.dtype.kind == 'f':
+    return None
+  sets = column is not None and column.kind in ('set', 'multilabel', 'multihot')
+  if sets and values.ndim == 2:
+    return ((values > 0) & known).sum(axis=0)
+  size = (column and column.size) or 0
+  return None if values.ndim > 1 else np.bincount(values[known], minlength=size)
+
+
+def _lacking(task, names, counts, several) -> Iterator[str]:
+  """Lines for classes that training, or only training, has rows of."""
+  size = max(len(names), *map(len, counts.values()))
+  padded = {
+    split: np.pad(count, (0, size - len(count)))
+    for split, count in counts.items()
+  }
+  trained = padded['train'] > 0
+  if several and not trained.all():
+    found = _these(names, ~trained, 'label', 'labels')
+    yield f'train has no row of {found} of task {task}.'
+  for split, count in padded.items():
+    there = count > 0
+    if split == 'train' or not there.any():
+      continue
+    new, absent = there & ~trained, trained & ~there
+    if new.any() and not several:
+      yield (
+        f'train has no row of {_these(names, new)} of task {task}, which '
+        f'{split} has: shuffle the rows before they are split.'
+      )
+    if absent.any() and size <= SHOWN:
+      undefined = '; its AUC there is undefined' * (size == 2 or several)
+      what = ('label', 'labels') if several else ('class', 'classes')
+      found = _these(names, absent, *what)
+      yield f'{split} has no row of {found} of task {task}{undefined}.'
+
+
+def _these(names, which, one='class', many='classes'):
+  some = [names[i] if i < len(names) else str(i) for i in np.flatnonzero(which)]
+  some = list(map(_in_a_line, some))
+  listed = ', '.join(some[:3]) + (', ...' if len(some) > 3 else '')
+  if len(some) == 1:
+    return f'the {one} {listed}'
+  return f'{len(some):,} {many} ({listed})'
 
 
 def gaps(
   splits: Mapping[str, Any],
   encoder: encoding.Encoder,
-  labels: Collection[str] = (),
+  inputs: Collection[str],
 ) -> Iterator[str]:
   """A line for missing values of inputs, and for what training did not have.
 
   Args:
     splits: sources with ``counts``.
     encoder: of them.
-    labels: keys to leave out.
+    inputs: keys that the model reads.
   """
-  columns = encoder.columns
   tables = {split: source.counts for split, source in splits.items()}
   said = set()
-  for key, column in columns.items():
-    if key in labels:
+  for key, column in encoder.columns.items():
+    if key not in inputs:
       continue
     for feature in column.features:
       name = feature if key == feature else f'{feature} ({key})'
@@ -251,6 +305,16 @@ def gaps(
         'the mask '
         f'{encoding.mask_key(key)!r}' + (f'; cut: {cut}.' if cut else '.')
       )
+
+
+def _groups(data) -> Iterator[str]:
+  tables = {split: source.counts for split, source in data.splits.items()}
+  for key, column in data.encoder.columns.items():
+    if column.kind == 'group':
+      (feature,) = column.features
+      gaps = _shares(tables, key, feature, 'missing', 'cells')
+      if gaps:
+        yield f'rows without {feature!r}: {gaps}; they are in no group.'
 
 
 # Kind of a column -> what its parts are called, and how they are counted.
@@ -290,7 +354,7 @@ def _filled(column):
   if column.kind == 'category':
     own = '' in column.vocabulary
     return 'they are ' + ('a category' if own else 'unknown as new ones are')
-  if column.kind in ('text', 'set', 'sequence', 'list'):
+  if column.kind in encoding.EMPTY:
     return 'they are empty'
   if not column.fill:
     return 'they are left as they are'
@@ -311,14 +375,61 @@ def _shares(tables: Mapping[str, Any], key, feature, what, base) -> str:
   return ', '.join(parts)
 
 
-def _alike(data) -> Iterator[str]:
-  for key, names in data.info.classes.items():
-    folded: dict[str, str] = {}
+def _alike(data, keys) -> Iterator[str]:
+  """A line for each column with two names that may be meant as one."""
+  for key, column in data.encoder.columns.items():
+    names = column.names or column.vocabulary
+    if key not in keys or len(names) > FEW and key not in data.info.classes:
+      continue
+    seen: dict[str, str] = {}
     for name in names:
-      other = folded.setdefault(name.casefold(), name)
-      if other != name:
+      plain = unicodedata.normalize('NFKC', name).casefold()
+      other = seen.setdefault(' '.join(plain.split()), name)
+      if other == name:
+        continue
+      what, advice = 'their case', 'set data.ignore_case'
+      if other.casefold() != name.casefold():
+        what, advice = 'spaces or the width of letters', 'mend them'
+      yield (
+        f'the names {other!r} and {name!r} of {key!r} differ in {what} only: '
+        f'{advice} if they are one.'
+      )
+      break
+
+
+def _odd_names(data, keys) -> Iterator[str]:
+  """Lines for names that look like missing values, lists or several names."""
+  for key, column in data.encoder.columns.items():
+    names = column.names or column.vocabulary
+    if key not in keys or not names or column.kind == 'multilabel':
+      continue
+    blanks = [name for name in names if name.casefold() in BLANKS]
+    if blanks:
+      yield (
+        f'{_listed(blanks)} among the names of {key!r}: add to data.missing '
+        'what stands for a missing value.'
+      )
+    if column.kind in ('set', 'sequence'):
+      (feature,) = column.features
+      counts = data.splits['train'].counts if 'train' in data.splits else {}
+      alone = counts.get((key, feature, 'members'), 1) <= counts.get(
+        (key, feature, 'cells'), 0
+      )
+      joined = [name for name in names if any(x in name for x in ',;|')]
+      if alone and joined:
         yield (
-          f'the classes {other!r} and {name!r} of {key!r} differ in their case '
-          'only: set data.ignore_case if they are one.'
+          f'{_listed(joined)} among the names of {key!r}, of which no row has '
+          'several: set data.set_separator to what is between names.'
         )
-        break
+      continue
+    lists = [name for name in names if name[:1] + name[-1:] == '[]']
+    if lists:
+      yield (
+        f'{_listed(lists)} among the names of {key!r}: read the column as kind '
+        "'set' or 'sequence' if these are lists."
+      )
+
+
+def _listed(names):
+  some = ', '.join(map(repr, names[:3]))
+  return some + (f' and {len(names) - 3:,} more' if len(names) > 3 else '')

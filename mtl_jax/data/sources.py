@@ -81,9 +81,12 @@ class Records:
   ) -> Batch:
     """See `Source`."""
     raw = self.table.read(rows.tolist(), self.encoder.features)
-    return self.encoder.finish(
-      self.encoder.encode(raw, name=self.table.name), keys
-    )
+    made = self.encoder.encode(raw, name=self.table.name, groups=self._groups)
+    return self.encoder.finish(made, keys)
+
+  @functools.cached_property
+  def _groups(self):
+    return encoding.find_groups(self.encoder, self.table, _CHUNK)
 
   @functools.cached_property
   def counts(self) -> encoding.Counts:
@@ -92,7 +95,9 @@ class Records:
     size = min(self.table.size, _CHUNK)
     rows = np.linspace(0, self.table.size - 1, size).astype(int)
     raw = self.table.read(rows.tolist(), self.encoder.features)
-    self.encoder.encode(raw, name=self.table.name, counts=counts)
+    self.encoder.encode(
+      raw, name=self.table.name, counts=counts, groups=self._groups
+    )
     return counts
 
 
@@ -140,12 +145,14 @@ def from_table(
   if not fits(table, encoder.features, cache):
     return Records(table, encoder)
   counts = encoding.Counts()
+  groups = encoding.find_groups(encoder, table, _CHUNK)
   chunks = [
     encoder.encode(
       table.read(range(i, min(i + _CHUNK, table.size)), encoder.features),
       name=table.name,
       first=i + 1,
       counts=counts,
+      groups=groups,
     )
     for i in range(0, table.size, _CHUNK)
   ]

@@ -6,6 +6,7 @@ TFDS data sets, a user's own arrays and files all become tables; what follows
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import decimal
 import re
 from typing import Any, Literal
 
@@ -75,6 +76,7 @@ class Table:
     own: whether they are a user's own values, in memory, which `cells` typed:
       a negative whole number is a value then, and no missing label.
     origin: where the rows come from: a name, and their numbers there.
+    doubts: lines about the writing of what was read.
   """
 
   name: str
@@ -84,6 +86,7 @@ class Table:
   derived: Derived | None = None
   own: bool = False
   origin: tuple[str, np.ndarray] | None = None
+  doubts: tuple[str, ...] = ()
 
   def __post_init__(self):
     check_size(self.name, self.size)
@@ -249,7 +252,11 @@ def _columns_of(name, arrays) -> dict[str, Any]:
 def _listed(name, key, values):
   """An array or a list of the values of one column."""
   if isinstance(values, pa.Array | pa.ChunkedArray):
-    numbers = pa.types.is_primitive(values.type) and not values.null_count
+    kind, types = values.type, pa.types
+    dates = (types.is_timestamp, types.is_date, types.is_duration)
+    numbers = any(is_kind(kind) for is_kind in dates) or (
+      types.is_primitive(kind) and not values.null_count
+    )
     if isinstance(values, pa.ChunkedArray):
       return values.to_numpy() if numbers else values.to_pylist()
     return (
@@ -352,17 +359,17 @@ def _kind_of(values):
 
 
 def class_names(values: Iterable[str | None]) -> tuple[str, ...]:
-  """Class names in order: numbers by value, others alphabetically.
+  """Class names in order: by value if all are numbers, else alphabetically.
 
   None and the empty string stand for missing ones.
 
   Example:
-    >>> class_names(['10', '9', None, '9'])
-    ('9', '10')
+    >>> class_names(['10', '9', None, '9', '9.5'])
+    ('9', '9.5', '10')
   """
   found = {value for value in values if value}
-  if all(name.removeprefix('-').isdecimal() for name in found):
-    return tuple(sorted(found, key=lambda name: (int(name), name)))
+  if all(map(cells.NUMBER.fullmatch, found)):
+    return tuple(sorted(found, key=lambda n: (decimal.Decimal(n), n)))
   return tuple(sorted(found))
 
 

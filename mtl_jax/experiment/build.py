@@ -29,6 +29,7 @@ from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import (
   engine as engine_lib,
   gramians,
+  jaxprs,
   loop,
   optimizers,
   parallel,
@@ -252,6 +253,44 @@ class Experiment:
       batch[name] = {**arrays, **mask}
     return batch
 
+  def inputs(
+    self, stream: str, tasks: Collection[str] | None = None
+  ) -> set[str]:
+    """Keys of a stream's batches that the predictions of tasks depend on.
+
+    Args:
+      stream: its name.
+      tasks: some of its tasks; all by default.
+    """
+    if not tasks:
+      return self._inputs[stream]
+    arrays = self.example_batch()[stream]
+    keys = list(arrays)
+    step = evaluation.make_predict_step(self.model, self.tasks)
+
+    def outputs(values):
+      *arrays, params, model_state = values
+      batch = {stream: dict(zip(keys, arrays, strict=True))}
+      made = step(params, model_state, batch)
+      return {name: made[name] for name in tasks}
+
+    shapes = self.params_shapes
+    values = [jnp.asarray(arrays[key]) for key in keys]
+    reads = jaxprs.dependencies(outputs, [*values, *shapes])[: len(keys)]
+    used = {key for key, read in zip(keys, reads, strict=True) if read}
+    columns = self.data[stream].encoder.columns
+    return {key for key in columns if used & {key, data.mask_key(key)}}
+
+  @functools.cached_property
+  def _inputs(self):
+    names = {stream: [] for stream in self.data}
+    for task in self.tasks:
+      names[task.stream].append(task.name)
+    return {
+      stream: self.inputs(stream, tasks) if tasks else set()
+      for stream, tasks in names.items()
+    }
+
   def training_streams(self) -> dict[str, data.Stream]:
     """The training splits with their batch sizes: what a step gets."""
     streams = {
@@ -432,6 +471,12 @@ def _counting(step) -> step_lib.Step:
   def counted(state, batch):
     counted_batch = {}
     for stream, arrays in batch.items():
+      if models.STEP in arrays:
+        raise ValueError(
+          f'Expected {models.STEP!r} to be free for the number of the step, by '
+          'which negatives are drawn, found a feature of that name; rename it '
+          'in data.features.'
+        )
       size = len(next(iter(arrays.values())))
       number = jnp.full(size, state.step, jnp.int32)
       counted_batch[stream] = {**arrays, models.STEP: number}

@@ -251,35 +251,16 @@ def label_table(experiment: Any) -> reporting.Table:
 def notes(experiment: Any) -> list[str]:
   """Notes on doubtful data of an experiment, one line each."""
   several = len(experiment.data) > 1
-  lines = [
+  return [
     line
     for name, stream in experiment.data.items()
     for line in data.notes(
-      stream, _label_keys(experiment, name), name if several else ''
+      stream,
+      _label_keys(experiment, name),
+      name if several else '',
+      experiment.inputs(name),
     )
   ]
-  return lines + [
-    line for task in experiment.tasks for line in _groups(experiment, task)
-  ]
-
-
-def _groups(experiment, task):
-  """A line if names of groups are unknown, which become one group."""
-  key = experiment.settings.targets[task.name].get('group', '')
-  stream = experiment.data[task.stream]
-  column = stream.encoder.columns.get(key)
-  if column is None or column.kind != 'category':
-    return
-  (feature,) = column.features
-  for split, source in stream.splits.items():
-    unknown = source.counts[key, feature, 'unknown']
-    if unknown:
-      share = 100 * unknown / max(source.counts[key, feature, 'cells'], 1)
-      yield (
-        f'metrics in groups of task {task.name} take all {key!r} that train '
-        f'lacks ({share:.3g}% of {split}) as one group: give groups as whole '
-        'numbers if they count.'
-      )
 
 
 def show_data(experiment: Any, shown: set[str] | None = None) -> None:
@@ -306,6 +287,29 @@ def _label_keys(experiment, stream):
     if task.stream == stream
     and targets[task.name].get('kind') in task_kinds.TASK_KINDS
   }
+
+
+def _check_labels_as_inputs(name, stream, experiment):
+  targets = experiment.settings.targets
+  labels = {
+    spec.get('label') or target
+    for target, spec in targets.items()
+    if spec.get('stream', 'main') == name
+  }
+  for split, source in stream.splits.items():
+    if isinstance(source, data.Blank):
+      continue
+    keys = {*labels, *map(tasks_lib.mask_key, labels)}
+    batch = source.take(np.arange(len(source)), keys)
+    for key in sorted(labels & batch.keys()):
+      absent = int((~data.is_known(batch, key)).sum())
+      if absent and key in experiment.inputs(name):
+        raise ValueError(
+          f'Stream {name!r}, {split}: expected a label {key!r} in every row, '
+          f'as the model reads it as an input, found {absent} missing; give '
+          'the input a key of its own in data.features, of the same column, '
+          'where missing values are filled.'
+        )
 
 
 def check_batch_size(
@@ -352,8 +356,14 @@ def metric_names(experiment: Any) -> set[str]:
 
 
 def check_model(experiment: Any) -> None:
-  """Raises for scores that no metric has, and patterns that match nothing."""
+  """Raises for scores that no metric has, and patterns that match nothing.
+
+  And for labels that the model reads, of which some are missing: nobody fills
+  a label.
+  """
   metric_names(experiment)
+  for name, stream in experiment.data.items():
+    _check_labels_as_inputs(name, stream, experiment)
   params, _ = jax.eval_shape(
     lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
   )

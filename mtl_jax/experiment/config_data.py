@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mtl_jax import data
+from mtl_jax import data, tasks
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.recommendation import sources as logs
 from mtl_jax.tasks import kinds as task_kinds
@@ -107,6 +107,9 @@ def labels_of(
 ) -> dict[str, data.Label]:
   """Key in a stream's batches -> what the tasks whose label it is learn of it.
 
+  The groups of their metrics, whose keys are those of `tasks.group_key`, and
+  weights of examples are among them.
+
   Raises:
     ValueError: if two tasks read one key as different things.
   """
@@ -122,6 +125,9 @@ def labels_of(
       owners.setdefault(column, name)
     if kind not in task_kinds.TASK_KINDS:
       continue
+    group = spec.get('group')
+    if group:
+      labels[tasks.group_key(group)] = data.Label(kind='group', of=group)
     key = spec.get('label') or name
     label = data.Label(
       kind=task_kinds.LABELS.get(kind, kind),

@@ -62,6 +62,7 @@ def predict_file(
   stream = stream_of(model.experiment, names)
   encoder = model.experiment.data[stream].encoder
   settings = model.experiment.streams[stream]
+  inputs = model.inputs(stream, names or None)
   raw, count = read_inputs(
     source,
     encoder,
@@ -72,7 +73,7 @@ def predict_file(
   predictions, examples = model.predict_columns(
     raw, count, stream, names or None
   )
-  for line in data.gaps({'the file': examples}, encoder):
+  for line in data.gaps({'the file': examples}, encoder, inputs):
     print(f'Note: {line}', file=sys.stderr)
   named, sets = [], set()
   for task in model.experiment.tasks:
@@ -164,7 +165,9 @@ def read_inputs(
   kinds = encoder.file_kinds(sorted(features - made))
   if content and made:
     kinds = {**content.kinds, **kinds}
-  raw, names = data.read_some(path, kinds, reading)
+  raw, names, doubts = data.read_some(path, kinds, reading)
+  for line in doubts:
+    print(f'Note: {line}', file=sys.stderr)
   count = len(next(iter(raw.values()))) if raw else 0
   for feature in kinds:
     if feature in raw:
@@ -173,6 +176,9 @@ def read_inputs(
     own = content is not None and feature in content.kinds
     if not raw or close or not (own or encoder.may_lack(feature)):
       hint = f'rename {close[0]!r}' if close else f'add {feature!r}'
+      (odd, *more) = sorted(names) or ['']
+      if not more and any(mark in odd for mark in ';,\t|'):
+        hint = f'write {reading.separator!r} between fields, as in training'
       raise ValueError(
         f'Expected {", ".join(sorted(kinds))} in {path}, found '
         f'{", ".join(sorted(names)) or "nothing"}; {hint}.'

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, names as names_lib
 from mtl_jax.experiment import build, checks, restore
-from mtl_jax.training import engine as engine_lib, jaxprs
+from mtl_jax.training import engine as engine_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Trained:
     """Features that the predictions of some tasks are made from."""
     encoder = self._encoder(stream)
     needed: set[str] = set()
-    for key in self._inputs(stream, tasks):
+    for key in self.inputs(stream, tasks):
       column = encoder.columns[key]
       made = column.kind == 'derived' and encoder.derived
       needed |= set(made.reads if made else column.features)
@@ -218,7 +218,7 @@ class Trained:
     """Arrays that only other tasks of the stream read, as one row of zeros."""
     if set(names) == set(self.tasks_of(stream)):
       return {}
-    others = self._inputs(stream) - self._inputs(stream, names)
+    others = self.inputs(stream) - self.inputs(stream, names)
     return {
       key: np.zeros_like(values)
       for key, values in self.experiment.example_batch()[stream].items()
@@ -267,22 +267,9 @@ class Trained:
       self.experiment.model, self.experiment.tasks
     )
 
-  def _inputs(self, stream, tasks=None) -> set[str]:
-    """Keys of the batch that the predictions of some tasks depend on."""
-    names = self.tasks_of(stream, tasks)
-    arrays = self.experiment.example_batch()[stream]
-    keys = list(arrays)
-
-    def outputs(values):
-      batch = {stream: dict(zip(keys, values, strict=True))}
-      made = self._predict_step(self.params, self.model_state, batch)
-      return {name: made[name] for name in names}
-
-    values = [jnp.asarray(arrays[key]) for key in keys]
-    reads = jaxprs.dependencies(outputs, values)
-    used = {key for key, read in zip(keys, reads, strict=True) if read}
-    columns = self.experiment.data[stream].encoder.columns
-    return {key for key in columns if used & {key, data.mask_key(key)}}
+  def inputs(self, stream: str, tasks: Iterable[str] | None = None) -> set[str]:
+    """Keys of a stream's batches that the predictions of tasks depend on."""
+    return self.experiment.inputs(stream, self.tasks_of(stream, tasks))
 
 
 def load(

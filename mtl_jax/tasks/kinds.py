@@ -278,7 +278,7 @@ def _events(
   **options,
 ) -> dict[str, Any]:
   """Arguments of a task of two classes."""
-  _check_group(name, info, group)
+  group = _group_key(name, info, group)
   counts = info.counts.get(label)
   return {
     'label': label,
@@ -291,12 +291,15 @@ def _events(
   }
 
 
-def _check_group(name, info, group):
+def _group_key(name, info, group):
+  """The key of the batch that says to which group a row belongs, or ''."""
   if group and info.shapes.get(group) != ():
     raise ValueError(
       f'Task {name!r}: expected group to name a column of the data, found '
       f'{group!r}; {names_lib.nearest(group, info.shapes)}'
     )
+  key = tasks_lib.group_key(group)
+  return key if group and key in info.shapes else group
 
 
 def _multilabel(
@@ -356,7 +359,7 @@ def _regression(
       'to take means of, found one without; leave it out of the vector, or set '
       'standardize to False.'
     )
-  _check_group(name, info, group)
+  group = _group_key(name, info, group)
   if group and shape:
     raise ValueError(
       f'Task {name!r}: expected a single number to rank by in groups, found '

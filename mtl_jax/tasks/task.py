@@ -25,6 +25,11 @@ Array = jax.Array
 EXAMPLE_MASK = 'example_mask'
 
 
+def group_key(key: str) -> str:
+  """The key of the groups of rows that hold one value of another key."""
+  return f'{key} (group)'
+
+
 def mask_key(key: str) -> str:
   """The key of the mask of a text or of a label.
 

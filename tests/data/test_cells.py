@@ -391,5 +391,10 @@ def test_separators_and_encodings_are_options(tmp_path):
   reading = cells.Reading(separator=';', encoding='latin-1')
   found = files.read_columns(path, {'k': 'class', 'n': 'integer'}, reading)
   assert found['k'].to_pylist() == ['ä'] and found['n'].tolist() == [1]
-  with pytest.raises(ValueError, match='Expected one character between'):
-    cells.Reading(separator='; ')
+  for options, message in (
+    ({'separator': '; '}, 'Expected one character between'),
+    ({'encoding': 'utf8mb4'}, "an encoding .* found 'utf8mb4'; set data.enc"),
+    ({'missing': 'NA'}, r"a tuple of words .*; write data.missing = \('NA',\)"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      cells.Reading(**options)

@@ -29,7 +29,7 @@ KINDS = {
   'vector': 'float',
   'list': 'float',
 }
-LISTS = ('vector', 'list')  # a CSV file has no writing of them
+LISTS = ('vector', 'list')
 SPACES = st.sampled_from(['', ' ', '\u00a0', '\t '])
 
 
@@ -71,7 +71,9 @@ def cell(draw, drawn):
   if drawn in LISTS:
     size = 2 if drawn == 'vector' else draw(st.integers(1, 4))
     value = [float(draw(st.integers(-9, 9))) for _ in range(size)]
-    return value, '', draw(st.sampled_from([value, [repr(x) for x in value]]))
+    texts = [repr(x) for x in value]
+    text = draw(st.sampled_from([json.dumps(value), f' {value}', str(texts)]))
+    return value, text, draw(st.sampled_from([value, texts, text]))
   value = draw(st.sampled_from(NAMES))
   same = [value, f' {value}', f'{value}\u200b']
   if value == '7':
@@ -105,12 +107,12 @@ def drawn_of(name):
 
 
 def write(folder, columns, encoding_name, separator):
-  """The same rows as CSV, but for lists of numbers, and as JSONL."""
-  names = [name for name in columns if drawn_of(name) not in LISTS]
+  """The same rows as CSV and as JSONL."""
+  names = list(columns)
   with open(folder / 'a.csv', 'w', newline='', encoding=encoding_name) as file:
     writer = csv.writer(file, delimiter=separator)
     writer.writerow([f' {names[0]} ', *names[1:]])
-    for row in zip(*(columns[name] for name in names), strict=True):
+    for row in zip(*columns.values(), strict=True):
       writer.writerow([text for _, text, _ in row])
   with open(folder / 'a.jsonl', 'w', encoding=encoding_name) as file:
     for row in zip(*columns.values(), strict=True):
@@ -209,38 +211,34 @@ def test_files_arrays_and_predictions_say_the_same(
   kinds = {name: KINDS.get(drawn_of(name), 'integer') for name in columns}
   reading = cells.Reading(separator=separator, encoding=encoding_name)
 
-  def load(ending, names):
+  def load(ending):
     splits = {'train': f'{folder}/a.{ending}[:{first}]'}
     if first < len(columns['label']):
       splits['test'] = f'{folder}/a.{ending}[{first}:]'
     return loading.load_files(
       splits,
-      {name: kinds[name] for name in names},
-      {name: name for name in names},
+      kinds,
+      {name: name for name in columns},
       reading=reading,
       labels={'label': 'binary'},
-      standardize=[n for n in names if n.startswith(('float', 'seconds'))],
+      standardize=[n for n in columns if n.startswith(('float', 'seconds'))],
     )
 
-  plain = [name for name in columns if drawn_of(name) not in LISTS]
-  data = load('jsonl', columns)
-  of_csv = load('csv', plain)
-  for name in plain:
+  data, of_csv = load('jsonl'), load('csv')
+  for name in columns:
     assert of_csv.encoder.columns[name] == data.encoder.columns[name]
   for split, source in of_csv.splits.items():
     one = source.take(np.arange(len(source)))
     other = data.splits[split].take(np.arange(len(source)))
-    np.testing.assert_equal(one, {key: other[key] for key in one})
+    np.testing.assert_equal(one, other)
   check_values(data, columns, first)
 
   # Predicting reads rows as training did, whatever way they come.
   evaluated = [s.take(np.arange(len(s))) for s in data.splits.values()]
   saved = encoding.Encoder.from_json(data.encoder.to_json())
-  for ending, names in (('jsonl', columns), ('csv', plain)):
-    if set(names) == {'label'}:
-      continue
+  for ending in ('jsonl', 'csv'):
     raw, count = predict.read_inputs(
-      folder / f'a.{ending}', saved, set(names) - {'label'}, reading
+      folder / f'a.{ending}', saved, set(columns) - {'label'}, reading
     )
     assert count == len(columns['label'])
     new = saved.finish(saved.encode(raw))

@@ -43,6 +43,7 @@ SECONDS = np.array([0, 60, 7, 3, 2, 1], 'datetime64[s]')
     (pa.array(X), X),
     (pa.chunked_array([X[:2], X[2:]]), X),
     (pa.array([None, 1, 2, 3, 4, 5]), [3, 1, 2, 3, 4, 5]),
+    (pa.array([None, *SECONDS[1:].tolist()]), [14.6, 60, 7, 3, 2, 1]),
     (np.ma.array(X, mask=X == 0), [3, 1, 2, 3, 4, 5]),
     (np.array([None, 1, 2.0, '3', 4, True], object), None),
     ([np.nan, 1, 2, 3, 4, 5], [3, 1, 2, 3, 4, 5]),
@@ -164,6 +165,8 @@ def test_a_split_of_another_type_means_the_same(train, test, expected):
     ({'x': X, 'y': np.eye(2)[(X % 2).astype(int)]}, "kind 'multilabel'"),
     ({'x': np.array([2**63 + 1] * 6, np.uint64), 'y': Y}, '32 bits'),
     ({'x': [{'a': 1}] * 6, 'y': Y}, 'an object of dict'),
+    ({'x': [b'\xff', *'abcde'], 'y': Y}, r"example 1: .* found b'\\xff'"),
+    ({'x': X, 'y': [[0, 1], [-1, 0]] * 3}, 'lists of 2 numbers'),
   ],
 )
 def test_refused(train, message):

@@ -1,11 +1,12 @@
 """Files as people have them: the right values, or one sentence."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from mtl_jax.data import cells, encoding, loading, overview
+from mtl_jax.data import cells, encoding, files, loading, overview
 
 COLUMNS = {'x': 'float', 'y': 'class'}
 
@@ -70,6 +71,183 @@ def test_read(tmp_path, name, content, x, names, y):
   assert data.info.classes['y'] == names
   (cell, *_) = [row[2] for row in overview.label_rows(data, {'y': 'y'})]
   assert '\n' not in cell
+
+
+@pytest.mark.parametrize(
+  'kind, content, line',
+  [
+    ('float', '1.234,a\n500,b', 'column .x.: 1.234 and the like are read with'),
+    ('float', '1.234,a\n500.5,b', ''),
+    ('float', '0.234,a\n500,b', ''),
+    ('float', '1.234,a\n5000,b', ''),
+    ('float', '1.234,a\n2.345,b', ''),
+    ('integer', '1.000,a\n500,b\n,a', 'beside numbers of up to three digits'),
+    ('integer', '1.23E+5,a\n5,b', 'a spreadsheet has shortened'),
+    ('string', '1.23457E+12,a\n1.23457E+12,b', 'export the column as text'),
+    ('string', 'E+1,a\n1E+,b', ''),
+    ('float', '1,-\n2,a\n3,#REF!', "'#REF!', '-' among the names of 'y'"),
+    ('string', 'none,a\nx,b', "'none' among the names of 'x'"),
+    ('float', '1,#N/A\n2,\\N\n3,a\n4,<NA>\n5,b\n6,NaT', ''),
+    ('float', "1,['a']\n2,[]", 'names of .y.: read the column as kind .set.'),
+    ('set', 'a; b,a\nb,b', "'a; b' among the names of 'x', of which no row"),
+    ('set', 'a; b|c,a\nb,b', ''),
+    ('float', '1,New  York\n2,New York', 'spaces or the width of letters only'),
+    ('float', '1,\uff21\n2,A', 'spaces or the width of letters only'),
+    ('string', 'A,a\na,b', "'A' and 'a' of 'x' differ in their case only"),
+  ],
+)  # fmt: skip
+def test_what_is_doubtful_is_said(tmp_path, kind, content, line):
+  path = tmp_path / 'a.csv'
+  path.write_text(f'x,y\n{content}\n')
+  data = load(path, {'x': kind, 'y': 'class'})
+  lines = [x for x in lines_of(data) if 'share' not in x and 'padded' not in x]
+  lines = [x for x in lines if 'missing inputs' not in x]
+  assert len(lines) == bool(line)
+  assert not line or re.search(line, lines[0])
+
+
+@pytest.mark.parametrize(
+  'kind, text, expected',
+  [
+    ('set', "['b', 'a']", [1, 1]),
+    ('set', '["a"]', [1, 0]),
+    ('set', "{'b'}", [0, 1]),
+    ('set', '[]', [0, 0]),
+    ('set', '[b]|a', None),
+    ('sequence', "('b', 'a')", [3, 2]),
+    ('float', '[1.5, 2]', [1.5, 2]),
+    ('float', '[1, null]', [1, 4]),
+    ('integer', '[1, 2]', [1, 2]),
+  ],
+)
+def test_lists_as_programs_write_them_into_a_cell(
+  tmp_path, kind, text, expected
+):
+  path = tmp_path / 'a.tsv'
+  other = '[3, 4]' if kind in ('float', 'integer') else 'a|b'
+  path.write_text(f'x\ty\n{text}\ta\n{other}\tb\n')
+  data = load(path, {'x': kind, 'y': 'class'})
+  if expected is None:  # no list: the separator counts
+    assert data.encoder.columns['x'].names == ('[b]', 'a', 'b')
+  else:
+    assert rows_of(data, 'x')[0] == expected
+
+
+@pytest.mark.parametrize('kind', ['set', 'sequence', 'float', 'integer'])
+def test_brackets_that_hold_no_list_are_refused(tmp_path, kind):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,y\n[1. 2.],a\n[3. 4.],b\n')
+  with pytest.raises(
+    ValueError, match=r"row 2, column 'x': .*'\[1. 2.\]'; write"
+  ):
+    load(path, {'x': kind, 'y': 'class'})
+
+
+def test_columns_of_0_and_1_are_one_multilabel_label(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,a,b,c\n1,0,1.0,\n2,1,,\n3,,,\n4,true,0,0\n')
+  columns = {'x': 'float', 'a': 'integer', 'b': 'float', 'c': 'integer'}
+
+  def read(**options):
+    return loading.load_files(
+      {'train': path, 'test': f'{path}[:1]'},
+      columns,
+      {'x': 'x', 'y': ('a', 'b', 'c')},
+      labels={'y': 'multilabel'},
+      **options,
+    )
+
+  data = read()
+  assert rows_of(data, 'y') == [[0, 1, -1], [1, -1, -1], [-1] * 3, [1, 0, 0]]
+  assert data.info.classes['y'] == ('a', 'b', 'c')
+  lines = lines_of(data)
+  assert 'train has no row of the label c of task y.' in lines
+  assert any(
+    'test has no row of the label a of task y; its' in x for x in lines
+  )
+  path.write_text('x,a,b,c\n1,0,1,0\n2,-1,0,0\n')
+  with pytest.raises(ValueError, match='found -1 in example 2; leave missing'):
+    read()
+  columns['b'] = 'string'
+  with pytest.raises(
+    ValueError, match="0 and 1 for .*found 'b' of kind string"
+  ):
+    read()
+
+
+def test_names_of_columns_in_any_writing(tmp_path):
+  rows = '1,a\n2,b\n'
+  for header, name in (('x,e\u0301', '\u00e9'), ('x, /home\u200b', '/home')):
+    path = tmp_path / 'a.csv'
+    path.write_text(f'{header}\n{rows}')
+    other = tmp_path / 'a.jsonl'
+    keys = header.split(',')
+    records = [dict(zip(keys, row.split(','), strict=True)) for row in
+               rows.split()]  # fmt: skip
+    write(other, records)
+    for file in (path, other):
+      data = loading.load_files(
+        {'train': file}, {'x': 'float', name: 'class'}, labels={name: 'binary'}
+      )
+      assert rows_of(data, name) == [0, 1] and rows_of(data, 'x') == [1, 2]
+  path.write_text(f'sep=;\nx;y\n{rows}')
+  with pytest.raises(ValueError, match='take out the first line'):
+    load(path)
+  path.write_text(f'x,example_mask\n{rows}')
+  with pytest.raises(ValueError, match="'example_mask' to be free"):
+    load(path, {'x': 'float', 'example_mask': 'class'})
+  path.write_text('y_mask,y\n0,a\n1,b\n1,a\n')
+  data = load(path, {'y_mask': 'integer', 'y': 'class'})
+  assert lines_of(data)[0] == "'y_mask' says which labels 'y' of task y count."
+  (row, _) = overview.label_rows(data, {'y': 'y'})
+  assert row[2:] == ('a 1, b 1 (1 = b)', '2', '1')
+
+
+def test_names_that_are_numbers_stand_by_value(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('x,y\n1,10\n2,0.5\n3,+9\n4,-1.5\n5,1e1\n')
+  assert load(path).info.classes['y'] == ('-1.5', '0.5', '+9', '10', '1e1')
+
+
+def test_a_constant_label_is_said(tmp_path):
+  train, test = tmp_path / 'a.csv', tmp_path / 'b.csv'
+  train.write_text('x,y\n1,1.7e9\n2,1.8e9\n')
+  test.write_text('x,y\n1,-1\n2,\n')
+  label = loading.fitting.Label(kind='regression', shift=True)
+  data = load(train, NUMBERS, label, test)
+  assert lines_of(data) == [
+    'test has -1 as every label of task y; its scores there are undefined.'
+  ]
+
+
+@pytest.mark.parametrize(
+  'body',
+  [
+    '"a","b"\n', 'a,"b, c"\r\n"d\ne",f\n', '"say ""so""",""\n', '"",x\r"a",""',
+    '"a","\u00e9\u2028"\n\n\n"b",c', '"""","a"""\n',
+  ],
+)  # fmt: skip
+@pytest.mark.parametrize('header', ['x,y\n', '"x","y"\r\n', '\ufeffx,"y"\r'])
+def test_quotes_are_read_alike_by_both_parsers(
+  tmp_path, monkeypatch, header, body
+):
+  path = tmp_path / 'a.csv'
+  path.write_bytes((header + body).encode())
+  columns = {'x': 'string', 'y': 'string'}
+  monkeypatch.setattr(files, '_BLOCK', 3)  # quotes at the ends of blocks
+  assert files._quotes(path, ',') == 'plain'
+  found = files.read_columns(path, columns)
+  monkeypatch.setattr(files, '_quotes', lambda path, separator: 'odd')
+  assert found == files.read_columns(path, columns)
+
+
+@pytest.mark.parametrize(
+  'body', ['a""b,c\n', 'a, "b"\n', '"a"b,c\n', '"a,b\n', '"a" ,b\n', 'a"b,c\n']
+)
+def test_odd_quotes_are_left_to_the_strict_parser(tmp_path, body):
+  path = tmp_path / 'a.csv'
+  path.write_text(f'x,y\n{body}')
+  assert files._quotes(path, ',') == 'odd'
 
 
 @pytest.mark.parametrize(

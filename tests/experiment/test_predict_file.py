@@ -69,6 +69,9 @@ class Model:
   def features(self, stream, tasks):
     return {'text'}
 
+  def inputs(self, stream, tasks):
+    return {'text'}
+
   def predict_columns(self, raw, count, stream, tasks):
     assert raw == {'text': ['a', 'b']}
     assert (count, stream, tasks) == (2, 'main', None)

@@ -101,7 +101,7 @@ def test_units_are_those_that_the_checkpoint_was_trained_with(tiny, tmp_path):
 
 def test_prediction_asks_for_what_the_model_reads_and_no_more(finished, tiny):
   model = load(tiny, finished[0])
-  assert model._inputs('main') == {'inputs'}
+  assert model.inputs('main') == {'inputs'}
 
 
 def test_bfloat16_keeps_parameters_and_gramian_in_float32(tiny, tmp_path):

@@ -276,6 +276,7 @@ def test_what_training_reads_predicting_reads(
     ('{"other": 1}', {}, 'Expected age, price, shop in .*, found other'),
     ('{"price": [9.5], "age": 30}', {}, 'expected one number.* example 1'),
     ('{"price": "much", "age": 30}', {}, "row 1, column 'price': .*'much'"),
+    ('{"price;age;shop": 1}', {}, "write ',' between fields, as in training"),
     ('{"price": 9.5}', {'tasks': 'goof'}, "found 'goof'; did you mean 'good'"),
   ],
 )
@@ -344,11 +345,62 @@ def test_a_file_without_examples_is_not_predicted(tmp_path, name, content):
     predict.read_inputs(tmp_path / name, known.encoder, ['x'], data.Reading())
 
 
-def test_unknown_names_of_groups_are_said(tmp_path):
+def test_groups_of_metrics_are_those_of_their_split(tmp_path):
   rows = [(0.1 * (i % 7), f'u{i % 6 + i // 48}', i % 2) for i in range(60)]
   write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
   columns = COLUMNS | {'user': 'string'}
   target = {'kind': 'binary', 'group': 'user'}
   config = make_config(tmp_path, columns, {'y': target}, inputs=('x',))
-  (line,) = [x for x in checks.notes(make(config)) if 'one group' in x]
-  assert "all 'user' that train lacks (16.7% of test) as one group" in line
+  experiment = make(config)
+  # Nobody reads the names as an input.
+  assert not [x for x in checks.notes(experiment) if 'user' in x]
+  (task,) = experiment.tasks
+  batch = experiment.data['main'].splits['test'].take(np.arange(12))
+  outputs, mask = np.arange(12.0)[:, None], np.ones(12)
+  facts = task.metrics['groups'].from_batch(outputs, batch, mask)
+  names = np.array([row[1] for row in rows[48:]])
+  _, expected = np.unique(names, return_inverse=True)
+  assert np.asarray(facts['groups']).tolist() == expected.tolist()
+  assert len(set(expected)) == 6 and 'u6' not in [r[1] for r in rows[:36]]
+
+
+def test_only_what_the_model_reads_counts_as_a_missing_input(tmp_path):
+  rows = [
+    (
+      '' if i % 4 == 0 else i / 60,
+      '' if i % 3 else i,
+      i % 2,
+      '' if i % 5 else i,
+    )
+    for i in range(60)
+  ]
+  write_csv(tmp_path / 'r.csv', 'x,w,y,z', rows)
+  columns = dict.fromkeys('xwyz', 'float') | {'y': 'integer'}
+  targets = {
+    'y': {'kind': 'binary'},
+    'z': {'kind': 'regression', 'weight_column': 'w'},
+  }
+  config = make_config(tmp_path, columns, targets, inputs=('x',))
+  config.tasks = 'y'  # as in a single-task run of a study
+  (line,) = checks.notes(make(config))
+  assert line.startswith("missing inputs 'x (inputs)': 25% of train")
+
+
+def test_a_label_that_the_model_reads_is_named_and_has_no_holes(tmp_path):
+  rows = [(i / 60, i, i % 2) for i in range(60)]
+  write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
+  targets = {'y': {'kind': 'binary'}, 'user': {'kind': 'regression'}}
+  config = make_config(tmp_path, COLUMNS, targets)
+  config.model.inputs = {'name': 'encoder', 'numeric': ('x', 'user')}
+  (line,) = checks.notes(make(config))
+  assert line.startswith("'user' is the label of task user and an input:")
+  write_csv(tmp_path / 'r.csv', 'x,user,y', [(0, '', 1), *rows[1:]])
+  with pytest.raises(
+    ValueError, match="label 'user' in every row, .* 1 missin"
+  ):
+    make(config)
+  config.data.features = {k: k for k in COLUMNS} | {'number': 'user'}
+  config.model.inputs.numeric = ('x', 'number')
+  (leak, gap) = checks.notes(make(config))
+  assert "a part of the input 'number'" in leak
+  assert gap.startswith("missing inputs 'user (number)': 2.78% of train")
