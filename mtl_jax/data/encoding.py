@@ -378,7 +378,7 @@ def find_groups(encoder: Encoder, table: tables.Table, chunk: int) -> Groups:
     table: the split.
     chunk: how many rows are read at a time.
   """
-  groups = {}
+  groups: dict[str, np.ndarray | dict[str, int]] = {}
   for key, column in encoder.columns.items():
     if column.kind != 'group':
       continue

@@ -230,8 +230,9 @@ class _Points:
 
   def line(self) -> str:
     """What is doubtful, if anything is."""
-    doubtful = self.possible and self.whole and self.example
-    return doubtful and (
+    if not (self.possible and self.whole and self.example):
+      return ''
+    return (
       f'{self.example} and the like are read with a point before decimals, '
       'beside numbers of up to three digits without a point: take the point '
       'out if it is between thousands.'

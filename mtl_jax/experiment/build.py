@@ -262,7 +262,8 @@ class Experiment:
       stream: its name.
       tasks: some of its tasks; all by default.
     """
-    if not tasks:
+    names = tuple(tasks or ())
+    if not names:
       return self._inputs[stream]
     arrays = self.example_batch()[stream]
     keys = list(arrays)
@@ -272,7 +273,7 @@ class Experiment:
       *arrays, params, model_state = values
       batch = {stream: dict(zip(keys, arrays, strict=True))}
       made = step(params, model_state, batch)
-      return {name: made[name] for name in tasks}
+      return {name: made[name] for name in names}
 
     shapes = self.params_shapes
     values = [jnp.asarray(arrays[key]) for key in keys]

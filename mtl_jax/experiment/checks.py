@@ -258,7 +258,7 @@ def notes(experiment: Any) -> list[str]:
       stream,
       _label_keys(experiment, name),
       name if several else '',
-      experiment.inputs(name),
+      _inputs(experiment, name),
     )
   ]
 
@@ -289,6 +289,17 @@ def _label_keys(experiment, stream):
   }
 
 
+def _inputs(experiment, stream):
+  """Keys that the model reads to predict; a ranking head scores its label."""
+  targets = experiment.settings.targets
+  ranked = {
+    spec.get('label') or name
+    for name, spec in targets.items()
+    if spec.get('kind') == 'next_item'
+  }
+  return experiment.inputs(stream) - ranked
+
+
 def _check_labels_as_inputs(name, stream, experiment):
   targets = experiment.settings.targets
   labels = {
@@ -303,7 +314,7 @@ def _check_labels_as_inputs(name, stream, experiment):
     batch = source.take(np.arange(len(source)), keys)
     for key in sorted(labels & batch.keys()):
       absent = int((~data.is_known(batch, key)).sum())
-      if absent and key in experiment.inputs(name):
+      if absent and key in _inputs(experiment, name):
         raise ValueError(
           f'Stream {name!r}, {split}: expected a label {key!r} in every row, '
           f'as the model reads it as an input, found {absent} missing; give '
