@@ -229,3 +229,16 @@ def test_flags_that_do_not_go_together(capsys, tmp_path, flags, message):
   assert command.main([f'--workdir={tmp_path}', *flags]) == 1
   output = capsys.readouterr().err
   assert output.startswith('launch.py: Expected') and message in output
+
+
+def test_a_run_that_does_not_fit_is_told_what_to_do(
+  capsys, tmp_path, monkeypatch
+):
+  def prepare(*_):
+    raise MemoryError('Unable to allocate 33.0 GiB')
+
+  monkeypatch.setattr(command, '_prepare', prepare)
+  assert command.main([f'--workdir={tmp_path}']) == 1
+  output = capsys.readouterr().err
+  assert '33.0 GiB); take smaller batches' in output
+  assert output.count('\n') == 1

@@ -12,6 +12,7 @@ from mtl_jax.data import encoding, info as info_lib, loading, sources
 
 LABEL_COLUMNS = ('task', 'split', 'classes or values', 'labelled', 'missing')
 SHOWN = 6  # classes in one cell of the table
+ENOUGH = 20  # rows, in which two columns are hardly alike by chance
 FEW = 1_000  # categories that are compared with each other
 # Names of classes and categories that are seldom meant as such, in small.
 BLANKS = (
@@ -124,6 +125,7 @@ def notes(
     inputs = data.encoder.columns.keys() - set(labels.values())
   lines = [
     *_leaks(data, labels, inputs),
+    *_copies(data, labels, inputs),
     *_shared(data),
     *_rare(data, labels),
     *gaps(data.splits, data.encoder, inputs),
@@ -152,6 +154,48 @@ def _leaks(data, labels, inputs) -> Iterator[str]:
           f'{name!r} is the label of task {task} and {what}: leave it out of '
           'the inputs unless it is meant.'
         )
+
+
+def _copies(data, labels, inputs) -> Iterator[str]:
+  """Lines for numbers among the inputs that are a label in other units."""
+  columns = data.encoder.columns
+  if 'train' not in data.splits:
+    return
+  numbers = {
+    key for key in inputs if columns[key].kind in ('integer', 'float', 'vector')
+  } - set(labels.values())
+  masks = map(tasks.mask_key, labels.values())
+  train = data.splits['train']
+  rows = np.linspace(0, len(train) - 1, min(len(train), info_lib.SAMPLE))
+  batch = train.take(rows.astype(int), {*numbers, *labels.values(), *masks})
+  for task, key in labels.items():
+    known = is_known(batch, key)
+    if known.ndim > 1 or known.sum() < ENOUGH or key not in columns:
+      continue
+    label = _centred(batch[key][known][:, None])
+    for other in sorted(numbers):
+      features = columns[other].features
+      if batch[other].ndim > 2:
+        continue
+      values = batch[other][known].reshape(len(label), -1)
+      alike = np.abs((_centred(values) * label).sum(axis=0)) > 1 - 1e-6
+      if len(features) == 1:  # a number, or a vector
+        alike = alike.any(keepdims=True)
+      for feature in np.array(features)[alike[: len(features)]]:
+        if feature not in columns[key].features:
+          yield (
+            f'{str(feature)!r} in the input {other!r} is the label of task '
+            f'{task} in other units, in {len(label):,} rows of train: leave it '
+            'out unless it is meant.'
+          )
+
+
+def _centred(values):
+  """Columns ``[n, F]`` of mean 0 and norm 1, or all 0 if they are constant."""
+  values = values.astype(np.float64)
+  values = values - values.mean(axis=0)
+  norm = np.linalg.norm(values, axis=0)
+  return values / np.where(norm > 0, norm, 1)
 
 
 def _shared(data) -> Iterator[str]:

@@ -312,6 +312,31 @@ def test_leaks_and_shared_rows_are_named(tmp_path):
   assert notes(other) == ['train and test share 10 rows of equal content.']
 
 
+def test_a_label_in_other_units_is_a_leak():
+  count = np.arange(40)
+  price = (count * 7 % 40).astype(float)
+  rows = {
+    'cents': price * 100 - 5,
+    'bought': count % 2,
+    'size': count,
+    'price': np.where(count == 3, NAN, price),
+    'sold': np.array(['no', 'yes'])[count % 2],
+  }
+  inputs = ('size', 'cents', 'bought')
+  labels = {'price': 'regression', 'sold': 'binary'}
+  data = loading.from_splits(
+    {'train': rows},
+    {'inputs': inputs, 'price': 'price', 'sold': 'sold'},
+    labels=labels,
+    standardize=('inputs',),
+  )
+  lines = summary.notes(data, dict(zip(labels, labels, strict=True)))
+  assert [line.split(',')[0] for line in lines] == [
+    "'cents' in the input 'inputs' is the label of task price in other units",
+    "'bought' in the input 'inputs' is the label of task sold in other units",
+  ]
+
+
 def test_what_a_split_lacks_is_said():
   data = loading.from_splits(
     {

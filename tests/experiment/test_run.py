@@ -249,6 +249,8 @@ def test_a_run_may_be_made_longer(tiny, tmp_path):
     trained_params(tmp_path / 'two'),
     trained_params(tmp_path / 'one'),
   )
+  with pytest.raises(ValueError, match='for 8 steps or more, .* found 4; set'):
+    tiny.run(tiny.config(steps=4), tmp_path / 'two')
 
 
 def test_without_a_work_directory_there_is_a_temporary_one(tiny):
