@@ -11,8 +11,9 @@ PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
 def test_the_example_prints_its_table(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   text = PAGE.read_text(encoding='utf-8')
-  (code,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
-  (expected,) = re.findall(r'```text\n(.*?)```', text, re.DOTALL)
+  ((code, expected),) = re.findall(
+    r'```python\n(.*?)```\s+```text\n(.*?)```', text, re.DOTALL
+  )
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
     exec(compile(code, str(PAGE), 'exec'), {})
