@@ -387,7 +387,7 @@ def test_only_what_the_model_reads_counts_as_a_missing_input(tmp_path):
 
 
 def test_a_label_that_the_model_reads_is_named_and_has_no_holes(tmp_path):
-  rows = [(i / 60, i, i % 2) for i in range(60)]
+  rows = [(i * 7 % 60 / 60, i, i % 2) for i in range(60)]
   write_csv(tmp_path / 'r.csv', 'x,user,y', rows)
   targets = {'y': {'kind': 'binary'}, 'user': {'kind': 'regression'}}
   config = make_config(tmp_path, COLUMNS, targets)
