@@ -62,7 +62,26 @@ def open_files(
       table = tables.from_columns(values, columns, name=path)
       read[path] = dataclasses.replace(table, doubts=doubts)
     result[split] = tables.part(read[path], bounds) if bounds else read[path]
-  return result
+  unused = _unused(read, result)
+  return {
+    split: dataclasses.replace(table, doubts=(*table.doubts, *unused))
+    for split, table in result.items()
+  }
+
+
+def _unused(read, splits) -> list[str]:
+  """Lines for files of which rows are in no split."""
+  lines = []
+  for path, table in read.items():
+    parts = [
+      part.origin[1]
+      for part in splits.values()
+      if part.origin and part.origin[0] == path
+    ]
+    unused = table.size - len(np.unique(np.concatenate(parts)))
+    if unused:
+      lines.append(f'{unused:,} of {table.size:,} rows of {path} are unused.')
+  return lines
 
 
 def split_spec(spec: str) -> tuple[str, str]:

@@ -306,10 +306,13 @@ def test_leaks_and_shared_rows_are_named(tmp_path):
   assert notes(f'{path}[60%:]') == []
   (line,) = notes(f'{path}[60%:]', ('x', 'buy'))
   assert "'buy' is the label of task buy and a part of the input 'in" in line
-  assert notes(f'{path}[:20%]') == [f'train and test share 20 rows of {path}.']
+  assert notes(f'{path}[:20%]') == [
+    f'train and test share 20 rows of {path}.',
+    f'40 of 100 rows of {path} are unused.',
+  ]
   other = tmp_path / 'copy.csv'
   other.write_text('x,y,buy\n' + ''.join(rows[50:70]))
-  assert notes(other) == ['train and test share 10 rows of equal content.']
+  assert notes(other)[:-1] == ['train and test share 10 rows of equal content.']
 
 
 def test_a_label_in_other_units_is_a_leak():
