@@ -404,7 +404,7 @@ def measure(
   Args:
     split: of a log.
     part: whose targets.
-    ks: of the ranking metrics.
+    ks: of the ranking metrics; coverage is at the largest.
     seen: 'mask' or 'keep', see `ranking.rank`.
     horizon: events whose genres are the interests.
     rankers: names of `RANKERS`.
@@ -424,7 +424,9 @@ def measure(
   scorers = _scorers(split, part, rankers, models or {}, left_out)
   for name, make in scorers.items():
     start = time.perf_counter()
-    rankings[name] = ranking.rank(make(), split, part, seen=seen, name=name)
+    rankings[name] = ranking.rank(
+      make(), split, part, seen=seen, coverage_at=max(ks), name=name
+    )
     rows[name] = rankings[name].table(ks)
     seconds[name] = time.perf_counter() - start
   if log.rating is None:

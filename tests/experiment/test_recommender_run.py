@@ -99,6 +99,8 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
   rows = {row[0]: row for row in first['rows']}
   # What was learned is the chain: the model is far above popularity.
   assert float(rows['model'][2]) > float(rows['popularity'][2]) + 0.2
+  coverage = first['columns'].index('coverage@3')
+  assert all(0 < float(row[coverage]) <= 1 for row in first['rows'])
   # The table and the metrics of the evaluation are of one computation.
   assert float(rows['model'][2]) < 1
   page = (path / 'report.html').read_text()
