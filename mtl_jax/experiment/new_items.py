@@ -175,10 +175,11 @@ def _vectors_of(spec, titles, stored, texts) -> np.ndarray:
   """
   encoder = item_content.text_encoder(spec.get('texts', 'minilm'))
   cache = packages.cache_dir() / 'vectors'
-  raw, new = (
-    encoders.encode_items(encoder, [x or None for x in some], cache).values
+  (raw, there), (new, _) = (
+    encoders.encode_items(encoder, [x or None for x in some], cache)
     for some in (titles, texts)
   )
+  raw, stored = raw[there], stored[there]  # others have no vector
   if not spec.get('width', 0):
     matrix, made = None, raw
   else:

@@ -131,6 +131,11 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
   np.testing.assert_allclose(
     found, white(Hashes().encode(['x', 'y'])), atol=1e-3
   )
+  # An item without a title has no vector, and changes nothing.
+  empty = [*titles, '']
+  rows = np.append(np.array(stored)[1:], np.zeros((1, 3), np.float32), axis=0)
+  again = new_items._vectors_of(spec, empty, rows, ['x', 'y'])
+  np.testing.assert_allclose(again, found, atol=1e-5)
   with pytest.raises(ValueError, match='vectors of the catalogue .* others'):
     new_items._vectors_of(spec, titles[::-1], np.array(stored)[1:], ['x'])
 
