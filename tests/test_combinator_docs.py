@@ -70,6 +70,7 @@ def test_the_page_is_up_to_date(tools, capsys):
   assert not stale, 'run python docs/combinator_tables.py'
 
 
+@pytest.mark.slow
 def test_a_page_that_differs_is_seen_and_rewritten(
   tools, monkeypatch, tmp_path
 ):

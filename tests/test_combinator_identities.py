@@ -69,6 +69,7 @@ def test_uncertainty_of_regression_is_half_of_imtl_l():
   np.testing.assert_allclose(uncertainty, imtl_l / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_m_config_of_one_task_is_adam():
   config, adam = combinators.m_config(1), optax.scale_by_adam()
   x = jnp.zeros(D)

@@ -5,7 +5,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-import sweeps
 
 from mtl_jax import data
 from mtl_jax.config import overrides, settings as settings_lib
@@ -52,10 +51,8 @@ def load(name, *changes):
   return config
 
 
-@pytest.mark.parametrize(
-  'name',
-  sweeps.some([*CONFIGS, *ARGUMENTS], 'synthetic_sequences'),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [*CONFIGS, *ARGUMENTS])
 def test_trains_saves_restores_and_evaluates(name, tmp_path, capsys):
   settings = settings_lib.from_config(load(name))
   outcome = run.train(settings, tmp_path)
@@ -85,7 +82,8 @@ def steps(experiment, mode, devices):
   return jax.device_get((losses, state.params, state.model_state))
 
 
-@pytest.mark.parametrize('name', sweeps.some(PER_TRUNK, 'reviews_cnn'))
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PER_TRUNK)
 def test_all_modes_train_the_same_model(name):
   changes = ['config.optimizer.name=sgd', 'config.combinator.name=pcgrad']
   config = load(name, *changes)

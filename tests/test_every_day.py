@@ -19,8 +19,8 @@ TABLES = {
   'combinators/test_(gramian|method)_properties': combinators.COMBINATORS,
   'combinators/': combinators.WRAPPERS | combinators.TASK_TRANSFORMS,
   'training/builders/': methods.STEP_BUILDERS,
-  'models/test_trunks.py::test_trunk': models.TRUNKS,
-  'models/test_sharing.py::test_a_step': models.SHARING,
+  'models/test_(causal_)?trunks.py': models.TRUNKS,
+  'models/test_(sharing|hard|task_groups)': models.SHARING,
   'data/': catalogue.BUILDERS,
   'training/test_parallel': parallel.MODES,
 }

@@ -7,6 +7,7 @@ import pytest
 from scipy import optimize, special
 import sklearn.metrics
 from sklearn.utils import class_weight
+import sweeps
 
 from mtl_jax import tasks
 from mtl_jax.tasks import kinds, thresholds
@@ -90,7 +91,7 @@ def test_labels_are_two_classes_each(smoothing, focal):
   np.testing.assert_allclose(found, expected[:, 0], rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('focal', [0.5, 1.0, 2.0])
+@pytest.mark.parametrize('focal', sweeps.some([0.5, 1.0, 2.0], 1.0))
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_gradients_are_finite_where_probabilities_round(focal, smoothing):
   options = {'label_smoothing': smoothing, 'focal': focal}

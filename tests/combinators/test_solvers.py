@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax.combinators.solvers import (
   ball,
@@ -21,7 +22,7 @@ from mtl_jax.combinators.solvers import (
 PRECISIONS = {'float32': (False, 1e-5, 1e-4), 'float64': (True, 1e-10, 1e-8)}
 
 
-@pytest.fixture(params=PRECISIONS)
+@pytest.fixture(params=sweeps.some(PRECISIONS, 'float32'))
 def precision(request):
   """dtype, ridge, tolerance; inside, JAX computes with that dtype."""
   x64, ridge, tolerance = PRECISIONS[request.param]

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-import sweeps
 
 import mtl_jax
 from mtl_jax.training import checkpoints
@@ -25,7 +24,8 @@ def run(tiny, path, spec, steps, **training):
   return jax.tree.map(lambda x: x[0], restored.trees['state'])
 
 
-@pytest.mark.parametrize('name', sweeps.some(SPECS, 'rotograd'))
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SPECS)
 def test_trains_resumes_exactly_and_predicts(tiny, tmp_path, name):
   spec = {'name': name, **SPECS[name]}
   first = run(tiny, tmp_path / 'broken', spec, 3)

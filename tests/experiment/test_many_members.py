@@ -156,6 +156,7 @@ def test_other_data_are_never_scored_as_if_they_were_the_same(
   )
 
 
+@pytest.mark.slow
 def test_a_finished_population_is_not_that_of_other_data(tiny, tmp_path):
   config = config_of_arrays(tiny)
   config.population.update({'seeds': 2, 'way': 'vmap'})
@@ -172,6 +173,7 @@ def test_a_run_is_not_made_shorter(tiny, tmp_path):
     tiny.run(tiny.config(steps=4), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverged_at_once_is_not_opened(tiny, tmp_path):
   config = tiny.config(steps=4, evaluate_every=4, log_every=1)
   config.optimizer.name = 'sgd'
@@ -206,12 +208,14 @@ def test_functions_and_classes_go_in_as_they_are(tiny, tmp_path):
   assert tiny.run(again, tmp_path / 'on').ended == 'finished'
 
 
+@pytest.mark.slow
 def test_tasks_may_be_a_tuple(tiny, tmp_path):
   config = tiny.config(steps=2)
   config.tasks = ('rating', 'genre')
   assert list(tiny.run(config, tmp_path).metrics) == ['rating', 'genre']
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_write_in_one_directory(tiny, tmp_path):
   config = tiny.config(steps=2)
   lock = tmp_path / workdir_lib.LOCK
@@ -240,6 +244,7 @@ def test_a_directory_of_an_earlier_version_is_refused(tiny, tmp_path):
     tiny.run(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_first_checkpoint_is_said(
   tiny, tmp_path, monkeypatch, capsys
 ):

@@ -119,6 +119,7 @@ def values(outcomes):
   return [(o.status, o.best_step, o.overall, o.curves) for o in outcomes]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
   config = make_config(tiny, members_per_program=2, seeds=3)
   config.training.patience = 0

@@ -25,6 +25,7 @@ def timed(config, loaded):
   return list(taken)
 
 
+@pytest.mark.slow
 def test_several_members_a_device_and_steps_a_program(tiny):
   config = tiny.config()
   config.population.seeds = 4

@@ -282,6 +282,7 @@ def test_a_config_that_does_not_fit_is_one_sentence(tmp_path, change, message):
     build.build(settings_lib.from_config(config))
 
 
+@pytest.mark.slow
 def test_negatives_are_drawn_anew_in_every_step(tmp_path):
   config = make_config(made_log.write(tmp_path / 'files', items=120))
   config.model.heads.item.negatives = 3

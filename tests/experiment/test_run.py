@@ -96,6 +96,7 @@ def test_a_directory_without_a_run_is_named(tmp_path):
     trained.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
   """K = 1, any combinator: the same parameters as a plain training loop."""
   config = tiny.config()
@@ -152,6 +153,7 @@ def test_two_tasks_on_two_data_sets(tiny, tmp_path):
   assert all(row['cosine/genre/side'] is None for row in drawn)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay_and_groups_learn_slower(tiny, tmp_path):
   def after(path, **optimizer):
     config = tiny.config(steps=1)
@@ -181,6 +183,7 @@ def test_frozen_parameters_stay_and_groups_learn_slower(tiny, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_init_from_takes_what_fits(finished, tiny, tmp_path, capsys):
   path, outcome = finished
   config = tiny.config(steps=1)
@@ -239,6 +242,7 @@ def test_a_mistake_claims_no_directory(tiny, tmp_path):
   assert tiny.run(config, tmp_path).ended == 'finished'
 
 
+@pytest.mark.slow
 def test_a_run_may_be_made_longer(tiny, tmp_path):
   tiny.run(tiny.config(steps=4), tmp_path / 'two')
   longer = tiny.run(tiny.config(steps=8), tmp_path / 'two')
@@ -285,6 +289,7 @@ def test_profile_is_written(tiny, tmp_path):
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 
 
+@pytest.mark.slow
 def test_one_damaged_checkpoint_costs_one_interval(tiny, tmp_path, caplog):
   config = tiny.config(steps=8, checkpoint_every=2)
   tiny.run(config, tmp_path)
@@ -313,6 +318,7 @@ def best_params(path):
   return (params, model_state), step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', sweeps.some(['shard_map', 'pmap'], 'pmap'))
 def test_whole_runs_agree_over_modes_and_resume(finished, tiny, tmp_path, mode):
   config = tiny.config(mode=mode)

@@ -74,7 +74,10 @@ def test_a_run_and_its_predictions(tiny, tmp_path, sharing, method):
 @pytest.mark.parametrize(
   'sharing',
   [
-    {'name': 'home', 'categories': {'one': ['genre'], 'two': ['rating']}},
+    pytest.param(
+      {'name': 'home', 'categories': {'one': ['genre'], 'two': ['rating']}},
+      marks=pytest.mark.slow,
+    ),
     {'name': 'pepnet', 'prior': {'categorical': {'genre': (3, 2)}}},
   ],
 )

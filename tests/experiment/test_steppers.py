@@ -63,6 +63,7 @@ def whole(tiny, tmp_path_factory):
   return path, outcome
 
 
+@pytest.mark.slow
 def test_stretches_end_as_steps_from_the_host_do(tiny, whole, tmp_path, capsys):
   path, outcome = whole
   config = make_config(tiny)
@@ -134,6 +135,7 @@ def test_sigterm_inside_a_stretch_saves_its_end(tiny, tmp_path, monkeypatch):
   assert checkpoints.Checkpoints(tmp_path / 'checkpoints').steps() == [4]
 
 
+@pytest.mark.slow
 def test_a_monitor_and_what_is_not_finite(tiny, tmp_path):
   config = make_config(tiny)
   config.combinator = {'name': 'mgda', 'wrappers': ({'name': 'monitor'},)}

@@ -49,6 +49,7 @@ def test_prediction_without_inputs_is_refused(finished, tiny):
     model.predict([{'x': [0.0] * 5}, {'y': 1}])
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_gramian_of_a_checkpoint(finished, tiny):
   model = load(tiny, finished[0])
@@ -104,6 +105,7 @@ def test_prediction_asks_for_what_the_model_reads_and_no_more(finished, tiny):
   assert model.inputs('main') == {'inputs'}
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_parameters_and_gramian_in_float32(tiny, tmp_path):
   config = tiny.config()
   config.model.dtype = 'bfloat16'

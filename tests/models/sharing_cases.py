@@ -106,8 +106,10 @@ IMAGES = {
   'lenet': lambda: models.LeNet(channels=(3, 6), window=3, features=8),
   'resnet': lambda: models.ResNet(widths=(3, 4), norm='none'),
 }
-# Every architecture is compiled around the MLP every day, and these around
-# another trunk; all the others, and the variants, when CI runs the slow tests.
+# These are compiled around the MLP every day, and two around another trunk; the
+# others, which have tests of their equations every day, the other trunks and
+# the variants when CI runs the slow tests.
+EVERY_DAY = ('cross_stitch', 'film', 'hard', 'lora', 'mmoe', 'ple')
 SMOKE = ('mmoe', 'lora')
 BESIDES = {
   'cgc': 'cnn_text',
@@ -123,10 +125,9 @@ BESIDES = {
 
 
 def _case(name, trunk):
-  first = name in models.SHARING and trunk == 'mlp'
-  marks = sweeps.marks(
-    first or BESIDES.get(name) == trunk, first and name in SMOKE
-  )
+  first = name in EVERY_DAY and trunk == 'mlp'
+  beside = trunk in ('cnn_text', 'lstm') and BESIDES.get(name) == trunk
+  marks = sweeps.marks(first or beside, first and name in SMOKE)
   return pytest.param((name, trunk), marks=marks, id=f'{name}-{trunk}')
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.tasks import mask_key
@@ -49,7 +50,7 @@ def make(how, **options):
   return trunk, moved, batch
 
 
-@pytest.mark.parametrize('how', HOWS)
+@pytest.mark.parametrize('how', sweeps.some(HOWS, 'gate', 'attention'))
 def test_what_is_absent_makes_no_difference(how):
   trunk, variables, batch = make(how)
   changed = {

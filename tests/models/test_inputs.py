@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models
 
@@ -63,7 +64,7 @@ def test_bfloat16():
   assert {p.dtype for p in jax.tree.leaves(variables)} == {np.dtype('float32')}
 
 
-@pytest.mark.parametrize('trunk', ['mlp', 'lstm'])
+@pytest.mark.parametrize('trunk', sweeps.some(['mlp', 'lstm'], 'mlp'))
 def test_in_front_of_a_trunk(trunk):
   time = trunk == 'lstm'
   model = models.build_model(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models
 
@@ -34,7 +35,7 @@ def make(name, **options):
   return model, jax.tree.map(lambda x: 3 * x, params), state, batch
 
 
-@pytest.mark.parametrize('name', MIXED)
+@pytest.mark.parametrize('name', sweeps.some(MIXED, 'mmoe', 'ple', 'stem'))
 def test_features_are_the_weighted_sum_of_what_is_shown(name):
   model, params, state, batch = make(name, **MIXED[name])
   assert model.inspect is not None
@@ -95,7 +96,9 @@ def test_streams_show_their_own_tasks():
   assert list(found['weights']['level 1']) == ['b']
 
 
-@pytest.mark.parametrize('name', sorted(set(MIXED) - {'dselect_k'}))
+@pytest.mark.parametrize(
+  'name', sweeps.some(sorted(set(MIXED) - {'dselect_k'}), 'mmoe', 'ple')
+)
 def test_training_does_not_trace_what_is_shown(name):
   """It has as many equations with ten experts as with three."""
 

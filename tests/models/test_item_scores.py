@@ -24,6 +24,7 @@ def some(seed=0, whole=False):
   return h.astype(np.float32), table.astype(np.float32), targets
 
 
+@pytest.mark.slow
 def test_the_sum_over_drawn_items_is_unbiased():
   h, table, targets = map(jnp.asarray, some(2))
   counts = np.arange(V + 1) ** 2
@@ -157,6 +158,7 @@ def test_metrics_count_labelled_positions_and_the_items_shown():
   assert np.isnan(list(values.values())).all()
 
 
+@pytest.mark.slow
 def test_over_devices_scores_are_those_on_one():
   h, table, targets = map(jnp.asarray, some())
   h, targets = h[:8], targets[:8]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.training import engine as engine_lib
@@ -76,6 +77,7 @@ def test_what_comes_after_a_step_changes_no_bit_of_what_is_said_at_it():
   assert (before['item'][:, t:] != after['item'][:, t:]).any()
 
 
+@pytest.mark.slow
 def test_the_last_position_is_ranked_as_among_all():
   batch = batch_of()
   every, last = make(positions='all'), make()
@@ -90,6 +92,7 @@ def test_the_last_position_is_ranked_as_among_all():
   assert np.isnan(bad[0, 0]).all()
 
 
+@pytest.mark.slow
 def test_more_padding_changes_nothing():
   batch = batch_of()
   model = make(positions='all')
@@ -171,7 +174,7 @@ def make_twice(negatives):
   )
 
 
-@pytest.mark.parametrize('negatives', [0, 1])
+@pytest.mark.parametrize('negatives', sweeps.some([0, 1], 1))
 def test_one_task_twice_agrees_wholly_and_its_opposite_not_at_all(negatives):
   batch = {'main': batch_of()}
   model = make_twice(negatives)
@@ -203,6 +206,7 @@ def test_all_items_as_negatives_are_the_whole_softmax():
     np.testing.assert_allclose(x, y, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_a_large_table_give_what_the_table_gives():
   size = 500  # more than a batch reads
   batch = batch_of()

@@ -136,6 +136,7 @@ def test_second_derivatives():
     assert np.abs(d[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_forward_mode_needs_the_slow_gradient():
   x, _, weights = make()
   x, weights = jax.tree.map(jnp.asarray, (x, weights))
@@ -151,6 +152,7 @@ def test_forward_mode_needs_the_slow_gradient():
     along(True)
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.parametrize('mode', ['pmap', 'shard_map', 'shard_map replicated'])
 def test_gradients_over_devices(mode):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models.normalization import BatchNorm
@@ -64,7 +65,7 @@ def test_a_batch_of_padding_leaves_everything_as_it_was():
   np.testing.assert_allclose(y, evaluated, rtol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['mlp', 'resnet'])
+@pytest.mark.parametrize('name', sweeps.some(['mlp', 'resnet'], 'mlp'))
 def test_padding_rows_stay_out_of_a_trunks_statistics(name):
   settings = {
     'mlp': {'widths': (5,), 'norm': 'batch'},
@@ -122,6 +123,7 @@ def over_devices(mode, step, params, state, batch):
   return jax.jit(mapped)(params, state, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['pmap', 'shard_map'])
 def test_devices_agree_with_one(mode):
   """Value, gradient and state; unequal numbers of examples on devices."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models import convolution, layers, text_windows
@@ -64,7 +65,9 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+  params=sweeps.some(CASES, 'odd image', 'texts', 'parts of a batch')
+)
 def case(request):
   return CASES[request.param]
 
@@ -166,6 +169,7 @@ def member(own, plain, make, *args):
   return both_of(own, plain, args, inputs(make, normal('float64'))[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['parts of a batch', 'texts'])
 @pytest.mark.parametrize('checked', [True, False])
 def test_over_devices(name, checked):
@@ -213,7 +217,12 @@ def reviews(batch, rng):
 
 
 @pytest.mark.parametrize(
-  'make, batch', [(images_of_digits, 32), (images_of_digits, 128), (reviews, 8)]
+  'make, batch',
+  [
+    pytest.param(images_of_digits, 32, marks=pytest.mark.slow),
+    pytest.param(images_of_digits, 128, marks=pytest.mark.slow),
+    (reviews, 8),
+  ],
 )
 def test_a_trunk_by_jit_over_four_devices_is_one_device(make, batch):
   """A program that is partitioned may compute a maximum's input twice."""
@@ -336,7 +345,7 @@ def lenets(window, batch, **options):
 
 
 @pytest.mark.parametrize('window', [3, 4])
-@pytest.mark.parametrize('batch', [2, 64])
+@pytest.mark.parametrize('batch', sweeps.some([2, 64], 64))
 def test_lenet_is_the_same_by_products(window, batch):
   def run(conv):
     trunk, arrays = lenets(window, batch, conv=conv)

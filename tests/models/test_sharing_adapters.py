@@ -40,7 +40,7 @@ def merged(params, task, scale):
   return flax.traverse_util.unflatten_dict(found)
 
 
-@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'transformer'))
+@pytest.mark.parametrize('trunk', sweeps.some(cases.TRUNKS, 'mlp'))
 def test_adapters_are_added_to_kernels(trunk):
   model = cases.make_model('lora', trunk, rank=2, alpha=3.0)
   hard, batch = cases.make_model('hard', trunk), cases.make_batch(trunk)
@@ -86,7 +86,7 @@ def test_a_perceptron_by_hand():
   close(found['a'], z, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('rank', [0, 2])
+@pytest.mark.parametrize('rank', sweeps.some([0, 2], 2))
 def test_without_change_it_is_hard_sharing(rank):
   """In training too: what dropout draws, statistics, and all gradients."""
   trunk = models.MLP(widths=(6, 6), norm='batch', dropout=0.5)
@@ -123,7 +123,7 @@ def test_without_change_it_is_hard_sharing(rank):
     same(found, hard[2]['trunk'])
 
 
-@pytest.mark.parametrize('rank', [0, 2])
+@pytest.mark.parametrize('rank', sweeps.some([0, 2], 2))
 def test_a_frozen_trunk_stays(rank):
   model = cases.make_model('lora', 'mlp', rank=rank, frozen=True)
   batch = {'main': cases.make_batch('mlp')}

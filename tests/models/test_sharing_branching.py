@@ -16,6 +16,7 @@ from sharing_by_hand import (
   started,
 )
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models.sharing import concrete
@@ -71,7 +72,7 @@ def test_connections_have_a_gradient_where_nothing_is_drawn():
   close(found['connections']['a']['logits'], expected)
 
 
-@pytest.mark.parametrize('trunk', ['mlp', 'transformer'])
+@pytest.mark.parametrize('trunk', sweeps.some(['mlp', 'transformer'], 'mlp'))
 def test_one_expert_is_hard_sharing(trunk):
   batch, module = cases.make_batch(trunk), cases.TRUNKS[trunk]()
   model = models.build_model(

@@ -46,9 +46,14 @@ def joined(params, number=0, experts='experts'):
 @pytest.mark.parametrize(
   'name, changes, experts',
   [
-    ('omoe', {'experts': 1}, 'experts'),
+    pytest.param('omoe', {'experts': 1}, 'experts', marks=pytest.mark.slow),
     ('mmoe', {'experts': 1}, 'experts'),
-    ('cgc', {'shared_experts': 1, 'task_experts': 0}, 'experts_0'),
+    pytest.param(
+      'cgc',
+      {'shared_experts': 1, 'task_experts': 0},
+      'experts_0',
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_one_expert_is_hard_sharing(name, changes, experts, trunk):
@@ -61,6 +66,7 @@ def test_one_expert_is_hard_sharing(name, changes, experts, trunk):
   same(outputs_of(model, params, batch), outputs_of(hard, same_params, batch))
 
 
+@pytest.mark.slow
 def test_ple_with_one_expert_a_level_is_hard_sharing():
   model, params, batch = start('ple', 'mlp', shared_experts=1, task_experts=0)
   hard = cases.make_model('hard', 'mlp')
@@ -193,6 +199,7 @@ def test_tasks_of_other_streams_are_not_run(name):
       close(some[task], everyone[task], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_first_experts_do_not_depend_on_how_many_there_are():
   params = [start('mmoe', 'cnn_text', experts=n)[1] for n in (2, 5)]
   jax.tree.map(

@@ -44,9 +44,7 @@ def rows_of(tree):
   return np.concatenate([np.reshape(x, (3, -1)) for x in leaves], 1)
 
 
-@pytest.fixture(
-  scope='module', params=sweeps.some(NAMES, 'ple', 'cross_stitch')
-)
+@pytest.fixture(scope='module', params=sweeps.some(NAMES, 'ple'))
 def case(request):
   """A model, and its derivatives by hand."""
   model = cases.make_model(request.param, 'mlp')

@@ -64,6 +64,7 @@ def test_mtan_is_the_equation():
     assert a1.min() < 0.45 or a1.max() > 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trunk', ['lenet', 'resnet'])
 def test_mtan_with_open_masks_is_hard_sharing(trunk):
   model = cases.make_model('mtan', trunk, norm='none')

@@ -19,6 +19,7 @@ from sharing_by_hand import (
   started,
 )
 import sharing_cases as cases
+import sweeps
 
 from mtl_jax import models
 from mtl_jax.models.sharing import scaled
@@ -38,7 +39,10 @@ def silu_norm(params, y, norm):
   return y / (1 + np.exp(-y))
 
 
-@pytest.mark.parametrize('norm, size', [('layer', 2), ('batch', 1)])
+@pytest.mark.parametrize(
+  'norm, size',
+  [('layer', 2), pytest.param('batch', 1, marks=pytest.mark.slow)],
+)
 def test_home_is_the_equation(norm, size):
   categories = {'x': ['a', 'c'], 'y': ['b', 'not here']}
   model, params, state, batch = started(
@@ -102,7 +106,9 @@ def test_home_of_tasks_without_one_category(categories, message):
     )
 
 
-@pytest.mark.parametrize('trunk', ['lstm', 'cnn_text', 'transformer'])
+@pytest.mark.parametrize(
+  'trunk', sweeps.some(['lstm', 'cnn_text', 'transformer'], 'lstm')
+)
 def test_scaling_of_steps_skips_padding(trunk):
   """One factor for a number at all steps; what stands in padding is unseen."""
   batch = cases.make_batch(trunk)
@@ -166,6 +172,7 @@ def test_pepnet_is_the_equation():
     close(found[task], unit(p['scales_1'][task], known) * z)
 
 
+@pytest.mark.slow
 def test_gates_of_pepnet_learn_nothing_of_what_the_trunk_reads():
   """With a trunk that reads nothing, the encoder has no gradient."""
   model, params, state, _ = started(

@@ -94,6 +94,7 @@ def test_penalty_does_not_depend_on_streams(streams):
   close(found, distance(params, 0.3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_adds_its_gradient_in_every_mode():
   """By hand: ``2 strength (K theta_k - sum_j theta_j)``."""
   batch, tasks = {'main': cases.make_batch('mlp', size=8)}, cases.make_tasks()

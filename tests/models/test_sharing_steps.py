@@ -20,7 +20,7 @@ CASES = [
   for name, (_, _, fits) in sharing_cases.ARCHITECTURES.items()
   if fits is None
 ]
-EVERY_DAY = ('mmoe', 'ple', 'home', 'pepnet', 'stem')
+EVERY_DAY = ('mmoe', 'pepnet')
 
 
 def make_batch():

@@ -200,6 +200,7 @@ def test_pools():
     assert (found[pool][2] == 0).all()
 
 
+@pytest.mark.slow
 def test_softmax_is_in_float32_when_the_rest_is_in_bfloat16():
   trunk, batch, variables = make()
   batch = {'inputs': jnp.asarray(batch['inputs'], jnp.float32)}

@@ -130,6 +130,7 @@ def test_bounds_hold():
   assert (x >= 0).all() and (x <= 1).all()
 
 
+@pytest.mark.slow
 def test_noise_has_its_size_and_samples_differ():
   problem = problems.two_valleys(noise=0.5, starts=((0.0, -8.0),))
   rows = []
@@ -153,6 +154,7 @@ def test_noise_has_its_size_and_samples_differ():
   np.testing.assert_allclose(taken.std(0), 0.5, atol=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('noise', sweeps.some([0.0, 0.1], 0.1))
 def test_methods_that_ask_for_parts_run(noise):
   run = make_run(
@@ -200,6 +202,7 @@ def test_famo_learns_from_the_losses_after_the_step():
   assert np.abs(path.params - equal.params).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_heads_are_not_shared():
   problem = problems.scaled_regressions(
     inputs=4, outputs=2, width=3, depth=1, examples=30, held_out=10,
@@ -276,6 +279,7 @@ def test_measures_say_what_they_need():
       problems.MEASURES[name](problem, end([[1.0, 1.0]]))
 
 
+@pytest.mark.slow
 def test_a_step_builder_on_a_problem_is_the_combinator_of_its_name():
   # The plain sum as a step of its own, and as a combinator.
   def make_step(parts):

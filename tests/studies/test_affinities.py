@@ -19,6 +19,7 @@ def small():
   return settings_lib.from_config(config)
 
 
+@pytest.mark.slow
 def test_looks_are_averaged_over_steps_and_seeds():
   found = affinities.measure(small(), every=2, seeds=(0, 1))
   assert found.tasks == ('category', 'value') and found.looks == 4

@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 import pytest
-import sweeps
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build
@@ -27,7 +26,8 @@ def load(form):
   return settings_lib.from_config(config)
 
 
-@pytest.mark.parametrize('form', sweeps.some(['reduced', 'full'], 'reduced'))
+@pytest.mark.slow
+@pytest.mark.parametrize('form', ['reduced', 'full'])
 def test_every_method_has_a_step(form):
   settings = load(form)
   methods = plan.list_methods(settings)

@@ -19,7 +19,7 @@ print(len(jax.devices()))
 @pytest.mark.parametrize(
   ('flags', 'expected'),
   [
-    ('', len(os.sched_getaffinity(0))),
+    pytest.param('', len(os.sched_getaffinity(0)), marks=pytest.mark.slow),
     ('--xla_force_host_platform_device_count=3', 3),
   ],
 )

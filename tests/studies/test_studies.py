@@ -292,6 +292,7 @@ def test_the_report_is_made_from_the_directory_alone(done):
   assert [pair[axis]['metric'] for axis in 'xy'] == ['mae', 'accuracy']
 
 
+@pytest.mark.slow
 def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   path, config, _ = done
   monkeypatch.setattr(loop, 'fit', lambda *args, **kwargs: 1 / 0)
@@ -306,6 +307,7 @@ def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   assert json.loads((path / 'summary.json').read_text())['by_task']
 
 
+@pytest.mark.slow
 def test_what_diverges_is_named_and_does_not_stop_the_others(tmp_path):
   config = make_config()
   del config.study.methods['pcgrad']
@@ -321,6 +323,7 @@ def test_what_diverges_is_named_and_does_not_stop_the_others(tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_population_alone_is_a_study_of_its_points(tmp_path):
   config = make_config(control='')
   config.study.methods = {}

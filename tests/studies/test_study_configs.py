@@ -8,7 +8,6 @@ import struct
 import jax
 import numpy as np
 import pytest
-import sweeps
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build
@@ -133,13 +132,13 @@ def one_of_each(entries):
   return found
 
 
-EVERY_DAY = [f'{ROOT}/configs/{name}.py' for name in ('suites/storms',)]
 FULL = f'{ROOT}/configs/suites/census.py:full_group2'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'spec',
-  sweeps.some([*CONFIGS, FULL], *EVERY_DAY),
+  [*CONFIGS, FULL],
   ids=lambda s: s.rpartition('/')[2],
 )
 def test_every_method_is_built_and_has_a_step(spec, images, cache):

@@ -204,6 +204,7 @@ def test_the_picture_of_cosines_by_group():
   assert conflict_pictures.group_cosines(summary_lib.summarise(one)) is None
 
 
+@pytest.mark.slow
 def test_pages_have_both(tmp_path):
   study = study_cases.make_study(
     methods=2, tasks=2, seeds=2, groups=('table', 'trunk')

@@ -36,6 +36,7 @@ def small():
   return summary_lib.summarise(study)
 
 
+@pytest.mark.slow
 def test_nothing_overlaps_with_twelve_methods_and_five_tasks(pictures):
   assert set(pictures) == {
     'learning_curves',

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax.combinators import path_name
 from mtl_jax.training import forward
@@ -60,7 +61,7 @@ def close(x, y):
   np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize('accumulate', [1, 4])
+@pytest.mark.parametrize('accumulate', sweeps.some([1, 4], 4))
 def test_equals_jacrev(case, accumulate):
   model, tasks, params, batch, losses, jacobian = case
   w = jnp.array([0.2, -1.0, 3.0])
@@ -93,6 +94,7 @@ def test_equals_jacrev(case, accumulate):
       close(leaf, np.tensordot(w if weighted else np.ones(3), row, 1))
 
 
+@pytest.mark.slow
 def test_scaled_gradients_are_those_of_scaled_losses(case):
   model, tasks, params, batch, losses, jacobian = case
   s = jnp.array([2.0, 0.5, 10.0])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.training import forward
@@ -141,7 +142,9 @@ def one_by_one(model):
   return model._replace(outputs=model.outputs.function)
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+  'name', sweeps.some(CASES, 'binary', 'chains', 'sizes')
+)
 def test_results_are_those_of_heads_one_by_one(name):
   tasks, modules, expected = CASES[name]
   with jax.enable_x64(True):
@@ -232,6 +235,7 @@ def test_heads_that_are_shared_parameters_stay_alone():
   assert groups_of(tied, tasks, params, state, batch) == [(0, 2), (1,)]
 
 
+@pytest.mark.slow
 def test_outputs_that_are_replaced_are_run():
   tasks = binary(*'ab')
   model = models.build_model(

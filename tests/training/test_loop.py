@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators
 from mtl_jax.training import checkpoints, loop, programs, step
@@ -173,7 +174,7 @@ def timeless(rows, after=0):
   ]
 
 
-@pytest.mark.parametrize('die_at', [1, 5, 8, 11])
+@pytest.mark.parametrize('die_at', sweeps.some([1, 5, 8, 11], 1, 8))
 def test_resumed_equals_unbroken_bit_for_bit(toy, tmp_path, unbroken, die_at):
   dead = Run(toy, tmp_path)
   with pytest.raises(KeyboardInterrupt):

@@ -67,6 +67,7 @@ def in_float32(toy):
   return run(toy, 'jit', 1, 'pcgrad', steps=5, x64=False)
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.parametrize('mode', parallel.MODES)
 def test_modes_agree_in_float32(toy, mode):

@@ -136,7 +136,12 @@ def close(a, b, tolerance=2e-5):
 
 
 @pytest.mark.parametrize(
-  'name', sweeps.smoke(TRUNKS, 'in a call', 'in a loop', 'rematerialised')
+  'name',
+  sweeps.some(
+    TRUNKS,
+    *('dense', 'twice', 'of a weight', 'squared too'),
+    smoke=('in a call', 'in a loop', 'rematerialised'),
+  ),
 )
 def test_agrees_with_the_jacobian(name):
   trunk, expected = TRUNKS[name]
@@ -163,6 +168,7 @@ def test_many_examples_make_rows():
   assert by_product(model, params, make_batch(size=200)) == []
 
 
+@pytest.mark.slow
 def test_an_array_of_positions_is_an_array_of_examples():
   model = make_model(lambda p, x: (first(p, x) @ p['v']).mean(1))
   params, _ = model.init(jax.random.key(0), None)
@@ -175,6 +181,7 @@ def test_an_array_of_positions_is_an_array_of_examples():
   close(gramian, rows @ rows.T)
 
 
+@pytest.mark.slow
 def test_a_head_that_reads_the_matrix_too():
   model = make_model(TRUNKS['dense'][0])
 
@@ -192,6 +199,7 @@ def test_a_head_that_reads_the_matrix_too():
   )
 
 
+@pytest.mark.slow
 def test_streams_that_meet_in_one_layer():
   model = make_model(TRUNKS['dense'][0])
   params, _ = model.init(jax.random.key(0), None)

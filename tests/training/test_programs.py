@@ -117,7 +117,9 @@ def alone(toy):
   [
     pytest.param('vmap', LENGTH, True, marks=pytest.mark.smoke),
     pytest.param('map', LENGTH, True, marks=pytest.mark.slow),
-    pytest.param('devices', LENGTH, True, marks=pytest.mark.smoke),
+    pytest.param(
+      'devices', LENGTH, True, marks=[pytest.mark.smoke, pytest.mark.slow]
+    ),
     pytest.param('vmap', 1, True, marks=pytest.mark.slow),
     pytest.param('vmap', LENGTH, False, marks=pytest.mark.slow),
   ],
@@ -174,6 +176,7 @@ def test_who_is_not_active_keeps_its_state(length):
     np.testing.assert_array_equal(metrics['losses'][1], 0)
 
 
+@pytest.mark.slow
 def test_every_kth_step_only_is_not_computed_in_the_others(toy):
   """The number of the step has no axis, so a branch stays a branch."""
 

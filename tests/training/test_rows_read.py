@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import embedding_table, interface
@@ -134,7 +135,9 @@ def at_rows(tasks=TASKS, **options):
   )
 
 
-@pytest.mark.parametrize('way', ['stacked', 'layerwise', 'chunked'])
+@pytest.mark.parametrize(
+  'way', sweeps.some(['stacked', 'layerwise', 'chunked'], 'layerwise')
+)
 def test_the_gramian_is_that_of_the_whole_table(way):
   narrow, whole, rows = at_rows(gramian=way)
   jacobian = narrow.copy().jacobian()['items']['embedding']
@@ -170,7 +173,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', sweeps.some(METHODS, 'pcgrad'))
 def test_a_dense_optimizer_sees_no_difference(name):
   method, adam = METHODS[name](), optax.adamw(0.1)
   # A second look, elementwise methods, and methods that split the batch.
@@ -272,6 +275,7 @@ def test_methods_that_keep_a_jacobian_stay_dense():
   close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
 def test_devices_read_rows_of_their_own(mode):
   model, adam, method = make_model(), optax.adam(0.1), combinators.pcgrad()
@@ -299,6 +303,7 @@ def test_devices_read_rows_of_their_own(mode):
   close(found, run(True, method, adam, lazy_rows=True), 3e-4)
 
 
+@pytest.mark.slow
 def test_members_read_rows_of_their_own():
   model, adam, method = make_model(), optax.adam(0.1), combinators.pcgrad()
   step = step_lib.make_train_step(model, TASKS, method, adam, lazy_rows=True)

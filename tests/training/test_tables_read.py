@@ -98,7 +98,12 @@ def sparse_leaves(model, params, batch):
 
 
 @pytest.mark.parametrize(
-  'name', sweeps.smoke([*READS, *DENSE], 'take', 'in a call', 'in a loop')
+  'name',
+  sweeps.some(
+    [*READS, *DENSE],
+    *('twice', 'index', 'clipped'),
+    smoke=('take', 'in a call', 'in a loop'),
+  ),
 )
 def test_agrees_with_the_jacobian(name):
   model = make_model({**READS, **DENSE}[name])
@@ -146,6 +151,7 @@ def test_a_table_that_a_head_reads_too():
   close(*(answers(tied, params, batch, w) for w in ('stacked', 'layerwise')))
 
 
+@pytest.mark.slow
 def test_streams_that_read_one_table():
   model = make_model(take)
   params, _ = model.init(jax.random.key(0), None)
@@ -186,6 +192,7 @@ def test_devices_that_touch_the_same_rows(mode):
   close(run(params, parallel.shard_batch(batch, mesh)), expected)
 
 
+@pytest.mark.slow
 def test_a_text_model():
   heads = {task.name: models.LinearHead(1) for task in TASKS}
   trunk = models.CNNText(vocab_size=VOCAB, embed_dim=DIM, filters=3)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax import combinators, models, tasks as tasks_lib
 from mtl_jax.training import parallel, step
@@ -60,7 +61,7 @@ def answers(toy, way, accumulate):
   return everything(params, batch)
 
 
-@pytest.mark.parametrize('accumulate', [1, 4])
+@pytest.mark.parametrize('accumulate', sweeps.some([1, 4], 4))
 def test_ways_agree(toy, accumulate):
   with jax.enable_x64(True):
     stacked = answers(toy, 'stacked', accumulate)
@@ -109,9 +110,9 @@ def stacked():
 @pytest.mark.parametrize(
   'way, mode',
   [
-    ('chunked', 'shard_map'),
+    pytest.param('chunked', 'shard_map', marks=pytest.mark.slow),
     pytest.param('layerwise', 'jit', marks=pytest.mark.slow),
-    ('layerwise', 'shard_map'),
+    pytest.param('layerwise', 'shard_map', marks=pytest.mark.slow),
     pytest.param('layerwise', 'pmap', marks=pytest.mark.slow),
     pytest.param('chunked', 'pmap', marks=pytest.mark.slow),
     pytest.param('auto', 'shard_map', marks=pytest.mark.slow),

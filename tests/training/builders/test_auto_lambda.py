@@ -4,6 +4,7 @@ import bilevel_oracle as oracle
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax.contrib.auto_lambda import auto_lambda
 
@@ -89,7 +90,7 @@ def check(net, builder, ours, expected, tx=None):
 
 
 @pytest.mark.parametrize('softmax', [False, True])
-@pytest.mark.parametrize('make', [with_outer, halved])
+@pytest.mark.parametrize('make', sweeps.some([with_outer, halved], halved))
 def test_the_derivative_is_exact(net, make, softmax):
   ours, theirs = make(net, 3)
   builder = auto_lambda(
@@ -113,7 +114,7 @@ def test_the_derivative_is_exact(net, make, softmax):
 
 
 @pytest.mark.parametrize('softmax', [False, True])
-@pytest.mark.parametrize('make', [with_outer, halved])
+@pytest.mark.parametrize('make', sweeps.some([with_outer, halved], halved))
 def test_steps_are_those_of_the_true_bilevel_problem(net, make, softmax):
   ours, theirs = make(net, 3)
   builder = auto_lambda(

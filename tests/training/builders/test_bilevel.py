@@ -59,6 +59,7 @@ def single(request, net):
   return builder, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_modes_agree_with_one_device(single, net, mode):
   builder, found = single
@@ -90,6 +91,7 @@ def test_float32_is_near(net, name):
   assert all(x.dtype != np.float64 for x in jax.tree.leaves(end))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', sweeps.some(BUILDERS, 'forum'))
 def test_a_step_maps_over_members(net, name):
   builder, tx = OF_THREE[name], optax.sgd(0.1)
@@ -124,9 +126,7 @@ TRUNKS = {
 }
 
 
-@pytest.fixture(
-  scope='module', params=sweeps.some(TRUNKS, 'batch norm', 'lstm')
-)
+@pytest.fixture(scope='module', params=sweeps.some(TRUNKS, 'batch norm'))
 def pulled(request):
   """What `Inner.pull` gives, by mode, and what it should be."""
   heads = {name: models.LinearHead(1) for name in 'ab'}
@@ -205,6 +205,7 @@ def test_pull_agrees_over_modes(pulled):
       assert_close(found[mode], expected, 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', sweeps.some(BUILDERS, 'moml'))
 def test_frozen_parameters_stay_and_others_learn(net, name):
   batch = {'main': net.batch(0, 16)[0], 'outer': net.batch(1, 8)[0]}

@@ -158,6 +158,7 @@ def run_toy(toy, mode, devices):
     )[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', sweeps.some(parallel.MODES, 'shard_map'))
 def test_modes_agree_with_one_device(toy, on_one_device, mode):
   feature_case.close(run_toy(toy, mode, 4), on_one_device)
@@ -177,6 +178,7 @@ def test_an_absent_task_has_no_influence():
     feature_case.close(every[-1][0]['heads']['b'], every[0][0]['heads']['b'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['jit', 'shard_map'])
 def test_the_extra_gradient_sees_the_dropout_of_the_step(mode):
   # Else its bound would be that of other gradients.
@@ -208,6 +210,7 @@ def test_the_extra_gradient_sees_the_dropout_of_the_step(mode):
       np.testing.assert_allclose(lengths[1], 0.1 * lengths[0], 1e-4)
 
 
+@pytest.mark.slow
 def test_only_heads_get_the_extra_gradient(toy):
   # Head b reads a shared parameter, and the gate stands before the features.
   with jax.enable_x64(True):

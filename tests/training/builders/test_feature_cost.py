@@ -4,6 +4,7 @@ import engines
 import jax
 import numpy as np
 import optax
+import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
 from mtl_jax.contrib import cons_mtl, ldc_mtl
@@ -47,6 +48,7 @@ class Case:
     return compiled.cost_analysis()['flops']
 
 
+@pytest.mark.slow
 def test_passes_through_the_trunk():
   number = 5
   case = Case(number)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sweeps
 
 from mtl_jax.contrib.forum import forum, solve_forum
 
@@ -72,6 +73,7 @@ def test_the_multiplier_of_the_gap_is_on_its_bound(solved):
     assert x[3] == pytest.approx(max(x[:3] @ pi, 0), abs=1e-7)
 
 
+@pytest.mark.slow
 def test_absent_tasks_and_an_empty_gap():
   with jax.enable_x64(True):
     rows = unit(np.random.default_rng(1).normal(size=(3, 5)))
@@ -125,7 +127,7 @@ def reference(start, batches, *, phi, steps, steps_per_epoch):
   return theta, logits, average
 
 
-@pytest.mark.parametrize('halves', [False, True])
+@pytest.mark.parametrize('halves', sweeps.some([False, True], True))
 def test_steps_are_those_of_the_definition(net, halves):
   ours, theirs = [], []
   for i, absent in enumerate([(), (), (2,), ()]):

@@ -166,6 +166,7 @@ def test_modes_agree_with_one_device(toy, on_one_device, mode):
   feature_case.close(run_toy(toy, mode, 4), on_one_device)
 
 
+@pytest.mark.slow
 def test_an_absent_task_has_no_influence():
   with jax.enable_x64(True):
     batches = [feature_case.make_batch(i, absent=('b',)) for i in range(3)]

@@ -39,7 +39,11 @@ FIXED = slice(TRUNK, TRUNK + oracle.WIDTH)  # the head of a
 @pytest.mark.smoke
 @pytest.mark.parametrize(
   'steps, of_normalised, frozen',
-  [(1, True, False), (3, False, False), (3, True, True)],
+  [
+    pytest.param(1, True, False, marks=pytest.mark.slow),
+    pytest.param(3, False, False, marks=pytest.mark.slow),
+    (3, True, True),
+  ],
 )
 def test_steps_are_those_of_the_true_bilevel_problem(
   net, steps, of_normalised, frozen

@@ -199,6 +199,7 @@ def test_the_rotation_matrix(largest):
     feature_case.close(found @ found.T, np.eye(WIDTH), tolerance)
 
 
+@pytest.mark.slow
 def test_rotations_lessen_the_angles_between_gradients():
   # Heads that pull apart; nothing moves but the rotations.
   with jax.enable_x64(True):
@@ -246,6 +247,7 @@ def run_toy(toy, mode, devices):
     )[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'mode', sweeps.some(parallel.MODES, smoke=('shard_map',))
 )
@@ -253,6 +255,7 @@ def test_modes_agree_with_one_device(toy, on_one_device, mode):
   feature_case.close(run_toy(toy, mode, 4), on_one_device)
 
 
+@pytest.mark.slow
 def test_an_absent_task_has_no_influence():
   with jax.enable_x64(True):
     batches = [feature_case.make_batch(i, absent=('b',)) for i in range(3)]
