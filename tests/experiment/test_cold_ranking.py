@@ -138,6 +138,7 @@ def test_an_unknown_arm_or_protocol_is_told():
       overrides.load_config(f'{CONFIG}:{argument}')
 
 
+@pytest.mark.slow
 def test_a_run_shows_cold_items_in_a_table_of_their_own(
   folder, tmp_path, capsys
 ):

@@ -77,6 +77,7 @@ def make_config(folder, rows):
   return config
 
 
+@pytest.mark.slow
 def test_a_new_item_with_the_text_of_another_is_treated_as_that(ran, tmp_path):
   model = trained.load(ran / 'vectors')
   (task,) = [t for t in model.experiment.tasks if t.name == 'item']
@@ -101,6 +102,7 @@ def test_a_new_item_with_the_text_of_another_is_treated_as_that(ran, tmp_path):
   assert task.size == V + 1
 
 
+@pytest.mark.slow
 def test_places_are_among_what_is_not_in_the_history(ran):
   model = trained.load(ran / 'vectors')
   texts = [f'new {i}' for i in range(40)]
@@ -114,6 +116,7 @@ def test_places_are_among_what_is_not_in_the_history(ran):
     assert alone == [entry]
 
 
+@pytest.mark.slow
 def test_vectors_of_texts_are_whitened_as_in_training(ran):
   model = trained.load(ran / 'vectors')
   split = ranking_report.split_of(model.experiment)

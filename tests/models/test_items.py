@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.training import engine as engine_lib
@@ -174,7 +173,8 @@ def make_twice(negatives):
   )
 
 
-@pytest.mark.parametrize('negatives', sweeps.some([0, 1], 1))
+@pytest.mark.slow
+@pytest.mark.parametrize('negatives', [0, 1])
 def test_one_task_twice_agrees_wholly_and_its_opposite_not_at_all(negatives):
   batch = {'main': batch_of()}
   model = make_twice(negatives)

@@ -377,9 +377,8 @@ def check_padding(out):
 
 def test_every_trunk_has_a_case():
   assert {name for name, _ in CASES.values()} == set(models.TRUNKS)
-  assert {CASES[case][0] for case in set(CASES) - set(RARE)} == set(
-    models.TRUNKS
-  )
+  # tests/test_every_day.py holds that each has a quick test.
+  assert set(RARE) < set(CASES)
 
 
 @pytest.mark.parametrize('name', models.TRUNKS)
