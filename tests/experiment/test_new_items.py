@@ -143,6 +143,7 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
     new_items._vectors_of(spec, titles[::-1], np.array(stored)[1:], ['x'])
 
 
+@pytest.mark.slow
 def test_a_model_of_ids_knows_nothing_of_a_new_item(ran):
   config = make_config(str(ran / 'files'), 'ids')
   experiment = build.build(settings_lib.from_config(config))
