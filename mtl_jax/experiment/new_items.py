@@ -170,7 +170,7 @@ def _grown(experiment, task, count):
 def _vectors_of(spec, titles, stored, texts) -> np.ndarray:
   """Vectors ``[n, M]`` of texts, made as those of the catalogue were.
 
-  The whitening is an affine map, and is found from what it made of the titles;
+  Whitening and scale are an affine map, found from what it made of the titles;
   if the stored vectors are of other weights, there is none, which is said.
   """
   encoder = item_content.text_encoder(spec.get('texts', 'minilm'))
@@ -180,22 +180,20 @@ def _vectors_of(spec, titles, stored, texts) -> np.ndarray:
     for some in (titles, texts)
   )
   raw, stored = raw[there], stored[there]  # others have no vector
-  if not spec.get('width', 0):
-    matrix, made = None, raw
+  if spec.get('width', 0):
+    mean, shift = raw.mean(0, dtype=np.float64), stored.mean(0)
+    matrix, *_ = np.linalg.lstsq(raw - mean, stored - shift, rcond=1e-7)
+    raw, new = ((x - mean) @ matrix + shift for x in (raw, new))
   else:
-    matrix, *_ = np.linalg.lstsq(
-      np.float64(raw) - raw.mean(0), stored - stored.mean(0), rcond=1e-7
-    )
-    made = (raw - raw.mean(0)) @ matrix + stored.mean(0)
-  if np.abs(made - stored).max() > TOLERANCE * stored.std():
+    scale = (raw * stored).sum() / (raw * raw).sum()
+    raw, new = raw * scale, new * scale
+  if np.abs(raw - stored).max() > TOLERANCE * stored.std():
     raise ValueError(
       'Expected vectors of the catalogue that are those of its titles by '
       f'{spec.get("texts", "minilm")!r}, found others; give the weights that '
       'the run was trained with.'
     )
-  return (
-    new if matrix is None else (new - raw.mean(0)) @ matrix + stored.mean(0)
-  )
+  return new
 
 
 def _make_step(model, task):
