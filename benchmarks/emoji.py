@@ -36,6 +36,22 @@ COLUMNS = (
 INPUTS = ('text', 'picture', 'chinese')
 CLASSES = ('group', 'subgroup')
 NETWORK = 'network ({})'
+PARTS = {
+  'language model, over TF-IDF of Chinese names': (
+    'text (MiniLM)',
+    'Chinese names, TF-IDF',
+  ),
+  'picture, beside text': ('text + picture', 'text (MiniLM)'),
+  'picture, over that of another item': (
+    'text + picture',
+    'text + picture of another item',
+  ),
+  'network with gates, over linear probe of text + picture': (
+    'network (gate)',
+    'text + picture',
+  ),
+  'gates, over joining': ('network (gate)', 'network (concat)'),
+}
 TASKS = {
   'group': ('group accuracy', 'group macro F1'),
   'subgroup': ('subgroup accuracy',),
@@ -79,6 +95,7 @@ def main() -> None:
   told = ', without flags' if flags.no_flags else ''
   show(f'Test splits of {flags.folds} folds{told}', rows, COLUMNS)
   show('Less the best probe of the column', against_probes(rows), COLUMNS)
+  show('What a part adds, by fold', parts(rows), COLUMNS)
   show('Loss of a task, minus that with all inputs', costs, tuple(TASKS))
   show('Mean weight of a gate', reads, INPUTS)
   name = 'tables_no_flags.json' if flags.no_flags else 'tables.json'
@@ -93,6 +110,15 @@ def against_probes(rows):
   best = probed.mean(1).argmax(0)  # [columns], of [probes, folds, columns]
   own = probed[best, :, np.arange(len(COLUMNS))].T  # [folds, columns]
   return {name: np.array(rows[name]) - own for name in sorted(networks)}
+
+
+def parts(rows):
+  """What each part adds to what is without it, by fold."""
+  return {
+    name: np.array(rows[more]) - rows[less]
+    for name, (more, less) in PARTS.items()
+    if {more, less} <= rows.keys()
+  }
 
 
 def probes(raw):
