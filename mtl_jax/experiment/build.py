@@ -1,6 +1,6 @@
 """From settings to objects: the only place where names become functions."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import dataclasses
 import functools
 from typing import Any, Protocol
@@ -188,9 +188,17 @@ class Experiment:
 
   def make_probe(self) -> Any:
     """``(state, batch) -> Gramian and presence`` of the coming step."""
-    return step_lib.make_gradient_probe(
-      engine_lib.Engine(self.model, self.tasks, self.frozen)
-    )
+    # Under plain jit, beside any mode, with the dropout key of that step.
+    engine = engine_lib.Engine(self.model, self.tasks, self.frozen)
+
+    def probe(state, batch):
+      dropout_key, _ = step_lib.keys_of(state)
+      own, rows = engine.at_rows(state.params, batch)
+      params = state.params if rows is None else rows.take(state.params)
+      gradients, _ = own(params, state.model_state, batch, key=dropout_key)
+      return {'gramian': gradients.gramian(), 'present': gradients.present}
+
+    return probe
 
   @functools.cached_property
   def gramian(self) -> gramians.Choice | None:
@@ -301,6 +309,25 @@ class Experiment:
     return (
       streams if self.outer is None else {**streams, outer.OUTER: self.outer}
     )
+
+  def evaluation_batches(
+    self, split: str, devices: int = 1
+  ) -> Iterator[dict[str, Any]]:
+    """This process's batches of a split, padded, a stream after the other.
+
+    Args:
+      split: 'train', 'validation' or 'test'.
+      devices: that a batch is split over.
+    """
+    for name, stream in self.streams.items():
+      size = stream.evaluation_batch_size
+      for batch in data.EvaluationBatches(
+        self.data[name].splits[split],
+        -(-size // devices) * devices,
+        jax.process_index(),
+        jax.process_count(),
+      ):
+        yield {name: batch}
 
   def batch_shapes(self, devices: int = 1) -> dict[str, dict[str, Any]]:
     """The shapes of a batch, or of one device's part of it."""

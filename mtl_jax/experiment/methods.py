@@ -141,7 +141,7 @@ def make_method(
   method = _build('combinator', options, METHODS, offered)
   around = [place for place in ('wrappers', 'before') if spec.get(place)]
   if not around:
-    return step_lib.as_builder(method)
+    return step_lib.as_builder(_as_combinator(method))
   if isinstance(method, step_lib.StepBuilder):
     raise ValueError(
       f'Expected no combinator.{around[0]} with {spec["name"]!r}, which makes '

@@ -287,7 +287,7 @@ def train(
     if value is not None
   }
   number = len(hyper['seed'])
-  way = steppers.Way('vmap', number, experiment.plan.steps)
+  way = programs.Way('vmap', number, experiment.plan.steps)
   stepper = steppers.DeviceProgram(experiment, way, jax.local_devices())
   began = time.perf_counter()
   state = stepper.init(hyper['seed'].tolist(), hyper)

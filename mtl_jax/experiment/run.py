@@ -21,6 +21,7 @@ from mtl_jax.evaluation import (
 from mtl_jax.experiment import (
   build,
   checks,
+  data_parallel,
   feeding,
   members as members_lib,
   methods as methods_lib,
@@ -29,6 +30,7 @@ from mtl_jax.experiment import (
   ranking_report,
   rankings,
   restore,
+  start,
   steppers,
   ways,
   workdir as workdir_lib,
@@ -137,7 +139,7 @@ def evaluate(
 ) -> outcome_lib.Outcome:
   """Reprints the table of a member, computed from its best checkpoint."""
   opened = restore.open_member(path, method, member)
-  stepper = steppers.DataParallel(opened.experiment, parallel.make_mesh())
+  stepper = data_parallel.DataParallel(opened.experiment, parallel.make_mesh())
   params, model_state = stepper.place(
     programs.as_members((opened.params, opened.model_state))
   )
@@ -421,7 +423,7 @@ def _stepper(group, home, profile) -> steppers.Stepper:
   feeder, devices = feeding.Feeder(experiment), jax.local_devices()
   file = home / WAY
   if file.exists():  # the way that a resumed group was begun with
-    way = steppers.Way(**whole_files.read_json(file)['way'])
+    way = programs.Way(**whole_files.read_json(file)['way'])
   else:
     way, times = ways.choose(group, feeder, devices)
     home.mkdir(parents=True, exist_ok=True)
@@ -439,7 +441,7 @@ def _started(program, selections, profile) -> Iterator['Begun']:
   latest = checkpoints.Checkpoints(
     program.folder / 'checkpoints', experiment.settings.training.keep
   )
-  members, best, progress, resumed = restore.begin(
+  members, best, progress, resumed = start.begin(
     program.group,
     program.padded,
     len(program.members),
@@ -514,7 +516,7 @@ def _hooks(program, members, selections, record, bar, latest) -> loop.Hooks:
     measure=functools.partial(_measure, names) if monitored else None,
     write=record.write,
     tick=bar.update,
-    save=functools.partial(restore.save, latest, restore.facts_of(experiment)),
+    save=functools.partial(start.save, latest, start.facts_of(experiment)),
     kept=functools.partial(_last_step, latest),
   )
 

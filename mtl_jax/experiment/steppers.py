@@ -1,10 +1,10 @@
-"""Steppers of a run: a program on the device, or data parallel.
+"""The stepper of a run: P members as one program on the device.
 
-Both implement `loop.Stepper`, and decide where state and batches lie.
+`data_parallel` has the other one. Both implement `loop.Stepper`, and decide
+where state and batches lie.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-import dataclasses
+from collections.abc import Mapping, Sequence
 import functools
 import time
 from typing import Any
@@ -13,29 +13,9 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from mtl_jax import data, evaluation
-from mtl_jax.experiment import build, feeding
-from mtl_jax.training import parallel, programs
-
-
-@dataclasses.dataclass(frozen=True)
-class Way:
-  """Arrangement of members on devices.
-
-  Attributes:
-    way: 'vmap', 'map' or 'devices', see `members.spread`.
-    members: at once; more of them run one program after the other.
-    length: steps in one program; 1 = no loop around a step.
-  """
-
-  way: str
-  members: int
-  length: int
-
-  def __str__(self) -> str:
-    """As a run prints it."""
-    steps = 'a step' if self.length == 1 else f'{self.length} steps'
-    return f'{self.way}, {self.members} members and {steps} at a time'
+from mtl_jax import evaluation
+from mtl_jax.experiment import build, data_parallel, feeding
+from mtl_jax.training import checkpoints, programs
 
 
 class DeviceProgram:
@@ -47,7 +27,7 @@ class DeviceProgram:
   def __init__(
     self,
     experiment: Any,
-    way: Way,
+    way: programs.Way,
     devices: Sequence[jax.Device],
     feeder: feeding.Feeder | None = None,
   ):
@@ -113,7 +93,9 @@ class DeviceProgram:
   def shapes(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
     """The shapes of the same, placed: to restore a checkpoint."""
     member = (np.array(seeds, np.uint32), dict(hyper))
-    return _placed(jax.eval_shape(self._init, member, None), self._split)
+    return checkpoints.abstract(
+      jax.eval_shape(self._init, member, None), self._split
+    )
 
   def compile(self, members: programs.Members, start: int) -> None:
     """Compiles the steps, so that they can be timed."""
@@ -187,7 +169,7 @@ class DeviceProgram:
       model_state,
       (
         jax.device_put(batch, self._everywhere)
-        for batch in _evaluation_batches(self._experiment, split)
+        for batch in self._experiment.evaluation_batches(split)
       ),
       self.way.members,
     )
@@ -197,171 +179,7 @@ class DeviceProgram:
     return jax.jit(self._spread(self._experiment.make_eval_step()))
 
 
-class DataParallel:
-  """One member, a step a call, its batch split over all devices of a mesh.
-
-  State and parameters are whole on every device; `state_sharding` is where
-  that is decided.
-  """
-
-  longest = 1
-  compile_s, peak_mb = 0.0, None
-
-  def __init__(self, experiment: build.Experiment, mesh: Any):
-    """Builds the step.
-
-    Args:
-      experiment: of the member.
-      mesh: of devices, from `parallel.make_mesh`.
-    """
-    self.way = Way(experiment.settings.training.mode, 1, 1)
-    self._experiment, self._mesh = experiment, mesh
-    self._iterator: Iterator[Any] = iter(())
-    self._drawn: tuple[int, Any] = (-1, None)  # step, its batch
-    self._seed = 0
-
-    def make_step(axis_name):
-      step = experiment.make_step(axis_name)
-
-      def alone(state, batch):
-        one = programs.one_of(state._replace(step=None))
-        new, metrics = step(one._replace(step=state.step), batch)
-        new = programs.as_members(new._replace(step=None))
-        return new, jax.tree.map(lambda x: x[None, None], metrics)
-
-      return alone
-
-    self._step = parallel.parallelize(make_step, mesh, self.way.way)
-    self._keep_better = jax.jit(
-      programs.keep_better, out_shardings=self.state_sharding()
-    )
-
-  def state_sharding(self) -> NamedSharding:
-    """Sharding of each leaf of a state."""
-    return NamedSharding(self._mesh, PartitionSpec())
-
-  def begin(self, seeds: Sequence[int]) -> None:
-    """Sets whose order of the data the next steps follow."""
-    (self._seed,) = seeds
-    self._drawn = (-1, None)
-
-  def place(self, tree: Any) -> Any:
-    """Puts host arrays ``[1, ...]`` on every device."""
-    return parallel.place_replicated(tree, self._mesh)
-
-  def init(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
-    """The state of the member at step 0, ``[1, ...]``."""
-    del hyper
-    return self._make_state(seeds)()
-
-  def shapes(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
-    """The shapes of the same, placed: to restore a checkpoint."""
-    del hyper
-    shapes = jax.eval_shape(self._make_state(seeds))
-    return _placed(shapes, self.state_sharding())
-
-  def _make_state(self, seeds):
-    make = self._experiment.make_state
-    return parallel.replicate(
-      lambda: programs.as_members(make(seeds[0], {})), self._mesh
-    )
-
-  def compile(self, members: programs.Members, start: int) -> None:
-    """Is done by the first step."""
-
-  def advance(
-    self, members: programs.Members, start: int, number: int
-  ) -> tuple[Any, Any]:
-    """As `loop.Stepper` has it, for one step."""
-    del number
-    batch = self._batch(start)
-    state, metrics = self._step(
-      members.state._replace(step=np.int32(start)), batch
-    )
-    return state, metrics
-
-  def _batch(self, step):
-    at, batch = self._drawn
-    if at != step:
-      if at != step - 1 or batch is None:
-        self._iterator = data.train_iterator(
-          self._experiment.training_streams(),
-          start=step,
-          seed=self._seed,
-          draw=self._experiment.draw(),
-          process_index=jax.process_index(),
-          process_count=jax.process_count(),
-        )
-      batch = parallel.shard_batch(next(self._iterator), self._mesh)
-      self._drawn = (step, batch)
-    return batch
-
-  def probe(self, members: programs.Members, start: int) -> dict[str, Any]:
-    """Gramian ``[1, K, K]`` and presence ``[1, K]`` of the coming step."""
-    state = members.state._replace(step=np.int32(start))
-    return jax.device_get(self._probe(state, self._batch(start)))
-
-  @functools.cached_property
-  def _probe(self):
-    probe = self._experiment.make_probe()
-
-    def of_one(state, batch):
-      one = programs.one_of(state._replace(step=None))
-      found = probe(one._replace(step=state.step), batch)
-      return programs.as_members(found)
-
-    return jax.jit(of_one)
-
-  def keep_better(self, better: np.ndarray, new: Any, old: Any) -> Any:
-    """As `loop.Stepper` has it."""
-    return self._keep_better(self.place(better), new, old)
-
-  def evaluate(
-    self, params: Any, model_state: Any, split: str
-  ) -> list[evaluation.Result]:
-    """The result of the member on a split."""
-    batches = _evaluation_batches(self._experiment, split, self._mesh.size)
-    return [
-      evaluation.evaluate(
-        self._evaluate,
-        self._experiment.tasks,
-        params,
-        model_state,
-        (parallel.shard_batch(batch, self._mesh) for batch in batches),
-      )
-    ]
-
-  @functools.cached_property
-  def _evaluate(self):
-    step = self._experiment.make_eval_step()
-
-    def of_one(params, model_state, batch):
-      return step(*programs.one_of((params, model_state)), batch)
-
-    return jax.jit(of_one, out_shardings=self.state_sharding())
-
-
-Stepper = DeviceProgram | DataParallel
-
-
-def _placed(shapes, sharding):
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-  )
-
-
-def _evaluation_batches(experiment, split, devices: int = 1):
-  """The padded batches of all streams, one stream after the other."""
-  for name, stream in experiment.streams.items():
-    size = stream.evaluation_batch_size
-    parts = data.EvaluationBatches(
-      experiment.data[name].splits[split],
-      -(-size // devices) * devices,
-      jax.process_index(),
-      jax.process_count(),
-    )
-    for batch in parts:
-      yield {name: batch}
+Stepper = DeviceProgram | data_parallel.DataParallel
 
 
 def for_one(
@@ -376,7 +194,7 @@ def for_one(
   """
   alone = mesh.size == 1 and experiment.settings.training.mode == 'jit'
   if not alone or profile or not feeding.stretches_pay(experiment):
-    return DataParallel(experiment, mesh)
-  way = Way('vmap', 1, experiment.plan.longest)
+    return data_parallel.DataParallel(experiment, mesh)
+  way = programs.Way('vmap', 1, experiment.plan.longest)
   feeder = feeding.Feeder(experiment)
   return DeviceProgram(experiment, way, list(mesh.devices.flat), feeder)

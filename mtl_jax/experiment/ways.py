@@ -11,7 +11,7 @@ import numpy as np
 from mtl_jax.experiment import build, feeding, members as members_lib, steppers
 from mtl_jax.training import programs
 
-Way = steppers.Way
+Way = programs.Way
 
 
 def choose(

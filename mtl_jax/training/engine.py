@@ -100,7 +100,7 @@ class Engine:
     run = functools.partial(forward_lib.forward, network, own)
     if engine.accumulate == 1:
       devices = engine.num_devices() if engine.gramian == 'layerwise' else 0
-      parts: Any = _Whole(run(model_state, batch, key=own_key, devices=devices))
+      parts: Any = run(model_state, batch, key=own_key, devices=devices)
     else:
       parts = microbatches.Microbatches(
         run, batch, model_state, own_key, engine.accumulate, engine.axis_name
@@ -161,35 +161,17 @@ class Engine:
     return dataclasses.replace(self, model=rows.model(self.model)), rows
 
   def plan(
-    self,
-    params: Any,
-    model_state: Any,
-    batch: forward_lib.Batch,
-    *,
-    key: Array | None = None,
-    train: bool = True,
-    devices: int = 1,
-    memory: float | None = None,
+    self, *arguments: Any, memory: float | None = None, **options: Any
   ) -> gramians.Choice:
     """The way to the Gramian, chosen where it is left to choose.
 
     Args:
-      params: arrays or their shapes, as all that follows.
-      model_state: before the step.
-      batch: what one device sees of a batch.
-      key: for dropout.
-      train: whether the model is in training mode.
-      devices: over how many of them the batch's examples are gathered, in the
-        manual modes.
+      *arguments: of `shapes`.
       memory: bytes that may be held for the Gramian; by default a quarter of
         the device's, or 1 GiB where it does not say.
+      **options: of `shapes`.
     """
-
-    def shapes():
-      return self.shapes(
-        params, model_state, batch, key=key, train=train, devices=devices
-      )
-
+    shapes = functools.partial(self.shapes, *arguments, **options)
     return gramians.plan(shapes, self.gramian, self.chunk, memory)
 
   def shapes(
@@ -202,7 +184,17 @@ class Engine:
     train: bool = True,
     devices: int = 1,
   ) -> gramians.Shapes:
-    """Operations and bytes that a way is chosen by; arguments of `plan`."""
+    """Operations and bytes that a way is chosen by.
+
+    Args:
+      params: arrays or their shapes, as all that follows.
+      model_state: before the step.
+      batch: what one device sees of a batch.
+      key: for dropout.
+      train: whether the model is in training mode.
+      devices: over how many of them the batch's examples are gathered, in the
+        manual modes.
+    """
     return gramians.shapes_of(
       self.network(params, train),
       params,
@@ -212,23 +204,6 @@ class Engine:
       accumulate=self.accumulate,
       devices=devices,
     )
-
-
-class _Whole:
-  """Sums over a batch at once, as `microbatches.Microbatches` has them."""
-
-  def __init__(self, pass_):
-    self._pass = pass_
-
-  def losses(self, num_tasks):
-    """Sums, counts and state of the whole batch, and who shares nothing."""
-    del num_tasks
-    p = self._pass
-    return p.sums, p.counts, p.model_state, p.alone
-
-  def total(self, of_pass):
-    """``of_pass(forward pass)``."""
-    return of_pass(self._pass)
 
 
 class _Passes:

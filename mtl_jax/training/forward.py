@@ -17,7 +17,7 @@ import numpy as np
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import interface
-from mtl_jax.training import head_losses, jaxprs, products
+from mtl_jax.training import gramians, head_losses, jaxprs
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
@@ -190,7 +190,7 @@ class Forward:
     counts: ``[K]`` labelled examples, tokens or pixels, or their weights.
     model_state: after the pass.
     streams: the jaxprs.
-    kinds: leaves whose rows are not made, see `products.choose`.
+    kinds: leaves whose rows are not made, see `gramians.without_rows`.
   """
 
   sums: Array
@@ -204,6 +204,15 @@ class Forward:
     """``[K]`` bool: the tasks that no shared parameter changes."""
     shares = {k: s for stream in self.streams for k, s in stream.shares.items()}
     return np.array([not shares[k] for k in range(len(shares))])
+
+  def losses(self, num_tasks: int) -> tuple[Array, Array, Any, np.ndarray]:
+    """As of `microbatches.Microbatches`, of which this is the only one."""
+    del num_tasks
+    return self.sums, self.counts, self.model_state, self.alone
+
+  def total(self, of_pass: Callable[['Forward'], Any]) -> Any:
+    """``of_pass(forward pass)``."""
+    return of_pass(self)
 
 
 def forward(
@@ -240,13 +249,14 @@ def forward(
   trunks = [functools.partial(trunk, stream=stream) for stream in names]
   kinds: Mapping[int, str] = {}
   if devices:
-    uses = _uses(trunks, flat, model_state, network.leaves)
+    shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
+    uses = gramians.find_uses(trunks, flat, shared, model_state)
     shapes = {i: flat[i].shape for i in uses}
-    kinds = products.choose(uses, shapes, num_tasks, devices)
+    kinds = gramians.without_rows(uses, shapes, num_tasks, devices)
   for name, run in zip(names, trunks, strict=True):
     run = functools.partial(run, state=model_state)
     probed, zeros = jaxprs.probed(run, flat, kinds)
-    whole = jaxprs.narrowed(_features_first(probed), flat, trainable, zeros)
+    whole = jaxprs.narrowed(probed, flat, trainable, zeros)
     features, pull, (model_state, beside) = jax.vjp(
       whole.function, whole.leaves, zeros, has_aux=True
     )
@@ -279,16 +289,6 @@ def forward(
   )
 
 
-def _features_first(probed):
-  """The probed trunk, ``(flat, zeros) -> (features, aux)``."""
-
-  def trunk(flat, zeros):
-    (features, state), beside = probed(flat, zeros)
-    return features, (state, beside)
-
-  return trunk
-
-
 def _shares(heads, reads, leaves) -> dict[int, bool]:
   """Task -> whether its head, or features it reads, read a shared leaf."""
   shared = {i for i, leaf in enumerate(leaves) if leaf.shared}
@@ -298,17 +298,6 @@ def _shares(heads, reads, leaves) -> dict[int, bool]:
     for some in heads
     for k, numbers in some.features.items()
   }
-
-
-def _uses(trunks, flat, state, leaves) -> dict[int, list[jaxprs.Use]]:
-  """Uses of matrices in the trunks of all streams."""
-  total: dict[int, list[jaxprs.Use]] = {}
-  shared = [i for i, leaf in enumerate(leaves) if leaf.shared]
-  for run in trunks:
-    found = jaxprs.find(functools.partial(run, state=state), flat, shared)
-    for i, uses in found.items():
-      total.setdefault(i, []).extend(uses)
-  return total
 
 
 def loss_sum(

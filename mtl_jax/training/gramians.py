@@ -1,13 +1,25 @@
-"""Choice of the way to a Gramian: counted from shapes, not timed."""
+r"""Choice of the way to a Gramian: counted from shapes, not timed.
 
-from collections.abc import Callable, Sequence
+Of a dense layer it needs no Jacobian. Where a matrix ``W [n, m]`` is read as
+``x @ W`` alone, with N rows of x, its task gradients are ``x^T g_k``, and
+
+.. math:: \langle x^T g_s, x^T g_t \rangle = \langle g_s, (x x^T) g_t \rangle,
+
+which needs no array ``[K, n, m]``. It pays where N is small beside n and m;
+a layer that is used twice has more rows of x, and is exact as well.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from mtl_jax.training import forward as forward_lib, jaxprs, products
+from mtl_jax import combinators
+from mtl_jax.training import jaxprs
 
 WAYS = ('auto', 'stacked', 'chunked', 'layerwise', 'features')
 UNKNOWN_MEMORY = 2**30
@@ -159,11 +171,58 @@ def plan(
   return best(ways, memory)
 
 
+def asks_for_rows(
+  tx: optax.GradientTransformationExtraArgs,
+  params: Any,
+  shared: Callable[[str], bool],
+  num_tasks: int,
+) -> bool:
+  """Whether a combinator asks for Gramian or Jacobian, from shapes alone.
+
+  Args:
+    tx: the combinator.
+    params: arrays or their shapes.
+    shared: ``path -> bool``.
+    num_tasks: K.
+  """
+  asked = []
+
+  def row(path, p):
+    if not shared(combinators.path_name(path)):
+      return optax.MaskedNode()
+    return jnp.zeros((num_tasks, *p.shape))
+
+  def direction(params):
+    def rows():
+      asked.append(True)
+      return jax.tree_util.tree_map_with_path(row, params)
+
+    losses = jnp.ones(num_tasks)
+    gradients = combinators.TaskGradients(
+      losses,
+      losses > 0,
+      losses,
+      combinators.Passes(
+        pullback=lambda v, u: jax.tree.map(lambda p: p * v[0] * u[0], params),
+        rows=rows,
+      ),
+    )
+    extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
+    update: Any = tx.update
+    return update(gradients, tx.init(params), params, **extra)[0]
+
+  try:
+    jax.eval_shape(direction, params)
+  except Exception:  # What else it asks for, the step has; it says the rest.
+    return True
+  return bool(asked)
+
+
 def shapes_of(
-  network: forward_lib.Network,
+  network: Any,
   params: Any,
   model_state: Any,
-  batch: forward_lib.Batch,
+  batch: Mapping[str, Any],
   *,
   key: jax.Array | None,
   accumulate: int,
@@ -172,7 +231,7 @@ def shapes_of(
   """Inputs of the cost model, by tracing the trunk once per stream.
 
   Args:
-    network: model and tasks.
+    network: model and tasks, a `forward.Network`.
     params: arrays or their shapes, as all that follows.
     model_state: before the step.
     batch: what one device sees of a batch.
@@ -206,7 +265,7 @@ def shapes_of(
       found.setdefault(i, []).extend(places)
       number = sum(use.number for use in places)
       weights[i] += 2.0 * own * number * flat[i].size
-  kinds = products.choose(
+  kinds = without_rows(
     found, {i: flat[i].shape for i in found}, num_tasks, devices
   )
   touched = {i: flat[i].size for i in shared}
@@ -216,7 +275,7 @@ def shapes_of(
     touched[i] = number * flat[i].shape[1]
     if kind == jaxprs.PRODUCT:
       saved += weights[i]
-      saved -= products.flops_of_mixing(num_tasks, number, *flat[i].shape)
+      saved -= flops_of_mixing(num_tasks, number, *flat[i].shape)
   ways = list(kinds.values())
   by_product, by_lookup = map(ways.count, (jaxprs.PRODUCT, jaxprs.LOOKUP))
   return Shapes(
@@ -293,3 +352,66 @@ def _memory() -> float:
   stats = jax.local_devices()[0].memory_stats() or {}
   limit = stats.get('bytes_limit')
   return MEMORY_SHARE * limit if limit else UNKNOWN_MEMORY
+
+
+def find_uses(
+  functions: Sequence[Callable[..., Any]],
+  flat: Sequence[Any],
+  wanted: Sequence[int],
+  *arguments: Any,
+) -> dict[int, list[jaxprs.Use]]:
+  """Uses of matrices by several functions: `jaxprs.find` of all of them."""
+  total: dict[int, list[jaxprs.Use]] = {}
+  for f in functions:
+    for i, uses in jaxprs.find(f, flat, wanted, *arguments).items():
+      total.setdefault(i, []).extend(uses)
+  return total
+
+
+def without_rows(
+  uses: Mapping[int, Sequence[jaxprs.Use]],
+  shapes: Mapping[int, tuple[int, ...]],
+  num_tasks: int,
+  devices: int = 1,
+) -> dict[int, str]:
+  """Choice of parameters whose rows are not made, and their replacement.
+
+  Args:
+    uses: of each parameter, in all streams, from `jaxprs.find`.
+    shapes: of these parameters.
+    num_tasks: K.
+    devices: over how many devices what is read is going to be gathered;
+      gradients are summed there.
+
+  Returns:
+    ``{parameter: jaxprs.LOOKUP or jaxprs.PRODUCT}``.
+  """
+  chosen = {}
+  for leaf, places in uses.items():
+    kinds = {use.kind for use in places}
+    number = sum(use.number for use in places)
+    rows, width = shapes[leaf]
+    if kinds == {jaxprs.LOOKUP} and number * devices < rows:
+      chosen[leaf] = jaxprs.LOOKUP
+    elif kinds == {jaxprs.PRODUCT}:
+      by_rows = cost_of_rows(num_tasks, number, rows, width)
+      if cost_of_product(num_tasks, number * devices, rows, width) < by_rows:
+        chosen[leaf] = jaxprs.PRODUCT
+  return chosen
+
+
+def cost_of_rows(k: int, number: int, n: int, m: int) -> float:
+  """Operations for K gradients ``[n, m]`` of N rows, and their Gramian."""
+  flops = 2.0 * k * number * n * m + 2.0 * k * k * n * m
+  return flops + jaxprs.traffic(2 * k * n * m)
+
+
+def cost_of_product(k: int, number: int, n: int, m: int) -> float:
+  """Operations for the same Gramian by ``x x^T``."""
+  flops = flops_of_mixing(k, number, n, m) + 2.0 * k * k * number * m
+  return flops + jaxprs.traffic(2 * k * number * m)
+
+
+def flops_of_mixing(k: int, number: int, n: int, m: int) -> float:
+  """Operations for ``x x^T``, and its product with K cotangents."""
+  return 2.0 * number * number * (n + k * m)

@@ -3,9 +3,7 @@
 Heads that a model declares to be of one kind (`models.interface.Head`) become
 one vmapped head: their parameters are stacked inside the step, and a product
 with K small matrices is one product with a large one. Their losses run one by
-one.
-Parameters, checkpoints and results are those of the heads one by one, up to
-rounding.
+one. Parameters, checkpoints and results are those of single heads, to rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,14 +43,7 @@ class Heads:
 
 
 class Ran(NamedTuple):
-  """Heads that were run.
-
-  Attributes:
-    heads: with their jaxprs.
-    sums: of the loss, by number of the task.
-    counts: of labelled examples.
-    model_state: after them.
-  """
+  """Heads that were run, sums of losses and counts of labels, by task."""
 
   heads: list[Heads]
   sums: dict[int, Array]
@@ -227,6 +218,10 @@ def _stacked(
         add(total, i, g)
     return total, back(cotangent)[0]
 
+  def pull(v, u):
+    by_v = pull_by(v)
+    return by_v, by_v if v is u else pull_by(u)
+
   def each(scales):
     def cotangent(own, given, key, c):
       _, pull_one = jax.vjp(lambda z: one(own, given, key, z), z)
@@ -239,15 +234,10 @@ def _stacked(
     group.tasks,
     frozenset(i for n in free for i in columns[n]),
     dict.fromkeys(group.tasks, _read(select, features)),
-    lambda v, u: _both(pull_by, v, u),
+    pull,
     each,
   )
   return heads, sums, counts
-
-
-def _both(pull_by, v, u) -> tuple[Pulled, Pulled]:
-  by_v = pull_by(v)
-  return by_v, by_v if v is u else pull_by(u)
 
 
 def _read(select, features) -> frozenset[int]:

@@ -7,7 +7,7 @@ Three questions are answered from the jaxpr of a function:
 - where it uses a matrix in one of two plain ways (`find`, `probed`), so that
   the Gramian needs no gradient of that matrix: whole rows by their numbers (an
   embedding, see `touched_rows`), or a product ``x @ W`` (a dense layer, see
-  `products`), whatever framework wrote it. What stands beside the matrix, and
+  `gramians`), whatever framework wrote it. What stands beside the matrix, and
   the cotangent of what comes out, say all about its gradient. Any other use,
   such as in a scan, under remat, transposed or reshaped, is OTHER;
 - how many operations it takes (`count`), and whether it convolves
@@ -171,7 +171,9 @@ def probed(
   flat: Sequence[Array],
   kinds: Mapping[int, str],
 ) -> tuple[Callable[..., Any], dict[int, list[Array]]]:
-  """``g(flat, zeros) = f(flat), beside``, with the zeros added to what is read.
+  """``g(flat, zeros) = y, (aux, beside)`` for ``f(flat) = y, aux``.
+
+  The zeros are added to what is read.
 
   Args:
     f: takes the list.
@@ -184,7 +186,13 @@ def probed(
     reading was void; or ``x``, ``[N, n]``.
   """
   if not kinds:
-    return lambda flat, zeros: (f(flat), {}), {}
+
+    def plain(flat, zeros):
+      del zeros
+      y, aux = f(flat)
+      return y, (aux, {})
+
+    return plain, {}
   closed, shape = jax.make_jaxpr(f, return_shape=True)(flat)
   treedef = jax.tree.structure(shape)
   roots = {closed.jaxpr.invars[i]: i for i in kinds}
@@ -212,7 +220,8 @@ def probed(
       return read + left[leaf].pop(0).reshape(read.shape)
 
     out = _evaluate(closed.jaxpr, closed.consts, flat, roots, add)
-    return jax.tree.unflatten(treedef, out), beside
+    y, aux = jax.tree.unflatten(treedef, out)
+    return y, (aux, beside)
 
   return g, zeros
 

@@ -8,6 +8,7 @@ is one member.
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -50,6 +51,26 @@ class Members(NamedTuple):
   state: Any
   hyper: Hyper
   active: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """Arrangement of members on devices.
+
+  Attributes:
+    way: 'vmap', 'map' or 'devices', see `spread`.
+    members: at once; more of them run one program after the other.
+    length: steps in one program; 1 = no loop around a step.
+  """
+
+  way: str
+  members: int
+  length: int
+
+  def __str__(self) -> str:
+    """As a run prints it."""
+    steps = 'a step' if self.length == 1 else f'{self.length} steps'
+    return f'{self.way}, {self.members} members and {steps} at a time'
 
 
 def make_mesh(devices: Any = None) -> Mesh:

@@ -17,7 +17,7 @@ import optax
 
 from mtl_jax import combinators, tasks as tasks_lib
 from mtl_jax.models import interface
-from mtl_jax.training import engine as engine_lib, touched_rows
+from mtl_jax.training import engine as engine_lib, gramians, touched_rows
 
 Array = jax.Array
 
@@ -154,17 +154,6 @@ def same_model(
   return model
 
 
-def always(*unused: Any) -> bool:
-  """True, whatever the parameters."""
-  return True
-
-
-def any_table(params: Any, model: interface.MultiTaskModel) -> bool:
-  """Whether the model has tables at all."""
-  del params
-  return bool(model.tables)
-
-
 class StepBuilder(NamedTuple):
   """A method that makes the training step.
 
@@ -214,8 +203,8 @@ class StepBuilder(NamedTuple):
   init: Callable[..., Any] = no_state
   wrap: Callable[..., interface.MultiTaskModel] = same_model
   bilevel: bool = False
-  asks_for_rows: Callable[..., bool] = always
-  reads_whole: Callable[[Any, interface.MultiTaskModel], bool] = any_table
+  asks_for_rows: Callable[..., bool] = lambda *unused: True
+  reads_whole: Callable[..., bool] = lambda params, model: bool(model.tables)
   acts_on_model: bool = True
 
 
@@ -277,61 +266,22 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
   return StepBuilder(
     make_step,
     lambda key, model, params, batch: tx.init(params),
-    asks_for_rows=functools.partial(_asks_for_rows, extra_tx),
+    asks_for_rows=functools.partial(gramians.asks_for_rows, extra_tx),
     reads_whole=reads_whole,
     acts_on_model=False,
   )
 
 
-def _asks_for_rows(tx, params, shared, num_tasks) -> bool:
-  """Whether a combinator asks for Gramian or Jacobian, from shapes alone."""
-  asked = []
-
-  def row(path, p):
-    if not shared(combinators.path_name(path)):
-      return optax.MaskedNode()
-    return jnp.zeros((num_tasks, *p.shape))
-
-  def direction(params):
-    def rows():
-      asked.append(True)
-      return jax.tree_util.tree_map_with_path(row, params)
-
-    losses = jnp.ones(num_tasks)
-    gradients = combinators.TaskGradients(
-      losses,
-      losses > 0,
-      losses,
-      combinators.Passes(
-        pullback=lambda v, u: jax.tree.map(lambda p: p * v[0] * u[0], params),
-        rows=rows,
-      ),
-    )
-    extra = {'key': jax.random.key(0), 'step': 0, 'epoch': 0}
-    return tx.update(gradients, tx.init(params), params, **extra)[0]
-
-  try:
-    jax.eval_shape(direction, params)
-  except Exception:  # What else it asks for, the step has; it says the rest.
-    return True
-  return bool(asked)
-
-
-Method = StepBuilder | optax.GradientTransformation | combinators.Weighting
-
-
-def as_builder(method: Method) -> StepBuilder:
-  """The step builder of a method; of a combinator that of `from_chain`."""
-  if isinstance(method, StepBuilder):
-    return method
-  if isinstance(method, combinators.Weighting):
-    method = combinators.combine_by(method)
-  return from_chain(method)
+def as_builder(
+  method: StepBuilder | optax.GradientTransformation,
+) -> StepBuilder:
+  """A step builder as it is, and a combinator by `from_chain`."""
+  return method if isinstance(method, StepBuilder) else from_chain(method)
 
 
 def init_state(
   model: interface.MultiTaskModel,
-  method: Method,
+  method: StepBuilder | optax.GradientTransformation,
   key: Array,
   batch: Any,
   optimizer: optax.GradientTransformation | None = None,
@@ -361,7 +311,7 @@ def init_state(
 def make_train_step(
   model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
-  method: Method,
+  method: StepBuilder | optax.GradientTransformation,
   optimizer: optax.GradientTransformation | None = None,
   *,
   steps_per_epoch: int = 1,
@@ -397,25 +347,6 @@ def make_train_step(
     lazy_rows=lazy_rows,
   )
   return as_builder(method).make_step(parts)
-
-
-def make_gradient_probe(
-  engine: engine_lib.Engine,
-) -> Callable[..., dict[str, Array]]:
-  """Builds ``(state, batch) -> {'gramian': [K, K], 'present': [K]}``.
-
-  A diagnosis of the task gradients at the parameters that the next step would
-  start from, with that step's dropout key; under plain jit, beside any mode.
-  """
-
-  def probe(state, batch):
-    dropout_key, _ = keys_of(state)
-    own, rows = engine.at_rows(state.params, batch)
-    params = state.params if rows is None else rows.take(state.params)
-    gradients, _ = own(params, state.model_state, batch, key=dropout_key)
-    return {'gramian': gradients.gramian(), 'present': gradients.present}
-
-  return probe
 
 
 def _update(tx, gradients, method_state, params, **extra):

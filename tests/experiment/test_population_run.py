@@ -14,11 +14,11 @@ from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
   members as members_lib,
-  restore,
   run,
+  start,
   steppers,
 )
-from mtl_jax.training import checkpoints
+from mtl_jax.training import checkpoints, programs
 
 
 def make_config(tiny, **section):
@@ -125,7 +125,7 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
   config.training.patience = 0
   config.training.checkpoint_every = 2
   unbroken = train(tiny, config, tmp_path / 'unbroken')
-  save, seen = restore.save, []
+  save, seen = start.save, []
 
   def dying(latest, info, step, *arguments):
     save(latest, info, step, *arguments)
@@ -134,7 +134,7 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
       latest.wait()
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(restore, 'save', dying)
+  monkeypatch.setattr(start, 'save', dying)
   for _ in range(2):
     with pytest.raises(KeyboardInterrupt):
       train(tiny, config, tmp_path / 'killed')
@@ -181,9 +181,9 @@ def test_auto_times_and_remembers_its_pick(tiny, tmp_path):
   stored = json.loads((tmp_path / 'way.json').read_text())
   assert len(stored['milliseconds']) >= 2
   best = min(stored['milliseconds'], key=stored['milliseconds'].get)
-  assert best == str(steppers.Way(**stored['way']))
+  assert best == str(programs.Way(**stored['way']))
   # What a run alone does is among them: a population is not to be slower.
-  assert str(steppers.Way('devices', 1, 2)) in stored['milliseconds']
+  assert str(programs.Way('devices', 1, 2)) in stored['milliseconds']
   assert len(jax.devices()) == 4
 
 

@@ -15,9 +15,10 @@ from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
+  data_parallel,
   members as members_lib,
   restore,
-  steppers,
+  start,
   trained,
   workdir as workdir_lib,
 )
@@ -216,11 +217,11 @@ def test_init_from_takes_batch_statistics(tiny, tmp_path):
     settings_lib.from_config(config),
     sources=build.Sources({'main': tiny.data()}),
   )
-  members, *_ = restore.begin(
+  members, *_ = start.begin(
     members_lib.Group(experiment, (members_lib.Member(0, 0),)),
     [members_lib.Member(0, 0)],
     1,
-    steppers.DataParallel(experiment, parallel.make_mesh()),
+    data_parallel.DataParallel(experiment, parallel.make_mesh()),
     checkpoints.Checkpoints(tmp_path / 'two'),
     ('overall',),
   )
@@ -313,7 +314,7 @@ def trained_params(path):
 
 def best_params(path):
   """Parameters and model state of the best checkpoint, and their step."""
-  workdir, _, place = workdir_lib.choose(path, None, None)
+  workdir, _, place = restore.choose(path, None, None)
   params, model_state, _, step = restore.open_best(workdir, place)
   return (params, model_state), step
 

@@ -11,7 +11,12 @@ import sweeps
 
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, steppers, workdir as workdir_lib
+from mtl_jax.experiment import (
+  build,
+  data_parallel,
+  steppers,
+  workdir as workdir_lib,
+)
 from mtl_jax.training import (
   checkpoints,
   loop,
@@ -178,7 +183,7 @@ def test_streams_that_are_drawn(tiny, tmp_path):
 
 def first_batch(stepper):
   """What a stepper reads in its first step."""
-  if isinstance(stepper, steppers.DataParallel):
+  if isinstance(stepper, data_parallel.DataParallel):
     return jax.tree.map(np.asarray, stepper._batch(0))
   feed = jax.tree.map(lambda x: x[0, 0], stepper._make_feed(0))
   return jax.tree.map(np.asarray, programs.fetch(stepper._data, feed))
