@@ -112,8 +112,8 @@ def auto_lambda(
       key, _ = step_lib.keys_of(state)
       method = state.opt_state['method']
       seen = bilevel.look(parts, state.params, state.model_state, batch, key)
-      found = slope(state, seen, method.values)
-      method = bilevel.learn(method, found, seen.first.present, tx)
+      slopes = slope(state, seen, method.values)
+      method = bilevel.learn(method, slopes, seen.first.present, tx)
       w = to_weights(method.values, seen.training.present)
       return parts.finish(
         state,

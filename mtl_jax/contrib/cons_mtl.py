@@ -135,9 +135,9 @@ def _extra_gradients(
     # As the engine does: gradients are then those of this device's part.
     flat = jax.lax.pcast(flat, parts.engine.axis_name, to='varying')
     key = jax.random.fold_in(key, jax.lax.axis_index(parts.engine.axis_name))
-  found = gradients.features()
+  at_cut = gradients.features()
   delta = jax.tree.map(
-    lambda c: jnp.tensordot(w.astype(c.dtype), c, 1), found.cotangents
+    lambda c: jnp.tensordot(w.astype(c.dtype), c, 1), at_cut.cotangents
   )
   for k, task in enumerate(parts.engine.tasks):
     if task.name in exclude:
@@ -150,11 +150,11 @@ def _extra_gradients(
         task, params, features, state.model_state, arrays, key
       )[0]
 
-    values, direction = found.values[task.stream], delta[task.stream]
+    values, direction = at_cut.values[task.stream], delta[task.stream]
     own, along = _second(loss, flat, network.leaves, values, direction)
     # Means over what is labelled on all devices.
     each = engine_lib.per_example(gradients.counts[k])
-    own, along = found.total(optax.tree.scale(each, (own, along)))
+    own, along = at_cut.total(optax.tree.scale(each, (own, along)))
     length, longest = _norm(along) * lam, _norm(own) * clip
     factor = jnp.where(
       length > longest, longest / jnp.where(length > 0, length, 1), 1

@@ -125,10 +125,10 @@ def forum(
         seen.inner, state.params, seen.first, w, inner_lr, inner_steps
       )
       q = _gap(seen, trail, w, units)
-      found = solve_forum(gramian, q.cross, q.square, phi, outer.present)
+      solved = solve_forum(gramian, q.cross, q.square, phi, outer.present)
       pace = (1.0 + state.step // parts.steps_per_epoch) ** -0.75
       average = method.multipliers
-      average = average + pace * (found - average)
+      average = average + pace * (solved - average)
       average = jnp.where(outer.present, average, method.multipliers)
       lam = jnp.where(outer.present, average, 0)
       nu = _multiplier(lam, q.cross, q.square, phi)

@@ -164,9 +164,9 @@ def _make_step(parts, tx, lam, tau):
     gradients, model_state = parts.engine(
       state.params, state.model_state, batch, key=key
     )
-    found = gradients.features()
-    shares = _shares(found, batch)
-    pooled = _pooled(found, shares)
+    at_cut = gradients.features()
+    shares = _shares(at_cut, batch)
+    pooled = _pooled(at_cut, shares)
     anew = tau == 'log' and state.step % parts.steps_per_epoch == 0
     initial, fresh = _seen(method.initial, gradients, anew)
     losses, by_loss = _normalised(gradients.losses, initial, fresh, tau)
@@ -198,18 +198,18 @@ def _seen(initial, gradients, anew):
   return jnp.where(fresh, losses, initial), fresh
 
 
-def _shares(found, batch):
+def _shares(at_cut, batch):
   """The weight of each example and position in the mean, like the features.
 
   Leaves ``[B, 1, ...]``. Streams count alike, but for those without examples.
   """
   masks = {
     stream: jax.tree.map(
-      lambda z, s=stream: _mask(batch[s], z), found.values[stream]
+      lambda z, s=stream: _mask(batch[s], z), at_cut.values[stream]
     )
-    for stream in found.values
+    for stream in at_cut.values
   }
-  totals = found.total(jax.tree.map(jnp.sum, masks))
+  totals = at_cut.total(jax.tree.map(jnp.sum, masks))
   filled = [jax.tree.leaves(totals[s])[0] > 0 for s in totals]
   streams = jnp.maximum(sum(jnp.asarray(f, jnp.int32) for f in filled), 1)
   return jax.tree.map(
@@ -218,7 +218,7 @@ def _shares(found, batch):
       / jnp.maximum(total * (z.size // (len(z) * z.shape[-1])), 1)
       / streams
     ),
-    found.values,
+    at_cut.values,
     masks,
     totals,
   )
@@ -231,7 +231,7 @@ def _mask(arrays, z):
   return rows.astype(dtype).reshape((-1,) + (1,) * (z.ndim - 1))
 
 
-def _pooled(found, shares):
+def _pooled(at_cut, shares):
   """``[d]``: mean features, arrays of one stream side by side."""
 
   def of_stream(values, weights):
@@ -240,14 +240,14 @@ def _pooled(found, shares):
     )
     return jnp.concatenate(jax.tree.leaves(sums))
 
-  return found.total(
-    sum(of_stream(found.values[s], shares[s]) for s in found.values)
+  return at_cut.total(
+    sum(of_stream(at_cut.values[s], shares[s]) for s in at_cut.values)
   )
 
 
 def _direction(cotangents, shares, at_features):
   """Gradient at the features: from the losses, and through the router."""
-  found = {}
+  directions = {}
   for stream, stacked in cotangents.items():
     leaves, treedef = jax.tree.flatten(stacked)
     weights = treedef.flatten_up_to(shares[stream])
@@ -256,8 +256,8 @@ def _direction(cotangents, shares, at_features):
       part = at_features[start : start + c.shape[-1]]
       parts.append(jnp.sum(c, 0) + (w * part).astype(c.dtype))
       start += c.shape[-1]
-    found[stream] = treedef.unflatten(parts)
-  return found
+    directions[stream] = treedef.unflatten(parts)
+  return directions
 
 
 def _check_size(router, pooled):

@@ -95,8 +95,8 @@ def moml(
       key, _ = step_lib.keys_of(state)
       method = state.opt_state['method']
       seen = bilevel.look(parts, state.params, state.model_state, batch, key)
-      found = slope(state, seen, method.values)
-      method = bilevel.learn(method, found, seen.first.present, tx)
+      slopes = slope(state, seen, method.values)
+      method = bilevel.learn(method, slopes, seen.first.present, tx)
       training = seen.training
       w = state_lib.masked_softmax(method.values, training.present)
       return parts.finish(

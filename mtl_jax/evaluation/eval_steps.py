@@ -177,9 +177,9 @@ def _relation_states(facts, arrays):
   for name, (rows, outputs, task) in facts.items():
     if not 0 < _width(task, arrays, per_step) <= relations.MOST_COLUMNS:
       continue
-    target, found = task.target(arrays), task.predict(outputs)
+    target, predicted = task.target(arrays), task.predict(outputs)
     masks[name], labels[name] = rows, target.reshape(-1, target.shape[-1])
-    residuals[name] = labels[name] - found.reshape(labels[name].shape)
+    residuals[name] = labels[name] - predicted.reshape(labels[name].shape)
   if not masks:
     return {}
   return {

@@ -553,7 +553,7 @@ def _labels(settings, targets, stream) -> dict[str, data.Label]:
 
 def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
   known = {'main': settings.data, **settings.streams}
-  found = {}
+  streams = {}
   for item in tasks_or_specs:
     is_spec = isinstance(item, Mapping)
     name = item.get('stream', 'main') if is_spec else item.stream
@@ -562,8 +562,8 @@ def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
         f'Expected a stream of the config, found {name!r}; '
         f'{names.nearest(name, known)}'
       )
-    found[name] = known[name]
-  return found
+    streams[name] = known[name]
+  return streams
 
 
 def make_task(

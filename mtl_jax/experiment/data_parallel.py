@@ -123,8 +123,8 @@ class DataParallel:
 
     def of_one(state, batch):
       one = programs.one_of(state._replace(step=None))
-      found = probe(one._replace(step=state.step), batch)
-      return programs.as_members(found)
+      measured = probe(one._replace(step=state.step), batch)
+      return programs.as_members(measured)
 
     return jax.jit(of_one)
 

@@ -227,10 +227,10 @@ def _by_position(kind, spec, table, task_names):
 
 def _labels(pattern):
   def label(path):
-    found = pattern.search(path)
-    if found is None:
+    match = pattern.search(path)
+    if match is None:
       return None
-    return '/'.join(filter(None, found.groups())) or 'on'
+    return '/'.join(filter(None, match.groups())) or 'on'
 
   return label
 

@@ -25,16 +25,18 @@ def softmax(
     smoothing: share of the target that all classes get alike.
     focal: power of the probability of the other classes, as a factor.
   """
-  found = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+  losses = optax.losses.softmax_cross_entropy_with_integer_labels(
+    logits, labels
+  )
   if smoothing:
     everywhere = -jax.nn.log_softmax(logits).mean(-1)
-    found = (1 - smoothing) * found + smoothing * everywhere
+    losses = (1 - smoothing) * losses + smoothing * everywhere
   if focal:
     # log(1 - p) as a sum over the others: finite where p rounds to 1.
     others = jnp.arange(logits.shape[-1]) != labels[..., None]
     wrong = jax.nn.logsumexp(logits, -1, where=others)
-    found *= jnp.exp(focal * (wrong - jax.nn.logsumexp(logits, -1)))
-  return found
+    losses *= jnp.exp(focal * (wrong - jax.nn.logsumexp(logits, -1)))
+  return losses
 
 
 def sigmoid(
@@ -45,11 +47,11 @@ def sigmoid(
   The same as `softmax` over the logits ``(0, logit)``.
   """
   smooth = (1 - smoothing) * labels + smoothing / 2 if smoothing else labels
-  found = optax.losses.sigmoid_binary_cross_entropy(logits, smooth)
+  losses = optax.losses.sigmoid_binary_cross_entropy(logits, smooth)
   if focal:
     wrong = jax.nn.log_sigmoid(jnp.where(labels > 0, -logits, logits))
-    found *= jnp.exp(focal * wrong)
-  return found
+    losses *= jnp.exp(focal * wrong)
+  return losses
 
 
 def huber(errors: Array, delta: float) -> Array:

@@ -157,8 +157,8 @@ def ordinal(
 
   def loss(outputs, batch):
     level = levels(batch[key], cuts)
-    found = log_probabilities(outputs)
-    return -jnp.take_along_axis(found, level[..., None], -1)[..., 0]
+    log_p = log_probabilities(outputs)
+    return -jnp.take_along_axis(log_p, level[..., None], -1)[..., 0]
 
   return tasks.Task(
     name=name,

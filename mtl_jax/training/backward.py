@@ -92,8 +92,8 @@ def rows_and_reads(
     for heads in stream.heads:
       probed -= heads.reads  # A head that reads it, too.
   wanted = {i for i, leaf in enumerate(leaves) if leaf.shared} - probed
-  found, reads = _rows(pass_, wanted, scales, 0)
-  return found, {
+  gradients, reads = _rows(pass_, wanted, scales, 0)
+  return gradients, {
     i: (
       jnp.concatenate([x for s in pass_.streams for x in s.beside[i]]),
       jnp.concatenate(reads[i], axis=1),
@@ -110,8 +110,8 @@ def _rows(pass_, wanted, scales, chunk):
     tasks, stacked, of_heads = _each(stream, scales)
 
     def pull(cotangent, stream=stream):
-      found, read = stream.pull_reads(cotangent)
-      return {i: g for i, g in found.items() if i in wanted}, read
+      gradients, read = stream.pull_reads(cotangent)
+      return {i: g for i, g in gradients.items() if i in wanted}, read
 
     parts, read = _map_chunks(pull, stacked, len(tasks), chunk or len(tasks))
     for i, part in parts.items():
@@ -130,13 +130,13 @@ def _rows(pass_, wanted, scales, chunk):
 def _map_chunks(f, stacked, number, chunk):
   # Not jax.lax.map: on CPU a convolution in a loop's body is many times
   # slower.
-  found = []
+  chunks = []
   for i in range(0, number, chunk):
     part = jax.tree.map(lambda x, i=i: x[i : i + chunk], stacked)
-    if found:
-      part = jax.tree.map(lambda x: after(x, found[-1]), part)
-    found.append(jax.vmap(f)(part))
-  return jax.tree.map(lambda *xs: jnp.concatenate(xs), *found)
+    if chunks:
+      part = jax.tree.map(lambda x: after(x, chunks[-1]), part)
+    chunks.append(jax.vmap(f)(part))
+  return jax.tree.map(lambda *xs: jnp.concatenate(xs), *chunks)
 
 
 def after(x: Array, done: Any) -> Array:
@@ -188,7 +188,9 @@ def _pull_heads(total, stream, leaves, v, u):
 
 def _each(stream, scales):
   """Tasks in order, their cotangents ``[k, B, ...]``, and rows of heads."""
-  found = [heads.each(scales[jnp.array(heads.tasks)]) for heads in stream.heads]
+  pulled = [
+    heads.each(scales[jnp.array(heads.tasks)]) for heads in stream.heads
+  ]
   tasks = [k for heads in stream.heads for k in heads.tasks]
   order = sorted(range(len(tasks)), key=tasks.__getitem__)
 
@@ -196,10 +198,10 @@ def _each(stream, scales):
     whole = jnp.concatenate(xs)
     return whole if order == sorted(order) else whole[jnp.array(order)]
 
-  cotangents = jax.tree.map(join, *[cotangent for cotangent, _ in found])
+  cotangents = jax.tree.map(join, *[cotangent for cotangent, _ in pulled])
   rows_ = [
     (heads.tasks, part)
-    for heads, (_, part) in zip(stream.heads, found, strict=True)
+    for heads, (_, part) in zip(stream.heads, pulled, strict=True)
   ]
   return sorted(tasks), cotangents, rows_
 

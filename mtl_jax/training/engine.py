@@ -308,19 +308,19 @@ class _Passes:
     def of_pass(pass_):
       return backward.rows_and_reads(pass_, self._leaves, self._per_example)
 
-    found, reads = self._over(of_pass)
+    rows, reads = self._over(of_pass)
     kinds = self._over(lambda pass_: pass_.kinds)
-    found = self._reduce(found)
+    rows = self._reduce(rows)
     for i, (beside, cotangents) in reads.items():
       # Of all devices: two examples meet in an inner product.
       beside = touched_rows.gather(beside, self._axis_name)
       cotangents = touched_rows.gather(cotangents, self._axis_name, 1)
       if kinds[i] == jaxprs.LOOKUP:
-        found[i] = touched_rows.compact(beside, cotangents)
+        rows[i] = touched_rows.compact(beside, cotangents)
       else:
-        found[i] = rows_lib.Factored(beside, cotangents)
+        rows[i] = rows_lib.Factored(beside, cotangents)
     return backward.rows_tree(
-      self._params, self._leaves, found, len(self.losses)
+      self._params, self._leaves, rows, len(self.losses)
     )
 
   def _feature_gramian(self):
@@ -334,13 +334,13 @@ class _Passes:
     self._check_whole()
 
     def of_pass(pass_):
-      found = backward.cotangents(pass_, self._per_example)
+      pulled = backward.cotangents(pass_, self._per_example)
       number = len(self._per_example)
       return {
         stream.name: jax.tree.map(
           lambda x, tasks=tasks: backward.scatter(x, tasks, number), stacked
         )
-        for stream, (tasks, stacked) in zip(pass_.streams, found, strict=True)
+        for stream, (tasks, stacked) in zip(pass_.streams, pulled, strict=True)
       }
 
     values = self._over(lambda p: {s.name: s.features for s in p.streams})

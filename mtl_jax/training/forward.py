@@ -161,7 +161,7 @@ class TrunkPass:
 
   Attributes:
     name: of the stream.
-    features: what the trunk found, ``[B, ...]``.
+    features: of the trunk, ``[B, ...]``.
     pull_reads: features' cotangent -> gradients of the trunk, and the
       cotangents of what was read of leaves whose rows are not made.
     beside: what stands beside these leaves, see `jaxprs.probed`.

@@ -242,7 +242,7 @@ def shapes_of(
   flat, treedef = jax.tree.flatten(params)
   shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
   num_tasks = len(network.tasks)
-  found: dict[int, list[jaxprs.Use]] = {}
+  uses_of: dict[int, list[jaxprs.Use]] = {}
   weights = dict.fromkeys(shared, 0.0)  # operations of a leaf's K gradients
   forward = backward = activations = 0.0
   for stream in network.streams:
@@ -262,16 +262,16 @@ def shapes_of(
 
     uses = jaxprs.find(of_leaves, flat, shared, *arguments)
     for i, places in uses.items():
-      found.setdefault(i, []).extend(places)
+      uses_of.setdefault(i, []).extend(places)
       number = sum(use.number for use in places)
       weights[i] += 2.0 * own * number * flat[i].size
   kinds = without_rows(
-    found, {i: flat[i].shape for i in found}, num_tasks, devices
+    uses_of, {i: flat[i].shape for i in uses_of}, num_tasks, devices
   )
   touched = {i: flat[i].size for i in shared}
   saved = 0.0
   for i, kind in kinds.items():
-    number = devices * sum(use.number for use in found[i])
+    number = devices * sum(use.number for use in uses_of[i])
     touched[i] = number * flat[i].shape[1]
     if kind == jaxprs.PRODUCT:
       saved += weights[i]

@@ -157,7 +157,7 @@ def groups(
   """
   number = iter(range(len(leaves)))
   numbers = jax.tree.map(lambda _: next(number), params)
-  found: dict[Any, list[tuple[int, Sequence[int]]]] = {}
+  by_kind: dict[Any, list[tuple[int, Sequence[int]]]] = {}
   for k, head in declared.items():
     own = numbers
     for part in head.path:
@@ -168,10 +168,10 @@ def groups(
     frozen = tuple(leaves[i].frozen for i in ids)
     read = tuple(map(id, jax.tree.leaves(head.features(features))))
     kind = (head.kind, structure, frozen, read)
-    found.setdefault(kind, []).append((k, ids))
+    by_kind.setdefault(kind, []).append((k, ids))
   return [
     (tuple(k for k, _ in some), [ids for _, ids in some], kind[1])
-    for kind, some in found.items()
+    for kind, some in by_kind.items()
     if len(some) > 1
   ]
 
@@ -199,8 +199,8 @@ def _stacked(
     return over(own, stacks, group.keys, z)
 
   def all_sums(outputs):
-    found = [loss(x) for loss, x in zip(group.losses, outputs, strict=True)]
-    sums, counts = map(jnp.stack, zip(*found, strict=True))
+    pairs = [loss(x) for loss, x in zip(group.losses, outputs, strict=True)]
+    sums, counts = map(jnp.stack, zip(*pairs, strict=True))
     return sums, counts
 
   outputs, pull_heads = jax.vjp(all_outputs, own, z)

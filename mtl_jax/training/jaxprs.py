@@ -153,17 +153,17 @@ def find(
   Returns:
     ``{position: all its uses}``, of those that f reads.
   """
-  found: dict[int, list[Use]] = {}
+  uses: dict[int, list[Use]] = {}
 
   def see(kind, leaf, equation):
     number = 0
     if kind != OTHER:
       number = math.prod(equation.outvars[0].aval.shape[:-1])
-    found.setdefault(leaf, []).append(Use(kind, number))
+    uses.setdefault(leaf, []).append(Use(kind, number))
 
   jaxpr = jax.make_jaxpr(f)(flat, *arguments).jaxpr
   _walk(jaxpr, {jaxpr.invars[i]: i for i in wanted if flat[i].ndim == 2}, see)
-  return found
+  return uses
 
 
 def probed(

@@ -220,9 +220,8 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
   extra_tx = optax.with_extra_args_support(tx)
 
   def reads_whole(params, model):
-    if not model.tables:
-      return False
-    return touched_rows.keeps_rows(tx.init, params, model)
+    tables = bool(model.tables)
+    return tables and touched_rows.keeps_rows(tx.init, params, model)
 
   def make_step(parts):
     def step(state, batch):

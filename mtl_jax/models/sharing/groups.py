@@ -61,7 +61,7 @@ def task_groups(
     }
     sizes = [len(group) for group in members(scope.tasks)]
     used = sorted({place[task] for task in tasks})
-    found = {}
+    outputs_of = {}
     # Apart, so that no task alone depends on what others share.
     for some in (
       [i for i in used if sizes[i] > 1],
@@ -70,8 +70,8 @@ def task_groups(
       trunks: copies.Groups = {('trunks', f'group_{i}'): None for i in some}
       if trunks:
         outputs = copies.run_copies(scope, trunks, scope.trunk, batch)
-        found |= dict(zip(some, outputs, strict=True))
-    return {task: found[place[task]] for task in tasks}
+        outputs_of |= dict(zip(some, outputs, strict=True))
+    return {task: outputs_of[place[task]] for task in tasks}
 
   def shared(path, trunk, tasks):
     del trunk

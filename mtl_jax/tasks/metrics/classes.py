@@ -179,15 +179,15 @@ class Ranking(states.Kept):
     """The areas, and the precisions."""
     rows = states.labelled_rows(state)
     names = [f'precision_at_recall_{r:g}' for r in self.recalls]
-    found = []
+    areas = []
     for scores, positive in self._columns(rows):
       curve = curves.curve(scores, positive)
       points = [curves.precision_at(curve, r) for r in self.recalls]
-      found.append([curves.area(curve), curves.precision(curve), *points])
-    means = map(curves.mean_defined, np.transpose(found))
+      areas.append([curves.area(curve), curves.precision(curve), *points])
+    means = map(curves.mean_defined, np.transpose(areas))
     names = ['auc', 'pr_auc', *names]
     values = (
-      dict(zip(names, means, strict=True)) if found else states.nans(names)
+      dict(zip(names, means, strict=True)) if areas else states.nans(names)
     )
     if not self.exclusive and not self.binary:
       logits, labels, known = (rows[k] for k in ('logits', 'labels', 'mask'))

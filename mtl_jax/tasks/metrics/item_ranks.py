@@ -62,12 +62,12 @@ def at_k(
     'ndcg': 1 / np.log2(ranks + 2),
     'mrr': 1 / (ranks + 1),
   }
-  found = {}
+  values = {}
   for name, gain in gains.items():
     sums = np.concatenate([[0.0], np.cumsum(gain)])
     value = (sums[last] - sums[first]) / (np.where(bad, 0, equal) + 1)
-    found[name] = np.where(bad, np.nan, value)
-  return found
+    values[name] = np.where(bad, np.nan, value)
+  return values
 
 
 @dataclasses.dataclass(frozen=True)

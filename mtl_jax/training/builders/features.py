@@ -60,11 +60,11 @@ def shapes(
       for stream, arrays in batch.items()
     }
 
-  found = jax.eval_shape(make)
-  for leaf in jax.tree.leaves(found):
+  shapes = jax.eval_shape(make)
+  for leaf in jax.tree.leaves(shapes):
     if len(leaf.shape) < 2:
       raise ValueError(
         f'Expected features [B, ..., d], found shape {leaf.shape}; use a model '
         'whose features have an axis beside that of the examples.'
       )
-  return found
+  return shapes

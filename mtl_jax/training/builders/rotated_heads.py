@@ -96,10 +96,10 @@ def rotated_heads(
     for task in tasks:
       angles = jax.lax.stop_gradient(params[NAME][task])
       rotated = jax.tree.map(_rotate, features, angles)
-      found, model_state = model.outputs(
+      own, model_state = model.outputs(
         inner, model_state, rotated, batch, tasks=(task,), **kwargs
       )
-      results.update(found)
+      results.update(own)
     return results, model_state
 
   def of_inner(function) -> Any:

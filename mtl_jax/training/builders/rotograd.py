@@ -152,18 +152,18 @@ def _make_step(parts, tx, scale, burn_in):
     gradients, model_state = parts.engine(
       state.params, state.model_state, batch, key=key
     )
-    found = gradients.features()
-    norms = jnp.sqrt(found.total(_squares(found.cotangents)))
+    at_cut = gradients.features()
+    norms = jnp.sqrt(at_cut.total(_squares(at_cut.cotangents)))
     alive = gradients.present & (norms > 0)
     method = _measured(state.opt_state['method'], norms, alive, burn_in)
     factors = alive.astype(norms.dtype)
     if scale:
       factors = homogenised(norms, method.initial.astype(norms.dtype), alive)
-    direction = _combine(factors, found.cotangents)
+    direction = _combine(factors, at_cut.cotangents)
     rotations = None
     if tx is not None:
       slopes = _slopes(
-        parts.engine.tasks, found, norms, alive, state.params[NAME]
+        parts.engine.tasks, at_cut, norms, alive, state.params[NAME]
       )
       updates, opt_state = tx.update(
         slopes, method.optimizer, state.params[NAME]
@@ -210,23 +210,23 @@ def _squares(stacked):
   return total
 
 
-def _slopes(tasks, found, norms, alive, rotations):
+def _slopes(tasks, at_cut, norms, alive, rotations):
   """The gradient of each rotation's own loss, like ``params['rotations']``.
 
   Since R is orthogonal, ||R v||^2 is constant: what is left of the loss is
   -2 <R, sum_b g~_b v_b^T>, of which only the d x d matrices cross devices.
   """
   products = {}
-  for stream, cotangents in found.cotangents.items():
+  for stream, cotangents in at_cut.cotangents.items():
     reads = jnp.array([task.stream == stream for task in tasks])
     among = (reads & alive).astype(norms.dtype)
     number = jnp.maximum(jnp.sum(among), 1)
     mean = _combine(among / number, cotangents)
     squared = _squares(jax.tree.map(lambda x: x[None], mean))[0]
-    length = jnp.sqrt(found.total(squared))
+    length = jnp.sqrt(at_cut.total(squared))
     share = among * length / (number * jnp.where(alive, norms, 1))
     reference = _combine(share, cotangents)
-    products[stream] = found.total(jax.tree.map(_outer, cotangents, reference))
+    products[stream] = at_cut.total(jax.tree.map(_outer, cotangents, reference))
 
   def loss(angles, product):
     matrix = rotated_heads_lib.rotation(angles, product.shape[-1])
