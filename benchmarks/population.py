@@ -31,7 +31,6 @@ from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
-  feeding,
   members as members_lib,
   steppers,
   ways,
@@ -105,7 +104,7 @@ class Members:
 
   def __init__(self, group):
     seeds = len(group.members)
-    feeder = feeding.Feeder(group.experiment)
+    feeder = steppers.Feeder(group.experiment)
     self.way, self.timed = ways.choose(group, feeder, jax.local_devices())
     self._program = steppers.DeviceProgram(
       group.experiment, self.way, jax.local_devices(), feeder

@@ -6,6 +6,7 @@ name of the user's own code, and the rest are that function's keyword arguments.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from mtl_jax import names
@@ -22,7 +23,7 @@ TESTS = ('t', 'wilcoxon', 'bootstrap', 'spread', 'value')
 
 
 def _spec(**fields):
-  return dataclasses.field(default_factory=lambda: dict(fields))
+  return dataclasses.field(default_factory=functools.partial(dict, fields))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

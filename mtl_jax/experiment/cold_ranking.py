@@ -52,7 +52,7 @@ def measure(
     permutations: P, of the rows of cold items.
     seed: of the permutations.
   """
-  task: Any = recommend.item_task(experiment)
+  task: Any = experiment.item_task
   split: Any = ranking_report.split_of(experiment)
   label = recommend.label_of(experiment, task)
   source = experiment.data[task.stream].splits['test']

@@ -46,7 +46,7 @@ def predict(
     return [[] for _ in rows]
   texts = list(dict.fromkeys(text for _, text in pairs))
   experiment = model.experiment
-  task: Any = recommend.item_task(experiment)
+  task: Any = experiment.item_task
   grown = grow(model, task, texts)
   size = experiment.data[task.stream].info.cardinalities['items']
   ids = np.array([size + texts.index(text) for _, text in pairs], np.int32)

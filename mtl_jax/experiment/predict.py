@@ -56,7 +56,7 @@ def predict_file(
     )
   model = trained.load(workdir, method, member, predicts=True)
   names = [name.strip() for name in tasks.split(',') if name.strip()]
-  if recommend.item_task(model.experiment) is not None:
+  if model.experiment.item_task is not None:
     _recommend(model, source, target, names)
     return
   stream = stream_of(model.experiment, names)

@@ -32,7 +32,7 @@ AGAINST = 'markov'  # the baseline that models are compared with
 
 def split_of(experiment: Any) -> protocols.Split | None:
   """The split log of the stream whose next item is a task, if there is one."""
-  task = recommend.item_task(experiment)
+  task = experiment.item_task
   if task is None:
     return None
   stream = experiment.streams[task.stream]
@@ -46,7 +46,7 @@ def lines(experiment: Any) -> list[str]:
   split = split_of(experiment)
   if split is None:
     return []
-  task: Any = recommend.item_task(experiment)
+  task: Any = experiment.item_task
   stream = experiment.streams[task.stream]
   length = experiment.example_batch()[task.stream]['items'].shape[1]
   head = recommend.head_of(experiment, task)
@@ -81,7 +81,7 @@ def check_scores(experiment: Any, result: evaluation.Result) -> None:
   Raises:
     NonFiniteError: with a sentence, as for losses that are not finite.
   """
-  task = recommend.item_task(experiment)
+  task = experiment.item_task
   if task is None or not np.isnan(result.metrics[task.name][task.score]):
     return
   raise loop.NonFiniteError(
@@ -119,7 +119,7 @@ def measure(
   Raises:
     ValueError: if a score is NaN.
   """
-  task: Any = recommend.item_task(experiment)
+  task: Any = experiment.item_task
   split: Any = split_of(experiment)
   stream = experiment.streams[task.stream]
   own = [t for t in experiment.tasks if t.stream == task.stream]
@@ -292,7 +292,7 @@ def compare(
   part: str = 'test',
 ) -> Compared:
   """Measured models beside every baseline that the split allows."""
-  task: Any = recommend.item_task(experiment)
+  task: Any = experiment.item_task
   settings = experiment.streams[task.stream].settings
   seen = 'mask' if recommend.head_of(experiment, task).get('seen') else 'keep'
   horizon = logs.layout_of(settings).horizon

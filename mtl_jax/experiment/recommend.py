@@ -25,15 +25,6 @@ from mtl_jax.tasks.metrics import item_ranks
 KEYS = ('items', 'ratings', 'times')
 
 
-def item_task(experiment: Any) -> tasks_lib.Task | None:
-  """The task whose target is the next item, if there is one."""
-  targets = experiment.settings.targets
-  for task in experiment.tasks:
-    if targets[task.name].get('kind') == 'next_item':
-      return task
-  return None
-
-
 def head_of(experiment: Any, task: tasks_lib.Task) -> Mapping[str, Any]:
   """Section of a task's head in the config."""
   section = experiment.settings.model
@@ -248,7 +239,7 @@ def predict(
     ValueError: for a history without a known item, or scores that are NaN.
   """
   experiment = model.experiment
-  task: Any = item_task(experiment)
+  task: Any = experiment.item_task
   batch, notes = batch_of(rows, model, task.stream)
   size = experiment.streams[task.stream].evaluation_batch_size
   run = jax.jit(

@@ -22,7 +22,6 @@ from mtl_jax.experiment import (
   build,
   checks,
   data_parallel,
-  feeding,
   members as members_lib,
   methods as methods_lib,
   outcome as outcome_lib,
@@ -420,7 +419,7 @@ def _stepper(group, home, profile) -> steppers.Stepper:
         flush=True,
       )
     return stepper
-  feeder, devices = feeding.Feeder(experiment), jax.local_devices()
+  feeder, devices = steppers.Feeder(experiment), jax.local_devices()
   file = home / WAY
   if file.exists():  # the way that a resumed group was begun with
     way = programs.Way(**whole_files.read_json(file)['way'])

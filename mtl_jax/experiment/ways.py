@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl_jax.experiment import build, feeding, members as members_lib, steppers
+from mtl_jax.experiment import build, members as members_lib, steppers
 from mtl_jax.training import programs
 
 Way = programs.Way
@@ -16,7 +16,7 @@ Way = programs.Way
 
 def choose(
   group: members_lib.Group,
-  feeder: feeding.Feeder,
+  feeder: steppers.Feeder,
   devices: Sequence[jax.Device],
 ) -> tuple[Way, dict[str, float]]:
   """The way that the settings name, or the fastest of those that make sense.
@@ -59,11 +59,11 @@ def _candidates(group, feeder, devices) -> list[Way]:
     if section.way not in ways:
       programs.spread(lambda *x: x, section.way)  # says which there are
     return ways[section.way][:1]
-  slow = feeding.slow_in_loops(experiment)
+  slow = steppers.slow_in_loops(experiment)
   if len(devices) > 1 and number > 1:
     # The last is what a run alone does, with all threads of the machine: a
     # population is not to be slower than its members one after the other.
-    alone = 1 if slow or not feeding.on_device(experiment) else 0
+    alone = 1 if slow or not steppers.on_device(experiment) else 0
     one_each = [way('devices', spread, 1), way('devices', 1, alone)]
     candidates = one_each if slow else [*ways['devices'], *one_each]
   elif slow:

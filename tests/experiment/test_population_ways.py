@@ -6,7 +6,7 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, feeding, members as members_lib, ways
+from mtl_jax.experiment import build, members as members_lib, steppers, ways
 
 
 def timed(config, loaded):
@@ -19,7 +19,7 @@ def timed(config, loaded):
     lambda settings: build.build(settings, sources=sources),
   )
   best, taken = ways.choose(
-    group, feeding.Feeder(group.experiment), jax.devices()[:2]
+    group, steppers.Feeder(group.experiment), jax.devices()[:2]
   )
   assert str(best) == min(taken, key=lambda way: taken[way])
   return list(taken)
