@@ -103,6 +103,25 @@ def test_the_own_state_is_the_moving_average(recipes):
   assert kept[1] == state[1]
 
 
+def test_the_own_loss_reads_two_inputs_and_the_metric_merges(recipes):
+  task = recipes['my_task'].by_noise('value', label='y', distance=0.5)
+  rng = np.random.default_rng(0)
+  batch = {'inputs': rng.normal(size=(4, 3, 2)), 'y': np.arange(4.0)}
+  outputs = np.array([[0.1], [2.0], [2.4], [9.0]])
+  loss = task.loss(jnp.asarray(outputs), jax.tree.map(jnp.asarray, batch))
+  scale = 1 + batch['inputs'].reshape(4, -1).std(axis=1)
+  expected = ((outputs[:, 0] - batch['y']) / scale) ** 2
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  metric = task.metrics['near']
+  halves = [
+    metric.from_batch(outputs[part], {'y': batch['y'][part]}, np.array(mask))
+    for part, mask in ((slice(2), [1, 1]), (slice(2, 4), [1, 0]))
+  ]
+  # Near are 0.1 and 2.4; 2.0 is not, and 9.0 has no label.
+  assert metric.compute(metric.merge(*halves)) == {'near': pytest.approx(2 / 3)}
+  assert np.isnan(metric.compute(np.zeros(2))['near'])
+
+
 def test_the_trunk_is_held_for_some_steps(recipes):
   params = {'trunk': {'kernel': jnp.ones((2, 2))}, 'heads': jnp.ones(2)}
   make = optimizers.optimizer_by_name('my_optimizer.held', {'steps': 3})

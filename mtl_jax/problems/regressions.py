@@ -52,8 +52,7 @@ def scaled_regressions(
   outputs: int = 100,
   width: int = 100,
   depth: int = 4,
-  examples: int = 10_000,
-  held_out: int = 1_000,
+  examples: Sequence[int] = (10_000, 1_000),
   batch_size: int = 100,
 ) -> analytic.Problem:
   r"""GradNorm's toy regressions: alike but for the scale of their outputs.
@@ -74,8 +73,7 @@ def scaled_regressions(
     outputs: of each task.
     width: of the trunk's layers.
     depth: their number.
-    examples: to train on.
-    held_out: others, that recorded losses are of.
+    examples: to train on, and others, that recorded losses are of.
     batch_size: examples a step.
 
   References:
@@ -92,7 +90,7 @@ def scaled_regressions(
     sigma = jnp.asarray(scales, float)
     if tasks:
       sigma = spread * jax.random.normal(keys[2], (count,))
-    x = jax.random.uniform(keys[3], (examples + held_out, inputs))
+    x = jax.random.uniform(keys[3], (sum(examples), inputs))
     return {'matrices': matrices, 'sigma': sigma, 'x': x}
 
   def labelled(data, x):
@@ -100,12 +98,12 @@ def scaled_regressions(
     return x, y * data['sigma'][:, None, None]
 
   def batch(key, data):
-    rows = jax.random.randint(key, (batch_size,), 0, examples)
+    rows = jax.random.randint(key, (batch_size,), 0, examples[0])
     return labelled(data, data['x'][rows])
 
   def test(key, data):
     del key
-    return labelled(data, data['x'][examples:])
+    return labelled(data, data['x'][examples[0] :])
 
   sizes = [inputs] + [width] * depth
   return analytic.Problem(

@@ -46,8 +46,8 @@ def short(spec):
   if config.problem.preferences:
     config.problem.preferences = 3
   if config.problem.name == 'scaled_regressions':
-    small = {'inputs': 8, 'width': 6, 'outputs': 3, 'examples': 40}
-    small |= {'held_out': 10, 'batch_size': 8}
+    small = {'inputs': 8, 'width': 6, 'outputs': 3, 'batch_size': 8}
+    small['examples'] = (40, 10)
     with config.problem.options.unlocked():
       config.problem.options.update(small)
   return config

@@ -161,8 +161,8 @@ def test_two_waves_are_those_of_the_output():
 
 def test_scaled_regressions_are_the_formula():
   problem = problems.scaled_regressions(
-    scales=(1.0, 100.0), inputs=6, outputs=3, width=4, depth=2, examples=20,
-    held_out=7, batch_size=5,
+    scales=(1.0, 100.0), inputs=6, outputs=3, width=4, depth=2,
+    examples=(20, 7), batch_size=5,
   )  # fmt: skip
   data = problem.data(jax.random.key(0))
   x, y = problem.test(jax.random.key(1), data)
@@ -188,7 +188,7 @@ def test_scaled_regressions_are_the_formula():
 
 
 def test_scaled_regressions_draw_their_matrices_as_they_say():
-  problem = problems.scaled_regressions(tasks=3, spread=2.0, examples=10)
+  problem = problems.scaled_regressions(tasks=3, spread=2.0, examples=(10, 1))
   data = problem.data(jax.random.key(0))
   first, second, _ = np.asarray(data['matrices'], float)
   # The common part has variance 100, each own part 3.5 squared.

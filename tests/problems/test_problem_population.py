@@ -205,7 +205,7 @@ def test_famo_learns_from_the_losses_after_the_step():
 @pytest.mark.slow
 def test_heads_are_not_shared():
   problem = problems.scaled_regressions(
-    inputs=4, outputs=2, width=3, depth=1, examples=30, held_out=10,
+    inputs=4, outputs=2, width=3, depth=1, examples=(30, 10),
     batch_size=8,
   )  # fmt: skip
   run = make_run(
