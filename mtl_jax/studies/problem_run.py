@@ -168,7 +168,7 @@ def execute(
   def one(item):
     label, experiment = item
     file = workdir.path / workdir_lib.METHODS / label / PATH
-    stored = _read(file, plan.problem)
+    stored = _read(file, experiment, plan.members)
     if stored is not None:
       return stored, record.Cost()
     path, seconds = problem_lib.train(experiment, plan.members)
@@ -191,12 +191,17 @@ def _write(file, path) -> None:
   part.rename(file)  # whole or not at all
 
 
-def _read(file, problem) -> problems.Path | None:
+def _read(file, experiment, members) -> problems.Path | None:
   """The path of a method that has ended; None if it has not."""
   if not file.exists():
     return None
-  key = jax.random.key(0)
-  shapes = jax.eval_shape(lambda: problem.start(key, 0))
+  first = {
+    name: value[0]
+    for name, value in members._asdict().items()
+    if value is not None
+  }
+  # A method may have put parameters of its own beside the problem's.
+  shapes = jax.eval_shape(lambda: experiment.make_state(0, first).params)
   with np.load(file) as stored:
     leaves = [stored[f'p{i}'] for i in range(len(stored.files) - 1)]
     params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)

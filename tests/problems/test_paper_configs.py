@@ -101,6 +101,18 @@ def test_runs_end_to_end(spec, tmp_path, capsys):
     assert claim['claim']['text'] in printed and claim['verdict'] in printed
 
 
+def test_a_method_with_parameters_of_its_own_is_read_back(tmp_path):
+  config = short(str(FOLDER / 'rotograd_toy.py'))
+  config.study.methods = {'rotograd': config.study.methods['rotograd']}
+  first, again = (api.run(config, tmp_path).methods for _ in range(2))
+  for before, after in zip(
+    first['rotograd'].members, again['rotograd'].members, strict=True
+  ):
+    assert before.metrics == after.metrics
+    for name, curve in before.curves['train'].items():
+      np.testing.assert_array_equal(curve, after.curves['train'][name])
+
+
 @pytest.fixture
 def two_methods(tmp_path):
   """A config file with two methods and two claims, of which one cannot hold."""
