@@ -167,12 +167,12 @@ def execute(
 
   def one(item):
     label, experiment = item
-    file = workdir.path / workdir_lib.METHODS / label / PATH
-    stored = _read(file, experiment, plan.members)
-    if stored is not None:
-      return stored, record.Cost()
-    path, seconds = problem_lib.train(experiment, plan.members)
-    _write(file, path)
+    file = _file(workdir.path, label)
+    if file.exists():
+      path, seconds = _read(file, experiment, plan.members)
+    else:
+      path, seconds = problem_lib.train(experiment, plan.members)
+      _write(file, path, seconds)
     return path, record.Cost(**seconds)
 
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -183,18 +183,20 @@ def execute(
   )
 
 
-def _write(file, path) -> None:
+def _file(path, label) -> pathlib.Path:
+  return path / workdir_lib.METHODS / label / PATH
+
+
+def _write(file, path, seconds) -> None:
   file.parent.mkdir(parents=True, exist_ok=True)
   leaves = {f'p{i}': x for i, x in enumerate(jax.tree.leaves(path.params))}
   part = file.with_suffix('.part.npz')
-  np.savez(part, losses=path.losses, **leaves)
+  np.savez(part, losses=path.losses, **seconds, **leaves)
   part.rename(file)  # whole or not at all
 
 
-def _read(file, experiment, members) -> problems.Path | None:
-  """The path of a method that has ended; None if it has not."""
-  if not file.exists():
-    return None
+def _read(file, experiment, members) -> tuple[problems.Path, dict[str, float]]:
+  """The path of a method that has ended, and the seconds that it took."""
   first = {
     name: value[0]
     for name, value in members._asdict().items()
@@ -203,9 +205,11 @@ def _read(file, experiment, members) -> problems.Path | None:
   # A method may have put parameters of its own beside the problem's.
   shapes = jax.eval_shape(lambda: experiment.make_state(0, first).params)
   with np.load(file) as stored:
-    leaves = [stored[f'p{i}'] for i in range(len(stored.files) - 1)]
-    params = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-    return problems.Path(stored['losses'], params)
+    structure = jax.tree.structure(shapes)
+    leaves = [stored[f'p{i}'] for i in range(structure.num_leaves)]
+    seconds = {key: float(stored[key]) for key in ('compile_s', 'run_s')}
+    params = jax.tree.unflatten(structure, leaves)
+    return problems.Path(stored['losses'], params), seconds
 
 
 def run(
@@ -238,6 +242,9 @@ def run(
   if dry_run:
     return outcome_lib.Outcome(workdir=path, ended='dry run')
   with workdir_lib.claim(path, settings) as workdir:
+    before = 0.0
+    if (workdir.path / record.STUDY).exists():  # it is reported again
+      before = record.read(workdir.path).seconds or 0.0
     paths, cost = execute(plan, workdir)
     study, summary = problem_study.finish(
       workdir.path,
@@ -247,7 +254,7 @@ def run(
       paths,
       shape=plan.shape,
       cost=cost,
-      seconds=time.perf_counter() - start,
+      seconds=before or time.perf_counter() - start,
     )
   return outcome_lib.Outcome(
     workdir=path,

@@ -104,7 +104,12 @@ def test_runs_end_to_end(spec, tmp_path, capsys):
 def test_a_method_with_parameters_of_its_own_is_read_back(tmp_path):
   config = short(str(FOLDER / 'rotograd_toy.py'))
   config.study.methods = {'rotograd': config.study.methods['rotograd']}
-  first, again = (api.run(config, tmp_path).methods for _ in range(2))
+  first = api.run(config, tmp_path).methods
+  took = record.read(tmp_path)
+  again = api.run(config, tmp_path).methods
+  still = record.read(tmp_path)
+  assert took.seconds == still.seconds
+  assert took.methods[0].cost == still.methods[0].cost
   for before, after in zip(
     first['rotograd'].members, again['rotograd'].members, strict=True
   ):
