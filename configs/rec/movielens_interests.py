@@ -61,6 +61,7 @@ def get_config(arm='data'):
     'name': 'items',
     'features': 64,
     'categorical': ('ratings',),
+    'attributes': 'log',
   }
   config.model.trunk = {
     'name': 'sasrec',
@@ -74,9 +75,10 @@ def get_config(arm='data'):
     'dropout': 0.3,
   }
   config.model.heads = {
-    'item': {'name': 'next_item', 'seen': 'seen'},
-    'rating': {'name': 'item', 'mix': 'all'},
-    'like': {'name': 'item', 'mix': 'all'},
+    'item': {'name': 'next_item', 'seen': 'seen', 'lags': (1.0, 0.5, 0.33)},
+    'interests': {'name': 'profile', 'dropout': 0.3},
+    'rating': {'name': 'item', 'ratings': 'ratings', 'dropout': 0.3},
+    'like': {'name': 'item', 'ratings': 'ratings', 'dropout': 0.3},
   }
   config.optimizer.learning_rate = 2e-3
   config.training.epochs = 30

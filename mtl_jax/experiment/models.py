@@ -8,7 +8,7 @@ import numpy as np
 
 from mtl_jax import data, models, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.experiment import item_vectors
+from mtl_jax.experiment import item_attributes, item_vectors
 
 TITLES = 'next_item'  # feature of a log whose classes are items, by title
 # None: that of the parameters.
@@ -66,7 +66,7 @@ def make_model(
     lookup.build('sharing architecture', section.sharing, models.SHARING),
     lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered),
     heads,
-    inputs=_make_inputs(section, offered, sources),
+    inputs=_make_inputs(settings, offered, sources),
     axis_name=axis_name,
     streams={task.name: task.stream for task in tasks},
   )
@@ -75,10 +75,13 @@ def make_model(
 def _of_items(task, settings, sources):
   """Arguments that a head over a catalogue takes from the data and its task."""
   spec = settings.targets[task.name]
+  source = sources[task.stream]
   if spec.get('kind') != 'next_item':
-    return {}
+    section = settings.model
+    head = section.heads.get(task.name, section.head)
+    return item_attributes.levels(head, source)
   label = spec.get('label') or task.name
-  split = sources[task.stream].splits['train']
+  split = source.splits['train']
   counts = None
   if not isinstance(split, data.Blank):  # else nothing is trained
     items = split.take(np.arange(len(split)), [label])[label]
@@ -87,8 +90,9 @@ def _of_items(task, settings, sources):
   return {'targets': label, 'top': spec.get('top', 10), 'counts': counts}
 
 
-def _make_inputs(section, offered, sources):
+def _make_inputs(settings, offered, sources):
   """One encoder for all streams, or one a stream; None if there is none."""
+  section = settings.model
   if not section.inputs:
     return None
   build = functools.partial(
@@ -101,11 +105,16 @@ def _make_inputs(section, offered, sources):
       for key, size in source.info.cardinalities.items()
     }
     spec = _with_vectors(section.inputs, sources.values())
+    spec = item_attributes.with_file(spec, settings, sources)
     return build(_with_sizes(spec, known))
   return {
     stream: build(
       _with_sizes(
-        _with_vectors(spec, [sources[stream]]),
+        item_attributes.with_file(
+          _with_vectors(spec, [sources[stream]]),
+          settings,
+          {stream: sources[stream]},
+        ),
         sources[stream].info.cardinalities,
       )
     )

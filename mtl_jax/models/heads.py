@@ -138,4 +138,5 @@ HEADS = {
   'linear': LinearHead,
   'mlp': MLPHead,
   'next_item': items.NextItemHead,
+  'profile': items.ProfileHead,
 }

@@ -15,6 +15,7 @@ import numpy as np
 from mtl_jax.models import (
   content_adapter,
   embedding_table,
+  histories,
   item_scores,
   layers,
   softmax,
@@ -48,6 +49,11 @@ class ItemTable(nn.Module):
       of an item whose vector is 0 is 0.
     categorical: name in the batch of codes ``[B, T]`` of further features, to
       how many there are.
+    attributes: file ``.npy`` ``[V + 1, 1 + G]`` of what is known of each item:
+      its mean rating in training, drawn towards that of all, and 1 for each of
+      its genres; row 0 has the means over training events. The trunk does not
+      read it, heads may: `ProfileHead`, `ItemHead`. Like vectors it is a part
+      of the model's state.
     dtype: dtype of the result; parameters are float32 in any case.
 
   Example:
@@ -70,6 +76,7 @@ class ItemTable(nn.Module):
   vectors: str = ''
   widths: Sequence[int] = ()
   categorical: Mapping[str, int] | None = None
+  attributes: str = ''
   dtype: Any = None
 
   def __post_init__(self):
@@ -103,6 +110,8 @@ class ItemTable(nn.Module):
       self.project = content_adapter.ContentAdapter(
         self.features, self.widths, name='project'
       )
+    if self.attributes:
+      self.told = self.variable('constants', 'attributes', self._attributes)
     self.codes = {
       name: nn.Embed(
         count,
@@ -162,14 +171,35 @@ class ItemTable(nn.Module):
       x = x + self.project(vectors)
     return x
 
-  def _load(self):
-    try:
-      vectors = np.load(self.vectors, allow_pickle=False)
-    except (OSError, ValueError) as error:
+  def mean_rating(self, ids: Array | int) -> Array:
+    """Mean training rating of items, ``[...]``; of id 0 that of all."""
+    return self._known()[jnp.maximum(ids, 0), 0]
+
+  def genres(self, ids: Array | int) -> Array:
+    """Genres of items, ``[..., G]``; of id 0 their shares in training."""
+    return self._known()[jnp.maximum(ids, 0), 1:]
+
+  def _known(self):
+    if not self.attributes:
       raise ValueError(
-        f'ItemTable: expected vectors in a file .npy, found that '
-        f'{self.vectors!r} cannot be read ({error}); save them with numpy.save.'
-      ) from error
+        'ItemTable: expected attributes for a head that reads them, found '
+        "none; set model.inputs.attributes to 'log'."
+      )
+    return self.told.value
+
+  def _attributes(self):
+    values = _read_file(self.attributes, 'attributes')
+    if values.ndim != 2 or len(values) != self.size:
+      raise ValueError(
+        f'ItemTable: expected attributes of {self.size - 1} items and a first '
+        f'row of their means, found shape {values.shape} in '
+        f'{self.attributes!r}; give a row per item, in the order of their '
+        'numbers.'
+      )
+    return jnp.asarray(values, jnp.float32)
+
+  def _load(self):
+    vectors = _read_file(self.vectors, 'vectors')
     if vectors.ndim != 2 or len(vectors) != self.size - 1:
       raise ValueError(
         f'ItemTable: expected vectors of {self.size - 1} items, [V, M], found '
@@ -177,6 +207,16 @@ class ItemTable(nn.Module):
         'the order of their numbers.'
       )
     return jnp.pad(jnp.asarray(vectors, jnp.float32), ((1, 0), (0, 0)))
+
+
+def _read_file(path, what):
+  try:
+    return np.load(path, allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'ItemTable: expected {what} in a file .npy, found that {path!r} cannot '
+      f'be read ({error}); save them with numpy.save.'
+    ) from error
 
 
 class NextItemHead(nn.Module):
@@ -212,6 +252,11 @@ class NextItemHead(nn.Module):
     untrained: whether items that are no target of training are in the sum and
       among the draws. Without them training never reads the row of an item
       that a protocol leaves out; it is ranked in any case.
+    lags: weights of the next events as targets of a position in training: with
+      ``(1, 1/2)`` the event after next is a target too, with half the weight,
+      as far as the window has it. Where what comes next is known by its
+      neighbourhood more than by its order, each event teaches more. Ranks and
+      validation losses are of the next event alone.
     temperature: :math:`\tau`.
     normalize: whether h and the rows have length 1, for a low temperature.
     positions: where it ranks: 'last' (in evaluation each row has one target
@@ -223,7 +268,9 @@ class NextItemHead(nn.Module):
   References:
     Kang and McAuley, ICDM 2018. Bengio and Senecal, Adaptive importance
     sampling to accelerate training of a neural probabilistic language model,
-    IEEE TNN 2008 (the correction).
+    IEEE TNN 2008 (the correction). Pancha et al., PinnerFormer: sequence
+    modeling for user representation at Pinterest, KDD 2022 (later events as
+    targets, there drawn from a future window).
   """
 
   size: int
@@ -233,6 +280,7 @@ class NextItemHead(nn.Module):
   sampling: str = 'popularity'
   counts: tuple[int, ...] | None = None
   untrained: bool = True
+  lags: tuple[float, ...] = (1.0,)
   temperature: float = 1.0
   normalize: bool = False
   positions: str = 'last'
@@ -250,6 +298,11 @@ class NextItemHead(nn.Module):
       raise ValueError(
         'NextItemHead: expected temperature > 0 and negatives >= 0, found '
         f'{self.temperature} and {self.negatives}; set them so.'
+      )
+    if not self.lags or min(self.lags) < 0 or self.lags[0] <= 0:
+      raise ValueError(
+        'NextItemHead: expected weights of the next events, none below 0 and '
+        f'the first above 0, found lags = {self.lags}; set them so.'
       )
     super().__post_init__()
 
@@ -340,6 +393,22 @@ class NextItemHead(nn.Module):
     return items & (np.asarray(self.counts) > 0)
 
   def _train(self, h, items, targets, batch):
+    loss = self._softmax(h, items, targets, batch)
+    if len(self.lags) == 1:
+      return loss
+    # The softmax of a mixture of targets: only their scores are another.
+    rows = self._rows(items.read(jnp.maximum(targets, 0)))  # [B, T, D]
+    mixed, total = jnp.zeros_like(rows), jnp.zeros(targets.shape, rows.dtype)
+    for lag, weight in enumerate(self.lags):
+      size = max(targets.shape[1] - lag, 0)
+      w = jnp.where(targets[:, lag:] >= 0, weight, 0.0).astype(rows.dtype)
+      mixed = mixed.at[:, :size].add(w[..., None] * rows[:, lag:])
+      total = total.at[:, :size].add(w)
+    mixed = mixed / jnp.where(total > 0, total, 1)[..., None]
+    moved = jnp.sum(h * (rows - mixed), axis=-1, keepdims=True)
+    return loss + jnp.where(targets[..., None] >= 0, moved, 0)
+
+  def _softmax(self, h, items, targets, batch):
     flat = h.reshape(-1, h.shape[-1])
     own, mask = jnp.maximum(targets, 0).ravel(), (targets >= 0).ravel()
     if not self.negatives:
@@ -390,13 +459,29 @@ class ItemHead(nn.Module):
 
   .. math:: f(h_t, y_t) = \mathrm{MLP}(h_t \odot \sqrt{D} E_{y_t})
 
+  With ``ratings`` it also knows the mean rating of the item in training, and by
+  how much the user's ratings so far were above those of their items:
+
+  .. math:: k_t = [\bar r_{y_t} - \bar r, \;
+    m_\gamma(r_s - \bar r_{i_s})_{s \le t}]
+
+  with running means m of a few decays, see `histories.running_means`. The MLP
+  reads k too, and W k is added to what it says.
+
   Attributes:
     size: outputs; a task's ``size``.
     items: name in the batch of the items ``[B, T]``, -1 = none.
     mix: 'product' as above, or 'all': ``[h, E, h * E]`` behind each other.
-    widths: units of each hidden layer.
+    widths: units of each hidden layer; none for a linear map.
     activation: a name in `layers.ACTIVATIONS`.
-    dropout: share of hidden units dropped in training, [0, 1).
+    dropout: share of the MLP's inputs and hidden units dropped in training,
+      [0, 1).
+    ratings: name in the batch of codes ``[B, T]`` of the user's own ratings, 0
+      = none; '' leaves k out. It needs ``attributes`` of the table.
+    history: name in the batch of the items that these are ratings of.
+    levels: ratings that the codes from 1 stand for.
+    decays: of the running means.
+    strength: imagined ratings of the mean user.
     dtype: dtype of the computation; parameters are float32 in any case.
   """
 
@@ -406,6 +491,11 @@ class ItemHead(nn.Module):
   widths: tuple[int, ...] = (64,)
   activation: str = 'relu'
   dropout: float = 0.0
+  ratings: str = ''
+  history: str = 'items'
+  levels: tuple[float, ...] = ()
+  decays: tuple[float, ...] = (1.0, 0.9, 0.5)
+  strength: float = 3.0
   dtype: Any = None
 
   reads_table = True
@@ -419,6 +509,7 @@ class ItemHead(nn.Module):
     layers.check_option(self, 'mix', ('product', 'all'))
     layers.check_option(self, 'activation', layers.ACTIVATIONS)
     layers.check_rate(self)
+    _check_decays(self)
     super().__post_init__()
 
   @nn.compact
@@ -436,8 +527,98 @@ class ItemHead(nn.Module):
     x = h * rows
     if self.mix == 'all':
       x = jnp.concatenate([h, rows, x], axis=-1)
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    known = None
+    if self.ratings:
+      known = self._known(items, ids, batch).astype(dtype)
+      x = jnp.concatenate([drop(x), known], axis=-1)
     for width in self.widths:
       x = nn.Dense(width, dtype=dtype)(x)
-      x = layers.ACTIVATIONS[self.activation](x)
-      x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return nn.Dense(self.size, dtype=dtype)(x)
+      x = drop(layers.ACTIVATIONS[self.activation](x))
+    y = nn.Dense(self.size, dtype=dtype)(x)
+    if known is None:
+      return y
+    return y + nn.Dense(self.size, use_bias=False, dtype=dtype, name='known')(
+      known
+    )
+
+  def _known(self, items, ids, batch):
+    """k, ``[B, T, 1 + S]``."""
+    codes = layers.read_array(self, 'ratings', batch)
+    levels = jnp.asarray((0.0, *self.levels), jnp.float32)
+    past = levels[codes] - items.mean_rating(
+      layers.read_array(self, 'history', batch)
+    )
+    recent = histories.running_means(
+      past[..., None], codes > 0, self.decays, strength=self.strength
+    )[..., 0]
+    own = items.mean_rating(ids) - items.mean_rating(0)
+    return jnp.concatenate([own[..., None], recent], axis=-1)
+
+
+class ProfileHead(nn.Module):
+  r"""A linear map of the state and of the genres of the user's past.
+
+  .. math:: f_t = W \Big[h_t, \; \log \frac{m_\gamma(g_{i_s})_{s \le t}}{p}
+    \Big] + b
+
+  with the genres g of the items so far, their running means m of a few decays
+  (see `histories.running_means`), and their shares p in training.
+
+  Attributes:
+    size: outputs; a task's ``size``.
+    items: name in the batch of the items ``[B, T]`` of the past.
+    decays: of the running means.
+    strength: imagined events of the mean user.
+    dropout: share of the state dropped in training, [0, 1).
+    dtype: dtype of the computation; parameters are float32 in any case.
+  """
+
+  size: int
+  items: str = 'items'
+  decays: tuple[float, ...] = (1.0, 0.95, 0.8, 0.5)
+  strength: float = 1.0
+  dropout: float = 0.0
+  dtype: Any = None
+
+  reads_table = True
+
+  def __post_init__(self):
+    layers.check_positive(self, 'size')
+    layers.check_rate(self)
+    _check_decays(self)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(
+    self, features: Array, batch: Mapping[str, Any], *, train: bool
+  ) -> Array:
+    """Outputs ``[B, T, size]`` of features ``[B, T, F]``."""
+    table = batch[TABLE]
+    ids = layers.read_array(self, 'items', batch)
+    shares = table.genres(0)
+    means = histories.running_means(
+      table.genres(ids),
+      ids > 0,
+      self.decays,
+      strength=self.strength,
+      prior=shares,
+    )
+    # A genre that training lacks has share 0.
+    past = jnp.log((means + 1e-3) / (shares + 1e-3))
+    x = nn.Dropout(self.dropout, deterministic=not train)(features)
+    x = jnp.concatenate([x, past.reshape(*ids.shape, -1).astype(x.dtype)], -1)
+    return nn.Dense(self.size, dtype=self.dtype)(x)
+
+
+def _check_decays(head):
+  if not head.decays or not 0 < min(head.decays) <= max(head.decays) <= 1:
+    raise ValueError(
+      f'{type(head).__name__}: expected decays in (0, 1], found '
+      f'{head.decays}; set them so.'
+    )
+  if head.strength < 0:
+    raise ValueError(
+      f'{type(head).__name__}: expected strength >= 0, found '
+      f'{head.strength}; set it so.'
+    )

@@ -50,6 +50,7 @@ def make_config(folder, **training):
     'name': 'items',
     'features': 8,
     'categorical': ('ratings', 'gaps'),
+    'attributes': 'log',
   }
   config.model.trunk = {
     'name': 'transformer',
@@ -63,12 +64,19 @@ def make_config(folder, **training):
   }
   config.model.heads = {
     'item': {'name': 'next_item', 'seen': 'seen'},
-    'rating': {'name': 'item', 'widths': (8,)},
+    'interests': {'name': 'profile'},
+    'rating': {'name': 'item', 'widths': (8,), 'ratings': 'ratings'},
     'like': {'name': 'item', 'widths': (8,)},
   }
   config.optimizer.learning_rate = 2e-2
   config.training.update({'steps': 40, 'evaluate_every': 20, **training})
   return config
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+  """Files of attributes go into a folder of the test."""
+  monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path / 'cache'))
 
 
 @pytest.fixture(scope='module')
@@ -78,6 +86,7 @@ def ran(tmp_path_factory):
   folder = made_log.write(path / 'files')
   with pytest.MonkeyPatch.context() as patch:
     said = []
+    patch.setenv('MTL_JAX_CACHE', str(path / 'cache'))
     patch.setattr('builtins.print', lambda *x, **_: said.append(' '.join(x)))
     mtl_jax.run(make_config(folder), path / 'run')
   return path / 'run', '\n'.join(said)
@@ -267,6 +276,7 @@ def test_nan_scores_end_a_run_with_a_sentence(tmp_path):
     ),
     ({'targets.like.group': 'user'}, 'no group with per_step'),
     ({'model.inputs.categorical': ('rates',)}, "codes of 'rates'"),
+    ({'model.heads.rating.ratings': 'rates'}, "ratings under 'rates'"),
   ],
 )
 def test_a_config_that_does_not_fit_is_one_sentence(tmp_path, change, message):
