@@ -67,11 +67,14 @@ def get_config(form='reduced'):
     methods, sharing = list(REDUCED), ['hard', 'mmoe']
     config.population.seeds = 3
     config.data.settings.length = 20
+    config.data.batch_size = 64
     config.model.inputs.features = 32
     config.model.trunk.update({'features': 32, 'hidden': 32, 'max_length': 20})
     # Drawn for each row, and shared by the batch.
     config.model.heads['item']['negatives'] = 256 // config.data.batch_size
-    config.training.epochs = 15
+    config.training.epochs = 6
+    config.training.evaluate_every = 41  # half an epoch
+    config.population.way = 'vmap'
   else:
     config.study.trials = 8
     config.study.draws = (

@@ -4,9 +4,12 @@ MovieLens-100K: a causal transformer (SASRec, 2 blocks, width 64) reads up to 50
 films that a user has rated, with the ratings, and says at every position:
 
 * item: which of all 1,682 films comes next, by a table of films that inputs and
-  scores share (full softmax);
-* interests: which genres the next ten films have;
-* rating: how the next film is rated, given the film;
+  scores share (full softmax of cosines; the two films after it are targets of
+  training too);
+* interests: which genres the next ten films have, by the state and the genres
+  of the user's past;
+* rating: how the next film is rated, given the film, its mean rating and by how
+  much the user's ratings so far were above those of their films;
 * like: whether the rating is 4 or 5.
 
 Leave-one-out: a user's last film tests, the one before validates; films of the
@@ -55,7 +58,7 @@ def get_config(arm='data'):
     'length': 50,
     'horizon': 10,
   }
-  config.data.batch_size = 64
+  config.data.batch_size = 32
 
   config.model.inputs = {
     'name': 'items',
@@ -72,15 +75,23 @@ def get_config(arm='data'):
     'max_length': 50,
     'pool': 'none',
     'mask': 'mask',
-    'dropout': 0.3,
+    'dropout': 0.1,
   }
   config.model.heads = {
-    'item': {'name': 'next_item', 'seen': 'seen', 'lags': (1.0, 0.5, 0.33)},
+    'item': {
+      'name': 'next_item',
+      'seen': 'seen',
+      'lags': (1.0, 0.5, 0.33),
+      'normalize': True,
+      'temperature': 0.08,
+    },
     'interests': {'name': 'profile', 'dropout': 0.3},
     'rating': {'name': 'item', 'ratings': 'ratings', 'dropout': 0.3},
     'like': {'name': 'item', 'ratings': 'ratings', 'dropout': 0.3},
   }
-  config.optimizer.learning_rate = 2e-3
-  config.training.epochs = 30
-  config.training.patience = 6
+  config.optimizer.learning_rate = 5e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_steps = 50
+  config.training.epochs = 24
+  config.training.evaluate_every = 300
   return config

@@ -7,7 +7,7 @@ import numpy as np
 
 from mtl_jax import data, encoders
 from mtl_jax.data import packages
-from mtl_jax.experiment import sources as sources_lib
+from mtl_jax.experiment import config_data
 from mtl_jax.recommendation import protocols, sources as logs
 
 FROM_LOG = 'log'
@@ -34,7 +34,7 @@ def with_file(
     return spec
   streams = {'main': settings.data, **settings.streams}
   for name, source in sources.items():
-    if streams[name].name != sources_lib.LOG:
+    if streams[name].name != config_data.LOG:
       continue
     cache = packages.cache_dir() / 'attributes'
     if isinstance(source.splits.get('train'), data.Blank):
@@ -90,9 +90,10 @@ def levels(head: Mapping[str, Any], source: data.Data) -> dict[str, Any]:
   if head.get('name') != 'item' or not name:
     return {}
   column = source.encoder.columns.get(name)
+  codes = column.names[1:] if column is not None and column.names else ()
   try:
-    names = [float(x) for x in column.names[1:]]
-  except (AttributeError, ValueError):
+    names = [float(x) for x in codes]
+  except ValueError:
     names = []
   if not names:
     raise ValueError(

@@ -69,7 +69,7 @@ def make_config(folder, **training):
     'like': {'name': 'item', 'widths': (8,)},
   }
   config.optimizer.learning_rate = 2e-2
-  config.training.update({'steps': 40, 'evaluate_every': 20, **training})
+  config.training.update({'steps': 60, 'evaluate_every': 30, **training})
   return config
 
 
