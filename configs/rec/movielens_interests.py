@@ -1,6 +1,6 @@
 r"""What a user watches next, what interests them, how they will rate it.
 
-MovieLens-100K: a causal transformer (SASRec, 2 blocks, width 64) reads up to 50
+MovieLens-100K: a causal transformer (SASRec, 2 blocks, width 96) reads up to 50
 films that a user has rated, with the ratings, and says at every position:
 
 * item: which of all 1,682 films comes next, by a table of films that inputs and
@@ -62,20 +62,26 @@ def get_config(arm='data'):
 
   config.model.inputs = {
     'name': 'items',
-    'features': 64,
+    'features': 96,
     'categorical': ('ratings',),
     'attributes': 'log',
   }
   config.model.trunk = {
     'name': 'sasrec',
-    'features': 64,
+    'features': 96,
     'num_layers': 2,
     'num_heads': 1,
-    'hidden': 64,
+    'hidden': 96,
     'max_length': 50,
     'pool': 'none',
     'mask': 'mask',
-    'dropout': 0.1,
+    'dropout': 0.2,
+  }
+  rating = {
+    'name': 'item',
+    'ratings': 'ratings',
+    'widths': (16,),
+    'dropout': 0.5,
   }
   config.model.heads = {
     'item': {
@@ -86,8 +92,8 @@ def get_config(arm='data'):
       'temperature': 0.08,
     },
     'interests': {'name': 'profile', 'dropout': 0.3},
-    'rating': {'name': 'item', 'ratings': 'ratings', 'dropout': 0.3},
-    'like': {'name': 'item', 'ratings': 'ratings', 'dropout': 0.3},
+    'rating': rating,
+    'like': rating,
   }
   config.optimizer.learning_rate = 5e-3
   config.optimizer.schedule = 'cosine'

@@ -559,8 +559,8 @@ class ItemHead(nn.Module):
 class ProfileHead(nn.Module):
   r"""A linear map of the state and of the genres of the user's past.
 
-  .. math:: f_t = W \Big[h_t, \; \log \frac{m_\gamma(g_{i_s})_{s \le t}}{p}
-    \Big] + b
+  .. math:: f_t = W \Big[h_t, \;
+    \frac{m_\gamma(g_{i_s})_{s \le t} - p}{\sqrt{p (1 - p)}} \Big] + b
 
   with the genres g of the items so far, their running means m of a few decays
   (see `histories.running_means`), and their shares p in training.
@@ -605,7 +605,7 @@ class ProfileHead(nn.Module):
       prior=shares,
     )
     # A genre that training lacks has share 0.
-    past = jnp.log((means + 1e-3) / (shares + 1e-3))
+    past = (means - shares) / jnp.sqrt(shares * (1 - shares) + 1e-3)
     x = nn.Dropout(self.dropout, deterministic=not train)(features)
     x = jnp.concatenate([x, past.reshape(*ids.shape, -1).astype(x.dtype)], -1)
     return nn.Dense(self.size, dtype=self.dtype)(x)

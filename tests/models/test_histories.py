@@ -72,7 +72,7 @@ def test_running_means_are_those_of_a_loop_and_see_the_past_alone():
   assert not none.any()  # nothing is known, and nothing imagined
 
 
-def test_a_profile_adds_logarithms_of_genre_shares_to_the_state(tmp_path):
+def test_a_profile_adds_standardized_genre_shares_to_the_state(tmp_path):
   values, path = attributes(tmp_path)
   batch, decays = batch_of(), (1.0, 0.8)
   features = np.random.default_rng(2).normal(size=(B, T, D)).astype(np.float32)
@@ -86,7 +86,8 @@ def test_a_profile_adds_logarithms_of_genre_shares_to_the_state(tmp_path):
       [mean_by_hand(values[ids, 1:], ids > 0, g, 2.0, shares) for g in decays],
       axis=1,
     )  # [T, S, G]
-    past = np.log((means + 1e-3) / (shares + 1e-3)).reshape(T, -1)
+    spread = np.sqrt(shares * (1 - shares) + 1e-3)
+    past = ((means - shares) / spread).reshape(T, -1)
     expected = np.concatenate([features[b], past], -1) @ kernel
     np.testing.assert_allclose(y[b], expected, rtol=1e-4, atol=1e-4)
 
