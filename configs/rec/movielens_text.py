@@ -69,7 +69,7 @@ def get_config(argument='both'):
 
 
 def _simplify(config):
-  """A smaller model than the base's, which knows nothing but the films' rows."""
+  """A smaller model than the base's, which knows only the films' rows."""
   config.data.batch_size = 64
   with config.model.inputs.unlocked():
     del config.model.inputs['attributes']
