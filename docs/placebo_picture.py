@@ -1,4 +1,4 @@
-"""A picture of runs with the data and with placebos, side by side.
+"""A picture and tables of runs with the data and with placebos.
 
 python docs/placebo_picture.py docs/images/placebos.png runs/data runs/order
 """

@@ -342,6 +342,35 @@ def tables(compared: Compared) -> list[reporting.Table]:
   return [table for table in made if table.rows]
 
 
+def by_arm(runs: Mapping[str, Compared]) -> list[reporting.Table]:
+  """What models and baselines measure under each arm of a log.
+
+  Args:
+    runs: by arm, of the same data and protocol.
+
+  Returns:
+    A table per kind of task: one row per model, one column per arm.
+  """
+  rows = {arm: compared.rows() for arm, compared in runs.items()}
+  k = next(iter(runs.values())).k
+  made = []
+  for title, metric in (
+    ('Next item', f'ndcg@{k}'),
+    ('Interests', 'interests_map'),
+    ('Rating', 'rmse'),
+  ):
+    names = dict.fromkeys(
+      name for row in rows.values() for name in row if metric in row[name]
+    )
+    cells = [
+      [name, *(_cell(row.get(name, {}), metric) for row in rows.values())]
+      for name in names
+    ]
+    head = f'{title}, {metric}, by arm'
+    made.append(reporting.Table(head, ['model', *rows], cells))
+  return [table for table in made if table.rows]
+
+
 def _cell(row, metric) -> str:
   return f'{row[metric]:.4f}' if metric in row else '-'
 

@@ -99,6 +99,8 @@ def draw_placebos(
 ) -> None:
   """Draws runs with the data and with placebos beside each other, as a PNG.
 
+  The same is printed as tables, of all tasks.
+
   Args:
     paths: work directories of ended runs, of one or more members, of one
       config that differ in the arm of the log.
@@ -111,6 +113,9 @@ def draw_placebos(
   figure = ranking_figures.placebos(runs)
   if figure is not None:
     ranking_figures.write(figure, pathlib.Path(target))
+  arms = {one.outcome.split.log.arm: one for one in runs}
+  for table in ranking_report.by_arm(arms):
+    reporting.show(table)
 
 
 def compared_of(path: pathlib.Path | str) -> ranking_report.Compared:

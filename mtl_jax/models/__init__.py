@@ -5,13 +5,8 @@ from mtl_jax.models.content_adapter import ContentAdapter
 from mtl_jax.models.heads import HEADS, GateHead, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
 from mtl_jax.models.interface import MultiTaskModel
-from mtl_jax.models.items import (
-  STEP,
-  ItemHead,
-  ItemTable,
-  NextItemHead,
-  ProfileHead,
-)
+from mtl_jax.models.item_heads import ItemHead, ProfileHead
+from mtl_jax.models.items import STEP, ItemTable, NextItemHead
 from mtl_jax.models.parameter_table import ParameterRow, parameter_table
 from mtl_jax.models.sharing import (
   SHARING,

@@ -13,7 +13,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import items, layers
+from mtl_jax.models import item_heads, items, layers
 
 
 class LinearHead(nn.Module):
@@ -134,9 +134,9 @@ class GateHead(nn.Module):
 
 HEADS = {
   'gate': GateHead,
-  'item': items.ItemHead,
+  'item': item_heads.ItemHead,
   'linear': LinearHead,
   'mlp': MLPHead,
   'next_item': items.NextItemHead,
-  'profile': items.ProfileHead,
+  'profile': item_heads.ProfileHead,
 }

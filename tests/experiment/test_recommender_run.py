@@ -92,7 +92,9 @@ def ran(tmp_path_factory):
   return path / 'run', '\n'.join(said)
 
 
-def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
+def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(
+  ran, capsys
+):
   path, said = ran
   split = ranking_report.logs.make_split(
     json.loads((path / 'config.json').read_text())['data']['settings']
@@ -119,6 +121,12 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(ran):
   assert picture.stat().st_size > 1000
   rankings.draw_placebos([path], path / 'placebos.png')
   assert (path / 'placebos.png').stat().st_size > 1000
+  # One column, that of the data, with the numbers of the run's own tables.
+  said = capsys.readouterr().out.splitlines()
+  found = [line.split() for line in said if line.startswith('model ')]
+  assert found[0] == ['model', 'data'] and len(found) == 6
+  ours = (rows['model'][2], *(t['rows'][-1][1] for t in result['ranking'][-2:]))
+  assert [line[1] for line in found[1::2]] == list(ours)
 
 
 def test_the_table_and_the_metrics_agree_and_nothing_is_as_wide_as_the_items(
