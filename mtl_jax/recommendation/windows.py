@@ -94,7 +94,7 @@ def _table(split, layout, name) -> tables.Table:
     'items': ('', *map(str, log.item_ids.tolist())),
     'interests': tuple(log.genre_names),
     'like': LIKE_NAMES,
-    'ratings': ('none', *(f'{x:g}' for x in levels.tolist())),
+    'ratings': ('unrated', *(f'{x:g}' for x in levels.tolist())),
   }
   titles = log.titles if log.titles is not None else log.item_ids
   names['next_item'] = ('', *map(str, titles.tolist()))
