@@ -72,7 +72,7 @@ def get_config(form='reduced'):
     config.model.trunk.update({'features': 32, 'hidden': 32, 'max_length': 20})
     # Drawn for each row, and shared by the batch.
     config.model.heads['item']['negatives'] = 256 // config.data.batch_size
-    config.training.epochs = 6
+    config.training.epochs = 4
     config.training.evaluate_every = 41  # half an epoch
     config.population.way = 'vmap'
   else:
