@@ -8,10 +8,11 @@ experts), and the best step of each task: on these data directions hardly
 conflict, speeds do.
 
 The reduced form has 5 methods x {hard, MMoE} x 3 seeds, at width 32, length 20
-and 256 sampled negatives per step. The full one has 10 x {hard, MMoE, PLE} x 5
-seeds at width 64, length 50, the full softmax, and 8 trials of each method's
-learning rate (and of the fixed weights): about 80 times as much. Stop it when
-you like; the same command goes on.
+and 256 sampled negatives per step, for four epochs. The full one has 10 x {hard,
+MMoE, PLE} x 5 seeds at width 96, length 50, the full softmax and 24 epochs, and
+8 trials of each method's learning rate (and of the fixed weights): about 200
+times as much, by the time of a step. Stop it when you like; the same command
+goes on.
 
   python launch.py --config=configs/rec/conflict.py --workdir=runs/conflict
   python launch.py --config=configs/rec/conflict.py:full --workdir=runs/full
@@ -78,7 +79,7 @@ def get_config(form='reduced'):
   else:
     config.study.trials = 8
     config.study.draws = (
-      ('optimizer.learning_rate', 'log_uniform', 5e-4, 5e-3),
+      ('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-2),
     )
   config.study.methods = {
     f'{name}_{way}': _method(name, way, form)
