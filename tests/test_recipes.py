@@ -112,12 +112,15 @@ def test_the_own_loss_reads_two_inputs_and_the_metric_merges(recipes):
   scale = 1 + batch['inputs'].reshape(4, -1).std(axis=1)
   expected = ((outputs[:, 0] - batch['y']) / scale) ** 2
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  batch['y'][1] = np.nan
+  assert task.mask(batch).tolist() == [True, False, True, True]
+  assert np.isfinite(task.loss(jnp.asarray(outputs), batch)).all()
   metric = task.metrics['near']
   halves = [
     metric.from_batch(outputs[part], {'y': batch['y'][part]}, np.array(mask))
-    for part, mask in ((slice(2), [1, 1]), (slice(2, 4), [1, 0]))
+    for part, mask in ((slice(2), [1, 0]), (slice(2, 4), [1, 1]))
   ]
-  # Near are 0.1 and 2.4; 2.0 is not, and 9.0 has no label.
+  # Near are 0.1 and 2.4; 9.0 is not, and 2.0 has no label.
   assert metric.compute(metric.merge(*halves)) == {'near': pytest.approx(2 / 3)}
   assert np.isnan(metric.compute(np.zeros(2))['near'])
 
