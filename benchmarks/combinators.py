@@ -4,7 +4,7 @@
 
 benchmarks/README.md says how to make that environment, and what the tables
 mean; they are written to benchmarks/results/combinators_solve.md, _step.md and
-_ways.md. About 12 minutes on 2 CPU cores that do nothing else; ``--quick``
+_ways.md. About 20 minutes on 2 CPU cores that do nothing else; ``--quick``
 shows in three that it works, with times that mean nothing. Without ``--torch``
 only mtl_jax is timed.
 """
@@ -29,7 +29,7 @@ LIBRARIES = ('torchjd', 'libmtl')
 PARTS = ('solve', 'step', 'ways')
 PLAN = {
   'rounds': 20,
-  'seconds': 2.0,  # for one row of a table, after three rounds
+  'seconds': 3.0,  # for one row of a table, after three rounds
   'limit': 90,  # seconds for one call, with its compilation
   'busy': 0.2,  # cores that others may take before a row and after it
   'again': 2,  # how often a row beside others is measured again
@@ -112,7 +112,7 @@ def measured(plan, timers, share=1):
     share: of the seconds.
 
   Returns:
-    The medians, and cores that were busy before and after.
+    The least times, and cores that were busy before and after.
   """
   for _ in range(plan['again'] + 1):
     before = serving.busy_cores()

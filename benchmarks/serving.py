@@ -122,7 +122,9 @@ class Library:
 
 
 def interleaved(timers, seconds, rounds):
-  """Milliseconds of each, in turn, so long as it takes or so often.
+  """Least milliseconds of each, in turn, so long as it takes or so often.
+
+  The least: what else a shared machine does only adds, and not to all alike.
 
   Args:
     timers: ``{name: () -> milliseconds or None}``.
@@ -138,7 +140,7 @@ def interleaved(timers, seconds, rounds):
       spent = timer()
       if spent is not None:
         times[name].append(spent)
-  return {name: statistics.median(x) for name, x in times.items() if x}
+  return {name: min(x) for name, x in times.items() if x}
 
 
 def busy_cores(seconds=0.2):
