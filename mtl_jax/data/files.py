@@ -213,7 +213,7 @@ class _Powers:
       self.example = texts.filter(short)[0].as_py().strip()
 
   def line(self) -> str:
-    """What is doubtful, if anything is."""
+    """A line on what is doubtful, if anything is."""
     return self.example and (
       f'{self.example} is a long number that a spreadsheet has shortened, so '
       'that different ones may be alike: export the column as text.'
@@ -248,7 +248,7 @@ class _Points:
       self.example = self.example or texts.filter(grouped)[0].as_py()
 
   def line(self) -> str:
-    """What is doubtful, if anything is."""
+    """A line on what is doubtful, if anything is."""
     if not (self.possible and self.whole and self.example):
       return ''
     return (

@@ -202,7 +202,7 @@ def load(
   Raises:
     ValueError: for a path that leads nowhere, with its row.
   """
-  own = Columns.of(
+  own = ContentColumns.of(
     text=text,
     picture=picture,
     frames=frames,
@@ -219,7 +219,7 @@ def load(
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class ContentColumns:
   """Columns of a file that hold content, and what encodes them.
 
   Attributes:
@@ -241,7 +241,9 @@ class Columns:
   pictures: str = 'efficientnet'
 
   @classmethod
-  def of(cls, text: str | Sequence[str] = (), **options: Any) -> 'Columns':
+  def of(
+    cls, text: str | Sequence[str] = (), **options: Any
+  ) -> 'ContentColumns':
     """Columns by the settings of `load`.
 
     Raises:
@@ -258,7 +260,7 @@ class Columns:
 
   @property
   def kinds(self) -> dict[str, str]:
-    """How a file is read: ``{column: 'string'}``."""
+    """Types by which a file is read: ``{column: 'string'}``."""
     names = (*self.text, self.picture, self.frames)
     return {column: 'string' for column in names if column}
 
@@ -301,7 +303,9 @@ class Columns:
     )
 
 
-def columns_of(loader: str, settings: Mapping[str, Any]) -> Columns | None:
+def columns_of(
+  loader: str, settings: Mapping[str, Any]
+) -> ContentColumns | None:
   """Columns that stand for the vectors of a data set in a file to predict.
 
   Args:
@@ -313,12 +317,12 @@ def columns_of(loader: str, settings: Mapping[str, Any]) -> Columns | None:
     and ``frames`` (folder); None for other data.
   """
   if loader == f'{__name__}.load':
-    kept = {field.name for field in dataclasses.fields(Columns)}
-    return Columns.of(**{k: x for k, x in settings.items() if k in kept})
+    kept = {field.name for field in dataclasses.fields(ContentColumns)}
+    return ContentColumns.of(**{k: x for k, x in settings.items() if k in kept})
   if loader == EMOJI:
     frames = settings.get('frames', 0)
     encoders_of = {k: settings[k] for k in ENCODERS if k in settings}
-    return Columns(
+    return ContentColumns(
       ('text',),
       'picture',
       'frames' if frames else '',

@@ -138,8 +138,8 @@ def load(path: pathlib.Path) -> Ranked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
-  """What a model makes of cold items, over S seeds and P permutations.
+class ColdScores:
+  """Ranking metrics of a model on cold items, over S seeds and P permutations.
 
   Attributes:
     chance: HR@k of a random order.
@@ -162,7 +162,7 @@ class Summary:
 
 def summarize(
   split: protocols.Split, members: Sequence[Ranked], among: str, k: int = 10
-) -> Summary:
+) -> ColdScores:
   """Measures of a model of one or more seeds.
 
   Args:
@@ -182,7 +182,7 @@ def summarize(
     permuted += [float(ranking.hit_rate(x, k).mean()) for x in draws[1:]]
   users = split.log.user[split.targets('test')]
   mean = np.mean(hits, axis=0)  # [M]
-  return Summary(
+  return ColdScores(
     chance,
     float(mean.mean()),
     float(np.mean(gains)),

@@ -1,4 +1,4 @@
-"""What a log says of its items besides who took them: ratings and genres."""
+"""Mean ratings and genres of the items of a log, for heads that read them."""
 
 from collections.abc import Mapping
 from typing import Any

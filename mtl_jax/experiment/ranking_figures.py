@@ -85,7 +85,7 @@ def placebos(
 
 
 def _compared_on(compared) -> str:
-  """What must be the same in runs whose arms are compared."""
+  """Settings that must be the same in runs whose arms are compared."""
   split = compared.outcome.split
   return (
     f'{split.log.name}, {split.protocol}, equal times in {split.log.ties} '

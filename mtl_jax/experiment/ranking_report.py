@@ -343,7 +343,7 @@ def tables(compared: Compared) -> list[reporting.Table]:
 
 
 def by_arm(runs: Mapping[str, Compared]) -> list[reporting.Table]:
-  """What models and baselines measure under each arm of a log.
+  """Tables of models and baselines under each arm of a log.
 
   Args:
     runs: by arm, of the same data and protocol.

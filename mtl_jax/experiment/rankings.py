@@ -64,7 +64,7 @@ def _compared(
 
 
 def _by_point(workdir, name_of, read) -> dict[str, list[Any]]:
-  """What is kept of the members, by their point of the sweep."""
+  """Rankings of the members, by their point of the sweep."""
   found: dict[str, list[Any]] = {}
   for place in workdir.places():
     file = name_of(workdir.program(place.program), place.index)
@@ -137,7 +137,7 @@ def compared_of(path: pathlib.Path | str) -> ranking_report.Compared:
 def measured_of(
   path: pathlib.Path | str, split: protocols.Split
 ) -> dict[str, list[ranking_report.Measured]]:
-  """How the models of an ended run rank a split, by point and seed."""
+  """Rankings of a split by the models of an ended run, by point and seed."""
   return _by_point(
     workdir_lib.read(path)[0],
     _ranked,
@@ -146,7 +146,7 @@ def measured_of(
 
 
 def cold_of(path: pathlib.Path | str) -> dict[str, list[cold_ranking.Ranked]]:
-  """How the models of an ended run rank cold items, by point and seed."""
+  """Rankings of cold items by the models of an ended run, by point and seed."""
   return _by_point(workdir_lib.read(path)[0], _cold, cold_ranking.load)
 
 

@@ -1,4 +1,4 @@
-"""What a history says at each of its steps, without anything learned."""
+"""Running means over the steps of a history, without anything learned."""
 
 from collections.abc import Sequence
 
