@@ -142,7 +142,7 @@ def read_inputs(
   encoder: data.Encoder,
   features: Iterable[str],
   reading: data.Reading,
-  content: item_content.Columns | None = None,
+  content: item_content.ContentColumns | None = None,
 ) -> tuple[dict[str, Any], int]:
   """Columns of a file, and how many rows it has.
 
