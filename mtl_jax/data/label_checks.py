@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from mtl_jax import names as names_lib
+from mtl_jax import names as names_lib, tasks
 from mtl_jax.data import info, sources
 
 
@@ -41,9 +41,10 @@ def check_labels(
     labels.
   """
   check_keys(source, labels, name=name)
-  found = info.sample(source, labels)
+  found = info.sample(source, {*labels, *map(tasks.mask_key, labels)})
   for key, (kind, size) in labels.items():
     values = found[key]
+    _check_mask(source, key, values, found.get(tasks.mask_key(key)), name)
     vector = kind == 'multilabel' or (kind == 'regression' and size > 1)
     shape = (size,) if vector else ()
     if values.shape[1 + (key in steps) :] != shape:
@@ -78,6 +79,21 @@ def check_labels(
         f'{name}, label {key!r}: expected {expected} for a missing one, found '
         f'{value:g} in example {_row(source, row, len(values))}; {advice}'
       )
+
+
+def _check_mask(source, key, values, mask, name):
+  if mask is None or mask.shape != values.shape:
+    return
+  absent = np.isnan(values) if values.dtype.kind == 'f' else values < 0
+  bad = absent & (mask > 0)
+  if bad.any():
+    row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+    raise ValueError(
+      f'{name}, label {key!r}: expected a label where its mask '
+      f'{tasks.mask_key(key)!r} is not 0, found none in example '
+      f'{_row(source, row, len(values))}; set the mask to 0 there, or leave it '
+      'out.'
+    )
 
 
 def _row(source, position, count):

@@ -87,7 +87,7 @@ def _describe(values, known, column, names):
     counts = ((values > 0) & known).reshape(-1, values.shape[-1]).sum(axis=0)
   else:
     size = max(len(names), (column and column.size) or 0)
-    counts = np.bincount(values[known], minlength=size)
+    counts = np.bincount(values[known & (values >= 0)], minlength=size)
   names = names or tuple(map(str, range(len(counts))))
   if len(counts) > SHOWN:
     empty = int((counts == 0).sum())
@@ -274,8 +274,10 @@ def _class_counts(column, values, known):
   sets = column is not None and column.kind in ('set', 'multilabel', 'multihot')
   if sets and values.ndim == 2:
     return ((values > 0) & known).sum(axis=0)
+  if values.ndim > 1:
+    return None
   size = (column and column.size) or 0
-  return None if values.ndim > 1 else np.bincount(values[known], minlength=size)
+  return np.bincount(values[known & (values >= 0)], minlength=size)
 
 
 def _lacking(task, names, counts, several) -> Iterator[str]:

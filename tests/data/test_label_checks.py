@@ -77,3 +77,18 @@ def test_a_missing_key_names_the_nearest():
     label_checks.check_keys(source, ['value', 'kinds'])
   with pytest.raises(ValueError, match="expected 'valu' in its batches"):
     label_checks.check_labels(source, {'valu': ('regression', 1)})
+
+
+@pytest.mark.parametrize('values', [[0, -1, 1], [0.5, np.nan, 1.0]])
+def test_a_mask_that_counts_a_missing_label_is_refused(values):
+  kind = ('classification', 2) if values[0] == 0 else ('regression', 1)
+  for mask in ([1.0, 0.0, 1.0], [1.0, 1.0, 0.0]):
+    rows = {'y': np.array(values), 'y_mask': np.array(mask)}
+    source = sources.from_arrays(rows)
+    if mask[1]:
+      with pytest.raises(
+        ValueError, match="mask 'y_mask' .* in example 2; set"
+      ):
+        label_checks.check_labels(source, {'y': kind})
+    else:
+      label_checks.check_labels(source, {'y': kind})
