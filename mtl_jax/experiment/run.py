@@ -98,11 +98,7 @@ def train(
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
     _announce(experiment, selections, sources.shown)
     if not alone:
-      programs = 'program' if len(groups) == 1 else 'programs'
-      print(
-        f'Population: {len(everyone)} members in {len(groups)} {programs}.',
-        flush=True,
-      )
+      _say_population(len(everyone), len(groups))
     members: list[outcome_lib.MemberOutcome] = []
     for program in _programs(groups, workdir, profile):
       stored = None if alone else _stored(program.folder, settings)
@@ -473,6 +469,13 @@ def _started(program, selections, profile) -> Iterator['Begun']:
       record,
       latest,
     )
+
+
+def _say_population(members, programs):
+  plural = '' if programs == 1 else 's'
+  print(
+    f'Population: {members} members in {programs} program{plural}.', flush=True
+  )
 
 
 def _say_interrupted(begun):

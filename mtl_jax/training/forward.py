@@ -189,7 +189,7 @@ class Forward:
     sums: ``[K]`` sum of each task's loss.
     counts: ``[K]`` labelled examples, tokens or pixels, or their weights.
     model_state: after the pass.
-    streams: the jaxprs.
+    streams: the pass of each.
     kinds: leaves whose rows are not made, see `gramians.without_rows`.
   """
 
@@ -240,7 +240,7 @@ def forward(
   sums: list[Any] = [None] * num_tasks
   counts: list[Any] = [None] * num_tasks
   trainable = [not leaf.frozen for leaf in network.leaves]
-  streams = []
+  passes = []
 
   def trunk(flat, state, stream):
     params = treedef.unflatten(flat)
@@ -250,9 +250,9 @@ def forward(
   kinds: Mapping[int, str] = {}
   if devices:
     shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
-    uses = gramians.find_uses(trunks, flat, shared, model_state)
-    shapes = {i: flat[i].shape for i in uses}
-    kinds = gramians.without_rows(uses, shapes, num_tasks, devices)
+    kinds = gramians.kinds(
+      trunks, flat, shared, model_state, num_tasks, devices
+    )
   for name, run in zip(names, trunks, strict=True):
     run = functools.partial(run, state=model_state)
     probed, zeros = jaxprs.probed(run, flat, kinds)
@@ -283,10 +283,8 @@ def forward(
     for k in ran.sums:
       sums[k], counts[k] = ran.sums[k], ran.counts[k]
     shares = _shares(ran.heads, whole.reads, network.leaves)
-    streams.append(TrunkPass(name, features, pull, beside, ran.heads, shares))
-  return Forward(
-    jnp.stack(sums), jnp.stack(counts), model_state, streams, kinds
-  )
+    passes.append(TrunkPass(name, features, pull, beside, ran.heads, shares))
+  return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
 
 
 def _shares(heads, reads, leaves) -> dict[int, bool]:

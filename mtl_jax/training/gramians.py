@@ -265,18 +265,18 @@ def shapes_of(
       uses_of.setdefault(i, []).extend(places)
       number = sum(use.number for use in places)
       weights[i] += 2.0 * own * number * flat[i].size
-  kinds = without_rows(
+  chosen = without_rows(
     uses_of, {i: flat[i].shape for i in uses_of}, num_tasks, devices
   )
   touched = {i: flat[i].size for i in shared}
   saved = 0.0
-  for i, kind in kinds.items():
+  for i, kind in chosen.items():
     number = devices * sum(use.number for use in uses_of[i])
     touched[i] = number * flat[i].shape[1]
     if kind == jaxprs.PRODUCT:
       saved += weights[i]
       saved -= flops_of_mixing(num_tasks, number, *flat[i].shape)
-  ways = list(kinds.values())
+  ways = list(chosen.values())
   by_product, by_lookup = map(ways.count, (jaxprs.PRODUCT, jaxprs.LOOKUP))
   return Shapes(
     num_tasks=num_tasks,
@@ -287,7 +287,7 @@ def shapes_of(
     activations=activations,
     accumulate=accumulate,
     saved=saved,
-    leaves=Leaves(len(shared) - len(kinds), by_product, by_lookup),
+    leaves=Leaves(len(shared) - len(chosen), by_product, by_lookup),
   )
 
 
@@ -354,18 +354,30 @@ def _memory() -> float:
   return MEMORY_SHARE * limit if limit else UNKNOWN_MEMORY
 
 
-def find_uses(
+def kinds(
   functions: Sequence[Callable[..., Any]],
   flat: Sequence[Any],
   wanted: Sequence[int],
-  *arguments: Any,
-) -> dict[int, list[jaxprs.Use]]:
-  """Uses of matrices by several functions: `jaxprs.find` of all of them."""
+  argument: Any,
+  num_tasks: int,
+  devices: int = 1,
+) -> dict[int, str]:
+  """As `without_rows`, of what several functions do with the parameters.
+
+  Args:
+    functions: of the parameters, and of the argument.
+    flat: all parameters.
+    wanted: positions of shared parameters.
+    argument: of all functions.
+    num_tasks: K.
+    devices: see `without_rows`.
+  """
   total: dict[int, list[jaxprs.Use]] = {}
   for f in functions:
-    for i, uses in jaxprs.find(f, flat, wanted, *arguments).items():
+    for i, uses in jaxprs.find(f, flat, wanted, argument).items():
       total.setdefault(i, []).extend(uses)
-  return total
+  shapes = {i: flat[i].shape for i in total}
+  return without_rows(total, shapes, num_tasks, devices)
 
 
 def without_rows(

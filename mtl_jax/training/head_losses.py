@@ -198,10 +198,9 @@ def _stacked(
     over = jax.vmap(one, in_axes=(0, 0, of_keys, None))
     return over(own, stacks, group.keys, z)
 
-  def all_sums(outputs):
+  def all_sums(outputs) -> Any:
     pairs = [loss(x) for loss, x in zip(group.losses, outputs, strict=True)]
-    sums, counts = map(jnp.stack, zip(*pairs, strict=True))
-    return sums, counts
+    return tuple(map(jnp.stack, zip(*pairs, strict=True)))
 
   outputs, pull_heads = jax.vjp(all_outputs, own, z)
   sums, pull_losses, counts = jax.vjp(all_sums, outputs, has_aux=True)
