@@ -145,6 +145,10 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
   rows = np.append(np.array(stored)[1:], np.zeros((1, 3), np.float32), axis=0)
   again = new_items._vectors_of(spec, empty, rows, ['x', 'y'])
   np.testing.assert_allclose(again, found, atol=1e-5)
+  # Without whitening there is a scale alone.
+  plain = Hashes().encode(titles) / 3
+  again = new_items._vectors_of({**spec, 'width': 0}, titles, plain, ['x'])
+  np.testing.assert_allclose(again, Hashes().encode(['x']) / 3, rtol=1e-5)
   with pytest.raises(ValueError, match='vectors of the catalogue .* others'):
     new_items._vectors_of(spec, titles[::-1], np.array(stored)[1:], ['x'])
 
