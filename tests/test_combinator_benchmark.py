@@ -75,13 +75,14 @@ def test_a_residual_is_zero_at_the_solution_only(scripts, gramian, name):
   assert residual(gramian, other) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'num, limit',
   [
     (2, 1e-5),
-    pytest.param(8, 1e-5, marks=pytest.mark.slow),
-    pytest.param(32, 1e-4, marks=pytest.mark.slow),
-    pytest.param(128, 1e-4, marks=pytest.mark.slow),
+    (8, 1e-5),
+    (32, 1e-4),
+    (128, 1e-4),
   ],
 )
 def test_residuals_of_float32(scripts, num, limit):

@@ -167,6 +167,7 @@ def test_a_finished_population_is_not_that_of_other_data(tiny, tmp_path):
     mtl_jax.run(config, tmp_path, data={'main': changed})
 
 
+@pytest.mark.slow
 def test_a_run_is_not_made_shorter(tiny, tmp_path):
   tiny.run(tiny.config(steps=8), tmp_path)
   with pytest.raises(ValueError, match='for 8 steps or more, .* found 4; set'):

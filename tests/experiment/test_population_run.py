@@ -62,6 +62,7 @@ def outcomes(tiny, tmp_path_factory):
   return path, train(tiny, config, path)
 
 
+@pytest.mark.slow
 def test_members_are_all_points_with_all_seeds(outcomes):
   _, found = outcomes
   assert [(o.index, o.seed) for o in found] == [(i, i % 2) for i in range(12)]

@@ -61,6 +61,7 @@ class Model:
   def __init__(self, predictions):
     self.predictions = predictions
     self.experiment = self
+    self.item_task = None  # no recommender
     self.tasks = (tasks.regression('stars'), tasks.binary('like'))
     self.data = {'main': data.Data({}, make_encoder(), None)}
     self.streams = {'main': settings.DataSettings()}

@@ -138,6 +138,7 @@ def test_single_task_run_is_an_ordinary_optax_run(tiny, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_two_tasks_on_two_data_sets(tiny, tmp_path):
   config = tiny.config()
   config.tasks = 'genre,side'

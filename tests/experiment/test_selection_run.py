@@ -69,6 +69,7 @@ def test_an_undefined_score_stops_nothing_in_silence(tmp_path, capsys):
   }
 
 
+@pytest.mark.slow
 def test_a_loss_chooses_the_checkpoint(tmp_path, capsys):
   outcome = run(tmp_path, select='buy/loss', patience=0)
   assert 'Not defined' not in capsys.readouterr().out

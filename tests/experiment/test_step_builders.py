@@ -339,6 +339,7 @@ def test_a_stream_called_outer_may_be_a_tasks_own(tiny):
     check(tiny, config, **other)
 
 
+@pytest.mark.slow
 def test_dry_run_shows_the_outer_batch(tiny, monkeypatch, capsys):
   loaded = tiny.data()
 

@@ -84,6 +84,7 @@ def test_stretches_end_as_steps_from_the_host_do(tiny, whole, tmp_path, capsys):
     assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('then', sweeps.some(['auto', 'never'], 'auto'))
 def test_killed_inside_a_stretch_and_resumed(
   tiny, whole, tmp_path, monkeypatch, then
