@@ -258,7 +258,31 @@ def report(plan, problems, libraries, part):
     head = ['network', 'K', 'stacked', 'layerwise', 'chunked', 'auto']
     head.append('auto / best')
     rows = way_rows(plan, libraries)
-  return [title, '', *table([*head, 'others'], rows)]
+  lines = table([*head, 'others'], rows)
+  return [title, '', *lines, *(summary(lines) if part == 'step' else ())]
+
+
+def summary(lines):
+  """Lines on the ratios of a table of steps: their geometric means."""
+  head, _, *rows = (
+    [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
+  )
+  made = ['']
+  for name in ('PyTorch / mtl_jax', 'tuned / mtl_jax'):
+    place = head.index(name)
+    ratios = {'plain': [], 'with a method': []}
+    for row in rows:
+      if row[place] != '-':
+        kind = 'plain' if row[2] == 'plain' else 'with a method'
+        ratios[kind].append(float(row[place]))
+    for kind, values in ratios.items():
+      if values:
+        made.append(
+          f'- {name}, {len(values)} rows {kind}: geometric mean '
+          f'{np.exp(np.mean(np.log(values))):.2f}, '
+          f'{sum(x < 1 for x in values)} of them below 1'
+        )
+  return made
 
 
 def _number(value, form):

@@ -215,6 +215,40 @@ def test_the_tables_have_all_that_was_measured(scripts, calm, capsys):
   assert network in capsys.readouterr().out
 
 
+def test_means_are_of_plain_rows_and_of_rows_with_a_method(scripts):
+  lines = [
+    '| network | K | method | PyTorch / mtl_jax | tuned / mtl_jax |',
+    '| --- | --- | --- | --- | --- |',
+    '| mlp | 2 | plain | 0.50 | - |',
+    '| mlp | 2 | `pcgrad` | 2.00 | 0.50 |',
+    '| mlp | 8 | `pcgrad` | 8.00 | 0.50 |',
+  ]
+  assert scripts['combinators'].summary(lines) == [
+    '',
+    '- PyTorch / mtl_jax, 1 rows plain: geometric mean 0.50, 1 of them below 1',
+    '- PyTorch / mtl_jax, 2 rows with a method: geometric mean 4.00, 0 of them '
+    'below 1',
+    '- tuned / mtl_jax, 2 rows with a method: geometric mean 0.50, 2 of them '
+    'below 1',
+  ]
+
+
+def test_a_turn_leaves_its_first_call_out_and_a_row_is_its_least(
+  scripts, monkeypatch
+):
+  serving = scripts['serving']
+  now, spent = [0.0], [9, 1, 3, 2]  # seconds of each call
+  monkeypatch.setattr(serving.time, 'perf_counter', lambda: now[0])
+
+  def call():
+    now[0] += spent.pop(0)
+
+  assert serving.turn(call) == 2000 and not spent
+  times = {'a': [3.0, 1.0, 2.0], 'b': [None, 5.0, 4.0]}
+  timers = {name: values.copy().pop for name, values in times.items()}
+  assert serving.interleaved(timers, 1, 3) == {'a': 1.0, 'b': 4.0}
+
+
 def test_a_row_beside_other_work_is_measured_again(scripts, calm):
   plan = {'seconds': 0, 'rounds': 3, 'busy': 0.2, 'again': 2}
   times = iter([9.0] * 3 + [1.0] * 3)
