@@ -4,15 +4,14 @@ The four tasks of configs/rec/movielens_interests.py under methods that weigh
 losses, change gradients or decompose the network, each with single-task models
 of the same trunk. The report has the gain per task with intervals over seeds,
 cosines of task gradients by group of parameters (the item table, the trunk or
-experts), and the best step of each task: on these data directions hardly
-conflict, speeds do.
+experts), and the best step of each task: whether directions conflict, or speeds.
 
 The reduced form has 5 methods x {hard, MMoE} x 3 seeds, at width 32, length 20
 and 256 sampled negatives per step, for four epochs. The full one has 10 x
 {hard, MMoE, PLE} x 5 seeds at width 96, length 50, the full softmax and 24
 epochs, and 8 trials of each method's learning rate (and of the fixed weights):
-about 200 times as much, by the time of a step. Stop it when you like; the same
-command goes on.
+about 200 times as much, estimated by the time of a step and not run. Stop it
+when you like; the same command goes on.
 
   python launch.py --config=configs/rec/conflict.py --workdir=runs/conflict
   python launch.py --config=configs/rec/conflict.py:full --workdir=runs/full
