@@ -18,7 +18,7 @@ that the user has rated before. Popularity, item-kNN, EASE, Markov chains,
 biases and the genres of the user's own past stand in the same table, with a
 hash of the targets.
 
-About 3 minutes on a CPU core; the data (2 MB) are fetched once with pip, for
+About 2 minutes on 2 CPU cores; the data (2 MB) are fetched once with pip, for
 their terms forbid to redistribute them.
 
   python launch.py --config=configs/rec/movielens_interests.py \
