@@ -35,7 +35,8 @@ def give_back(folder, complete):
   if complete:
     for path in folder.iterdir():
       target = folder.parent / path.name
-      if not target.exists():
+      # A folder is that of a subprocess, or of a worker, that was killed.
+      if path.is_file() and not target.exists():
         # Another process may be faster.
         with contextlib.suppress(FileExistsError):
           os.link(path, target)

@@ -35,6 +35,15 @@ def test_nothing_stays_of_a_run_that_was_stopped(tmp_path):
   assert not killed.exists()
 
 
+def test_a_folder_that_a_killed_worker_left_is_not_given_back(tmp_path):
+  folder = compiled.own_folder(tmp_path)
+  inner = compiled.own_folder(folder)
+  (inner / 'half').write_text('o')
+  (folder / 'whole').write_text('one')
+  compiled.give_back(folder, complete=True)
+  assert [path.name for path in tmp_path.iterdir()] == ['whole']
+
+
 def test_this_process_has_a_folder_of_its_own():
   import jax
 
