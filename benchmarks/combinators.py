@@ -26,7 +26,10 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results'
 WAYS = ('stacked', 'layerwise', 'chunked')
 LIBRARIES = ('torchjd', 'libmtl')
+SPLIT = 'mtl_jax, split'  # a device per core, each with a part of the batch
 PARTS = ('solve', 'step', 'ways')
+# Of a row of steps; best: the faster of mtl_jax on one device and split.
+RATIOS = ('PyTorch / mtl_jax', 'PyTorch / best', 'tuned / best')
 PLAN = {
   'rounds': 20,
   'seconds': 3.0,  # for one row of a table, after three rounds
@@ -166,20 +169,23 @@ def step_rows(plan, libraries):
         made = make_all(case, libraries)
         timers = {library: timer for library, (_, timer) in made.items()}
         times, others = measured(plan, timers)
-        ours = times.get('mtl_jax')
+        alone, split = times.get('mtl_jax'), times.get(SPLIT)
+        ours = min((x for x in (alone, split) if x), default=None)
         stock = [times[x] for x in LIBRARIES if x in times]
         tuned = [
           times[f'{x} tuned'] for x in LIBRARIES if f'{x} tuned' in times
         ]
         tuned, best = min(tuned, default=None), min(stock, default=None)
         plain = ours if name == 'plain' else plain
-        compile_s = made['mtl_jax'][0]['compile_s'] if ours else None
+        compile_s = made['mtl_jax'][0]['compile_s'] if alone else None
         yield [
           workloads.NAMES[workload],
           str(num),
           name if name == 'plain' else f'`{name}`',
-          *(_number(times.get(x), '.1f') for x in ('mtl_jax', *LIBRARIES)),
+          *(_number(x, '.1f') for x in (alone, split)),
+          *(_number(times.get(x), '.1f') for x in LIBRARIES),
           _number(tuned, '.1f'),
+          _number(best and alone and best / alone, '.2f'),
           _number(best and ours and best / ours, '.2f'),
           _number(tuned and ours and tuned / ours, '.2f'),
           _number(plain and ours and ours / plain, '.1f'),
@@ -240,7 +246,7 @@ def table(head, rows):
 def report(plan, problems, libraries, part):
   """One table, as Markdown."""
   if part == 'solve':
-    names = [x for x in libraries if not x.endswith('tuned')]
+    names = [x for x in libraries if x in ('mtl_jax', *LIBRARIES)]
     title = 'From a Gramian to weights, milliseconds, and residuals:'
     head = ['K', 'method', *(f'{x} ms' for x in names)]
     head += [f'{x} KKT' for x in names]
@@ -249,8 +255,8 @@ def report(plan, problems, libraries, part):
   elif part == 'step':
     title = 'A whole training step, milliseconds:'
     head = ['network', 'K', 'method']
-    head += [f'{x} ms' for x in ('mtl_jax', *LIBRARIES, 'tuned')]
-    head += ['PyTorch / mtl_jax', 'tuned / mtl_jax', 'mtl_jax / plain']
+    head += [f'{x} ms' for x in ('mtl_jax', 'split', *LIBRARIES, 'tuned')]
+    head += [*RATIOS, 'best / plain']
     head.append('compile s')
     rows = step_rows(plan, libraries)
   else:
@@ -268,7 +274,7 @@ def summary(lines):
     [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
   )
   made = ['']
-  for name in ('PyTorch / mtl_jax', 'tuned / mtl_jax'):
+  for name in RATIOS:
     place = head.index(name)
     ratios = {'plain': [], 'with a method': []}
     for row in rows:
@@ -304,7 +310,10 @@ def load_note():
 
 def start(torch, parts, folder):
   """mtl_jax, and the PyTorch libraries as they are and tuned."""
-  commands = {'mtl_jax': [sys.executable, HERE / 'combinators_jax.py', folder]}
+  command = [sys.executable, HERE / 'combinators_jax.py', folder]
+  commands = {'mtl_jax': command}
+  if 'step' in parts:
+    commands[SPLIT] = [*command, 'split']
   for library in LIBRARIES if torch else ():
     command = [torch, HERE / 'combinators_torch.py', folder, library]
     commands[library] = command

@@ -1,9 +1,10 @@
 """The part of `benchmarks/combinators.py` that runs mtl_jax.
 
-  python benchmarks/combinators_jax.py FOLDER
+  python benchmarks/combinators_jax.py FOLDER [split]
 
 Reads ``problems.npz`` and ``plan.json`` there, and answers what it is asked
-(`serving.serve`).
+(`serving.serve`). With 'split' each core is a device, and has a part of the
+batch of a step (``shard_map``).
 """
 
 import functools
@@ -19,8 +20,9 @@ import optax
 import serving
 import workloads
 
+import mtl_jax
 from mtl_jax import combinators, memory, models, tasks as tasks_lib
-from mtl_jax.training import engine as engine_lib, step as step_lib
+from mtl_jax.training import engine as engine_lib, parallel, step as step_lib
 
 # The problems as TorchJD poses them.
 SOLVERS = {
@@ -113,18 +115,30 @@ def workload(spec, num):
   return model, tasks, jax.device_put({'main': batch})
 
 
-def step_call(spec, num, name, gramian='auto', chunk=0):
+def step_call(spec, num, name, gramian='auto', chunk=0, split=False):
   """A call that takes one more training step, of all K tasks.
 
   It gives the losses, and how many seconds the step took to trace and compile.
   """
   model, tasks, batch = workload(spec, num)
   tx = optax.chain(STEPS[name](), optax.adam(1e-3))
-  state = [step_lib.init_state(model, tx, jax.random.key(0), batch)]
-  step = jax.jit(
-    step_lib.make_train_step(model, tasks, tx, gramian=gramian, chunk=chunk),
-    donate_argnums=0,
-  )
+
+  def make_step(axis_name=None):
+    return step_lib.make_train_step(
+      model, tasks, tx, gramian=gramian, chunk=chunk, axis_name=axis_name
+    )
+
+  def init():
+    return step_lib.init_state(model, tx, jax.random.key(0), batch)
+
+  if not split:
+    state = [init()]
+    step = jax.jit(make_step(), donate_argnums=0)
+  else:
+    mesh = parallel.make_mesh()
+    state = [parallel.replicate(init, mesh)()]
+    batch = parallel.shard_batch(batch, mesh)
+    step = parallel.parallelize(make_step, mesh, 'shard_map')
   begin = time.perf_counter()
   step = step.lower(state[0], batch).compile()
   compile_s = time.perf_counter() - begin
@@ -146,9 +160,12 @@ def planned(spec, num):
   return lambda: [plan.gramian, plan.chunk, str(plan)]
 
 
-def main(folder):
+def main(folder, *options):
   """Answers until there are no more questions."""
   memory.keep_memory()
+  split = 'split' in options
+  if split:
+    mtl_jax.use_all_cores()
   plan = json.loads((folder / 'plan.json').read_text())
   problems = dict(np.load(folder / 'problems.npz'))
 
@@ -159,11 +176,11 @@ def main(folder):
     if case['part'] == 'plan':
       return planned(spec, case['num'])
     ways = {key: case[key] for key in ('gramian', 'chunk') if key in case}
-    return step_call(spec, case['num'], case['name'], **ways)
+    return step_call(spec, case['num'], case['name'], split=split, **ways)
 
   version = f'jax {jax.__version__}, {jax.device_count()} {jax.devices()[0]}'
   serving.serve(make, version, plan['limit'])
 
 
 if __name__ == '__main__':
-  main(pathlib.Path(sys.argv[1]))
+  main(pathlib.Path(sys.argv[1]), *sys.argv[2:])

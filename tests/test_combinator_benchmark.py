@@ -137,6 +137,15 @@ def test_a_step_trains(scripts, name):
   assert first['compile_s'] > 0
 
 
+@pytest.mark.slow
+def test_a_step_over_devices_is_that_of_one(scripts):
+  spec = scripts['workloads'].small(scripts['workloads'].WORKLOADS['mlp'])
+  make = scripts['combinators_jax'].step_call
+  alone, split = (make(spec, 2, 'pcgrad', split=x) for x in (False, True))
+  for _ in range(3):
+    np.testing.assert_allclose(alone()['losses'], split()['losses'], rtol=1e-5)
+
+
 class Fake:
   """A library that answers with numbers that are known."""
 
@@ -177,14 +186,15 @@ def test_the_tables_have_all_that_was_measured(scripts, calm, capsys):
   ours = {'mgda': 1.5, 'pcgrad': 2, 'plain': 1}
   ours |= {'stacked': 6, 'layerwise': 4, 'chunked': 9}
   half = [0.5, 0.5]
+  script = scripts['combinators']
   libraries = {
     'mtl_jax': Fake(ours, half),
+    script.SPLIT: Fake({'plain': 4, 'pcgrad': 1}, half),
     'torchjd': Fake({'mgda': 2.5, 'pcgrad': 8}, [1.0, 0.0]),
     'libmtl': Fake({'pcgrad': 5}, half),
     'torchjd tuned': Fake({'pcgrad': 7}, half),
     'libmtl tuned': Fake({'pcgrad': 3}, half),
   }
-  script = scripts['combinators']
   lines = script.report(plan, problems, libraries, 'solve')
   libraries['mtl_jax'].result = {'compile_s': 1.25}
   lines += script.report(plan, problems, libraries, 'step')
@@ -197,8 +207,8 @@ def test_the_tables_have_all_that_was_measured(scripts, calm, capsys):
   expected = """
     2|`mgda`|1.50|2.50|-|0e+00|1e+00|-
     2|`pcgrad`|2.00|8.00|5.00|-|-|-
-    NETWORK|2|plain|1.0|-|-|-|-|-|1.0|1.2
-    NETWORK|2|`pcgrad`|2.0|8.0|5.0|3.0|2.50|1.50|2.0|1.2
+    NETWORK|2|plain|1.0|4.0|-|-|-|-|-|-|1.0|1.2
+    NETWORK|2|`pcgrad`|2.0|1.0|8.0|5.0|3.0|2.50|5.00|3.00|1.0|1.2
     NETWORK|2|6.0|4.0|9.0|stacked|1.50
   """
   assert [row for row in cells if row[0] in ('2', network)] == [
@@ -207,28 +217,30 @@ def test_the_tables_have_all_that_was_measured(scripts, calm, capsys):
   ]
   heads = [row for row in cells if row[-1] == 'others']
   assert len(heads) == 3
-  assert len(heads[1]) == 12 and heads[1][6:9] == [
+  assert len(heads[1]) == 14 and heads[1][7:11] == [
     'tuned ms',
-    'PyTorch / mtl_jax',
-    'tuned / mtl_jax',
+    *script.RATIOS,
   ]
   assert network in capsys.readouterr().out
 
 
 def test_means_are_of_plain_rows_and_of_rows_with_a_method(scripts):
   lines = [
-    '| network | K | method | PyTorch / mtl_jax | tuned / mtl_jax |',
-    '| --- | --- | --- | --- | --- |',
-    '| mlp | 2 | plain | 0.50 | - |',
-    '| mlp | 2 | `pcgrad` | 2.00 | 0.50 |',
-    '| mlp | 8 | `pcgrad` | 8.00 | 0.50 |',
+    f'| network | K | method | {" | ".join(scripts["combinators"].RATIOS)} |',
+    '| --- | --- | --- | --- | --- | --- |',
+    '| mlp | 2 | plain | 0.50 | 1.00 | - |',
+    '| mlp | 2 | `pcgrad` | 2.00 | 4.00 | 0.50 |',
+    '| mlp | 8 | `pcgrad` | 8.00 | 9.00 | 0.50 |',
   ]
   assert scripts['combinators'].summary(lines) == [
     '',
     '- PyTorch / mtl_jax, 1 rows plain: geometric mean 0.50, 1 of them below 1',
     '- PyTorch / mtl_jax, 2 rows with a method: geometric mean 4.00, 0 of them '
     'below 1',
-    '- tuned / mtl_jax, 2 rows with a method: geometric mean 0.50, 2 of them '
+    '- PyTorch / best, 1 rows plain: geometric mean 1.00, 0 of them below 1',
+    '- PyTorch / best, 2 rows with a method: geometric mean 6.00, 0 of them '
+    'below 1',
+    '- tuned / best, 2 rows with a method: geometric mean 0.50, 2 of them '
     'below 1',
   ]
 
