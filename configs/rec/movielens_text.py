@@ -3,13 +3,13 @@
 The next film of configs/rec/movielens_interests.py, with rows of films that are
 
 * `:ids`: learned, one per film;
-* `:text`: a linear map of MiniLM's vector of the title;
+* `:text`: a linear map of MiniLM's vector of title, year and genres;
 * `:both`: the sum;
 * `:random`, `:permuted`: the sum with a placebo in place of the text: normal
-  numbers of the same shape, or the titles of other films.
+  numbers of the same shape, or the text of other films.
 
-Vectors are whitened to 64 numbers, fitted on films of training. No genre is
-read or predicted. `:text,cold` (any of the five) takes a tenth of the films out
+Vectors are whitened to 64 numbers, fitted on films of training. Genres are read
+as text only, and not predicted. `:text,cold` (any of the five) takes a tenth of the films out
 of training, as input, as target and as what is scored; up to 2,000 events of
 these are then ranked among the cold films, and among all. Of ids alone, cold
 films have random rows: one order for all users. So a column of the table has
@@ -59,6 +59,8 @@ def get_config(argument='both'):
     inputs.rows = rows
     if vectors:
       inputs.vectors = {'texts': 'minilm', 'arm': vectors, 'width': 64}
+  with config.data.settings.unlocked():
+    config.data.settings.texts = ('title', 'release_year', 'genres')
   config.training.epochs = 10
   if protocol:
     config.model.heads['item']['untrained'] = False

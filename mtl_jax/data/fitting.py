@@ -259,6 +259,7 @@ class _Fit:
       shape=field.shape,
       size=field.size,
       names=field.names,
+      texts=field.texts,
       positive=label.positive,
       vocabulary=field.names if label.positive else (),
     )
@@ -491,6 +492,7 @@ class _Fit:
       shape=field.shape,
       size=None if vector else field.size,
       names=() if vector else field.names,
+      texts=() if vector else field.texts,
       fold=self.fold and field.kind in ('string', 'name', 'set', 'sequence'),
     )
     if options is not None and column.kind not in ('string', 'name'):

@@ -39,12 +39,14 @@ class Field:
     shape: of one example's value; () for a single number.
     size: how many classes there are, where that is declared.
     names: of the classes, where they have names.
+    texts: of the classes, where more is said of them than a name.
   """
 
   kind: Kind
   shape: tuple[int, ...] = ()
   size: int | None = None
   names: tuple[str, ...] = ()
+  texts: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

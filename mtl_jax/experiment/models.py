@@ -123,7 +123,7 @@ def _make_inputs(settings, offered, sources):
 
 
 def _with_vectors(spec, sources):
-  """A table of items whose vectors are made of the titles in the data."""
+  """A table of items whose vectors are made of their texts in the data."""
   vectors = spec.get('vectors')
   if spec.get('name') != 'items' or not isinstance(vectors, Mapping):
     return spec
@@ -136,7 +136,8 @@ def _with_vectors(spec, sources):
       items = split.take(np.arange(len(split)), [TITLES])[TITLES]
       counts = np.bincount(items[items > 0], minlength=len(column.names))
       trained = counts[1:] > 0
-    path = item_vectors.make_file(vectors, column.names[1:], trained)
+    texts = column.texts or column.names
+    path = item_vectors.make_file(vectors, texts[1:], trained)
     return {**spec, 'vectors': path}
   raise ValueError(
     f'Expected names of items under {TITLES!r} in the data, found none; set '

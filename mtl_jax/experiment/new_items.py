@@ -106,13 +106,14 @@ def grow(
       'no row there: train with model.inputs.vectors.'
     )
   source = experiment.data[task.stream]
-  titles = source.encoder.columns[recommend.label_of(experiment, task)].names
+  column = source.encoder.columns[recommend.label_of(experiment, task)]
+  known = column.texts or column.names
   (stored,) = [
     np.asarray(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.model_state)
     if combinators.path_name(path).endswith(TABLES[1])
   ]
-  new = _vectors_of(vectors, titles[1:], stored[1:], texts)
+  new = _vectors_of(vectors, known[1:], stored[1:], texts)
 
   def extend(path, leaf):
     name = combinators.path_name(path)
@@ -167,17 +168,17 @@ def _grown(experiment, task, count):
   )
 
 
-def _vectors_of(spec, titles, stored, texts) -> np.ndarray:
+def _vectors_of(spec, known, stored, texts) -> np.ndarray:
   """Vectors ``[n, M]`` of texts, made as those of the catalogue were.
 
-  Whitening and scale are an affine map, found from what it made of the titles;
+  Whitening and scale are an affine map, found from what it made of the known;
   if the stored vectors are of other weights, there is none, which is said.
   """
   encoder = item_content.text_encoder(spec.get('texts', 'minilm'))
   cache = packages.cache_dir() / 'vectors'
   (raw, there), (new, _) = (
     encoders.encode_items(encoder, [x or None for x in some], cache)
-    for some in (titles, texts)
+    for some in (known, texts)
   )
   raw, stored = raw[there], stored[there]  # others have no vector
   if spec.get('width', 0):
@@ -189,7 +190,7 @@ def _vectors_of(spec, titles, stored, texts) -> np.ndarray:
     raw, new = raw * scale, new * scale
   if np.abs(raw - stored).max() > TOLERANCE * stored.std():
     raise ValueError(
-      'Expected vectors of the catalogue that are those of its titles by '
+      'Expected vectors of the catalogue that are those of its texts by '
       f'{spec.get("texts", "minilm")!r}, found others; give the weights that '
       'the run was trained with.'
     )

@@ -13,7 +13,7 @@ LOG = (
   'log', 'options', 'ties', 'order_seed', 'protocol', 'shares', 'arm',
   'arm_seed',
 )  # fmt: skip
-LAYOUT = ('length', 'stride', 'horizon', 'like')
+LAYOUT = ('length', 'stride', 'horizon', 'like', 'texts')
 
 
 def make_split(settings: Mapping[str, Any]) -> protocols.Split:

@@ -7,12 +7,14 @@ target, which stands at the last step: every target is predicted from all that
 its protocol allows, and no metric depends on where windows were cut.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
+from mtl_jax import names as names_lib
 from mtl_jax.data import tables
-from mtl_jax.recommendation import baselines, protocols
+from mtl_jax.recommendation import baselines, interactions, protocols
 
 GAPS = 65  # codes of time gaps: 0 = none before
 LIKE_NAMES = ('no', 'yes')
@@ -28,12 +30,15 @@ class WindowLayout:
       target once, in the window where most comes before it. 0 = ``length``.
     horizon: interests are the genres of so many next events.
     like: a rating of at least this is a like.
+    texts: what the text of an item is made of, in this order: 'title',
+      'genres', and names of columns of items.
   """
 
   length: int = 50
   stride: int = 0
   horizon: int = 10
   like: float = 4.0
+  texts: tuple[str, ...] = ('title',)
 
   def __post_init__(self):
     if self.length < 1 or not 0 <= self.stride <= self.length:
@@ -98,6 +103,9 @@ def _table(split, layout, name) -> tables.Table:
   }
   titles = log.titles if log.titles is not None else log.item_ids
   names['next_item'] = ('', *map(str, titles.tolist()))
+  texts = {}
+  if tuple(layout.texts) != ('title',):
+    texts['next_item'] = ('', *item_texts(log, layout.texts))
   sizes = {
     'items': log.num_items + 1,
     'next_item': log.num_items + 1,
@@ -114,6 +122,7 @@ def _table(split, layout, name) -> tables.Table:
       values.shape[1:],
       sizes.get(key),
       names.get(key, ()),
+      texts.get(key, ()),
     )
     for key, values in arrays.items()
   }
@@ -123,6 +132,53 @@ def _table(split, layout, name) -> tables.Table:
     return {feature: arrays[feature][rows] for feature in features}
 
   return tables.Table(f'{log.name} {name}', fields, len(places), read)
+
+
+def item_texts(
+  log: interactions.Interactions, parts: Sequence[str]
+) -> list[str]:
+  """Texts of the V items of a log, of what is known of each.
+
+  Args:
+    log: with titles, genres or columns of items.
+    parts: 'title', 'genres' and names of columns, joined in this order.
+
+  Raises:
+    ValueError: for a part that the log lacks.
+
+  Example:
+    >>> items = interactions.ItemFeatures(
+    ...   np.arange(2),
+    ...   [('Action', 'Drama'), ()],
+    ...   np.array(['Heat', 'Four Rooms']),
+    ...   {'year': np.array(['1995', ''])},
+    ... )
+    >>> log = interactions.make([0, 0], [0, 1], [0, 1], item_features=items)
+    >>> item_texts(log, ('title', 'year', 'genres'))
+    ['Heat. 1995. Action, Drama', 'Four Rooms']
+  """
+  known = {name: _words(x) for name, x in log.item_columns.items()}
+  if log.titles is not None:
+    known['title'] = _words(log.titles)
+  if log.genre_names:
+    genres = np.array(log.genre_names)
+    known['genres'] = [', '.join(genres[row > 0]) for row in log.genres]
+  for name in parts:
+    if name not in known:
+      raise ValueError(
+        f'{log.name}: expected texts of items made of {", ".join(known)}, '
+        f'found {name!r}; {names_lib.nearest(name, list(known))}'
+      )
+  rows = zip(*(known[name] for name in parts), strict=True)
+  return ['. '.join(filter(None, row)) for row in rows]
+
+
+def _words(values):
+  """Values of items as texts, '' where there is none."""
+  if values.dtype.kind not in 'fi':
+    return values.astype(str).tolist()
+  missing = values < 0 if values.dtype.kind == 'i' else np.isnan(values)
+  return np.where(missing, '', values.astype(str)).tolist()
 
 
 def _kind(values):
