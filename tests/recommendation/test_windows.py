@@ -179,3 +179,35 @@ def test_a_split_becomes_sources_with_facts_of_its_steps():
 def test_layouts_out_of_range_are_one_sentence(layout, message):
   with pytest.raises(ValueError, match=message):
     windows.WindowLayout(**layout)
+
+
+def test_the_text_of_an_item_is_what_is_known_of_it():
+  items = interactions.ItemFeatures(
+    np.arange(3),
+    [('A', 'B'), (), ('B',)],
+    np.array(['One', 'Two', '']),
+    {
+      'year': np.array([1995, -1, 7]),
+      'price': np.array([np.nan, 0.5, 1]),
+      'studio': np.array(['', 'X', 'Y']),
+    },
+  )
+  log = interactions.make([0] * 4, [0, 1, 2, 0], range(4), item_features=items)
+  parts = ('title', 'genres', 'price', 'year', 'studio')
+  assert windows.item_texts(log, parts) == [
+    'One. A, B. 1995',
+    'Two. 0.5. X',
+    'B. 1.0. 7. Y',
+  ]
+  with pytest.raises(
+    ValueError, match="price, studio, title, genres, found 'y"
+  ):
+    windows.item_texts(log, ('title', 'yeer'))
+  split = protocols.Split(log, 'leave_one_out', np.array([0, 0, 1, 2], np.int8))
+  for texts, expected in {
+    ('title',): (),
+    ('year', 'studio'): ('', '1995', 'X', '7. Y'),
+  }.items():
+    layout = windows.WindowLayout(texts=texts)
+    field = windows.make_tables(split, layout)['test'].fields['next_item']
+    assert field.texts == expected and field.names == ('', 'One', 'Two', '')
