@@ -111,7 +111,7 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
   file = pathlib.Path(path) / CONFIG
   if not file.exists():
     return
-  for old in ('best', 'group_0'):
+  for old in ('best', 'group_0/lot_0'):
     if (file.parent / old).exists():
       raise ValueError(
         f'Expected a work directory of this version, found {old!r} of an '

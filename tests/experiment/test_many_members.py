@@ -9,8 +9,10 @@ import pytest
 
 import mtl_jax
 from mtl_jax import combinators
-from mtl_jax.experiment import workdir as workdir_lib
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import run as run_lib, workdir as workdir_lib
 from mtl_jax.models import trunks
+from mtl_jax.training import loop
 
 
 @pytest.fixture(scope='module')
@@ -235,14 +237,40 @@ def test_two_processes_do_not_write_in_one_directory(tiny, tmp_path):
   assert tiny.run(config, tmp_path).ended == 'finished'
 
 
-def test_a_directory_of_an_earlier_version_is_refused(tiny, tmp_path):
+@pytest.mark.parametrize('old', ['best', 'group_0/lot_0'])
+def test_a_directory_of_an_earlier_version_is_refused(tiny, tmp_path, old):
+  settings = settings_lib.from_config(tiny.config())
+  with workdir_lib.claim(tmp_path, settings):
+    pass
+  workdir_lib.check(tmp_path, settings)
+  (tmp_path / old).mkdir(parents=True)
+  with pytest.raises(ValueError, match=f"version, found '{old}' of an earlier"):
+    workdir_lib.check(tmp_path, settings)
+
+
+def test_a_run_of_several_programs_goes_on_and_is_read_back(
+  tiny, tmp_path, monkeypatch
+):
   config = tiny.config(steps=2)
-  tiny.run(config, tmp_path)
-  (tmp_path / 'best').mkdir()
-  with pytest.raises(
-    ValueError, match="of this version, found 'best' of an ea"
-  ):
+  config.tasks, config.combinator.name = 'rating', 'weighted_sum'
+  config.population.update({'seeds': 1, 'way': 'vmap'})
+  config.population.sweep = tuple(
+    {'optimizer.name': name} for name in ('sgd', 'adam')
+  )
+
+  def dying(*unused_args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(run_lib, '_store', dying)
+  with pytest.raises(KeyboardInterrupt):  # when the first has trained
     tiny.run(config, tmp_path)
+  monkeypatch.undo()
+  outcome = tiny.run(config, tmp_path)
+  assert [m.point['optimizer.name'] for m in outcome.members] == ['sgd', 'adam']
+  assert all((tmp_path / f'group_{i}/checkpoints').is_dir() for i in (0, 1))
+  monkeypatch.setattr(loop, 'fit', lambda *args: 1 / 0)
+  again = tiny.run(config, tmp_path)
+  assert again.members == outcome.members and again.cost == outcome.cost
 
 
 @pytest.mark.slow
