@@ -23,10 +23,12 @@ def own_folder(shared):
   shared.mkdir(parents=True, exist_ok=True)
   folder = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=shared))
   for path in shared.iterdir():
-    if path.is_file():
-      os.link(path, folder / path.name)
-    elif path.stat().st_mtime < time.time() - _DAY:
-      shutil.rmtree(path, ignore_errors=True)  # That run was killed.
+    # Another process may remove what it listed.
+    with contextlib.suppress(FileNotFoundError):
+      if path.is_file():
+        os.link(path, folder / path.name)
+      elif path.stat().st_mtime < time.time() - _DAY:
+        shutil.rmtree(path, ignore_errors=True)  # That run was killed.
   return folder
 
 

@@ -44,6 +44,18 @@ def test_a_folder_that_a_killed_worker_left_is_not_given_back(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['whole']
 
 
+def test_a_folder_that_ends_while_it_is_listed_is_passed_over(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'whole').write_text('one')
+  ended = tmp_path / 'running_ended'
+  listed = [ended, tmp_path / 'whole']
+  monkeypatch.setattr(pathlib.Path, 'iterdir', lambda path: iter(listed))
+  folder = compiled.own_folder(tmp_path)
+  assert (folder / 'whole').read_text() == 'one'
+  assert not (folder / ended.name).exists()
+
+
 def test_this_process_has_a_folder_of_its_own():
   import jax
 

@@ -157,8 +157,8 @@ class TrainingSettings:
     evaluate_every: steps between evaluations, 0 = every epoch.
     checkpoint_every: steps between checkpoints, 0 = at evaluations only.
     log_every: steps between rows of training losses.
-    patience: evaluations without a better overall validation score before
-      training stops, 0 = never.
+    patience: evaluations without a better value of ``select`` before training
+      stops, 0 = never.
     select: what best parameters are chosen by and patience waits for, on the
       validation split: 'overall', 'TASK/METRIC' or 'TASK/loss'.
     keep_best: further criteria of that kind, whose best parameters are kept

@@ -126,20 +126,69 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
       f'that it does not read; choose another --workdir. ({error})'
     ) from error
   stored = settings_lib.flatten(whole_files.plain(settings_lib.plain(there)))
-  for key in sorted((wanted.keys() | stored.keys()) - MAY_CHANGE):
-    if stored.get(key) != wanted.get(key):
-      raise ValueError(
-        f'Expected a work directory of this config, found {key} = '
-        f'{stored.get(key)!r} in {file} instead of {wanted.get(key)!r}; choose '
-        f'another --workdir, or set --config.{key}={stored.get(key)!r}.'
-      )
-
+  _check_values(file, stored, wanted)
   if list(there.targets) != list(settings.targets):
     raise ValueError(
       f'Expected the targets in the order {", ".join(there.targets)} of '
       f'{file}, found {", ".join(settings.targets)}; keep the order, or choose '
       'another --workdir.'
     )
+
+
+def _check_values(
+  file: pathlib.Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+  """Raises a ValueError for the first setting that differs, names first.
+
+  Where a name differs, so do the options that belong to it.
+  """
+  nothing = object()
+
+  def order(key):
+    # A section that is empty on one side differs by its keys on the other.
+    empty = {} in (stored.get(key), wanted.get(key))
+    return empty, not key.endswith(('.name', '.kind')), key
+
+  for key in sorted(wanted.keys() | stored.keys(), key=order):
+    if (
+      stored.get(key, nothing) == wanted.get(key, nothing)
+      or _of_main_stream(key) in MAY_CHANGE
+    ):
+      continue
+    if key in stored and key in wanted:
+      difference = (
+        f'{key} = {stored[key]!r} in {file} instead of {wanted[key]!r}'
+      )
+      advice = f'set --config.{key}={stored[key]!r}'
+    elif key in wanted:
+      key = _shortest(key, stored)
+      difference = f'{key}, which is not set in {file}'
+      advice = f'leave {key} out'
+    else:
+      section = _shortest(key, wanted)
+      value = f' = {stored[key]!r}' if section == key else ''
+      difference = f'{section}{value} in {file}, which is not set here'
+      advice = f'set it, as in --config.{key}={stored[key]!r}'
+    raise ValueError(
+      f'Expected a work directory of this config, found {difference}; choose '
+      f'another --workdir, or {advice}.'
+    )
+
+
+def _of_main_stream(key: str) -> str:
+  """The setting of the main stream that a setting of another stands for."""
+  section, _, rest = key.partition('.')
+  return f'data.{rest.partition(".")[2]}' if section == 'streams' else key
+
+
+def _shortest(key: str, others: Mapping[str, Any]) -> str:
+  """The outermost section of a key that is not among the others."""
+  parts = key.split('.')
+  sections = ['.'.join(parts[:i]) for i in range(1, len(parts))]
+  for section in sections:
+    if not any(f'{other}.'.startswith(f'{section}.') for other in others):
+      return section
+  return key
 
 
 @contextlib.contextmanager
@@ -206,23 +255,28 @@ def other_data(
 def _locked(folder: pathlib.Path) -> Iterator[None]:
   """Holds the lock of a directory, with a heartbeat from a thread."""
   file = folder / LOCK
-  owner = {'host': socket.gethostname(), 'pid': os.getpid()}
-  content = json.dumps({**owner, 'thread': threading.get_ident()})
+  content = json.dumps(
+    {
+      'host': socket.gethostname(),
+      'pid': os.getpid(),
+      'started': _started(os.getpid()),
+      'thread': threading.get_ident(),
+    }
+  )
   for attempt in range(2):
     try:
       with open(file, 'x', encoding='utf-8') as lock:
         lock.write(content)
       break
     except FileExistsError:
-      holder = _holder(file)
-      if attempt or (holder and _alive(holder, owner, file)):
-        holder = holder or {'host': 'another host', 'pid': '?'}
+      holder = _content(file)
+      if attempt or _alive(holder, file):
         raise ValueError(
-          f'Expected to be the only process in {folder}, found process '
-          f'{holder["pid"]} on {holder["host"]} that writes there; wait for '
-          'its end, or choose another --workdir.'
+          f'Expected to be the only process in {folder}, found '
+          f'{_describe(holder)} that writes there; wait for its end, or choose '
+          'another --workdir.'
         ) from None
-      file.unlink(missing_ok=True)  # its process is gone
+      _release(file, holder)
   ended = threading.Event()
 
   def beat():
@@ -237,29 +291,76 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
   finally:
     ended.set()
     thread.join()
+    _release(file, content)
+
+
+def _content(file: pathlib.Path) -> str:
+  try:
+    return file.read_text(encoding='utf-8')
+  except (OSError, ValueError):
+    return ''
+
+
+def _release(file: pathlib.Path, content: str) -> None:
+  """Removes a lock, unless another process has made its own since."""
+  if _content(file) == content:
     file.unlink(missing_ok=True)
 
 
-def _holder(file) -> dict[str, Any]:
+def _parsed(content: str) -> dict[str, Any]:
   try:
-    return json.loads(file.read_text(encoding='utf-8'))
-  except (OSError, ValueError):
+    return dict(json.loads(content))
+  except (TypeError, ValueError):
     return {}
 
 
-def _alive(holder, owner, file) -> bool:
-  """Whether the process that holds a lock still runs, as far as can be told."""
-  if holder['host'] == owner['host']:
+def _describe(content: str) -> str:
+  holder = _parsed(content)
+  if {'pid', 'host'} <= holder.keys():
+    return f'process {holder["pid"]} on {holder["host"]}'
+  return 'a process without a name yet'
+
+
+def _started(pid: int) -> int | None:
+  """Start of a running process, in ticks since boot.
+
+  Args:
+    pid: its number, which another process may have had before it.
+
+  Returns:
+    Field 22 of ``/proc/PID/stat``; None without that file, or if the process
+    has ended and is only waited for.
+  """
+  try:
+    text = pathlib.Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')
+  except (OSError, ValueError):
+    return None
+  fields = text.rpartition(')')[2].split()  # the name may hold spaces
+  return None if fields[0] in 'ZX' else int(fields[19])
+
+
+def _alive(content: str, file: pathlib.Path) -> bool:
+  """Whether the process that holds a lock still runs, as far as can be told.
+
+  On this host by its number and start; elsewhere, where the start is not known,
+  and while the lock is being written, by its heartbeat.
+  """
+  holder = _parsed(content)
+  if holder.get('host') == socket.gethostname() and 'pid' in holder:
+    pid, started = holder['pid'], holder.get('started')
     try:
-      os.kill(holder['pid'], 0)
+      os.kill(pid, 0)
     except ProcessLookupError:
       return False
     except PermissionError:
       pass
-    if holder['pid'] == owner['pid']:
+    if started is not None and started != _started(pid):
+      return False
+    if pid == os.getpid():
       threads = {thread.ident for thread in threading.enumerate()}
       return holder.get('thread') in threads - {threading.get_ident()}
-    return True
+    if started is not None:
+      return True
   with contextlib.suppress(OSError):
     return time.time() - file.stat().st_mtime < STALE
   return False

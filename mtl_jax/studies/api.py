@@ -157,9 +157,11 @@ def use_all_cores() -> bool:
   Returns:
     Whether members can be spread over all cores.
   """
-  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
+  _allow_threads()
   asked = 'host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
-  number = len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count()
+  number = os.cpu_count()
+  if hasattr(os, 'sched_getaffinity'):
+    number = len(os.sched_getaffinity(0))
   told = getattr(jax.config, 'jax_num_cpu_devices', -1) > 0
   if asked or told or not number:
     return True
@@ -176,9 +178,7 @@ def _prepare(several: bool) -> None:
   Args:
     several: whether the run has members that may be spread over devices.
   """
-  # XLA's programs on the CPU wait for threads of the pool that they run in:
-  # with no more threads than devices all can come to wait. Many are slower.
-  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
+  _allow_threads()
   if several and not use_all_cores():
     print(
       'JAX has started with one device: members train on it one after the '
@@ -188,8 +188,13 @@ def _prepare(several: bool) -> None:
     )
 
 
-def _has_affinity() -> bool:
-  return hasattr(os, 'sched_getaffinity')
+def _allow_threads() -> None:
+  """Sets the size of XLA's pool of threads on the CPU, if it is not set.
+
+  Its programs wait for threads of the pool that they run in: with no more
+  threads than devices they may deadlock. Many are slower.
+  """
+  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
 
 
 def _spec(given: Any) -> Mapping[str, Any]:
