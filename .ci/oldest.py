@@ -14,12 +14,12 @@ def pins(text):
   """``{name: version}`` of all packages that a use or the tests need."""
   project = tomllib.loads(text)['project']
   lines = project['dependencies'] + project['optional-dependencies']['dev']
-  found = {}
+  versions = {}
   for line in lines:
     bound = re.match(r'([\w-]+)>=([\d.]+)', line)
     assert bound, f'Expected a lower bound, found {line!r} in pyproject.toml'
-    found[bound[1]] = bound[2]
-  return found
+    versions[bound[1]] = bound[2]
+  return versions
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""User interests through one recurrent trunk: what comes next, and how liked.
+"""User interests through one recurrent trunk: the next genre and its rating.
 
 MovieLens-100K: an LSTM(64) reads the last 100 interactions of a user (film,
 genres, rating, time gap; padded on the left and masked) and tells the primary
@@ -12,8 +12,8 @@ the biases know which film is rated, which the model does not.
 The rating is a number here. With the argument `ordinal` it is learned as five
 levels by one head, of which each asks whether the rating goes on to the next;
 with `thresholds` it becomes four tasks, whether it exceeds 1, 2, 3 and 4, with
-a head each, whose gradients a method can weigh. Biases stand beside the number
-only.
+a head each, whose gradients a method can weigh. Biases are printed beside the
+number only.
 
 About 3 minutes on 2 CPU cores; the data (2 MB) are fetched once with pip, for
 their terms forbid to redistribute them.

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 # The values of a table are functions, or what a name means in words.
 MODES = {
   'jit': 'Plain jit over global arrays: the default.',
-  'shard_map': 'One program a device, with explicit reductions.',
+  'shard_map': 'One program per device, with explicit reductions.',
   'pmap': 'The older form of the same.',
 }
 

@@ -39,7 +39,7 @@ os.environ.setdefault('NPROC', '4')
 # find cycles: a tenth of the time.
 gc.disable()
 
-# Their names are alike, which the collection of doctests takes ill.
+# The collection of doctests cannot import several files of the same name.
 collect_ignore_glob = ['**/conftest.py']
 
 

@@ -1,4 +1,4 @@
-"""RotoGrad's toy problem: one point, two tasks that want it elsewhere.
+"""RotoGrad's toy problem: one point, two tasks with other optima.
 
 A network 2 - 10 - 2 at the origin, SGD with 1e-3, 400 steps, as in the
 authors' example (Javaloy and Valera, ICLR 2022), and the rotations with Adam,

@@ -76,7 +76,7 @@ def check_preference(preference: Sequence[float] | None) -> None:
   if not all(p >= 0 for p in values) or not any(values):
     raise ValueError(
       f'Expected a preference of numbers >= 0, not all 0, found {values}; '
-      'give one a task.'
+      'give one per task.'
     )
 
 
@@ -91,8 +91,8 @@ def task_vector(
   vector = jnp.asarray(values, like.dtype)
   if vector.shape != like.shape:
     raise ValueError(
-      f'Expected {like.shape[0]} numbers in {name}, one a task, found shape '
-      f'{vector.shape}; give one a task.'
+      f'Expected {like.shape[0]} numbers in {name}, one per task, found shape '
+      f'{vector.shape}; give one per task.'
     )
   return vector
 

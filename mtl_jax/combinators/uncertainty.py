@@ -55,7 +55,7 @@ def uncertainty(
   if unknown or not kinds:
     raise ValueError(
       "Expected one kind per task, 'regression' or 'classification', found "
-      f'{list(kinds)}; give one a task.'
+      f'{list(kinds)}; give one per task.'
     )
   # d/dL of the joint negative log likelihood: 1/2 e^-s for a Gaussian, e^-s
   # for a tempered softmax.
@@ -71,8 +71,8 @@ def uncertainty(
     del key, step, epoch
     if gradients.num_tasks != len(kinds):
       raise ValueError(
-        f'Expected {gradients.num_tasks} kinds, one a task, found '
-        f'{len(kinds)}; give one a task.'
+        f'Expected {gradients.num_tasks} kinds, one per task, found '
+        f'{len(kinds)}; give one per task.'
       )
     s = state.log_variance
     w = factor.astype(s.dtype) * jnp.exp(-s)

@@ -33,7 +33,7 @@ def weighted_sum(
   """
   if weights is not None and not all(w >= 0 for w in weights):
     raise ValueError(
-      f'Expected weights >= 0, found {list(weights)}; give one a task.'
+      f'Expected weights >= 0, found {list(weights)}; give one per task.'
     )
 
   if weights is None:
@@ -44,8 +44,8 @@ def weighted_sum(
     losses = gradients.losses
     if losses.shape != (len(weights),):
       raise ValueError(
-        f'Expected {losses.shape[0]} weights, one a task, found '
-        f'{len(weights)}; give one a task.'
+        f'Expected {losses.shape[0]} weights, one per task, found '
+        f'{len(weights)}; give one per task.'
       )
     given = jnp.asarray(weights, losses.dtype)
     return jnp.where(gradients.counts > 0, given, 0), state

@@ -52,7 +52,7 @@ class DataSettings:
     separator: between the fields of a CSV line.
     set_separator: between the names of a set that is written as one string.
     encoding: of files; a byte-order mark overrides it.
-    batch_size: examples a step, over all devices.
+    batch_size: examples per step, over all devices.
     evaluation_batch_size: the same of evaluation.
     cache: hold the examples in memory: 'auto' (by size), 'always', 'never'.
     on_device: hold the training examples on the device, so that many steps run
@@ -148,7 +148,7 @@ class TrainingSettings:
     epochs: passes over the (main) training split.
     steps: steps instead of epochs, 0 = use epochs.
     mode: 'jit', 'shard_map' or 'pmap'.
-    accumulate: microbatches a step.
+    accumulate: microbatches per step.
     gramian: how inner products of task gradients are made, for methods that
       ask for them: 'auto' counts and picks one of 'stacked', 'chunked' and
       'layerwise', which give the same; 'features' is another matrix, that of
@@ -326,8 +326,8 @@ class StudySettings:
       all twins together have as many parameters as the shared model.
     metrics: 'task/metric' that methods are compared by, with '+' in front
       where higher is better and '-' where lower is; the tasks' scores if none.
-    trials: points of a random search a method, judged by the validation split,
-      before it is run; 0 = none.
+    trials: points of a random search per method, judged by the validation
+      split, before it is run; 0 = none.
     draws: what is drawn for each: ``(setting, 'uniform' | 'log_uniform' |
       'choice', ...)`` with two bounds, or a tuple of values.
     claims: declared before the first run; a work directory keeps to them.

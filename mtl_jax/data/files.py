@@ -33,7 +33,7 @@ def open_files(
   columns: Mapping[str, str],
   reading: cells.Reading = cells.DEFAULT,
 ) -> dict[str, tables.Table]:
-  """Tables of files, one a split, or of slices of files.
+  """Tables of files, one per split, or of slices of files.
 
   Args:
     splits: ``{'train': 'reviews.csv[:80%]', 'validation': ...}``; paths end in

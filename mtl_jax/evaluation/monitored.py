@@ -27,7 +27,7 @@ def measure_scalars(
   """
   scalars = _of_one(names, measures)
   weights = measures.weights
-  if isinstance(weights, Mapping):  # a method with weights a group
+  if isinstance(weights, Mapping):  # a method with weights per group
     for label, w in weights.items():
       scalars |= _by_task(f'group/{label}/weight', names, w)
   elif weights is not None:

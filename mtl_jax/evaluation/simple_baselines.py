@@ -1,4 +1,4 @@
-"""Simple models to stand beside: frequencies of classes, biases of ratings.
+"""Simple models to compare with: frequencies of classes, biases of ratings.
 
 Pure NumPy on whole columns. Each gives outputs as a head would, so that
 `score` measures baseline and model with the same metrics.
@@ -25,7 +25,7 @@ def class_frequencies(
   Args:
     labels: of training, ``[N]``; -1 = missing.
     num_classes: C.
-    smoothing: imagined examples a class.
+    smoothing: imagined examples per class.
 
   Returns:
     Probabilities, ``[C]``.
@@ -56,7 +56,7 @@ def user_class_frequencies(
     labels: of training, ``[N]``; -1 = missing.
     num_classes: C.
     test_users: whose probabilities are asked for, ``[M]``.
-    strength: imagined examples a user, drawn from all users.
+    strength: imagined examples per user, drawn from all users.
 
   Returns:
     Probabilities, ``[M, C]``.

@@ -14,7 +14,7 @@ from mtl_jax.training import checkpoints, parallel, programs
 
 
 class DataParallel:
-  """One member, a step a call, its batch split over all devices of a mesh.
+  """One member, a step per call, its batch split over all devices of a mesh.
 
   State and parameters are whole on every device; `state_sharding` is where
   that is decided.

@@ -124,7 +124,7 @@ def make_method(
 
   Args:
     spec: of the config.
-    kinds: 'regression' or 'classification' a task.
+    kinds: 'regression' or 'classification' per task.
     shared: ``path -> bool``, the model's.
     **offered: what else a method gets if it has an argument of that name.
 

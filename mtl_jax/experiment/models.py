@@ -91,7 +91,7 @@ def _of_items(task, settings, sources):
 
 
 def _make_inputs(settings, offered, sources):
-  """One encoder for all streams, or one a stream; None if there is none."""
+  """One encoder for all streams, or one per stream; None if there is none."""
   section = settings.model
   if not section.inputs:
     return None

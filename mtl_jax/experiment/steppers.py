@@ -192,7 +192,7 @@ class DeviceProgram:
     self.compile(members, start)
     if self._several:
       # On CPU, programs in flight on several devices share a pool of threads,
-      # and can all come to wait for one.
+      # and may deadlock.
       jax.block_until_ready(members.state)
     result = self._compiled(*self._arguments(members, start, number))
     # The host prepares what comes next while the devices work.

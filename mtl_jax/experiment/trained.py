@@ -177,13 +177,13 @@ class Trained:
     """
     source = self.experiment.data[stream].splits[split]
     arrays = source.take(np.arange(len(source)))
-    found = {('', ''): self.evaluate(split)}
+    metrics = {('', ''): self.evaluate(split)}
     for name in inputs:
       for how in evaluation.HOWS:
         if how != 'absent' or data.mask_key(name) in arrays:
           changed = evaluation.knock_out(arrays, name, how)
-          found[name, how] = self.evaluate(split, {stream: changed})
-    return found
+          metrics[name, how] = self.evaluate(split, {stream: changed})
+    return metrics
 
   def tasks_of(
     self, stream: str, tasks: Iterable[str] | None = None

@@ -74,7 +74,7 @@ def scaled_regressions(
     width: of the trunk's layers.
     depth: their number.
     examples: to train on, and others, that recorded losses are of.
-    batch_size: examples a step.
+    batch_size: examples per step.
 
   References:
     Chen et al., GradNorm: gradient normalization for adaptive loss balancing

@@ -62,7 +62,7 @@ def two_valleys(
   """
   if len(scales) != 2 or not all(s > 0 for s in scales):
     raise ValueError(
-      f'Expected two scales > 0, found {tuple(scales)}; give one a task.'
+      f'Expected two scales > 0, found {tuple(scales)}; give one per task.'
     )
 
   def losses(x, batch=None):

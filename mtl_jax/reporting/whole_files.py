@@ -25,7 +25,7 @@ def writing(path: Path) -> Iterator[None]:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
       raise
     raise OSError(
-      f'Expected room to write {os.fspath(path)}, found no space left on the '
+      f'Expected space to write {os.fspath(path)}, found no space left on the '
       'device; free some space and run the same command again to resume.'
     ) from error
 

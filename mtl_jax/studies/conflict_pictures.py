@@ -32,8 +32,8 @@ def best_steps(summary: summary_lib.Summary) -> mpl_figure.Figure | None:
   titles = {row.method: row.marked_title for row in summary.rows}
   titles[''] = 'single task'
   cells = {(x.method, x.task): x for x in found}
-  room = max(0.5, 0.11 * len(tasks) + 0.12)  # inches a row
-  height = len(names) * room + 1.0
+  inches = max(0.5, 0.11 * len(tasks) + 0.12)  # per row
+  height = len(names) * inches + 1.0
   left = study_pictures.INCH * max(len(titles[name]) for name in names) + 0.15
   right = study_pictures.INCH * max(map(len, [*tasks, 'kept for all'])) + 0.5
   with matplotlib.rc_context(plots.STYLE):

@@ -106,7 +106,7 @@ class Cost:
   """Cost of a method; None where it was not measured.
 
   Attributes:
-    step_ms: milliseconds a step, of one member.
+    step_ms: milliseconds per step, of one member.
     compile_s: seconds until the first step.
     peak_mb: megabytes of the device's memory, at most.
     run_s: seconds of all steps of all members, of a problem.

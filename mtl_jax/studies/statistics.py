@@ -66,7 +66,7 @@ def t_interval(values: Any, confidence: float = 0.95) -> Interval:
   """Mean and Student's interval: ``mean +- t_{n-1} s / sqrt(n)``.
 
   Args:
-    values: ``[n]``, one a seed. A NaN makes the mean NaN.
+    values: ``[n]``, one per seed. A NaN makes the mean NaN.
     confidence: in (0, 1).
 
   Returns:
@@ -186,7 +186,7 @@ def spread_interval(
   which at few seeds covers less than it says.
 
   Args:
-    values: ``[n]``, one a seed.
+    values: ``[n]``, one per seed.
     control: ``[n]``, of the same seeds in the same order.
     confidence: in (0, 1).
     seed: of the draws.
@@ -249,7 +249,7 @@ def paired_test(
   """Compares runs with the control's runs of the same seeds.
 
   Args:
-    values: ``[n]``, one a seed.
+    values: ``[n]``, one per seed.
     control: ``[n]``, of the same seeds in the same order.
     test: 't' is the paired t test; 'wilcoxon' the exact signed-rank test,
       given the ties, zeros left out; 'bootstrap' doubles the smaller tail of
@@ -379,7 +379,7 @@ def ranks(values: Any, higher_is_better: bool) -> np.ndarray:
   """Ranks from 1, the best; ties share their mean, NaN has none.
 
   Args:
-    values: ``[m]``, one a method.
+    values: ``[m]``, one per method.
     higher_is_better: which end is the best.
 
   Example:

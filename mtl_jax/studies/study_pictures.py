@@ -45,7 +45,7 @@ def style(index: int) -> dict[str, Any]:
 
 
 def learning_curves(summary: Summary) -> mpl_figure.Figure | None:
-  """A row a task: training loss, and the score on validation, with bands."""
+  """A row per task: training loss, and the score on validation, with bands."""
   rows = []
   for task in summary.study.tasks:
     row = [
@@ -81,7 +81,7 @@ def learning_curves(summary: Summary) -> mpl_figure.Figure | None:
 
 
 def _figure(study, content):
-  """A figure with room for a legend below; its height and the legend's."""
+  """A figure with space for a legend below; its height and the legend's."""
   columns, rows = _legend_shape([m.title for m in study.methods])
   legend = 0.2 * rows + 0.1
   height = content + legend + 0.75
@@ -148,7 +148,7 @@ def _bands(
 
 
 def seesaw(summary: Summary) -> mpl_figure.Figure | None:
-  """A row a method: what each task gains over its single-task model."""
+  """A row per method: what each task gains over its single-task model."""
   rows = [row for row in summary.rows if row.gains]
   if not rows:
     return None
@@ -157,8 +157,8 @@ def seesaw(summary: Summary) -> mpl_figure.Figure | None:
   ]
   if len(tasks) > MOST_TASKS:
     return _gain_map(rows, tasks)
-  room = max(0.5, 0.11 * len(tasks) + 0.12)  # inches a row
-  height = len(rows) * room + 1.0
+  inches = max(0.5, 0.11 * len(tasks) + 0.12)  # per row
+  height = len(rows) * inches + 1.0
   names = INCH * max(len(row.marked_title) for row in rows) + 0.15
   with matplotlib.rc_context(plots.STYLE):
     figure = mpl_figure.Figure(figsize=(plots.WIDTH, height))
@@ -190,7 +190,7 @@ def seesaw(summary: Summary) -> mpl_figure.Figure | None:
 
 
 def _gain_map(rows, tasks) -> mpl_figure.Figure:
-  """Gains as a heat map, for more tasks than a row has room for."""
+  """Gains as a heat map, for more tasks than fit into a row."""
   grid = np.array([[row.gains[t].mean for t in tasks] for row in rows])
   largest = np.nanmax(np.abs(grid)) if np.isfinite(grid).any() else 1.0
   height = 0.22 * len(rows) + INCH * max(map(len, tasks)) + 0.9

@@ -61,7 +61,7 @@ def rows(
 ) -> Leaves:
   """Task gradients of the shared leaves, ``{leaf: [K, *shape]}``.
 
-  One vmapped backward pass a stream, over the tasks of that stream.
+  One vmapped backward pass per stream, over the tasks of that stream.
 
   Args:
     pass_: from `forward`.
@@ -84,7 +84,7 @@ def rows_and_reads(
     scales: ``[K]``.
 
   Returns:
-    Rows of the other leaves, and ``{leaf: (what stands beside it [N, ...],
+    Rows of the other leaves, and ``{leaf: (the other operand [N, ...],
     cotangents [K, N, width])}``, see `jaxprs.probed`.
   """
   probed = set(pass_.kinds)
@@ -95,7 +95,7 @@ def rows_and_reads(
   gradients, reads = _rows(pass_, wanted, scales, 0)
   return gradients, {
     i: (
-      jnp.concatenate([x for s in pass_.streams for x in s.beside[i]]),
+      jnp.concatenate([x for s in pass_.streams for x in s.operands[i]]),
       jnp.concatenate(reads[i], axis=1),
     )
     for i in probed

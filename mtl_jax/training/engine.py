@@ -311,14 +311,14 @@ class _Passes:
     rows, reads = self._over(of_pass)
     kinds = self._over(lambda pass_: pass_.kinds)
     rows = self._reduce(rows)
-    for i, (beside, cotangents) in reads.items():
+    for i, (operands, cotangents) in reads.items():
       # Of all devices: two examples meet in an inner product.
-      beside = touched_rows.gather(beside, self._axis_name)
+      operands = touched_rows.gather(operands, self._axis_name)
       cotangents = touched_rows.gather(cotangents, self._axis_name, 1)
       if kinds[i] == jaxprs.LOOKUP:
-        rows[i] = touched_rows.compact(beside, cotangents)
+        rows[i] = touched_rows.compact(operands, cotangents)
       else:
-        rows[i] = rows_lib.Factored(beside, cotangents)
+        rows[i] = rows_lib.Factored(operands, cotangents)
     return backward.rows_tree(
       self._params, self._leaves, rows, len(self.losses)
     )

@@ -1,6 +1,6 @@
 """One forward pass, cut at the features, kept ready for any backward pass.
 
-`forward` runs the trunk once a stream and each task's head and loss once, and
+`forward` runs the trunk once per stream and each task's head and loss once, and
 keeps their jaxprs. Nothing here crosses devices: losses are sums and
 gradients are parts of a sum; `mtl_jax.training.engine` reduces them.
 """
@@ -164,7 +164,7 @@ class TrunkPass:
     features: of the trunk, ``[B, ...]``.
     pull_reads: features' cotangent -> gradients of the trunk, and the
       cotangents of what was read of leaves whose rows are not made.
-    beside: what stands beside these leaves, see `jaxprs.probed`.
+    operands: the other operands of these leaves, see `jaxprs.probed`.
     heads: of the stream's tasks.
     shares: by task, whether it reads a shared parameter.
   """
@@ -172,7 +172,7 @@ class TrunkPass:
   name: str
   features: Any
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
-  beside: Mapping[int, Sequence[Array]]
+  operands: Mapping[int, Sequence[Array]]
   heads: Sequence[head_losses.Heads] = ()
   shares: Mapping[int, bool] = dataclasses.field(default_factory=dict)
 
@@ -257,7 +257,7 @@ def forward(
     run = functools.partial(run, state=model_state)
     probed, zeros = jaxprs.probed(run, flat, kinds)
     whole = jaxprs.narrowed(probed, flat, trainable, zeros)
-    features, pull, (model_state, beside) = jax.vjp(
+    features, pull, (model_state, operands) = jax.vjp(
       whole.function, whole.leaves, zeros, has_aux=True
     )
 
@@ -283,7 +283,7 @@ def forward(
     for k in ran.sums:
       sums[k], counts[k] = ran.sums[k], ran.counts[k]
     shares = _shares(ran.heads, whole.reads, network.leaves)
-    passes.append(TrunkPass(name, features, pull, beside, ran.heads, shares))
+    passes.append(TrunkPass(name, features, pull, operands, ran.heads, shares))
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
 
 

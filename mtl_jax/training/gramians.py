@@ -111,7 +111,7 @@ class Shapes:
     forward: operations of one forward pass through the trunk of all streams.
     backward: the same of K backward passes, of each task's own stream.
     activations: bytes of the largest array on the way back, of one task.
-    accumulate: microbatches a step.
+    accumulate: microbatches per step.
     saved: operations of ``backward`` that 'layerwise' does not need, less
       those that it takes in their place.
     leaves: how many parameters it takes which way.
@@ -236,7 +236,7 @@ def shapes_of(
     model_state: before the step.
     batch: what one device sees of a batch.
     key: for dropout.
-    accumulate: microbatches a step.
+    accumulate: microbatches per step.
     devices: over how many of them the batch's examples are gathered.
   """
   flat, treedef = jax.tree.flatten(params)

@@ -7,9 +7,9 @@ Three questions are answered from the jaxpr of a function:
 - where it uses a matrix in one of two plain ways (`find`, `probed`), so that
   the Gramian needs no gradient of that matrix: whole rows by their numbers (an
   embedding, see `touched_rows`), or a product ``x @ W`` (a dense layer, see
-  `gramians`), whatever framework wrote it. What stands beside the matrix, and
-  the cotangent of what comes out, say all about its gradient. Any other use,
-  such as in a scan, under remat, transposed or reshaped, is OTHER;
+  `gramians`), whatever framework wrote it. The other operand, and the
+  cotangent of the result, say all about its gradient. Any other use, such as in
+  a scan, under remat, transposed or reshaped, is OTHER;
 - how many operations it takes (`count`), and whether it convolves
   (`convolves`).
 
@@ -171,7 +171,7 @@ def probed(
   flat: Sequence[Array],
   kinds: Mapping[int, str],
 ) -> tuple[Callable[..., Any], dict[int, list[Array]]]:
-  """``g(flat, zeros) = y, (aux, beside)`` for ``f(flat) = y, aux``.
+  """``g(flat, zeros) = y, (aux, operands)`` for ``f(flat) = y, aux``.
 
   The zeros are added to what is read.
 
@@ -181,8 +181,8 @@ def probed(
     kinds: LOOKUP or PRODUCT: the only way in which f uses these parameters.
 
   Returns:
-    g, and the zeros: ``{position: [[N, width] each]}``, one for each use. What
-    stands ``beside`` has the same structure: row numbers ``[N]``, -1 where a
+    g, and the zeros: ``{position: [[N, width] each]}``, one for each use. The
+    other ``operands`` have the same structure: row numbers ``[N]``, -1 where a
     reading was void; or ``x``, ``[N, n]``.
   """
   if not kinds:
@@ -207,7 +207,7 @@ def probed(
 
   def g(flat, zeros):
     left = {leaf: list(values) for leaf, values in zeros.items()}
-    beside: dict[int, list[Array]] = {i: [] for i in kinds}
+    operands: dict[int, list[Array]] = {i: [] for i in kinds}
 
     def add(leaf, read, other):
       if kinds[leaf] == LOOKUP:
@@ -216,12 +216,12 @@ def probed(
         other = jnp.where(other < size, jnp.maximum(other, -1), -1).reshape(-1)
       else:
         other = other.reshape(-1, other.shape[-1])
-      beside[leaf].append(other)
+      operands[leaf].append(other)
       return read + left[leaf].pop(0).reshape(read.shape)
 
     out = _evaluate(closed.jaxpr, closed.consts, flat, roots, add)
     y, aux = jax.tree.unflatten(treedef, out)
-    return y, (aux, beside)
+    return y, (aux, operands)
 
   return g, zeros
 

@@ -349,7 +349,7 @@ class _Losses:
   def _take(self, records, number) -> None:
     every = self._plan.record_every
     size = number // every
-    # Of several steps there is room for the most that there can be.
+    # Arrays of several steps are as long as the most that there can be.
     records = jax.tree.map(lambda x: x[:, :size], records)
     losses = np.asarray(records['losses'], np.float64)  # [P, R, K]
     counts = records.get('counts', np.ones_like(losses)).astype(np.float64)

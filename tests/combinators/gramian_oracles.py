@@ -62,12 +62,12 @@ def capped(gramian, weights, cap, ridge, slack):
     return 0.0
   cosines, u, norms, length = unit(gramian, ridge, weights, slack)
   y = cosines @ u
-  room = (cap - weights) * norms / length
+  to_cap = (cap - weights) * norms / length
 
   def residual(level):
     slope = y - level / norms / length
     low = np.minimum(u, np.maximum(slope, 0))
-    high = np.minimum(room, np.maximum(-slope, 0))
+    high = np.minimum(to_cap, np.maximum(-slope, 0))
     return np.max(np.maximum(low, high))
 
   levels = y * norms * length

@@ -95,7 +95,7 @@ def over_devices(step):
 
 
 # Of each kind: by losses and with a second look, by Gramians with and without
-# a state, by rows, parts, and one gradient a step.
+# a state, by rows, parts, and one gradient per step.
 EVERY_DAY = (
   'uncertainty', 'famo', 'gradnorm', 'nash_mtl', 'pcgrad', 'pivrg', 'moco',
   'modo', 'graddrop', 'm_config',

@@ -175,7 +175,7 @@ BAD = {
   ),
   'preference_length': (
     lambda: combinators.dualproj([1, 1, 1]).update(gradients(), None),
-    'Expected 2 numbers in preference, one a task',
+    'Expected 2 numbers in preference, one per task',
   ),
   'num_tasks': (
     lambda: combinators.gradvac(0),

@@ -73,7 +73,7 @@ def test_bad_kinds():
       combinators.uncertainty(kinds)
   tx = combinators.uncertainty(['regression'])
   gradients = combinators.gradients_from_jacobian(jnp.eye(2), jnp.ones(2))
-  with pytest.raises(ValueError, match='Expected 2 kinds, one a task, found 1'):
+  with pytest.raises(ValueError, match='Expected 2 kinds, one per task, fou'):
     tx.update(gradients, tx.init(None))
 
 
@@ -89,7 +89,7 @@ def test_fixed_weights():
     )
   tx = combinators.weighted_sum([1.0, 2.0])
   with pytest.raises(
-    ValueError, match='Expected 3 weights, one a task, found 2'
+    ValueError, match='Expected 3 weights, one per task, found 2'
   ):
     tx.update(gradients, tx.init(None))
   with pytest.raises(

@@ -1,4 +1,4 @@
-"""Gramians and gradients at the features, where features are one a task.
+"""Gramians and gradients at the features, where features are one per task.
 
 Against plain derivatives of the single losses.
 """

@@ -17,7 +17,7 @@ def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   monkeypatch.setattr('os.fsync', full)
-  message = 'room to write .*results.json, found no space left .*; free some'
+  message = 'space to write .*results.json, found no space left .*; free some'
   with pytest.raises(OSError, match=message):
     whole_files.write_json(path, {'overall': 0.75})
   assert whole_files.read_json(path) == {'overall': 0.5}

@@ -80,7 +80,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
 def test_a_full_disk_is_a_sentence(tmp_path):
   writer = writers.JsonlWriter(tmp_path / 'metrics.jsonl')
   writer._file.close()
-  message = 'room to write .*metrics.jsonl, found no space .*; free some space'
+  message = 'space to write .*metrics.jsonl, found no space .*; free some space'
   writer._file = open('/dev/full', 'w')  # noqa: SIM115
   with pytest.raises(OSError, match=message):
     writer.write('train', 1, {'loss/a': 1.0})

@@ -44,7 +44,7 @@ def compiled(toy):
 
 
 class Stepper:
-  """A step a call; what every member reads is a function of the step."""
+  """A step per call; what every member reads is a function of the step."""
 
   longest = 1
 

@@ -48,7 +48,7 @@ def test_a_chain_without_combinator_is_refused(toy):
 
 def test_errors_inside_a_combinator_are_its_own(toy):
   tx = optax.chain(combinators.weighted_sum([1.0, 2.0]), optax.sgd(0.1))
-  with pytest.raises(ValueError, match='Expected 3 weights, one a task, fou'):
+  with pytest.raises(ValueError, match='Expected 3 weights, one per task, fou'):
     take_step(toy, tx)
 
 

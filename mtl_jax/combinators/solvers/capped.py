@@ -39,9 +39,9 @@ def solve(
   # Scaled so that the dual variables, of the size of H w, are near 1.
   size = jnp.max(jnp.abs(h @ mean))
   h = h / jnp.where(size > 0, size, 1)
-  room = jnp.maximum(cap - 1 / count, 0)
-  # Without room the mean is the only point; without rows it is as good as any.
-  w = _interior(h, present, cap, count, skip=(room < 1e-6) | ~(size > 0))
+  slack = jnp.maximum(cap - 1 / count, 0)
+  # Without slack the mean is the only point; without rows it is as good as any.
+  w = _interior(h, present, cap, count, skip=(slack < 1e-6) | ~(size > 0))
   w = jnp.where(present, jnp.clip(w, 0, cap), 0)
   return w / jnp.maximum(w.sum(), jnp.finfo(a.dtype).tiny)
 
@@ -51,47 +51,47 @@ def _interior(h, present, cap, count, skip):
   mean = jnp.where(present, 1 / count, 0).astype(dtype)
   ones = present.astype(dtype)
   low = high = jnp.ones_like(mean)  # multipliers of 0 <= w and of w <= cap
-  room = cap - mean
-  room = jnp.where(present & ~skip, room, 1)
+  slack = cap - mean
+  slack = jnp.where(present & ~skip, slack, 1)
   w = jnp.where(present, mean, 1)
 
   def step(carry):
-    i, w, room, low, high, level, _ = carry
-    gap = jnp.sum(jnp.where(present, w * low + room * high, 0)) / (2 * count)
+    i, w, slack, low, high, level, _ = carry
+    gap = jnp.sum(jnp.where(present, w * low + slack * high, 0)) / (2 * count)
     dual = jnp.where(
       present, h @ jnp.where(present, w, 0) - level - low + high, 0
     )
     primal = 1 - jnp.sum(jnp.where(present, w, 0))
-    direction = _newton(h, ones, w, room, low, high, dual, primal)
+    direction = _newton(h, ones, w, slack, low, high, dual, primal)
     dw, dlow, dhigh, _ = direction(0.0, 0.0, 0.0)
     length = _longest((w, low), (dw, dlow), present)
-    length = jnp.minimum(length, _longest((room, high), (-dw, dhigh), present))
+    length = jnp.minimum(length, _longest((slack, high), (-dw, dhigh), present))
     after = jnp.where(
       present,
       (w + length * dw) * (low + length * dlow)
-      + (room - length * dw) * (high + length * dhigh),
+      + (slack - length * dw) * (high + length * dhigh),
       0,
     )
     centring = (jnp.sum(after) / (2 * count * gap)) ** 3 * gap
     dw, dlow, dhigh, dlevel = direction(centring, dw * dlow, -dw * dhigh)
     length = _longest((w, low), (dw, dlow), present)
-    length = jnp.minimum(length, _longest((room, high), (-dw, dhigh), present))
+    length = jnp.minimum(length, _longest((slack, high), (-dw, dhigh), present))
     length = jnp.minimum(0.99 * length, 1)
     w, low = w + length * dw, low + length * dlow
-    room, high = room - length * dw, high + length * dhigh
+    slack, high = slack - length * dw, high + length * dhigh
     level = level + length * dlevel
     value = jnp.where(present, w, 0) @ h @ jnp.where(present, w, 0)
     done = gap < jnp.finfo(dtype).eps * value
-    return i + 1, w, room, low, high, level, done
+    return i + 1, w, slack, low, high, level, done
 
-  start = (0, w, room, low, high, jnp.zeros((), dtype), skip)
+  start = (0, w, slack, low, high, jnp.zeros((), dtype), skip)
   out = jax.lax.while_loop(lambda c: (c[0] < _STEPS) & ~c[-1], step, start)
   return out[1]
 
 
-def _newton(h, ones, w, room, low, high, dual, primal):
+def _newton(h, ones, w, slack, low, high, dual, primal):
   """``(centre, second orders) -> (dw, dlow, dhigh, dlevel)``."""
-  bend = jnp.where(ones > 0, low / w + high / room, 0)
+  bend = jnp.where(ones > 0, low / w + high / slack, 0)
   scale = jax.lax.rsqrt(jnp.diagonal(h) + bend)
   eye = jnp.diag(bend * scale * scale)
   factor = jnp.linalg.cholesky(
@@ -105,12 +105,12 @@ def _newton(h, ones, w, room, low, high, dual, primal):
 
   def direction(centre, second_low, second_high):
     to_low = (centre - second_low) / w - low
-    to_high = (centre - second_high) / room - high
+    to_high = (centre - second_high) / slack - high
     right = inverse(jnp.where(ones > 0, to_low - to_high - dual, 0))
     dlevel = (primal - ones @ right) / (ones @ along)
     dw = jnp.where(ones > 0, right + dlevel * along, 0)
     dlow = jnp.where(ones > 0, to_low - low / w * dw, 0)
-    dhigh = jnp.where(ones > 0, to_high + high / room * dw, 0)
+    dhigh = jnp.where(ones > 0, to_high + high / slack * dw, 0)
     return dw, dlow, dhigh, dlevel
 
   return direction

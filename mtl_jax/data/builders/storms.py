@@ -1,4 +1,4 @@
-"""Tropical storms: what the next six hours bring, five tasks a step.
+"""Tropical storms: what the next six hours bring, five tasks per step.
 
 The Atlantic hurricane database (HURDAT2, National Hurricane Center) as the
 table `storms` of the R package dplyr, which the user saves as CSV. Tasks that

@@ -197,7 +197,7 @@ def attend(
   """Softmax attention of steps ``[B, T, D]`` to the steps in the mask.
 
   Plain matrices, unlike those of ``nn.MultiHeadDotProductAttention``: inner
-  products of task gradients then need no gradient a task of them.
+  products of task gradients then need no gradient per task of them.
 
   Args:
     x: steps.

@@ -58,7 +58,7 @@ def test_passes_through_the_trunk():
   assert case.of_builder(ldc_mtl.ldc_mtl(num_tasks=number)) < 1.05 * one
   scaled = rotograd.rotograd(num_tasks=number, rotate=False)
   assert case.of_builder(scaled) < 1.05 * one
-  # A rotation of eight numbers a task, and its exponential.
+  # A rotation of eight numbers per task, and its exponential.
   both = rotograd.rotograd(num_tasks=number)
   assert case.of_builder(both) < 1.25 * one
   assert case.of_builder(cons_mtl.cons_mtl()) < 1.05 * every
