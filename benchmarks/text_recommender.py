@@ -107,7 +107,7 @@ def cold(paths) -> dict[str, dict[str, float]]:
     header('', f'HR@{K}', f'HR@{K} less chance', f'NDCG@{K}',
            f'HR@{K}, rows permuted', 'less chance, in its errors')  # fmt: skip
     for arm, path in paths.items():
-      (members,) = rankings.cold_of(path).values()
+      (members,) = rankings.cold_of(path, split).values()
       own = cold_ranking.summarize(split, members, among, K)
       off = (own.permuted - own.chance) / own.error if own.error else np.nan
       row(

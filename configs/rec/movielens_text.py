@@ -59,8 +59,9 @@ def get_config(argument='both'):
     inputs.rows = rows
     if vectors:
       inputs.vectors = {'texts': 'minilm', 'arm': vectors, 'width': 64}
-  with config.data.settings.unlocked():
-    config.data.settings.texts = ('title', 'release_year', 'genres')
+  if vectors:
+    with config.data.settings.unlocked():
+      config.data.settings.texts = ('title', 'release_year', 'genres')
   config.training.epochs = 10
   if protocol:
     config.model.heads['item']['untrained'] = False

@@ -136,6 +136,7 @@ class PictureEncoder:
   batch_size = 16
   features = efficientnet.HEAD
   pooling = 'mean'
+  reads_files = True
 
   def __init__(
     self, path: str | os.PathLike, fit: str = 'whole', size: int = SIZE

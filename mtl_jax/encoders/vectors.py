@@ -58,7 +58,8 @@ def encode_items(
   a run that was killed goes on where it was.
 
   Args:
-    encoder: of texts or pictures.
+    encoder: of texts, or of pictures; where it says ``reads_files``, an item
+      that is a string is a path.
     items: texts; or pictures, as bytes of a file, paths or arrays. None has no
       vector.
     cache: folder of the files.
@@ -81,6 +82,8 @@ def encode_items(
     [[1.0], [0.0], [3.0]]
   """
   folder = pathlib.Path(cache) / encoder.fingerprint[:32]
+  if getattr(encoder, 'reads_files', False):
+    items = [pathlib.Path(x) if isinstance(x, str) else x for x in items]
   keys = [_key(item) for item in items]
   known = _load(folder, encoder.features)
   new: dict[bytes, int] = {}

@@ -65,8 +65,7 @@ def measure(
   head = recommend.head_of(experiment, task)
   ranked = {}
   for among in AMONG:
-    if head.get('seen'):
-      arrays[head['seen']] = _hidden(split, among)
+    arrays[head['seen']] = _hidden(split, among)
     parts = []
     for start in range(0, len(own), size):
       # The last chunk is filled up, so that one program serves all of them.
@@ -124,17 +123,23 @@ def _make_step(experiment, task, label):
   return step
 
 
-def save(path: pathlib.Path, ranked: Ranked) -> None:
-  """Keeps the places, for tables of several members."""
-  arrays: dict[str, Any] = dict(ranked)
+def save(path: pathlib.Path, ranked: Ranked, targets: str) -> None:
+  """Keeps the places of targets with this hash."""
+  arrays: dict[str, Any] = {**ranked, 'targets': targets}
   with open(path, 'wb') as file:
     np.savez_compressed(file, **arrays)
 
 
-def load(path: pathlib.Path) -> Ranked:
-  """Reads the file of `save`."""
+def load(path: pathlib.Path, split: protocols.Split) -> Ranked:
+  """Reads the file of `save`.
+
+  Raises:
+    ValueError: if it is of other targets.
+  """
   with np.load(path, allow_pickle=False) as kept:
-    return {key: kept[key] for key in kept.files}
+    arrays = {key: kept[key] for key in kept.files}
+  ranking_report.check_targets(path, arrays.pop('targets'), split)
+  return arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,26 +206,28 @@ def table(
   split: protocols.Split,
   models: Mapping[str, Sequence[Ranked]],
   k: int = 10,
+  data: str = '',
 ) -> reporting.Table:
-  """Table of models that rank cold items, each by its seeds."""
+  """Table of models that rank cold items, each by its seeds; of which data."""
   cold = int(cold_items(split).sum())
   cells = []
   for among, told in AMONG.items():
     for name, members in models.items():
-      found = summarize(split, members, among, k)
-      spread = f' ± {found.deviation:.4f}' if len(members) > 1 else ''
+      scores = summarize(split, members, among, k)
+      spread = f' ± {scores.deviation:.4f}' if len(members) > 1 else ''
       cells.append([
         name,
         told,
-        f'{found.chance:.4f}',
-        f'{found.hit_rate:.4f}{spread}',
-        f'{found.ndcg:.4f}',
-        str(found.less_chance),
-        f'{found.permuted:.4f} ± {found.error:.4f}',
+        f'{scores.chance:.4f}',
+        f'{scores.hit_rate:.4f}{spread}',
+        f'{scores.ndcg:.4f}',
+        str(scores.less_chance),
+        f'{scores.permuted:.4f} ± {scores.error:.4f}',
       ])  # fmt: skip
   count = len(split.targets('test'))
   return reporting.Table(
-    f'Cold items: {cold:,} of {split.log.num_items:,}, {count:,} targets',
+    f'Cold items: {cold:,} of {split.log.num_items:,}, {count:,} targets '
+    f'({data or split.log.name})',
     ['model', 'ranked among', 'chance', f'hr@{k}', f'ndcg@{k}',
      'hr less chance', f'hr@{k}, rows permuted'],
     cells,

@@ -19,7 +19,9 @@ from mtl_jax.experiment import models as models_lib, recommend, trained
 from mtl_jax.tasks.metrics import item_ranks
 
 KEY = 'new'
-TABLES = ('embed/embedding', 'constants/inputs/vectors')
+IDS = 'embed/embedding'
+VECTORS = 'constants/inputs/vectors'
+ATTRIBUTES = 'constants/inputs/attributes'
 TOLERANCE = 1e-3  # of stored vectors, in their deviations
 
 
@@ -51,15 +53,17 @@ def predict(
   size = experiment.data[task.stream].info.cardinalities['items']
   ids = np.array([size + texts.index(text) for _, text in pairs], np.int32)
   batch, _ = recommend.batch_of([rows[i] for i, _ in pairs], model, task.stream)
+  if not recommend.head_of(experiment, task).get('seen'):
+    batch['seen'] = np.zeros_like(batch['seen'])  # users come back to items
   candidates = size - (batch['seen'] > 0).sum(1)
   every = np.arange(size, size + len(texts), dtype=np.int32)
   others = np.where(every == ids[:, None], 0, every)  # not of this pair
   batch['seen'] = np.concatenate([batch['seen'], others], axis=1)
-  found = jax.device_get(jax.jit(_make_step(grown, task))(batch, ids))
+  outputs = jax.device_get(jax.jit(_make_step(grown, task))(batch, ids))
   tasks = {t.name: t for t in experiment.tasks}
   made: list[list[dict[str, Any]]] = [[] for _ in rows]
   for j, (i, text) in enumerate(pairs):
-    better, equal = found[task.name][j, [item_ranks.BETTER, item_ranks.EQUAL]]
+    better, equal = outputs[task.name][j, [item_ranks.BETTER, item_ranks.EQUAL]]
     if np.isnan(better):
       raise ValueError(
         f'Expected finite scores, found NaN for {text!r}; train again with a '
@@ -70,7 +74,7 @@ def predict(
       'place': round(float(1 + better + equal / 2)),
       'of': int(candidates[j]),
     }
-    for name, values in found.items():
+    for name, values in outputs.items():
       if name != task.name:
         entry[name] = recommend.plain(values[j], tasks[name])
     made[i].append(entry)
@@ -83,7 +87,8 @@ def grow(
   """The model with further items behind those of its catalogue.
 
   Where a row is the sum of one that is learned and one that is made of the
-  text, the learned part of a new item is 0.
+  text, the learned part of a new item is 0. Its mean rating and genres are
+  those of all.
 
   Args:
     model: whose rows of items are made of texts.
@@ -111,16 +116,20 @@ def grow(
   (stored,) = [
     np.asarray(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.model_state)
-    if combinators.path_name(path).endswith(TABLES[1])
+    if combinators.path_name(path).endswith(VECTORS)
   ]
   new = _vectors_of(vectors, known[1:], stored[1:], texts)
 
   def extend(path, leaf):
-    name = combinators.path_name(path)
-    if not name.endswith(TABLES):
+    name, count = combinators.path_name(path), len(texts)
+    if name.endswith(IDS):
+      rows = np.zeros((count, leaf.shape[1]))
+    elif name.endswith(VECTORS):
+      rows = new
+    elif name.endswith(ATTRIBUTES):
+      rows = np.repeat(leaf[:1], count, axis=0)
+    else:
       return leaf
-    rows = new if name.endswith(TABLES[1]) else np.zeros_like(leaf, shape=(
-      len(texts), leaf.shape[1]))  # fmt: skip
     return jnp.concatenate([leaf, jnp.asarray(rows, leaf.dtype)])
 
   params, state = (
@@ -153,11 +162,12 @@ def _grown(experiment, task, count):
     for t in experiment.tasks
   )
   section = experiment.settings.model
-  # The parameters are there: no file is read.
+  # The parameters are there: no file is read. Other new items are not ranked.
   inputs = {**section.inputs, 'vectors': 'of the checkpoint'}
-  settings = dataclasses.replace(
-    experiment.settings, model=dataclasses.replace(section, inputs=inputs)
-  )
+  head = {**recommend.head_of(experiment, task), 'seen': 'seen'}
+  heads = {**section.heads, task.name: head}
+  section = dataclasses.replace(section, inputs=inputs, heads=heads)
+  settings = dataclasses.replace(experiment.settings, model=section)
   return dataclasses.replace(
     experiment,
     tasks=tasks,

@@ -6,6 +6,7 @@ items; a hash of the targets says which they are.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import data, evaluation, reporting
+from mtl_jax import data, evaluation, reporting, tasks as tasks_lib
 from mtl_jax.experiment import config_data, recommend
 from mtl_jax.models import softmax
 from mtl_jax.recommendation import (
@@ -27,7 +28,9 @@ from mtl_jax.training import loop
 
 MODEL = 'model'
 METRICS = ('hr', 'ndcg', 'mrr')
-AGAINST = 'markov'  # the baseline that models are compared with
+# The baselines that models are compared with, in ranking and by metric.
+AGAINST = 'markov'
+SIMPLE = {'interests_map': 'own_genres', 'rmse': 'biases_and_recent'}
 
 
 def split_of(experiment: Any) -> protocols.Split | None:
@@ -52,6 +55,12 @@ def lines(experiment: Any) -> list[str]:
   head = recommend.head_of(experiment, task)
   for part in ('validation', 'test'):
     ranking.check_seen(split, part, 'mask' if head.get('seen') else 'keep')
+  if split.protocol == 'cold_items' and not head.get('seen'):
+    raise ValueError(
+      'Expected the head of the next item to leave out warm items under the '
+      "protocol cold_items, found no 'seen'; set model.heads."
+      f"{task.name}.seen = 'seen'."
+    )
   seen = 'masked' if head.get('seen') else 'ranked too'
   width = experiment.settings.model.inputs.get('features', 64)
   number = split.log.num_items
@@ -68,6 +77,16 @@ def lines(experiment: Any) -> list[str]:
       f'as many as the {number:,} items: each is taken once, as in the full '
       'softmax.'
     )
+  trunk = experiment.settings.model.trunk
+  if trunk.get('times') and trunk.get('moment', 'next') == 'next':
+    if not trunk.get('next_times'):
+      notes.append(
+        'The trunk reads how long a step waits for the next, which the last '
+        'step is not told: where targets are measured it is 0; set '
+        "model.trunk.next_times = 'next_times', or moment = 'own'."
+      )
+    else:
+      notes.append('The trunk is told the time of the target.')
   return [
     split.describe(),
     *notes,
@@ -144,8 +163,25 @@ def measure(
       model_state,
       ({task.stream: batch} for batch in batches),
     )
+    rating = next((t for t in own if names.get('rating') == t.name), None)
+    if rating is not None:
+      found[rating.name] = as_rating(rating, found[rating.name])
     measured.append(_measured(found, task.name, names, split, part))
   return measured
+
+
+def as_rating(task: tasks_lib.Task, values: np.ndarray) -> np.ndarray | None:
+  """Ratings ``[M]`` of predictions ``[M, C]``: the mean, of levels.
+
+  None if the classes of the task are no numbers.
+  """
+  if values.shape[-1] == 1:
+    return values[..., 0]
+  try:
+    levels = np.array([float(x) for x in task.labels])
+  except ValueError:
+    return None
+  return values @ levels if len(levels) == values.shape[-1] else None
 
 
 def _measured(found, item, names, split, part) -> Measured:
@@ -161,11 +197,10 @@ def _measured(found, item, names, split, part) -> Measured:
   shown = rows[:, item_ranks.FIRST_BEST : item_ranks.FIRST_BEST + k]
   coverage = len(np.unique(shown[shown > 0])) / split.log.num_items
   ranks = _ranking(places, split, part, k, coverage)
-  rating = found.get(names.get('rating', ''))
   return Measured(
     ranks,
     found.get(names.get('interests', '')),
-    None if rating is None or rating.shape[-1] != 1 else rating[:, 0],
+    found.get(names.get('rating', '')),
   )
 
 
@@ -180,10 +215,11 @@ def _ranking(places, split, part, k, coverage) -> ranking.TargetRanking:
   )
 
 
-def save(path: pathlib.Path, measured: Measured) -> None:
-  """Keeps what was measured, for tables of several runs."""
+def save(path: pathlib.Path, measured: Measured, targets: str) -> None:
+  """Keeps what was measured on targets with this hash."""
   ranks: Any = measured.ranks
   arrays = {
+    'targets': targets,
     'better': ranks.places.better,
     'equal': ranks.places.equal,
     'coverage': ranks.coverage,
@@ -206,15 +242,23 @@ def load(
   """
   with np.load(path, allow_pickle=False) as kept:
     arrays = {key: kept[key] for key in kept.files}
-  if len(arrays['better']) != len(split.targets(part)):
-    raise ValueError(
-      f'Expected {len(split.targets(part))} targets in {path}, found '
-      f'{len(arrays["better"])}; it is of another split: take another workdir.'
-    )
+  check_targets(path, arrays.pop('targets'), split, part)
   places = ranking.Places(arrays['better'], arrays['equal'])
   top, coverage = int(arrays['top']), float(arrays['coverage'])
   ranks = _ranking(places, split, part, top, coverage)
   return Measured(ranks, arrays.get('interests'), arrays.get('rating'))
+
+
+def check_targets(
+  path: pathlib.Path, found: Any, split: protocols.Split, part: str = 'test'
+) -> None:
+  """Raises a ValueError if a file is of targets with another hash."""
+  if str(found) != split.target_hash(part):
+    raise ValueError(
+      f'Expected ranks of the targets {split.target_hash(part)} in {path}, '
+      f'found those of {found}: the data have changed since; take another '
+      'workdir.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +271,7 @@ class Compared:
     horizon: next events whose genres are the interests.
     k: items that are recommended.
     part: whose targets.
+    placebo: of the model, such as vectors of items that are random.
   """
 
   outcome: baselines.Comparisons
@@ -234,21 +279,78 @@ class Compared:
   horizon: int = 10
   k: int = 10
   part: str = 'test'
+  placebo: str = ''
+
+  @property
+  def data(self) -> str:
+    """The data, their arm, and how they are split, for titles."""
+    split = self.outcome.split
+    arm = split.log.arm + (f' with {self.placebo}' if self.placebo else '')
+    return f'{split.log.name}, {arm}, {split.protocol}'
 
   def rows(self) -> dict[str, dict[str, float]]:
     """``{name: {metric: value}}``: baselines, then models, means of seeds."""
-    split = self.outcome.split
-    found = {name: dict(row) for name, row in self.outcome.rows.items()}
-    labels = None
-    if split.log.genre_names:
-      labels = baselines.next_genres(split, self.part, self.horizon)
+    means = {name: dict(row) for name, row in self.outcome.rows.items()}
     for name, seeds in self.models.items():
-      rows = [self._row(one, labels) for one in seeds]
-      found[name] = {
+      rows = [self._row(one, self._labels) for one in seeds]
+      means[name] = {
         metric: float(np.mean([row[metric] for row in rows]))
         for metric in rows[0]
       }
-    return found
+    return means
+
+  def spread(self, metric: str) -> list[str]:
+    """Line on the deviation of a metric over seeds, of each model."""
+    labels = self._labels if metric == 'interests_map' else None
+    lines = []
+    for name, seeds in self.models.items():
+      values = [self._row(one, labels).get(metric) for one in seeds]
+      if len(values) > 1 and None not in values:
+        deviation = np.std(np.array(values, float), ddof=1)
+        lines.append(
+          f'{name}: mean of {len(values)} seeds, whose deviation is '
+          f'{deviation:.4f}.'
+        )
+    return lines
+
+  def gain(self, name: str, metric: str) -> ranking.Difference | None:
+    """Difference of a model to `SIMPLE`, with its interval over users.
+
+    Args:
+      name: of the model.
+      metric: 'interests_map', or 'rmse', of which squared errors are compared.
+    """
+    split, users = self.outcome.split, self.outcome.split.log.user
+    users = users[split.targets(self.part)]
+    simple = self.outcome.predictions.get(SIMPLE[metric])
+    if simple is None:
+      return None
+    seeds = self.models[name]
+    if metric == 'rmse':
+      truth = baselines.ratings_of(split, self.part)
+      errors = np.mean([(one.rating - truth) ** 2 for one in seeds], axis=0)
+      errors = errors - (simple - truth) ** 2
+      known = np.isfinite(errors)
+      return ranking.interval(errors[known], users[known])
+    labels = self._labels
+
+    def measure(rows):
+      ours = [
+        ranking.macro_average_precision(one.interests[rows], labels[rows])
+        for one in seeds
+      ]
+      theirs = ranking.macro_average_precision(simple[rows], labels[rows])
+      return float(np.mean(ours) - theirs)
+
+    return ranking.resampled(measure, users)
+
+  @functools.cached_property
+  def _labels(self) -> Any:
+    """Genres of the next events ``[M, G]``; None without genres."""
+    split = self.outcome.split
+    if not split.log.genre_names:
+      return None
+    return baselines.next_genres(split, self.part, self.horizon)
 
   def _row(self, one, labels):
     split = self.outcome.split
@@ -300,7 +402,15 @@ def compare(
   outcome = baselines.measure(
     logs.make_split(settings), part, ks=(k,), seen=seen, horizon=horizon
   )
-  return Compared(outcome, models, horizon, k, part)
+  placebo = _placebo(experiment.settings.model.inputs, task.stream)
+  return Compared(outcome, models, horizon, k, part, placebo)
+
+
+def _placebo(inputs, stream) -> str:
+  spec = inputs if 'name' in inputs else inputs.get(stream, {})
+  vectors = spec.get('vectors')
+  arm = vectors.get('arm', 'text') if isinstance(vectors, Mapping) else 'text'
+  return '' if arm == 'text' else f'{arm} vectors'
 
 
 def tables(compared: Compared) -> list[reporting.Table]:
@@ -309,6 +419,7 @@ def tables(compared: Compared) -> list[reporting.Table]:
   split = outcome.split
   log = split.log
   metrics = [f'{name}@{k}' for name in METRICS]
+  told = f'({compared.data})'
   metrics += [x for x in next(iter(rows.values()), {}) if 'coverage' in x]
   ranked = [name for name, row in rows.items() if metrics[0] in row]
   against = AGAINST if AGAINST in outcome.rankings else ''
@@ -329,16 +440,29 @@ def tables(compared: Compared) -> list[reporting.Table]:
     among = f'{ranked_items:,} of {log.num_items:,}'
   made = [
     reporting.Table(
-      f'Next item among {among} ({log.name}, {log.arm}, {split.protocol})',
+      f'Next item among {among} {told}',
       heads,
       cells,
-      note='\n'.join([note, *split.notes, *outcome.left_out]),
+      note='\n'.join(
+        [note, *compared.spread(f'ndcg@{k}'), *split.notes, *outcome.left_out]
+      ),
     ),
     _slices(compared, rows, ranked),
-    _column(rows, 'Interests: genres of the next events', 'interests_map',
-            'macro average precision'),
-    _column(rows, 'Rating of the target', 'rmse', 'RMSE'),
-  ]  # fmt: skip
+    _column(
+      compared,
+      rows,
+      f'Interests: genres of the next events {told}',
+      'interests_map',
+      ('macro average precision', 'less own_genres'),
+    ),
+    _column(
+      compared,
+      rows,
+      f'Rating of the target {told}',
+      'rmse',
+      ('RMSE', 'squared error less biases_and_recent'),
+    ),
+  ]
   return [table for table in made if table.rows]
 
 
@@ -380,7 +504,7 @@ def _slices(compared, rows, ranked) -> reporting.Table:
   sizes = {name: int(some.sum()) for name, some in slices.items()}
   names = [name for name, size in sizes.items() if size]
   return reporting.Table(
-    f'ndcg@{compared.k} by kind of target (and how many)',
+    f'ndcg@{compared.k} by kind of target, and how many ({compared.data})',
     ['model', *(f'{n.replace("_", " ")} ({sizes[n]:,})' for n in names)],
     [
       [model, *(_cell(rows[model], f'ndcg@{compared.k}/{n}') for n in names)]
@@ -389,10 +513,13 @@ def _slices(compared, rows, ranked) -> reporting.Table:
   )
 
 
-def _column(rows, title, metric, head) -> reporting.Table:
-  return reporting.Table(
-    title,
-    ['model', head],
-    [[name, f'{row[metric]:.4f}'] for name, row in rows.items()
-     if metric in row],
-  )  # fmt: skip
+def _column(compared, rows, title, metric, heads) -> reporting.Table:
+  """Table of one metric, with differences of models to a simple one."""
+  cells = []
+  for name in [name for name, row in rows.items() if metric in row]:
+    less = '-'
+    if name in compared.models:
+      less = str(compared.gain(name, metric) or '-')
+    cells.append([name, f'{rows[name][metric]:.4f}', less])
+  notes = ['The interval is 95% over users.', *compared.spread(metric)]
+  return reporting.Table(title, ['model', *heads], cells, note='\n'.join(notes))

@@ -44,12 +44,16 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
   for (_, member), measured in zip(
     some, ranking_report.measure(experiment, own), strict=True
   ):
-    ranking_report.save(_ranked(program.folder, member.index), measured)
+    ranking_report.save(
+      _ranked(program.folder, member.index), measured, split.target_hash()
+    )
   if split.protocol != cold_ranking.PROTOCOL:
     return
   for (_, member), (params, state) in zip(some, own, strict=True):
     ranked = cold_ranking.measure(experiment, params, state, seed=member.index)
-    cold_ranking.save(_cold(program.folder, member.index), ranked)
+    cold_ranking.save(
+      _cold(program.folder, member.index), ranked, split.target_hash()
+    )
 
 
 def _compared(
@@ -82,10 +86,10 @@ def show(
   if compared is None:
     return []
   tables = ranking_report.tables(compared)
-  cold = _by_point(workdir, _cold, cold_ranking.load)
+  split = compared.outcome.split
+  cold = _by_point(workdir, _cold, lambda x: cold_ranking.load(x, split))
   if cold:
-    split = compared.outcome.split
-    tables.insert(1, cold_ranking.table(split, cold, compared.k))
+    tables.insert(1, cold_ranking.table(split, cold, compared.k, compared.data))
   for table in tables:
     reporting.show(table)
   figure = ranking_figures.by_history(compared)
@@ -145,9 +149,15 @@ def measured_of(
   )
 
 
-def cold_of(path: pathlib.Path | str) -> dict[str, list[cold_ranking.Ranked]]:
+def cold_of(
+  path: pathlib.Path | str, split: protocols.Split
+) -> dict[str, list[cold_ranking.Ranked]]:
   """Rankings of cold items by the models of an ended run, by point and seed."""
-  return _by_point(workdir_lib.read(path)[0], _cold, cold_ranking.load)
+  return _by_point(
+    workdir_lib.read(path)[0],
+    _cold,
+    lambda file: cold_ranking.load(file, split),
+  )
 
 
 def _opened(path):

@@ -172,19 +172,21 @@ class ItemTable(nn.Module):
 
   def mean_rating(self, ids: Array | int) -> Array:
     """Mean training rating of items, ``[...]``; of id 0 that of all."""
-    return self._known()[jnp.maximum(ids, 0), 0]
+    return self._known(ids)[..., 0]
 
   def genres(self, ids: Array | int) -> Array:
     """Genres of items, ``[..., G]``; of id 0 their shares in training."""
-    return self._known()[jnp.maximum(ids, 0), 1:]
+    return self._known(ids)[..., 1:]
 
-  def _known(self):
+  def _known(self, ids):
     if not self.attributes:
       raise ValueError(
         'ItemTable: expected attributes for a head that reads them, found '
         "none; set model.inputs.attributes to 'log'."
       )
-    return self.told.value
+    # Of an id without a row NaN, as of `read`.
+    values = jnp.asarray(self.told.value)
+    return values.at[jnp.maximum(ids, 0)].get(mode='fill', fill_value=jnp.nan)
 
   def _attributes(self):
     values = _read_file(self.attributes, 'attributes')

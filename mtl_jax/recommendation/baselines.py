@@ -346,6 +346,8 @@ class Comparisons:
     part: 'validation' or 'test'.
     rows: ``{baseline: {metric: value}}``.
     rankings: ``{baseline: ranking}``, for paired comparisons.
+    predictions: ratings ``[M]`` and scores of interests ``[M, G]`` by baseline,
+      likewise.
     left_out: sentences about baselines that do not apply.
     seconds: ``{baseline: seconds}`` to fit and to score.
   """
@@ -354,6 +356,7 @@ class Comparisons:
   part: str
   rows: dict[str, dict[str, float]]
   rankings: dict[str, ranking.TargetRanking]
+  predictions: dict[str, np.ndarray]
   left_out: tuple[str, ...]
   seconds: dict[str, float]
 
@@ -419,7 +422,7 @@ def measure(
       and users come back to them.
   """
   rows: dict[str, dict[str, float]] = {}
-  rankings, left_out, seconds = {}, [], {}
+  rankings, predictions, left_out, seconds = {}, {}, [], {}
   log = split.log
   scorers = _scorers(split, part, rankers, models or {}, left_out)
   for name, make in scorers.items():
@@ -432,16 +435,20 @@ def measure(
   if log.rating is None:
     left_out.append('Baselines of ratings are left out: the log has none.')
   else:
-    rows |= {name: rate(f(split, part), split, part)
-             for name, f in RATERS.items()}  # fmt: skip
+    for name, f in RATERS.items():
+      predictions[name] = f(split, part)
+      rows[name] = rate(predictions[name], split, part)
   if not log.genre_names:
     left_out.append('Baselines of interests are left out: no item has genres.')
   elif split.rolling:
     labels = next_genres(split, part, horizon)
     for name, f in INTERESTS.items():
-      value = ranking.macro_average_precision(f(split, part, horizon), labels)
+      predictions[name] = f(split, part, horizon)
+      value = ranking.macro_average_precision(predictions[name], labels)
       rows[name] = {'interests_map': value}
-  return Comparisons(split, part, rows, rankings, tuple(left_out), seconds)
+  return Comparisons(
+    split, part, rows, rankings, predictions, tuple(left_out), seconds
+  )
 
 
 def _scorers(split, part, rankers, models, left_out):
@@ -476,11 +483,16 @@ def _scorers(split, part, rankers, models, left_out):
   }
 
 
+def ratings_of(split: protocols.Split, part: str = 'test') -> np.ndarray:
+  """Ratings of the targets of a split ``[M]``, NaN where there is none."""
+  return _ratings(split)[split.targets(part)]
+
+
 def rate(
   predicted: np.ndarray, split: protocols.Split, part: str = 'test'
 ) -> dict[str, float]:
   """RMSE and MAE of the ratings of a split's targets; missing ones left out."""
-  error = predicted - _ratings(split)[split.targets(part)]
+  error = predicted - ratings_of(split, part)
   error = error[np.isfinite(error)]
   return {
     'rmse': float(np.sqrt(np.mean(error**2))),

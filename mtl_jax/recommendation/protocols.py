@@ -79,18 +79,20 @@ class Split:
 
   def before(self, targets: np.ndarray, split: str, length: int) -> np.ndarray:
     """As `histories`, of some targets."""
-    log = self.log
-    usable = np.ones(len(log), bool) if self.rolling else self.learnt(split)
-    events = np.flatnonzero(usable)
-    targets = self._ends(targets)
-    # Usable events before a target, and before its user's first event.
-    end = np.searchsorted(events, targets)
-    start = np.searchsorted(events, log.starts[log.user[targets]])
+    events, end = self._before(targets, split)
+    start = end - self.history_lengths(targets, split)
     places = end[:, None] + np.arange(-length, 0)  # [M, L]
     inside = places >= start[:, None]
     if not len(events):
       return np.full(places.shape, -1)
     return np.where(inside, events[places.clip(min=0)], -1)
+
+  def _before(self, targets, split):
+    """Usable events, and how many of them are before each target."""
+    log = self.log
+    usable = np.ones(len(log), bool) if self.rolling else self.learnt(split)
+    events = np.flatnonzero(usable)
+    return events, np.searchsorted(events, self._ends(targets))
 
   def seen(self, targets: np.ndarray, split: str) -> sparse.csr_matrix:
     """Items that are not ranked, ``[M, V]`` of zeros and ones.
@@ -98,11 +100,12 @@ class Split:
     Those of each target's whole history, and for the test all but candidates.
     """
     counts = self.history_lengths(targets, split)
-    length = int(counts.max(initial=0))
-    places = self.before(targets, split, length)
-    known = places >= 0
-    rows = np.repeat(np.arange(len(targets)), known.sum(1))
-    items = self.log.item[places[known]]
+    rows = np.repeat(np.arange(len(targets)), counts)
+    # Of each target the events of its history are in a row.
+    events, end = self._before(targets, split)
+    last = np.cumsum(counts)
+    step = np.arange(len(rows)) - np.repeat(last, counts)  # -count to -1
+    items = self.log.item[events[np.repeat(end, counts) + step]]
     shape = (len(targets), self.log.num_items)
     ones = np.ones(len(items), np.float32)
     matrix = sparse.csr_matrix((ones, (rows, items)), shape)
@@ -345,7 +348,8 @@ def cold_items(
 
   Args:
     log: the events.
-    share: of items that are cold.
+    share: of items that are cold, about: one with the title of a cold item is
+      cold too, as its text would be known.
     targets: how many test at most, drawn at random.
     among: what is ranked for the test: 'cold' items only, or 'all'.
     seed: of the draws, by item id: another rule for equal times has the same
@@ -360,9 +364,13 @@ def cold_items(
       f"'cold' or 'all', found {share}, {targets} and {among!r}; set them so."
     )
   rng = np.random.default_rng(seed)
-  count = max(1, round(share * log.num_items))
   cold = np.zeros(log.num_items, bool)
-  cold[rng.permutation(log.num_items)[:count]] = True
+  order = rng.permutation(log.num_items)
+  cold[order[: max(1, round(share * log.num_items))]] = True
+  if log.titles is not None:
+    titles = np.asarray(log.titles, str)
+    cold |= np.isin(titles, titles[cold]) & (titles != '')
+  count = int(cold.sum())
   is_cold = cold[log.item]
   part = np.where(is_cold, -1, 0).astype(np.int8)
   warm = np.flatnonzero(~is_cold)

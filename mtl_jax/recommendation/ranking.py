@@ -30,6 +30,7 @@ from mtl_jax.recommendation import protocols
 from mtl_jax.tasks.metrics import curves as curves
 
 SEEN = ('mask', 'keep')
+_SCORES = 2**24  # at once, of some targets for all items
 
 
 class Places(NamedTuple):
@@ -241,6 +242,32 @@ def interval(values: np.ndarray, users: np.ndarray) -> Difference:
   return Difference(mean, mean - half, mean + half)
 
 
+def resampled(
+  measure: Callable[[np.ndarray], float],
+  users: np.ndarray,
+  draws: int = 200,
+  seed: int = 0,
+) -> Difference:
+  """A measure that is no mean over targets, with its interval over users.
+
+  Args:
+    measure: from places of targets, ``[B]``, to a number.
+    users: of the targets, ``[M]``; drawn anew, with all targets of each.
+    draws: of users; the interval has 95% of their measures.
+    seed: of the draws.
+  """
+  rng = np.random.default_rng(seed)
+  order = np.argsort(users, kind='stable')
+  _, starts = np.unique(users[order], return_index=True)
+  groups = np.split(order, starts[1:])
+  drawn = [
+    measure(np.concatenate([groups[i] for i in chosen]))
+    for chosen in rng.integers(len(groups), size=(draws, len(groups)))
+  ]
+  everyone = measure(np.arange(len(users)))
+  return Difference(everyone, *np.percentile(drawn, [2.5, 97.5]))
+
+
 def _mean(values):
   return float(values.mean(dtype=np.float64)) if len(values) else float('nan')
 
@@ -252,7 +279,7 @@ def rank(
   *,
   seen: str = 'mask',
   coverage_at: int = 10,
-  chunk: int = 256,
+  chunk: int = 0,
   name: str = 'model',
 ) -> TargetRanking:
   """Ranks the targets of a split over all items, in chunks of targets.
@@ -264,7 +291,7 @@ def rank(
     seen: 'mask' leaves out the items of a target's history; 'keep' ranks all,
       for data in which users come back to an item.
     coverage_at: k of the coverage.
-    chunk: targets at a time.
+    chunk: targets at a time; 0 = 256, or fewer of large catalogues.
     name: what an error calls the model.
 
   Returns:
@@ -276,6 +303,7 @@ def rank(
   check_seen(split, part, seen)
   targets = split.targets(part)
   num_items = split.log.num_items
+  chunk = chunk or max(1, min(256, _SCORES // num_items))
   unlisted = np.zeros(num_items)
   parts = []
   for start in range(0, len(targets), chunk):

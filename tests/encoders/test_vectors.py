@@ -59,6 +59,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
 
 def test_a_changed_file_of_the_same_name_is_noticed(tmp_path):
   class Sizes(Lengths):
+    reads_files = True
+
     def encode(self, items):
       self.asked.append(len(items))
       return np.array([[len(item.read_bytes()), 0] for item in items])
@@ -66,9 +68,11 @@ def test_a_changed_file_of_the_same_name_is_noticed(tmp_path):
   path, encoder = tmp_path / 'x.png', Sizes()
   for content, calls in ((b'1', 1), (b'22', 2), (b'1', 2)):
     path.write_bytes(content)
-    found = encoders.encode_items(encoder, [path], tmp_path / 'cache')
-    assert found.values[0, 0] == len(content)
-    assert len(encoder.asked) == calls
+    for item in (path, str(path)):
+      found = encoders.encode_items(encoder, [item], tmp_path / 'cache')
+      assert found.values[0, 0] == len(content)
+      assert len(encoder.asked) == calls
+  assert encoders.PictureEncoder.reads_files
 
 
 def test_what_cannot_be_encoded_is_named(tmp_path):

@@ -148,9 +148,9 @@ def test_a_run_shows_cold_items_in_a_table_of_their_own(
   said = capsys.readouterr().out
   split = sources.make_split(config.data.settings.to_dict())
   count = len(split.targets('test'))
-  title = f'Cold items: {COLD} of 12, {count} targets'
-  assert title in said
-  (members,) = rankings.cold_of(tmp_path / 'run').values()
+  title = f'Cold items: {COLD} of 12, {count} targets (made)'
+  assert title.replace('made)', 'made, data, cold_items)') in said
+  (members,) = rankings.cold_of(tmp_path / 'run', split).values()
   assert len(members) == 2
   table = cold_ranking.table(split, {'model': members}, 2)
   assert table.title == title

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mtl_jax
-from mtl_jax import encoders
+from mtl_jax import encoders, models
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.data import item_content
 from mtl_jax.experiment import (
@@ -63,7 +63,11 @@ def make_config(folder, rows):
     'texts': ('title', 'genres'),
   }
   config.data.batch_size = 16
-  config.model.inputs = {'name': 'items', 'features': 8, 'rows': rows}
+  config.model.inputs = {
+    'name': 'items',
+    'features': 8,
+    'rows': rows,
+  }
   if rows != 'ids':
     config.model.inputs.vectors = {'texts': 'minilm', 'width': 3}
   config.model.trunk = {
@@ -156,6 +160,35 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
   np.testing.assert_allclose(again, Hashes().encode(['x']) / 3, rtol=1e-5)
   with pytest.raises(ValueError, match='vectors of the catalogue .* others'):
     new_items._vectors_of(spec, TEXTS[::-1], np.array(stored)[1:], ['x'])
+
+
+def test_a_new_item_has_the_mean_rating_and_genres_of_all(ran):
+  config = make_config(str(ran / 'files'), 'vectors')
+  with config.model.inputs.unlocked():
+    config.model.inputs.attributes = 'log'
+  config.model.heads['rating']['ratings'] = 'ratings'
+  config.model.heads['interests'] = {'name': 'profile'}
+  config.model.heads['item']['seen'] = ''
+  experiment = build.build(settings_lib.from_config(config))
+  state = jax.jit(lambda: experiment.first_state(0))()
+  model = trained.Trained(experiment, state.params, state.model_state, 0)
+  (task,) = [t for t in experiment.tasks if t.name == 'item']
+  grown = new_items.grow(model, task, ['x', 'y'])
+  known = np.asarray(grown.model_state['constants']['inputs']['attributes'])
+  assert known.shape == (1 + V + 2, 3) and len({*known[:, 0]}) > 3
+  np.testing.assert_array_equal(known[-2:], known[[0, 0]])
+  table = models.INPUTS['items'](V + 1, 8, attributes='not read')
+  values = {'constants': {'attributes': known[: V + 1]}}
+  rating = table.apply(values, np.array([V, V + 1]), method='mean_rating')
+  assert rating[0] == known[V, 0] and np.isnan(rating[1])
+  genres = table.apply(values, np.array([0, V + 1]), method='genres')
+  np.testing.assert_array_equal(genres[0], known[0, 1:])
+  assert np.isnan(genres[1]).all()
+  # A head that leaves nothing out ranks the history too, but no other text.
+  row = {'items': [100, 101], 'ratings': [4, 5], 'new': [TEXTS[3]] * 2}
+  (entries,) = new_items.predict(model, [row])
+  assert [x['of'] for x in entries] == [V + 1] * 2
+  assert entries[0] == entries[1] and np.isfinite(entries[0]['rating'])
 
 
 @pytest.mark.slow

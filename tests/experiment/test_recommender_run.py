@@ -1,5 +1,6 @@
 """A recommender from a folder of files to tables, a page and predictions."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import mtl_jax
+from mtl_jax import tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.evaluation import results
 from mtl_jax.experiment import (
@@ -19,7 +21,7 @@ from mtl_jax.experiment import (
   recommend,
   trained,
 )
-from mtl_jax.recommendation import ranking
+from mtl_jax.recommendation import baselines, ranking
 from mtl_jax.training import loop
 
 V = 12
@@ -104,6 +106,28 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(
   result = json.loads((path / 'results.json').read_text())
   tables = {table['title']: table for table in result['ranking']}
   first = tables['Next item among all 12 (made, data, leave_one_out)']
+  # Paired differences by hand: ratings by the formula, over users.
+  other = tables['Rating of the target (made, data, leave_one_out)']
+  (file,) = path.rglob('ranking_*.npz')
+  rating = ranking_report.load(file, split).rating
+  targets = split.targets('test')
+  truth = split.log.rating[targets]
+  simple = baselines.biases_and_recent(split, 'test')
+  errors = (rating - truth) ** 2 - (simple - truth) ** 2
+  told = other['rows'][-1]
+  assert told[0] == 'model' and told[2].startswith(f'{errors.mean():+.4f} [')
+  low, high = (float(x) for x in told[2].split('[')[1].rstrip(']').split(','))
+  half = 1.96 * errors.std(ddof=1) / len(errors) ** 0.5  # of 40 users
+  assert (high - low) / 2 == pytest.approx(half, rel=0.05)
+  other = tables['Interests: genres of the next events (made, data, '
+                 'leave_one_out)']  # fmt: skip
+  mean, low, high = (
+    float(x) for x in other['rows'][-1][2].replace('[', '').rstrip(']')
+    .replace(',', '').split()
+  )  # fmt: skip
+  rows = {row[0]: float(row[1]) for row in other['rows']}
+  assert mean == pytest.approx(rows['model'] - rows['own_genres'], abs=2e-4)
+  assert low < mean < high
   models = [row[0] for row in first['rows']]
   assert models[0] == 'popularity' and models[-1] == 'model'
   assert 'markov' in models
@@ -334,6 +358,68 @@ def test_draws_of_all_items_are_said_to_be_the_full_softmax(tmp_path):
   assert '1 negatives for each of 16 rows are as many as the 12 items' in said
 
 
+def test_a_trunk_that_is_not_told_the_time_of_a_target_is_said(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.model.trunk = {'name': 'gru', 'features': 8, 'pool': 'none'}
+
+  def said(**trunk):
+    config.model.trunk = {
+      'name': 'sasrec',
+      'features': 8,
+      'num_heads': 1,
+      'max_length': 8,
+      'pool': 'none',
+      **trunk,
+    }
+    experiment = build.build(settings_lib.from_config(config))
+    return '\n'.join(ranking_report.lines(experiment))
+
+  assert 'trunk' not in said()
+  assert "it is 0; set model.trunk.next_times = 'next" in said(times='times')
+  assert 'trunk' not in said(times='times', moment='own')
+  told = said(times='times', next_times='next_times')
+  assert 'The trunk is told the time of the target.' in told
+
+
+def test_cold_items_are_not_ranked_by_a_head_that_leaves_none_out(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.model.heads.item = {'name': 'next_item', 'untrained': False}
+  with config.data.settings.unlocked():
+    config.data.settings.protocol = 'cold_items'
+    config.data.settings.shares = {'share': 0.25, 'among': 'all'}
+  experiment = build.build(settings_lib.from_config(config))
+  with pytest.raises(ValueError, match="found no 'seen'; set model.heads.item"):
+    ranking_report.lines(experiment)
+
+
+def test_ranks_of_other_targets_are_refused(ran, tmp_path):
+  path, _ = ran
+  settings = json.loads((path / 'config.json').read_text())['data']['settings']
+  split = ranking_report.logs.make_split(settings)
+  (file,) = path.rglob('ranking_*.npz')
+  measured = ranking_report.load(file, split)
+  # As many, but others: each user's last but one.
+  with pytest.raises(ValueError, match='the data have changed since; take'):
+    ranking_report.load(file, split, 'validation')
+  ranking_report.save(tmp_path / 'x.npz', measured, split.target_hash())
+  again = ranking_report.load(tmp_path / 'x.npz', split)
+  np.testing.assert_array_equal(again.rating, measured.rating)
+
+
+def test_a_rating_by_levels_is_their_mean():
+  task = tasks_lib.Task(
+    name='rating', size=3, loss=lambda *_: 0, labels=('1', '2.5', '4')
+  )
+  values = np.array([[0.5, 0.5, 0.0], [0.0, 0.2, 0.8]])
+  np.testing.assert_allclose(
+    ranking_report.as_rating(task, values), [1.75, 3.7]
+  )
+  plain = ranking_report.as_rating(task, values[:, :1])
+  np.testing.assert_array_equal(plain, values[:, 0])
+  named = dataclasses.replace(task, labels=('bad', 'fair', 'good'))
+  assert ranking_report.as_rating(named, values) is None
+
+
 @pytest.mark.slow
 def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   config = make_config(made_log.write(tmp_path / 'files'), steps=20)
@@ -347,11 +433,13 @@ def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   ]
   assert len(kept) == 2
   mean = np.mean([one.ranks.values('ndcg', 3) for one in kept])
-  (row,) = [
+  row, *_ = [
     line
     for line in said.splitlines()
     if line.startswith('model') and '[' in line
   ]
+  deviation = np.std([one.ranks.values('ndcg', 3).mean() for one in kept])
+  assert f'2 seeds, whose deviation is {deviation * 2**0.5:.4f}.' in said
   assert f'{mean:.4f}' in row
   one, two = (x.ranks.places.better for x in kept)
   assert (one != two).any()

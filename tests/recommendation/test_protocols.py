@@ -72,6 +72,19 @@ def test_cold_items_are_in_no_row_of_training():
       protocols.cold_items(log, **wrong)
 
 
+def test_an_item_with_the_title_of_a_cold_one_is_cold_too():
+  titles = np.array([f'Film {i % 25}' if i < 35 else '' for i in range(40)])
+  features = interactions.ItemFeatures(np.arange(40), titles=titles)
+  log = random_log(n=900, users=15, items=40, item_features=features)
+  plain = protocols.cold_items(random_log(n=900, users=15, items=40), share=0.2)
+  split = protocols.cold_items(log, share=0.2)
+  (known,), (more,) = (np.nonzero(x.candidates) for x in (plain, split))
+  twins = {i for i in range(35) if titles[i] in titles[known] and titles[i]}
+  assert set(more.tolist()) == {*known.tolist(), *twins}
+  assert len(more) > len(known) == 8
+  assert split.notes[0].startswith(f'{len(more)} cold items, ')
+
+
 def test_global_time_cuts_at_moments_and_rolls():
   log = random_log()
   split = protocols.global_time(log)
