@@ -163,10 +163,9 @@ def measure(
       model_state,
       ({task.stream: batch} for batch in batches),
     )
-    rating = next((t for t in own if names.get('rating') == t.name), None)
-    if rating is not None:
-      found[rating.name] = as_rating(rating, found[rating.name])
-    measured.append(_measured(found, task.name, names, split, part))
+    rated = next((t for t in own if names.get('rating') == t.name), None)
+    rating = rated and as_rating(rated, found[rated.name])
+    measured.append(_measured(found, task.name, names, split, part, rating))
   return measured
 
 
@@ -184,7 +183,7 @@ def as_rating(task: tasks_lib.Task, values: np.ndarray) -> np.ndarray | None:
   return values @ levels if len(levels) == values.shape[-1] else None
 
 
-def _measured(found, item, names, split, part) -> Measured:
+def _measured(found, item, names, split, part, rating) -> Measured:
   """Predictions of last steps, ``{task: [M, ...]}``, by what they are of."""
   rows = found[item]
   k = (rows.shape[1] - item_ranks.FIRST_BEST) // 2
@@ -197,11 +196,7 @@ def _measured(found, item, names, split, part) -> Measured:
   shown = rows[:, item_ranks.FIRST_BEST : item_ranks.FIRST_BEST + k]
   coverage = len(np.unique(shown[shown > 0])) / split.log.num_items
   ranks = _ranking(places, split, part, k, coverage)
-  return Measured(
-    ranks,
-    found.get(names.get('interests', '')),
-    found.get(names.get('rating', '')),
-  )
+  return Measured(ranks, found.get(names.get('interests', '')), rating)
 
 
 def _ranking(places, split, part, k, coverage) -> ranking.TargetRanking:
@@ -325,7 +320,7 @@ class Compared:
     simple = self.outcome.predictions.get(SIMPLE[metric])
     if simple is None:
       return None
-    seeds = self.models[name]
+    seeds: Any = self.models[name]
     if metric == 'rmse':
       truth = baselines.ratings_of(split, self.part)
       errors = np.mean([(one.rating - truth) ** 2 for one in seeds], axis=0)
