@@ -161,6 +161,8 @@ def execute(
 ) -> tuple[dict[str, problems.Path], dict[str, record.Cost]]:
   """Runs all methods that have not ended, compiling some while others run.
 
+  A path of another number of steps is made anew, which a line says.
+
   Returns:
     Paths as NumPy arrays, and the cost, by method.
   """
@@ -168,9 +170,8 @@ def execute(
   def one(item):
     label, experiment = item
     file = _file(workdir.path, label)
-    if file.exists():
-      path, seconds = _read(file, experiment, plan.members)
-    else:
+    path, seconds = _read(file, experiment, plan.members) or (None, {})
+    if path is None:
       path, seconds = problem_lib.train(experiment, plan.members)
       _write(file, path, seconds)
     return path, record.Cost(**seconds)
@@ -195,8 +196,15 @@ def _write(file, path, seconds) -> None:
   part.rename(file)  # whole or not at all
 
 
-def _read(file, experiment, members) -> tuple[problems.Path, dict[str, float]]:
-  """The path of a method that has ended, and the seconds that it took."""
+def _read(
+  file, experiment, members
+) -> tuple[problems.Path, dict[str, float]] | None:
+  """The path of a method that has ended, and the seconds that it took.
+
+  None if there is none, or one of another number of steps.
+  """
+  if not file.exists():
+    return None
   first = {
     name: value[0]
     for name, value in members._asdict().items()
@@ -204,7 +212,16 @@ def _read(file, experiment, members) -> tuple[problems.Path, dict[str, float]]:
   }
   # A method may have put parameters of its own beside the problem's.
   shapes = jax.eval_shape(lambda: experiment.make_state(0, first).params)
+  plan = experiment.plan
   with np.load(file) as stored:
+    steps = (stored['losses'].shape[1] - 1) * plan.record_every
+    if steps != plan.steps:
+      print(
+        f'{file.parent.name}: {steps:,} steps are stored, {plan.steps:,} are '
+        'asked for; it is run anew.',
+        flush=True,
+      )
+      return None
     structure = jax.tree.structure(shapes)
     leaves = [stored[f'p{i}'] for i in range(structure.num_leaves)]
     seconds = {key: float(stored[key]) for key in ('compile_s', 'run_s')}
@@ -242,9 +259,7 @@ def run(
   if dry_run:
     return outcome_lib.Outcome(workdir=path, ended='dry run')
   with workdir_lib.claim(path, settings) as workdir:
-    before = 0.0
-    if (workdir.path / record.STUDY).exists():  # it is reported again
-      before = record.read(workdir.path).seconds or 0.0
+    before = _seconds_before(workdir, settings)
     paths, cost = execute(plan, workdir)
     study, summary = problem_study.finish(
       workdir.path,
@@ -270,6 +285,15 @@ def run(
     table=study_tables.table(summary),
     claims={v.claim.text: v.verdict for v in summary.verdicts},
   )
+
+
+def _seconds_before(workdir, settings) -> float:
+  """Seconds that a study took that is only reported again; else 0."""
+  if not (workdir.path / record.STUDY).exists():
+    return 0.0
+  stored = record.read(workdir.path)
+  same = stored.config['training']['steps'] == settings.training.steps
+  return (stored.seconds or 0.0) if same else 0.0
 
 
 def _outcomes(settings, method, path, plan):

@@ -8,11 +8,13 @@ import pytest
 import mtl_jax
 from mtl_jax import problems
 from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import problem as problem_lib
 from mtl_jax.studies import (
   claims,
   page,
   paired,
   problem_pictures,
+  problem_run,
   problem_study,
   record,
 )
@@ -230,3 +232,28 @@ def test_the_report_is_made_of_the_directory_alone(fronts, tmp_path):
   (tmp_path / 'paths.npz').write_bytes(b'PK')
   with pytest.raises(ValueError, match='Expected the paths of a problem in'):
     page.write(tmp_path)
+
+
+def test_a_path_of_other_steps_is_run_anew(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(page, 'write_page', lambda path, *unused: path)
+
+  def go(steps):
+    config = mtl_jax.default_config()
+    config.problem.update({'name': 'vlmop2', 'record_every': 5})
+    config.training.steps = steps
+    config.study.methods = {'ours': {}}
+    outcome = mtl_jax.run(config, tmp_path)
+    seconds = record.read(tmp_path).seconds
+    losses = outcome.methods['ours'].members[0].curves['train']['loss/f1']
+    return losses, seconds, capsys.readouterr().out
+
+  short, first, said = go(5)
+  assert 'anew' not in said and short[:, 0].tolist() == [0, 5]
+  long, second, said = go(15)
+  assert 'ours: 5 steps are stored, 15 are asked for; it is run anew.' in said
+  assert long[:, 0].tolist() == [0, 5, 10, 15] and second != first
+  np.testing.assert_array_equal(long[:2], short)
+  monkeypatch.setattr(problem_lib, 'train', lambda *unused: 1 / 0)
+  again, third, said = go(15)
+  np.testing.assert_array_equal(again, long)
+  assert third == second and 'anew' not in said
