@@ -39,14 +39,12 @@ def _normalise(weights, present):
 
 def _norms(gradients, labels):
   # A copy: for the norms of one layer, `combine` should not build all rows.
-  gramian = gradients.copy().gramian(labels)
-  if labels is not None:
-    if not gramian:
-      raise ValueError(
-        'Expected labels that name at least one shared parameter, found '
-        'none; return a label for those whose gradient norms count.'
-      )
-    gramian = sum(gramian.values())
+  seen = gradients.copy()
+  if labels is None:
+    gramian = seen.gramian()
+  else:
+    groups = state_lib.gramians_by_label(seen, labels, every=False)
+    gramian = sum(groups.values(), jnp.zeros((seen.num_tasks,) * 2))
   return jnp.sqrt(jnp.maximum(jnp.diagonal(gramian), 0))
 
 

@@ -54,7 +54,8 @@ def metabalance(
       ``lambda path: ''`` for the whole model.
 
   Raises:
-    ValueError: if an argument is out of range.
+    ValueError: if an argument is out of range, or a shared parameter has no
+      label.
 
   Example:
     >>> from mtl_jax import combinators
@@ -87,7 +88,8 @@ def metabalance(
     # Averages over different numbers of steps compare without their bias.
     bias = state_lib.debias(decay, count)
     norms, result = dict(state.norms), {}
-    for name, gramian in gradients.gramian(labels).items():
+    gramians = state_lib.gramians_by_label(gradients, labels)
+    for name, gramian in gramians.items():
       norm = jnp.sqrt(jnp.maximum(jnp.diagonal(gramian), 0))
       moved = decay * state.norms[name] + (1 - decay) * norm
       kept = jnp.where(present, moved, state.norms[name])

@@ -81,7 +81,8 @@ def monitor(
       groups of its own is measured by these.
 
   Raises:
-    ValueError: if labels are given where they cannot be used.
+    ValueError: if labels are given where they cannot be used, or name no
+      shared parameter.
 
   Example:
     >>> from mtl_jax import combinators
@@ -131,7 +132,9 @@ def _monitor_weighting(inner, num_tasks, labels):
     )
     # A copy: `combine` goes on as it would have without the measuring.
     seen = gradients.copy()
-    by_group = {} if labels is None else seen.gramian(labels)
+    by_group = {}
+    if labels is not None:
+      by_group = state_lib.gramians_by_label(seen, labels, every=False)
 
     def measure(gramian, weights):
       products = gramian @ weights.astype(gramian.dtype)

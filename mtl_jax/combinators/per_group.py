@@ -24,11 +24,12 @@ def per_group(
     inner: a method that reads losses and Gramian. It sees the Gramian of its
       group and a key of its own, and has a state for every group.
     labels: ``path -> label``, a label for every shared parameter, such as
-      ``lambda path: path.split('/')[0]``; one that gets None does not train.
+      ``lambda path: path.split('/')[0]``.
 
   Raises:
     TypeError: if the method has no weights.
-    ValueError: if the inner method has groups of its own.
+    ValueError: if the inner method has groups of its own, or a shared
+      parameter has no label.
 
   Example:
     >>> from mtl_jax import combinators
@@ -50,9 +51,9 @@ def per_group(
     return {name: inner.init(params) for name in names}
 
   def weights(gradients, state, *, key, step, epoch):
-    gramians = gradients.gramian(labels)
+    gramians = state_lib.gramians_by_label(gradients, labels)
     names = sorted(gramians)
-    if not names:
+    if not names:  # nothing is shared
       return {}, state
 
     def run(gramian, state, index):

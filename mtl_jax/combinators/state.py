@@ -138,6 +138,43 @@ def label_names(params: Any, labels: gradients_lib.Labels) -> list[str]:
   return sorted(name for name in names if name is not None)
 
 
+def gramians_by_label(
+  gradients: gradients_lib.TaskGradients,
+  labels: gradients_lib.Labels,
+  *,
+  every: bool = True,
+) -> dict[str, jax.Array]:
+  """The Gramian of each group of shared parameters, ``{label: [K, K]}``.
+
+  Args:
+    gradients: of the step.
+    labels: ``path -> label | None``.
+    every: whether each shared parameter must have a label; else one must.
+
+  Raises:
+    ValueError: naming the shared parameters without a label.
+  """
+  named, unnamed = [], []
+
+  def label_of(path):
+    label = labels(path)
+    (unnamed if label is None else named).append(path)
+    return label
+
+  gramians = gradients.gramian(label_of)
+  if unnamed and not (named and not every):
+    shown = ', '.join(map(repr, unnamed[:5]))
+    more = f' and {len(unnamed) - 5} more' if len(unnamed) > 5 else ''
+    wanted, advice = 'labels that name at least one shared parameter', ''
+    if every:
+      wanted, advice = 'a label for every shared parameter', ' for each'
+    raise ValueError(
+      f'Expected {wanted}, found none for {shown}{more}; change labels to '
+      f'return one{advice}.'
+    )
+  return gramians
+
+
 def weights_like(
   labels: gradients_lib.Labels | None, params: Any, num_tasks: int, value: float
 ) -> Any:

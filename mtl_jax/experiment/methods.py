@@ -120,7 +120,9 @@ def make_method(
   scales or changes the task gradients in front of the method. An option
   ``optimizer`` is itself ``{'name': 'adam', 'learning_rate': 0.025}``, and an
   option ``labels`` a regular expression on the names of the parameters that
-  count; what it catches in parentheses names their group.
+  count; what it catches in parentheses names their group. ('metabalance' needs
+  a label for each shared parameter; a pattern that ends in ``|``, such as
+  ``'^trunk/([^/]+)|'``, puts what is left into one group.)
 
   Args:
     spec: of the config.

@@ -243,6 +243,43 @@ def test_wrappers_of_groups_agree():
       )
 
 
+BY_LABELS = {
+  'per_group': functools.partial(combinators.per_group, combinators.pcgrad()),
+  'metabalance': lambda labels: combinators.metabalance(K, labels=labels),
+  'gradnorm': lambda labels: combinators.gradnorm(K, labels=labels),
+  'monitor': lambda labels: combinators.monitor(
+    combinators.pcgrad(), K, labels=labels
+  ),
+}
+
+
+@pytest.mark.parametrize('name', BY_LABELS)
+def test_a_shared_parameter_without_a_label_is_named(name):
+  """Not left without a direction; heads need no label."""
+  params, losses_fn = wrapper_cases.two_layers()
+  gradients = combinators.task_gradients(
+    losses_fn, params, shared=wrapper_cases.is_trunk
+  )
+
+  def update(*labelled):
+    tx = BY_LABELS[name](lambda path: path if path in labelled else None)
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(
+      lambda s: tx.update(gradients, s, key=key)[0], tx.init(params)
+    )
+    return shapes['trunk'].keys()
+
+  for labelled in ((), ('heads',)):
+    with pytest.raises(ValueError, match="for 'trunk/first', 'trunk/second'; "):
+      update(*labelled)
+  if name in ('per_group', 'metabalance'):
+    with pytest.raises(ValueError, match="every .* none for 'trunk/second'; c"):
+      update('trunk/first', 'heads')
+  else:
+    assert update('trunk/first') == params['trunk'].keys()
+  assert update('trunk/first', 'trunk/second') == params['trunk'].keys()
+
+
 def test_per_group_of_groups():
   groups = combinators.per_group(wrapper_cases.GRAMIAN, lambda path: path)
   with pytest.raises(ValueError, match='found one with groups of its own'):

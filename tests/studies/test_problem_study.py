@@ -14,7 +14,6 @@ from mtl_jax.studies import (
   page,
   paired,
   problem_pictures,
-  problem_run,
   problem_study,
   record,
 )
