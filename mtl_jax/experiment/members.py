@@ -76,8 +76,9 @@ def list_members(settings: settings_lib.Settings) -> list[Member]:
     settings_lib.with_values(settings, point)
     if points.count(point) > 1:
       raise ValueError(
-        f'Expected different points in the sweep, found {point} twice; set '
-        'population.seeds for several runs of one.'
+        'Expected different points in the sweep, found '
+        f'{settings_lib.plain(point)} twice; set population.seeds for several '
+        'runs of one.'
       )
   members = []
   for point in points:
@@ -112,7 +113,7 @@ def group(
   same: dict[tuple, list[Member]] = {}
   for member in members:
     fixed = tuple(
-      (path, value)
+      (path, repr(value))  # whole sections are no keys
       for path, value in member.point.items()
       if path not in traced
     )

@@ -64,7 +64,8 @@ class Outcome:
     claims: ``{text: verdict}`` of a study's claims.
     tuned: ``{method: options}`` that tuning has chosen.
     cost: ``step_ms`` per member, ``compile_s``, ``peak_mb`` and ``way``, where
-      they were measured.
+      they were measured; empty where members differ in more than numbers, whose
+      costs are in ``study.json``.
   """
 
   workdir: pathlib.Path

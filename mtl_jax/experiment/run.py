@@ -118,7 +118,7 @@ def train(
       workdir=workdir.path,
       ended=members[0].status if alone else 'finished',
       members=tuple(sorted(members, key=lambda m: m.index)),
-      cost=_read_cost(workdir.path),
+      cost=read_cost(workdir.path),
     )
     if alone and test:
       report(experiment, outcome, seconds=time.perf_counter() - began)
@@ -225,7 +225,7 @@ def _read_outcomes(workdir, settings) -> outcome_lib.Outcome | None:
     workdir=workdir.path,
     ended='finished',
     members=tuple(sorted(members, key=lambda m: m.index)),
-    cost=_read_cost(workdir.path),
+    cost=read_cost(workdir.path),
   )
 
 
@@ -246,10 +246,10 @@ def _length(settings) -> list[int]:
   return [training.epochs, training.steps, training.patience]
 
 
-def _read_cost(folder) -> dict[str, Any]:
-  """The cost of the first group that was measured; nothing if none was."""
-  paths = (folder / COST, folder / 'group_0' / COST)
-  return next((whole_files.read_json(p) for p in paths if p.exists()), {})
+def read_cost(folder: pathlib.Path) -> dict[str, Any]:
+  """The measured cost of a group, by its folder; nothing if it was not."""
+  file = folder / COST
+  return whole_files.read_json(file) if file.exists() else {}
 
 
 def _check(settings, alone):
@@ -346,7 +346,7 @@ def _programs(groups, workdir, profile) -> Iterator[Program]:
       workdir_lib.Place(
         member.index,
         member.seed,
-        member.point,
+        settings_lib.plain(member.point),
         program.folder.relative_to(workdir.path).as_posix().removeprefix('.'),
         row,
       )
@@ -629,7 +629,7 @@ def _finish(program, members, best, progress, test):
     outcome = outcome_lib.MemberOutcome(
       index=member.index,
       seed=member.seed,
-      point=dict(member.point),
+      point=settings_lib.plain(member.point),
       status=own.status,
       diverged_at=own.diverged_at,
       steps=own.stopped_at or 0,

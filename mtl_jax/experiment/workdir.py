@@ -55,6 +55,12 @@ class Place:
   program: str
   row: int
 
+  @property
+  def group(self) -> str:
+    """The folder of what its group has in common; '' where there is one."""
+    first = self.program.partition('/')[0]
+    return first if first.startswith('group_') else ''
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:

@@ -1,5 +1,6 @@
 """Runs a study: tunes, trains all methods and twins, and writes the report."""
 
+from collections.abc import Mapping
 import dataclasses
 import pathlib
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import jax
 
 from mtl_jax import evaluation, reporting
-from mtl_jax.config import settings as settings_lib
+from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.experiment import (
   build,
   checks,
+  members as members_lib,
   outcome as outcome_lib,
   run as run_lib,
   workdir as workdir_lib,
@@ -169,8 +171,8 @@ class _Study:
       )
       if trained is None:
         return False
-      counted = self._counted(entry.settings, trained)
-      runs = _records(trained, counted['parameters'])
+      settings = tuned[entry.name]
+      runs = _records(trained, self._costs(settings, trained))
       self.twins.append(record.Twin(task=task, size=size, runs=runs))
     return True
 
@@ -184,31 +186,50 @@ class _Study:
   def add(self, entry, settings, outcome) -> None:
     """Adds the records of an entry: one, or one per point of its sweep."""
     self.outcomes[entry.name] = outcome
-    measured = {key: outcome.cost.get(key) for key in cost_lib.MEASURED}
-    counted = self._counted(settings, outcome)
-    cost = record.Cost(relative_flops=counted['relative_flops'], **measured)
     points = settings.population.sweep or ({},)
     seeds = max(settings.population.seeds, 1)
-    runs = _records(outcome, counted['parameters'])
+    costs = self._costs(settings, outcome)
+    runs = _records(outcome, costs)
     for i, point in enumerate(points):
+      own = settings_lib.with_values(settings, point)
       self.methods.append(
         record.Method(
           name=_point_name(entry.name, point),
           label=_point_name(entry.label, point) if entry.label else '',
           family=entry.family or (entry.name if len(points) > 1 else ''),
           runs=runs[i * seeds : (i + 1) * seeds],
-          cost=cost,
+          cost=costs[i * seeds][0],
           options={
-            'combinator': settings_lib.plain(settings.combinator),
-            'learning_rate': settings.optimizer.learning_rate,
-            **point,
+            'combinator': settings_lib.plain(own.combinator),
+            'learning_rate': own.optimizer.learning_rate,
+            **settings_lib.plain(point),
           },
         )
       )
 
-  def _counted(self, settings, outcome) -> dict[str, Any]:
-    """Costs that are counted from shapes; once for each entry."""
-    file = outcome.workdir / COST
+  def _costs(self, settings, outcome) -> list[tuple[record.Cost, int]]:
+    """Cost and number of parameters of each member: those of its group."""
+    workdir = workdir_lib.Workdir(outcome.workdir)
+    points = {m.index: m.point for m in members_lib.list_members(settings)}
+    groups: dict[str, tuple[record.Cost, int]] = {}
+    costs = {}
+    for place in workdir.places():
+      if place.group not in groups:
+        folder = workdir.program(place.group)
+        own = settings_lib.with_values(settings, points[place.index])
+        counted = self._counted(own, folder)
+        measured = run_lib.read_cost(folder)
+        cost = record.Cost(
+          relative_flops=counted['relative_flops'],
+          **{key: measured.get(key) for key in cost_lib.MEASURED},
+        )
+        groups[place.group] = cost, counted['parameters']
+      costs[place.index] = groups[place.group]
+    return [costs[member.index] for member in outcome.members]
+
+  def _counted(self, settings, folder) -> dict[str, Any]:
+    """Costs that are counted from shapes; once for each group."""
+    file = folder / COST
     if file.exists():
       return whole_files.read_json(file)
     experiment = build.build(settings, sources=self._sources)
@@ -269,11 +290,19 @@ def _point_name(name, point) -> str:
 def _short(value) -> str:
   if isinstance(value, float):
     return f'{value:.4g}'
+  if isinstance(value, Mapping):  # pcgrad, or cagrad(c=0.4)
+    options = ', '.join(
+      f'{key}={_short(item)}' for key, item in value.items() if key != 'name'
+    )
+    name = _short(value.get('name', ''))
+    return f'{name}({options})' if options else name
+  if callable(value):
+    return lookup.dotted_name(value).rpartition('.')[2]
   return str(value)
 
 
-def _records(outcome, parameters) -> list[record.MemberRecord]:
-  """The record of each member."""
+def _records(outcome, costs) -> list[record.MemberRecord]:
+  """The record of each member, of their costs and numbers of parameters."""
   return [
     record.MemberRecord(
       seed=member.seed,
@@ -292,7 +321,7 @@ def _records(outcome, parameters) -> list[record.MemberRecord]:
       relations=member.relations,
       experts=member.experts,
     )
-    for member in outcome.members
+    for member, (_, parameters) in zip(outcome.members, costs, strict=True)
   ]
 
 

@@ -69,7 +69,7 @@ def tune(
     )
     for o in outcomes
   ]
-  chosen = settings_lib.with_values(entry.settings, best.point)
+  chosen = settings_lib.with_values(entry.settings, points[best.index])
   if not (workdir / 'trials.json').exists():
     print(f'Chosen for {entry.name}: {dict(best.point)}', flush=True)
   whole_files.write_json(

@@ -252,10 +252,10 @@ def test_a_run_of_several_programs_goes_on_and_is_read_back(
   tiny, tmp_path, monkeypatch
 ):
   config = tiny.config(steps=2)
-  config.tasks, config.combinator.name = 'rating', 'weighted_sum'
+  config.tasks = 'rating'
   config.population.update({'seeds': 1, 'way': 'vmap'})
-  config.population.sweep = tuple(
-    {'optimizer.name': name} for name in ('sgd', 'adam')
+  config.population.sweep = tuple(  # whole sections
+    {'combinator': {'name': name}} for name in ('weighted_sum', 'rlw')
   )
 
   def dying(*unused_args):
@@ -266,7 +266,8 @@ def test_a_run_of_several_programs_goes_on_and_is_read_back(
     tiny.run(config, tmp_path)
   monkeypatch.undo()
   outcome = tiny.run(config, tmp_path)
-  assert [m.point['optimizer.name'] for m in outcome.members] == ['sgd', 'adam']
+  points = [dict(m.point) for m in outcome.members]
+  assert points == list(config.population.sweep)
   assert all((tmp_path / f'group_{i}/checkpoints').is_dir() for i in (0, 1))
   monkeypatch.setattr(loop, 'fit', lambda *args: 1 / 0)
   again = tiny.run(config, tmp_path)

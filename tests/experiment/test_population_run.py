@@ -116,6 +116,14 @@ def test_a_number_that_must_be_known_makes_more_programs(tiny):
   assert len(groups) == 2 and groups[0].traced == ()
 
 
+def test_points_may_be_sections(tiny):
+  sections = [{'name': 'cagrad', 'c': 0.4}, {'name': 'pcgrad'}]
+  sweep = tuple({'combinator': section} for section in sections)
+  groups = groups_of(tiny, make_config(tiny, sweep=sweep))
+  used = [dict(g.experiment.settings.combinator) for g in groups]
+  assert used == sections and [len(g.members) for g in groups] == [2, 2]
+
+
 def values(outcomes):
   return [(o.status, o.best_step, o.overall, o.curves) for o in outcomes]
 

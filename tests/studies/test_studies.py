@@ -9,7 +9,14 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, config_data
+from mtl_jax.experiment import (
+  build,
+  config_data,
+  members as members_lib,
+  outcome as outcome_lib,
+  run as run_lib,
+  workdir as workdir_lib,
+)
 from mtl_jax.reporting import plots
 from mtl_jax.studies import cost, page, plan, record, study as study_lib
 from mtl_jax.training import loop
@@ -137,6 +144,68 @@ def test_operations_are_counted_by_hand():
   assert ratios['weighted_sum'] == ratios['uncertainty'] == 1
   # FAMO looks at the losses once more.
   assert ratios['famo'] == pytest.approx(1 + forward / backward)
+
+
+def without_training(settings, path, **unused):
+  """A run by `run.train` as it lies on disk, each program with its own cost."""
+  members = members_lib.list_members(settings)
+  places = [
+    workdir_lib.Place(m.index, m.seed, {}, f'group_{m.index // 2}/x', m.index)
+    for m in members
+  ]
+  path.mkdir(parents=True)
+  workdir_lib.Workdir(path).write_places(places)
+  for i, place in enumerate(places):
+    (path / place.group).mkdir(exist_ok=True)
+    file = path / place.group / run_lib.COST
+    file.write_text(json.dumps({'step_ms': 1.0 + i // 2}))
+  return outcome_lib.Outcome(
+    workdir=path,
+    ended='finished',
+    members=tuple(
+      outcome_lib.MemberOutcome(index=m.index, seed=m.seed, status='finished')
+      for m in members
+    ),
+  )
+
+
+def parameters(width, outputs):
+  return 5 * width + width + outputs * (width + 1)
+
+
+def test_each_point_has_a_cost_of_its_own(tmp_path, monkeypatch):
+  """Of a sweep over methods and widths; a twin has that of its tuned width."""
+  monkeypatch.setattr(run_lib, 'train', without_training)
+  config = make_config(control='', twins=('full',))
+  config.study.methods = {}
+  config.population.seeds = 2
+  settings = settings_lib.from_config(config)
+  sources = build.Sources({'main': make_data()})
+  widths = {'model.trunk.widths': (4,)}
+  (entry,), twins = plan.list_methods(settings), plan.list_twins(settings)
+  tuned = {t.name: settings_lib.with_values(t.settings, widths)
+           for _, _, t in twins}  # fmt: skip
+  tuned[entry.name] = settings_lib.with_values(
+    entry.settings,
+    {
+      'population.sweep': (
+        {'combinator': {'name': 'weighted_sum'}, 'model.trunk.widths': (8,)},
+        {'combinator': {'name': 'cagrad', 'c': 0.4}, **widths},
+      )
+    },
+  )
+  made = study_lib._prepare(settings, tmp_path, sources, [entry], twins)
+  assert made.train_all([entry], twins, tuned)
+  first, second = made.methods
+  assert first.name == 'weighted_sum combinator=weighted_sum widths=(8,)'
+  assert second.name == 'weighted_sum combinator=cagrad(c=0.4) widths=(4,)'
+  assert second.options['combinator'] == {'name': 'cagrad', 'c': 0.4}
+  numbers = [[r.parameters for r in m.runs] for m in made.methods]
+  assert numbers == [[parameters(8, 4)] * 2, [parameters(4, 4)] * 2]
+  assert [m.cost.step_ms for m in made.methods] == [1.0, 2.0]
+  assert first.cost.relative_flops == 1 < second.cost.relative_flops
+  numbers = {t.task: {r.parameters for r in t.runs} for t in made.twins}
+  assert numbers == {'genre': {parameters(4, 3)}, 'rating': {parameters(4, 1)}}
 
 
 def check_twins(study, size):
