@@ -56,6 +56,7 @@ def begin(
   if restored is not None:
     state, kept = restored.trees['state'], restored.trees['best']
     progress = [loop.Progress(**m) for m in restored.info['members']]
+    heed_patience(progress[:number], restored.step, group.experiment.plan)
   else:
     state = stepper.init(seeds, hyper)
     source = group.experiment.settings.training.init_from
@@ -77,6 +78,48 @@ def begin(
     progress,
     None if restored is None else restored.step,
   )
+
+
+def heed_patience(
+  progress: Sequence[loop.Progress], step: int, plan: loop.Plan
+) -> None:
+  """Goes on or stops where the patience is another than before, and says so.
+
+  A member that is alone in its program goes on from where it stopped early, or
+  stops. Of several, some have trained on when one stopped: it cannot follow.
+
+  Args:
+    progress: as restored, without what fills a program up; changed in place.
+    step: of the checkpoint.
+    plan: with the patience of now.
+  """
+  ended = [
+    bool(plan.patience) and m.evaluations_since_best >= plan.patience
+    for m in progress
+  ]
+  early = [
+    i
+    for i, m in enumerate(progress)
+    if m.finished and m.diverged_at is None and not ended[i]
+  ]
+  said = f'training.patience is {plan.patience}'
+  if len(progress) > 1:
+    if early:
+      print(
+        f'{len(early)} of {len(progress)} members stopped early by another '
+        f'patience and stay so, though {said}; choose another --workdir to '
+        'train all of them by it.',
+        flush=True,
+      )
+    return
+  (member,) = progress
+  without = f'{member.evaluations_since_best} without a better score'
+  if early:
+    member.finished, member.stopped_at = False, None
+    print(f'Goes on: {said} evaluations, {without}.', flush=True)
+  elif ended[0] and not member.finished and step < plan.steps:
+    member.finished, member.stopped_at = True, step
+    print(f'Stopped early: {said} evaluations, {without}.', flush=True)
 
 
 def save(

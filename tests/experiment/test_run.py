@@ -22,7 +22,7 @@ from mtl_jax.experiment import (
   trained,
   workdir as workdir_lib,
 )
-from mtl_jax.training import checkpoints, parallel
+from mtl_jax.training import checkpoints, loop, parallel
 
 
 @pytest.fixture(scope='module')
@@ -257,6 +257,52 @@ def test_a_run_may_be_made_longer(tiny, tmp_path):
   )
   with pytest.raises(ValueError, match='for 8 steps or more, .* found 4; set'):
     tiny.run(tiny.config(steps=4), tmp_path / 'two')
+
+
+def test_a_run_that_stopped_early_goes_on_with_more_patience(
+  tiny, tmp_path, capsys
+):
+  config = tiny.config(steps=8, evaluate_every=2)
+  config.tasks, config.combinator.name = 'rating', 'weighted_sum'
+  config.optimizer.update({'name': 'sgd', 'learning_rate': 1e-30})
+  ends = []
+  for patience in (1, 2):  # the first evaluation stays the best
+    config.training.patience = patience
+    outcome = tiny.run(config, tmp_path)
+    (member,) = outcome.members
+    ends.append((outcome.ended, member.steps, member.best_step))
+  early = 'stopped early'
+  assert ends == [(early, 4, 2), (early, 6, 2)]
+  said = capsys.readouterr().out
+  assert 'Goes on: training.patience is 2 evaluations, 1 without a be' in said
+  steps = [row['step'] for row in rows(tmp_path, 'validation')]
+  assert steps == [2, 4, 6]
+
+
+def progress(since, **values):
+  return loop.Progress(best_step=2, evaluations_since_best=since, **values)
+
+
+def test_another_patience_is_heeded_or_said(capsys):
+  plan = loop.Plan(steps=9, evaluate_every=1, checkpoint_every=1, patience=3)
+  stopped = {'finished': True, 'stopped_at': 5}
+  lost = {**stopped, 'diverged_at': 5}
+  for member, step, status, line in (
+    (progress(2, **stopped), 5, 'running', 'Goes on: training.patience is 3'),
+    (progress(3, **stopped), 5, 'stopped early', ''),
+    (progress(4), 5, 'stopped early', 'Stopped early: training.patience is 3'),
+    (progress(4, stopped_at=9), 9, 'finished', ''),
+    (progress(2), 5, 'running', ''),
+    (progress(0, **lost), 5, 'diverged', ''),
+  ):
+    start.heed_patience([member], step, plan)
+    assert member.status == status
+    said = capsys.readouterr().out
+    assert said.startswith(line) and bool(said) == bool(line)
+  members = [progress(2, **stopped), progress(0), progress(0, **lost)]
+  start.heed_patience(members, 5, plan)
+  assert [m.status for m in members] == ['stopped early', 'running', 'diverged']
+  assert capsys.readouterr().out.startswith('1 of 3 members stopped early by')
 
 
 def test_without_a_work_directory_there_is_a_temporary_one(tiny):
