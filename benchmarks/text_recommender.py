@@ -104,19 +104,20 @@ def cold(paths) -> dict[str, dict[str, float]]:
   split = sources.make_split(config.data.settings.to_dict())
   for among, told in cold_ranking.AMONG.items():
     print(f'\nCold films among {told.replace("items", "films")}\n')
-    header('', f'HR@{K}', f'HR@{K} less chance', f'NDCG@{K}',
-           f'HR@{K}, rows permuted', 'less chance, in its errors')  # fmt: skip
+    header('', f'HR@{K}', 'less chance, in errors over seeds',
+           f'HR@{K} less chance', f'NDCG@{K}', f'HR@{K}, rows permuted')  # fmt: skip
     for arm, path in paths.items():
       (members,) = rankings.cold_of(path, split).values()
       own = cold_ranking.summarize(split, members, among, K)
-      off = (own.permuted - own.chance) / own.error if own.error else np.nan
+      error = own.deviation / len(members) ** 0.5
+      off = (own.hit_rate - own.chance) / error if error else np.nan
       row(
         ARMS[arm],
         f'{own.hit_rate:.4f} ± {own.deviation:.4f}',
+        f'{off:+.1f}',
         str(own.less_chance),
         f'{own.ndcg:.4f}',
         f'{own.permuted:.4f} ± {own.error:.4f}',
-        f'{off:+.1f}',
       )
       kept[f'{arm} {among}'] = {
         'hr': own.hit_rate,
