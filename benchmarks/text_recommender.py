@@ -104,8 +104,14 @@ def cold(paths) -> dict[str, dict[str, float]]:
   split = sources.make_split(config.data.settings.to_dict())
   for among, told in cold_ranking.AMONG.items():
     print(f'\nCold films among {told.replace("items", "films")}\n')
-    header('', f'HR@{K}', 'less chance, in errors over seeds',
-           f'HR@{K} less chance', f'NDCG@{K}', f'HR@{K}, rows permuted')  # fmt: skip
+    header(
+      '',
+      f'HR@{K}',
+      'less chance, in errors over seeds',
+      f'HR@{K} less chance',
+      f'NDCG@{K}',
+      f'HR@{K}, rows permuted',
+    )
     for arm, path in paths.items():
       (members,) = rankings.cold_of(path, split).values()
       own = cold_ranking.summarize(split, members, among, K)

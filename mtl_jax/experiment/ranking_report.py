@@ -19,6 +19,7 @@ from mtl_jax.experiment import config_data, recommend
 from mtl_jax.models import softmax
 from mtl_jax.recommendation import (
   baselines,
+  generated,
   protocols,
   ranking,
   sources as logs,
@@ -27,6 +28,7 @@ from mtl_jax.tasks.metrics import item_ranks
 from mtl_jax.training import loop
 
 MODEL = 'model'
+GENERATED = 'generated'  # a log whose law is known
 METRICS = ('hr', 'ndcg', 'mrr')
 # The baselines that models are compared with, in ranking and by metric.
 AGAINST = 'markov'
@@ -87,6 +89,14 @@ def lines(experiment: Any) -> list[str]:
       )
     else:
       notes.append('The trunk is told the time of the target.')
+  if stream.settings.get('log') == GENERATED:
+    k = experiment.settings.targets[task.name].get('top', 10)
+    law = generated.law_of(stream.settings.get('options', {}))
+    best = law.ceiling(k, law.states(split))[f'ndcg@{k}']
+    notes.append(
+      f'A model that knows the law of the log is expected to have ndcg@{k} '
+      f'{best:.4f} on these targets, and no model more.'
+    )
   return [
     split.describe(),
     *notes,
@@ -394,8 +404,13 @@ def compare(
   seen = 'mask' if recommend.head_of(experiment, task).get('seen') else 'keep'
   horizon = logs.layout_of(settings).horizon
   k = experiment.settings.targets[task.name].get('top', 10)
+  split = logs.make_split(settings)
+  law = {}
+  if settings.get('log') == GENERATED:
+    chain = generated.law_of(settings.get('options', {}))
+    law['law'] = chain.score(split, part)
   outcome = baselines.measure(
-    logs.make_split(settings), part, ks=(k,), seen=seen, horizon=horizon
+    split, part, ks=(k,), seen=seen, horizon=horizon, models=law
   )
   placebo = _placebo(experiment.settings.model.inputs, task.stream)
   return Compared(outcome, models, horizon, k, part, placebo)

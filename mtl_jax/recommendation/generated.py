@@ -23,7 +23,9 @@ As P is known, so is the best possible ranking metric, exactly: `Chain.ceiling`.
 Users come back to items: rank with ``seen='keep'``.
 """
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -235,3 +237,10 @@ def make(
   """
   chain = make_chain(seed=data_seed, **law)
   return sample(chain, users, length, data_seed).in_order(ties, seed)
+
+
+def law_of(options: Mapping[str, Any]) -> Chain:
+  """The law of the log that `make` makes with these options."""
+  of_log = ('users', 'length', 'ties', 'data_seed')
+  law = {key: x for key, x in options.items() if key not in of_log}
+  return make_chain(seed=options.get('data_seed', 0), **law)
