@@ -16,7 +16,7 @@ and report.html.
                                    CSV or JSONL with the inputs of the tasks
       --method=NAME --member=INDEX which one, of a study or of several members
   --dry_run                        shapes, parameters, memory, compile time
-  --profile                        also traces ten steps
+  --profile                        also traces ten steps of a run alone
 
 Every setting of a config can be set with --config.SECTION.KEY=VALUE; they are
 listed with their meaning in mtl_jax/config/sections.py. An error is one
@@ -112,9 +112,9 @@ def _refuse(flags, overrides) -> str:
       f'{(overrides or ["--dry_run or --profile"])[0]!r}; the settings are '
       'those that the run was trained with.'
     )
-  if flags.mode != 'predict' and (flags.input or flags.output):
+  if flags.mode != 'predict' and (flags.input or flags.output or flags.tasks):
     return (
-      'Expected --input and --output with --mode=predict only, found '
+      'Expected --input, --output and --tasks with --mode=predict only, found '
       f'--mode={flags.mode}; add --mode=predict.'
     )
   chosen = flags.method is not None or flags.member is not None

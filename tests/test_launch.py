@@ -222,6 +222,8 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(launch, tmp_path):
     (['--mode=evaluate', '--config.seed=1'], "found '--config.seed=1'"),
     (['--mode=predict', '--dry_run'], "found '--dry_run or --profile'"),
     (['--input=x.jsonl'], 'with --mode=predict only, found --mode=train'),
+    (['--tasks=genre'], 'and --tasks with --mode=predict only, found --mode=t'),
+    (['--profile', '--config.population.seeds=2'], 'a run alone to profile, f'),
     (['--mode=predict'], 'a file of examples to predict, found none'),
   ],
 )

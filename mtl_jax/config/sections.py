@@ -363,7 +363,8 @@ class ProblemSettings:
 
   Every method of ``study.methods``, or the ``combinator`` alone, runs from
   every start, with ``population.seeds`` seeds and every preference, for
-  ``training.steps`` steps; ``optimizer`` and ``seed`` count too.
+  ``training.steps`` steps; ``optimizer`` and ``seed`` count too. Other settings
+  that are not at their defaults are refused.
 
   Attributes:
     name: from `problems.PROBLEMS`; empty = a model is trained.

@@ -71,16 +71,14 @@ def run(
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
-  sources = build.Sources(data)
   several = bool(settings.study.methods) or not build.is_alone(settings)
+  given = {'tune': tune, 'data': data is not None, 'profile': profile}
+  given['trunk'] = trunk is not None
+  _check_arguments(settings, several, [key for key in given if given[key]])
+  sources = build.Sources(data)
   _prepare(several)
   if settings.problem.name:
     return problem_run.run(settings, path, dry_run=dry_run)
-  if tune and not several:
-    raise ValueError(
-      'Expected a study to tune, found a run alone; set study.trials and '
-      'study.draws, or leave the tuning out.'
-    )
   if dry_run:
     for entry in study.entries(settings) if several else [settings]:
       dry_run_lib.dry_run(build.build(entry, sources=sources))
@@ -88,6 +86,25 @@ def run(
   if several:
     return study.run(settings, path, sources=sources, tune_only=tune)
   return run_lib.train(settings, path, sources=sources, profile=profile)
+
+
+def _check_arguments(settings, several, given):
+  """Raises for an argument of `run` that would not be looked at."""
+  if settings.problem.name and given:
+    raise ValueError(
+      f'Expected no {given[0]} with the problem {settings.problem.name!r}, '
+      'which has no data, model, tuning or profile, found it; leave it out.'
+    )
+  if 'tune' in given and not several:
+    raise ValueError(
+      'Expected a study to tune, found a run alone; set study.trials and '
+      'study.draws, or leave the tuning out.'
+    )
+  if 'profile' in given and several:
+    raise ValueError(
+      'Expected a run alone to profile, found members of a population or a '
+      'study; leave the profile out, or take one method and one seed.'
+    )
 
 
 def load(

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from mtl_jax import problems
-from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.config import lookup, sections, settings as settings_lib
 from mtl_jax.experiment import (
   methods,
   outcome as outcome_lib,
@@ -29,6 +29,11 @@ from mtl_jax.studies import (
 from mtl_jax.training import optimizers
 
 PATH = 'path.npz'
+# All that a problem reads, and all that a method on it may set.
+READ = ('combinator', 'optimizer', 'population.seeds', 'problem', 'seed')
+READ += ('study', 'training.steps')
+UNREAD = ('draws', 'equal_twins', 'metrics', 'trials', 'twins')  # of a study
+OF_METHOD = ('combinator', 'optimizer')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,7 @@ def build(settings: settings_lib.Settings) -> ProblemRuns:
   Raises:
     ValueError: in one sentence, for what does not fit together.
   """
+  _check_settings(settings)
   section = settings.problem
   problem = lookup.build(
     'problem', {'name': section.name, **section.options}, problems.PROBLEMS
@@ -75,6 +81,7 @@ def build(settings: settings_lib.Settings) -> ProblemRuns:
       f'{problem.num_tasks}; set it to 0.'
     )
   entries = plan_lib.list_methods(settings)
+  _check_methods(settings, entries)
   names = [*(entry.name for entry in entries), *settings.study.absent]
   numbers = problem_study.statistics_of(problem)
   claims.check(settings.study.claims, names, numbers)
@@ -98,6 +105,47 @@ def build(settings: settings_lib.Settings) -> ProblemRuns:
       for entry in entries
     },
   )
+
+
+def _check_settings(settings):
+  """Raises for what a problem would not read."""
+  start = _flat(sections.Settings())
+  unread = tuple(f'study.{name}' for name in UNREAD)
+  for path, value in _flat(settings).items():
+    read = _is_under(path, READ) and not _is_under(path, unread)
+    if not read and value != start.get(path):
+      raise ValueError(
+        'Expected settings that a problem reads, which has no data, model, '
+        f'twins or tuning, found {path} = {value!r}; leave it at its default.'
+      )
+
+
+def _check_methods(settings, entries):
+  """Raises for what a method sets that is the same for all of them."""
+  base = _flat(settings)
+  base['population.seeds'] = max(settings.population.seeds, 1)
+  for entry in entries:
+    if settings.study.methods.get(entry.name, {}).get('draws'):
+      raise ValueError(
+        f'Expected no draws in study.methods.{entry.name} on a problem, which '
+        'is not tuned, found some; remove them.'
+      )
+    for path, value in _flat(entry.settings).items():
+      own = _is_under(path, (*OF_METHOD, 'study'))
+      if not own and value != base.get(path):
+        raise ValueError(
+          'Expected combinator and optimizer in the methods on a problem, '
+          f'found {path} = {value!r} in study.methods.{entry.name}; set it for '
+          'all of them.'
+        )
+
+
+def _flat(settings):
+  return settings_lib.flatten(settings_lib.plain(settings))
+
+
+def _is_under(path, names) -> bool:
+  return any(path == name or path.startswith(f'{name}.') for name in names)
 
 
 def _maker(entry, problem):

@@ -194,6 +194,22 @@ def test_launch_runs_judges_and_reports(two_methods, tmp_path, capsys):
     ("config.optimizer.frozen=('x',)", 'optimizer.frozen'),
     ("config.study.claims=({'text': 'y'},)", "'statistic'"),
     ("config.study.columns=('distanc',)", "did you mean 'distance'"),
+    ("config.study.twins=('full',)", "found study.twins = ('full',); leave"),
+    ('config.study.trials=3', 'found study.trials = 3; leave'),
+    ("config.study.metrics=('+a/b',)", 'found study.metrics'),
+    (
+      "config.population.sweep=({'optimizer.learning_rate': 0.1},)",
+      'found population.sweep',
+    ),
+    ('config.training.patience=3', 'found training.patience = 3; leave'),
+    (
+      "config.study.methods={'sum': {'training': {'steps': 4}}}",
+      'found training.steps = 4 in study.methods.sum; set it for all',
+    ),
+    (
+      "config.study.methods={'sum': {'draws': (('seed', 'choice', 1),)}}",
+      'no draws in study.methods.sum',
+    ),
   ],
 )
 def test_bad_settings_are_told_in_one_sentence(
@@ -229,3 +245,13 @@ def test_the_page_of_reproductions_has_the_claims_as_they_are_now():
     assert [row[:3] for row in rows] == expected, name
     verdicts = {row[-1] for row in rows}
     assert verdicts <= {'holds', 'fails', 'undecided', 'not run'}
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('tune', True), ('data', {}), ('profile', True), ('trunk', {'name': 'mlp'})],
+)
+def test_arguments_that_a_problem_does_not_read(tmp_path, name, value):
+  config = load(str(FOLDER / 'vlmop2_front.py'))
+  with pytest.raises(ValueError, match=f"no {name} with the problem 'vlmop2'"):
+    api.run(config, tmp_path, **{name: value})
