@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import compiled
 import numpy as np
 import pytest
 
@@ -39,19 +40,48 @@ def get_config():
   return config
 """
 
+# Several programs, one after the other, of members with orders of their own.
+MANY = """
+import small
+
+def get_config():
+  config = small.get_config()
+  del config.targets.sign
+  config.model.trunk = {'name': 'mlp', 'widths': (8,), 'dropout': 0.3}
+  config.training.steps = 60
+  config.training.checkpoint_every = 5
+  config.training.log_every = 5
+  config.population.seeds = 2
+  config.population.way = 'vmap'
+"""
+GROUPS = f"""{MANY}
+  config.population.sweep = [{{'optimizer.name': n}} for n in ('adam', 'sgd')]
+  return config
+"""
+STUDY = f"""{MANY}
+  config.study.methods = {{'pcgrad': {{}}}}
+  config.study.twins = ('full',)
+  config.study.trials = 2
+  config.study.draws = [
+    ('optimizer.learning_rate', 'log_uniform', 1e-3, 1e-1)
+  ]
+  return config
+"""
+
 
 @pytest.fixture(scope='module')
 def launch(tmp_path_factory):
   """Starts the command with a small config; returns the process."""
   folder = tmp_path_factory.mktemp('launch')
-  config = folder / 'small.py'
-  config.write_text(CONFIG)
+  configs = {'small': CONFIG, 'groups': GROUPS, 'study': STUDY}
+  for name, text in configs.items():
+    (folder / f'{name}.py').write_text(text)
 
-  def start(workdir, *flags, **environment):
+  def start(workdir, *flags, name='small', **environment):
     command = [
       sys.executable,
       str(ROOT / 'launch.py'),
-      f'--config={config}',
+      f'--config={folder / name}.py',
       f'--workdir={workdir}',
       *flags,
     ]
@@ -159,6 +189,78 @@ def test_killed_and_resumed_equals_unbroken(launch, unbroken, tmp_path, when):
     ]
 
   assert rows(tmp_path) == rows(unbroken[0])
+
+
+def without_times(value):
+  """What a file of results holds, but for measured times and memory."""
+  measured = {'cost', 'environment', 'config', 'name'}
+  if isinstance(value, dict):
+    return {
+      key: without_times(item)
+      for key, item in value.items()
+      if 'second' not in key and key not in measured
+    }
+  if isinstance(value, list):
+    return [without_times(item) for item in value]
+  return value
+
+
+def results(workdir):
+  """All that a work directory says of its runs, and their last states."""
+  files = {
+    str(path.relative_to(workdir)): [
+      without_times(json.loads(text))
+      for text in (
+        path.read_text().splitlines()
+        if path.suffix == '.jsonl'
+        else [path.read_text()]
+      )
+    ]
+    for pattern in ('metrics.jsonl', 'outcomes.json', 'study.json')
+    for path in sorted(workdir.rglob(pattern))
+  }
+  states = {
+    str(path.parent.relative_to(workdir)): arrays(path.parent)
+    for path in sorted(workdir.rglob('checkpoints'))
+  }
+  return files, states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'kills', 'programs'),
+  [
+    ('groups', ['group_1'], 2),
+    ('study', ['tuning/category_full', 'twins/value_full'], 6),
+  ],
+)
+def test_killed_in_several_programs_equals_unbroken(
+  launch, tmp_path, name, kills, programs
+):
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  finish(launch(whole, name=name))
+  # The compilation cache may be killed in the middle of an entry, too.
+  shared = os.environ['JAX_COMPILATION_CACHE_DIR']
+  own = {'JAX_COMPILATION_CACHE_DIR': str(compiled.own_folder(shared))}
+  for kill in kills:
+    folder = cut / kill
+    process = launch(cut, name=name, **own)
+    wait_until(lambda folder=folder: last_step(folder) >= 30, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert 30 <= last_step(folder) < 60
+    assert not (folder / 'outcomes.json').exists()
+  output = finish(launch(cut, name=name))
+  assert f'Resuming {cut / kills[-1]} from step' in output
+  expected, expected_states = results(whole)
+  files, states = results(cut)
+  assert files == expected
+  assert len(states) == programs and states.keys() == expected_states.keys()
+  for folder, (step, leaves) in states.items():
+    assert step == expected_states[folder][0] == 60
+    for x, y in zip(leaves, expected_states[folder][1], strict=True):
+      np.testing.assert_array_equal(x, y)
 
 
 @pytest.mark.slow
