@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax.config import settings as settings_lib
+from mtl_jax.config import sections, settings as settings_lib
 from mtl_jax.experiment import (
   build,
   dry_run as dry_run_lib,
@@ -71,7 +71,7 @@ def run(
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
-  several = bool(settings.study.methods) or not build.is_alone(settings)
+  several = _is_study(settings) or not build.is_alone(settings)
   given = {'tune': tune, 'data': data is not None, 'profile': profile}
   given['trunk'] = trunk is not None
   _check_arguments(settings, several, [key for key in given if given[key]])
@@ -88,18 +88,33 @@ def run(
   return run_lib.train(settings, path, sources=sources, profile=profile)
 
 
+def _is_study(settings) -> bool:
+  study = settings.study
+  return bool(study.methods or study.twins or study.trials)
+
+
 def _check_arguments(settings, several, given):
-  """Raises for an argument of `run` that would not be looked at."""
-  if settings.problem.name and given:
-    raise ValueError(
-      f'Expected no {given[0]} with the problem {settings.problem.name!r}, '
-      'which has no data, model, tuning or profile, found it; leave it out.'
-    )
+  """Raises for an argument or setting that `run` would not look at."""
+  if settings.problem.name:
+    if given:
+      raise ValueError(
+        f'Expected no {given[0]} with the problem {settings.problem.name!r}, '
+        'which has no data, model, tuning or profile, found it; leave it out.'
+      )
+    return  # its settings are checked where it is built
   if 'tune' in given and not several:
     raise ValueError(
       'Expected a study to tune, found a run alone; set study.trials and '
       'study.draws, or leave the tuning out.'
     )
+  start = sections.StudySettings()
+  for field in dataclasses.fields(start):
+    value = getattr(settings.study, field.name)
+    if not several and value != getattr(start, field.name):
+      raise ValueError(
+        f'Expected a study for study.{field.name} = {value!r}, found a run '
+        'alone; set study.methods or population.seeds, or remove it.'
+      )
   if 'profile' in given and several:
     raise ValueError(
       'Expected a run alone to profile, found members of a population or a '

@@ -29,6 +29,7 @@ from mtl_jax.studies import (
 )
 
 COST = 'study_cost.json'
+METHOD = ('combinator', 'combinator.name')  # in a sweep, each point's method
 
 
 def run(
@@ -196,7 +197,7 @@ class _Study:
         record.Method(
           name=_point_name(entry.name, point),
           label=_point_name(entry.label, point) if entry.label else '',
-          family=entry.family or (entry.name if len(points) > 1 else ''),
+          family=_family(entry, point) if len(points) > 1 else entry.family,
           runs=runs[i * seeds : (i + 1) * seeds],
           cost=costs[i * seeds][0],
           options={
@@ -280,11 +281,23 @@ def _names(entry) -> list[str]:
 
 
 def _point_name(name, point) -> str:
+  own = [point[path] for path in METHOD if path in point]
   values = [
     f'{path.rpartition(".")[2]}={_short(value)}'
     for path, value in point.items()
+    if path not in METHOD
   ]
-  return ' '.join([name, *values]) if values else name
+  return ' '.join([_short(own[0]) if own else name, *values])
+
+
+def _family(entry, point) -> str:
+  """The method of a point, without its options."""
+  for path in METHOD:
+    if path in point:
+      value = point[path]
+      name = value.get('name', '') if isinstance(value, Mapping) else value
+      return entry.family or _short(name)
+  return entry.family or entry.name
 
 
 def _short(value) -> str:

@@ -240,16 +240,17 @@ def test_a_path_of_other_steps_is_run_anew(tmp_path, monkeypatch, capsys):
     config = mtl_jax.default_config()
     config.problem.update({'name': 'vlmop2', 'record_every': 5})
     config.training.steps = steps
-    config.study.methods = {'ours': {}}
+    config.combinator.name = 'mgda'
+    config.study.columns = ('distance',)
     outcome = mtl_jax.run(config, tmp_path)
     seconds = record.read(tmp_path).seconds
-    losses = outcome.methods['ours'].members[0].curves['train']['loss/f1']
+    losses = outcome.methods['mgda'].members[0].curves['train']['loss/f1']
     return losses, seconds, capsys.readouterr().out
 
   short, first, said = go(5)
   assert 'anew' not in said and short[:, 0].tolist() == [0, 5]
   long, second, said = go(15)
-  assert 'ours: 5 steps are stored, 15 are asked for; it is run anew.' in said
+  assert 'mgda: 5 steps are stored, 15 are asked for; it is run anew.' in said
   assert long[:, 0].tolist() == [0, 5, 10, 15] and second != first
   np.testing.assert_array_equal(long[:2], short)
   monkeypatch.setattr(problem_lib, 'train', lambda *unused: 1 / 0)

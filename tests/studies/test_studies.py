@@ -197,8 +197,9 @@ def test_each_point_has_a_cost_of_its_own(tmp_path, monkeypatch):
   made = study_lib._prepare(settings, tmp_path, sources, [entry], twins)
   assert made.train_all([entry], twins, tuned)
   first, second = made.methods
-  assert first.name == 'weighted_sum combinator=weighted_sum widths=(8,)'
-  assert second.name == 'weighted_sum combinator=cagrad(c=0.4) widths=(4,)'
+  assert first.name == 'weighted_sum widths=(8,)'
+  assert second.name == 'cagrad(c=0.4) widths=(4,)'
+  assert [m.family for m in made.methods] == ['weighted_sum', 'cagrad']
   assert second.options['combinator'] == {'name': 'cagrad', 'c': 0.4}
   numbers = [[r.parameters for r in m.runs] for m in made.methods]
   assert numbers == [[parameters(8, 4)] * 2, [parameters(4, 4)] * 2]
@@ -445,6 +446,29 @@ def test_a_population_alone_is_a_study_of_its_points(tmp_path):
 def test_bad_settings_are_one_sentence(tmp_path, study, message):
   with pytest.raises(ValueError, match=message):
     go(make_config(**study), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('study', 'message'),
+  [
+    ({'twins': ('half',)}, "among full, equal, found 'half'"),
+    ({'trials': 2}, "Expected settings to draw for 'weighted_sum'"),
+    (
+      {'metrics': ('+a/b',)},
+      r"study.metrics = \('\+a/b',\), found a run alone",
+    ),
+    ({'control': 'equal'}, 'a study for study.control'),
+    ({'claims': (CLAIM,)}, 'a study for study.claims'),
+  ],
+)
+def test_settings_of_a_study_are_read_without_methods_too(
+  tmp_path, study, message
+):
+  config = make_config(**{'control': '', **study})
+  config.study.methods = {}
+  config.population.seeds = 0
+  with pytest.raises(ValueError, match=message):
+    mtl_jax.run(config, tmp_path, data={'main': make_data()})
 
 
 def test_nothing_to_tune_is_named(tmp_path):
