@@ -7,8 +7,8 @@ cosines of task gradients by group of parameters (the item table, the trunk or
 experts), and the best step of each task: do directions conflict, or speeds?
 
 The reduced form has 5 methods x {hard, MMoE} x 3 seeds, at width 32, length 20
-and 256 negatives per step, drawn uniformly, for eight epochs. The full one has 10 x
-{hard, MMoE, PLE} x 5 seeds at width 96, length 50, the full softmax and 24
+and 256 negatives per step, drawn uniformly, for eight epochs. The full one has
+10 x {hard, MMoE, PLE} x 5 seeds at width 96, length 50, the full softmax and 24
 epochs, and 8 trials of each method's learning rate (and of the fixed weights):
 about 200 times as much, estimated by the time of a step and not run. Stop it
 when you like; the same command goes on.
