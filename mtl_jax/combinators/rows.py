@@ -13,6 +13,8 @@ import optax
 
 Params = Any
 _LARGE = 2**17  # numbers in an array that no longer fits in a cache
+_LARGEST = 2**25  # numbers in an array that may stand in memory twice
+_MANY = 8  # tasks for which a product per example pays
 Labels = Callable[[str], str | None]
 
 
@@ -77,6 +79,13 @@ def factored_inner(row: Factored, other: Factored) -> jax.Array:
   x, y, g, h = (a.astype(dtype) for a in arrays)
   highest = jax.lax.Precision.HIGHEST
   between = jnp.matmul(x, y.T, precision=highest)  # [N, N']
+  tasks, size = h.shape[0], h[0].size
+  if tasks >= _MANY and _LARGE < tasks * size <= _LARGEST:
+    # One wide product, and then one per example: no loop over tasks.
+    g, h = (jnp.swapaxes(a, 0, 1) for a in (g, h))  # [N, K, m]
+    wide = h.reshape(h.shape[0], -1)
+    mixed = jnp.matmul(between, wide, precision=highest).reshape(g.shape)
+    return jnp.einsum('nkm,nlm->nkl', g, mixed, precision=highest).sum(0)
 
   def column(cotangent):  # [N', m] -> [K]
     mixed = jnp.matmul(between, cotangent, precision=highest)
@@ -84,7 +93,6 @@ def factored_inner(row: Factored, other: Factored) -> jax.Array:
 
   # Few tasks at a time where arrays are large: a second array [K, N, m] costs
   # more time than the loop.
-  tasks, size = h.shape[0], h[0].size
   batch = max(1, _LARGE // max(size, 1))
   if batch >= tasks:
     return jax.vmap(column, out_axes=1)(h)

@@ -287,9 +287,16 @@ def test_no_array_of_the_size_of_the_rows():
   assert any(shapes('stacked')) and not any(shapes('layerwise'))
 
 
-@pytest.mark.parametrize('large', [1, 2**7, 2**30])
-def test_factored_rows_have_the_inner_products_of_the_rows(large, monkeypatch):
+@pytest.mark.parametrize(
+  ('large', 'many'),
+  [(1, 99), (2**7, 99), (2**30, 99), (1, 7)],
+  ids=['one', 'some', 'all', 'wide'],
+)
+def test_factored_rows_have_the_inner_products_of_the_rows(
+  large, many, monkeypatch
+):
   monkeypatch.setattr(rows_lib, '_LARGE', large)
+  monkeypatch.setattr(rows_lib, '_MANY', many)
   rng = np.random.default_rng(0)
   x, g = rng.normal(size=(6, 5)), rng.normal(size=(7, 6, 9))
   rows = np.einsum('na,knb->kab', x, g).reshape(7, -1)
