@@ -14,7 +14,7 @@ import optax
 Params = Any
 _LARGE = 2**17  # numbers in an array that no longer fits in a cache
 _LARGEST = 2**25  # numbers in an array that may stand in memory twice
-_MANY = 8  # tasks for which a product per example pays
+_MANY = 16  # tasks from which on a product per example pays
 Labels = Callable[[str], str | None]
 
 
