@@ -116,11 +116,11 @@ def cold(paths) -> dict[str, dict[str, float]]:
       (members,) = rankings.cold_of(path, split).values()
       own = cold_ranking.summarize(split, members, among, K)
       error = own.deviation / len(members) ** 0.5
-      off = (own.hit_rate - own.chance) / error if error else np.nan
+      off = f'{(own.hit_rate - own.chance) / error:+.1f}' if error > 0 else '-'
       row(
         ARMS[arm],
         f'{own.hit_rate:.4f} ± {own.deviation:.4f}',
-        f'{off:+.1f}',
+        off,
         str(own.less_chance),
         f'{own.ndcg:.4f}',
         f'{own.permuted:.4f} ± {own.error:.4f}',
