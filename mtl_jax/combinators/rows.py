@@ -13,8 +13,7 @@ import optax
 
 Params = Any
 _LARGE = 2**17  # numbers in an array that no longer fits in a cache
-_LARGEST = 2**25  # numbers in an array that may stand in memory twice
-_MANY = 16  # tasks from which on a product per example pays
+_MANY, _LARGEST = 16, 2**25  # tasks and numbers with a product per example
 Labels = Callable[[str], str | None]
 
 
@@ -80,12 +79,10 @@ def factored_inner(row: Factored, other: Factored) -> jax.Array:
   highest = jax.lax.Precision.HIGHEST
   between = jnp.matmul(x, y.T, precision=highest)  # [N, N']
   tasks, size = h.shape[0], h[0].size
-  if tasks >= _MANY and _LARGE < tasks * size <= _LARGEST:
-    # One wide product, and then one per example: no loop over tasks.
-    g, h = (jnp.swapaxes(a, 0, 1) for a in (g, h))  # [N, K, m]
-    wide = h.reshape(h.shape[0], -1)
-    mixed = jnp.matmul(between, wide, precision=highest).reshape(g.shape)
-    return jnp.einsum('nkm,nlm->nkl', g, mixed, precision=highest).sum(0)
+  if tasks >= _MANY and _LARGE < tasks * size < _LARGEST:
+    # One wide product, and then one per example.
+    mixed = jnp.einsum('pq,kqm->pkm', between, h, precision=highest)
+    return jnp.einsum('kpm,plm->pkl', g, mixed, precision=highest).sum(0)
 
   def column(cotangent):  # [N', m] -> [K]
     mixed = jnp.matmul(between, cotangent, precision=highest)

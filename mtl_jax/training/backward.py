@@ -114,10 +114,10 @@ def _rows(pass_, wanted, scales, chunk):
       return {i: g for i, g in gradients.items() if i in wanted}, read
 
     if wanted:
-      chunk = chunk or len(tasks)
-      parts, read = _map_chunks(pull, stacked, len(tasks), chunk)
-    else:
-      parts, read = _map_examples(pull, stacked)
+      parts, read = _map_chunks(pull, stacked, len(tasks), chunk or len(tasks))
+    else:  # [B, K, ...], so that products with kernels are of [B K, m]
+      swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stacked)
+      parts, read = jax.vmap(pull, in_axes=1)(swapped)
     for i, part in parts.items():
       head_losses.add(total, i, scatter(part, tasks, num_tasks))
     for i, items in read.items():
@@ -141,17 +141,6 @@ def _map_chunks(f, stacked, number, chunk):
       part = jax.tree.map(lambda x: after(x, chunks[-1]), part)
     chunks.append(jax.vmap(f)(part))
   return jax.tree.map(lambda *xs: jnp.concatenate(xs), *chunks)
-
-
-def _map_examples(f, stacked):
-  """As of one chunk, but inside the order of axes is ``[B, K, ...]``.
-
-  A product with a kernel then is one of ``[B K, m]``, and what reads the
-  cotangents may take those of an example together.
-  """
-  swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stacked)
-  gradients, reads = jax.vmap(f, in_axes=1, out_axes=(0, 1))(swapped)
-  return gradients, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), reads)
 
 
 def after(x: Array, done: Any) -> Array:

@@ -45,12 +45,11 @@ class Engine:
       pass, for the losses of the whole batch must be known first.
     gramian: how the Gramian is made. Up to rounding these are the same:
       'stacked' keeps the K x d Jacobian, from one backward pass vmapped over
-      the tasks, for `combine`; 'chunked' makes that pass ``chunk`` tasks at a
-      time, to hold fewer activations, and `combine` makes a pass of its own;
-      'layerwise' drops the Jacobian layer by layer as it is multiplied
-      (with M > 1 it cannot, and is 'stacked'), and `combine` makes a pass of
-      its own; 'auto' is one of them, see `gramians.plan`. 'features' is
-      another matrix, that of the gradients at the features (MGDA-UB).
+      the tasks, for `combine`, which makes a pass of its own with the others:
+      'chunked', ``chunk`` tasks at a time, which holds fewer activations, and
+      'layerwise', where each layer is dropped when it is multiplied (with M > 1
+      it is 'stacked'); 'auto' is one of them, see `gramians.plan`. 'features'
+      is another matrix, of the gradients at the features (MGDA-UB).
     chunk: tasks at a time, of 'chunked'; 0 = as 'auto' would.
     axis_name: mapped axis over devices, or None under plain jit.
 

@@ -42,12 +42,10 @@ def describe_leaves(
 
   A frozen parameter is no column of the Jacobian, so it is not shared.
   """
-  leaves = []
-  for path, _ in jax.tree_util.tree_leaves_with_path(params):
-    name = path_name(path)
-    is_frozen = bool(frozen(name))
-    leaves.append(Leaf(name, bool(shared(name)) and not is_frozen, is_frozen))
-  return leaves
+  names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+  return [
+    Leaf(x, bool(shared(x) and not frozen(x)), bool(frozen(x))) for x in names
+  ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,8 +314,5 @@ def loss_sum(
 
 
 def per_example(counts: Array) -> Array:
-  """The factor that makes means of sums; 1 where nothing is labelled.
-
-  Sums of weights may be less than 1.
-  """
-  return 1 / jnp.where(counts > 0, counts, 1)
+  """The factor that makes means of sums; 1 where nothing is labelled."""
+  return 1 / jnp.where(counts > 0, counts, 1)  # weights may sum to less than 1

@@ -162,6 +162,7 @@ def test_vectors_of_texts_are_whitened_as_in_training(ran):
     new_items._vectors_of(spec, TEXTS[::-1], np.array(stored)[1:], ['x'])
 
 
+@pytest.mark.slow
 def test_a_new_item_has_the_mean_rating_and_genres_of_all(ran):
   config = make_config(str(ran / 'files'), 'vectors')
   with config.model.inputs.unlocked():
