@@ -138,7 +138,7 @@ def load(path: pathlib.Path, split: protocols.Split) -> Ranked:
   """
   with np.load(path, allow_pickle=False) as kept:
     arrays = {key: kept[key] for key in kept.files}
-  ranking_report.check_targets(path, arrays.pop('targets'), split)
+  ranking_report.check_targets(path, arrays, split)
   return arrays
 
 

@@ -11,7 +11,6 @@ from mtl_jax.recommendation import ranking
 from mtl_jax.reporting import ranking_pictures
 
 HISTORY = 'history_'  # what the names of these slices begin with
-DATA = 'data'  # the arm without a placebo
 HISTORIES = 'figures/ranking_history.png'  # in a work directory
 DPI = 130
 
@@ -42,8 +41,7 @@ def by_history(
     {name: x for name, x in slices.items() if name.startswith(HISTORY)},
     split.log.user[split.targets(compared.part)],
     metric=metric,
-    title=f'{metric} by length of the history ({split.log.name}, '
-    f'{split.log.arm}, {split.protocol})',
+    title=f'{metric} by length of the history ({compared.data})',
   )
 
 
@@ -66,19 +64,20 @@ def placebos(
         f'Expected runs of {_compared_on(runs[0])}, found one of '
         f'{_compared_on(compared)}; give runs that differ in their arm.'
       )
-    if log.arm in arms:
+    if compared.arm in arms:
       raise ValueError(
-        f'Expected one run per arm, found two of {log.arm!r}; give one of them.'
+        f'Expected one run per arm, found two of {compared.arm!r}; give one of '
+        'them.'
       )
     users = log.user[compared.outcome.split.targets(compared.part)]
-    arms[log.arm] = {
+    arms[compared.arm] = {
       name: ranking_pictures.mean_over_users(x, users)
       for name, x in values(compared).items()
     }
   k, items = runs[0].k, runs[0].outcome.split.num_ranked(runs[0].part)
   gains = 1 / np.log2(np.arange(min(k, items)) + 2)
   return ranking_pictures.placebo_bars(
-    dict(sorted(arms.items(), key=lambda arm: arm[0] != DATA)),
+    dict(sorted(arms.items(), key=lambda arm: arm[0] != ranking_report.DATA)),
     metric=f'NDCG@{k}',
     chance=float(gains.sum()) / items,
   )

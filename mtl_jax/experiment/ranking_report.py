@@ -29,6 +29,7 @@ from mtl_jax.training import loop
 
 MODEL = 'model'
 GENERATED = 'generated'  # a log whose law is known
+DATA = 'data'  # the arm without a placebo
 METRICS = ('hr', 'ndcg', 'mrr')
 # The baselines that models are compared with, in ranking and by metric.
 AGAINST = 'markov'
@@ -89,9 +90,9 @@ def lines(experiment: Any) -> list[str]:
       )
     else:
       notes.append('The trunk is told the time of the target.')
-  if stream.settings.get('log') == GENERATED:
+  law = _law(stream.settings, split)
+  if law is not None:
     k = experiment.settings.targets[task.name].get('top', 10)
-    law = generated.law_of(stream.settings.get('options', {}))
     best = law.ceiling(k, law.states(split))[f'ndcg@{k}']
     notes.append(
       f'A model that knows the law of the log is expected to have ndcg@{k} '
@@ -247,7 +248,7 @@ def load(
   """
   with np.load(path, allow_pickle=False) as kept:
     arrays = {key: kept[key] for key in kept.files}
-  check_targets(path, arrays.pop('targets'), split, part)
+  check_targets(path, arrays, split, part)
   places = ranking.Places(arrays['better'], arrays['equal'])
   top, coverage = int(arrays['top']), float(arrays['coverage'])
   ranks = _ranking(places, split, part, top, coverage)
@@ -255,13 +256,21 @@ def load(
 
 
 def check_targets(
-  path: pathlib.Path, found: Any, split: protocols.Split, part: str = 'test'
+  path: pathlib.Path,
+  arrays: dict[str, np.ndarray],
+  split: protocols.Split,
+  part: str = 'test',
 ) -> None:
-  """Raises a ValueError if a file is of targets with another hash."""
-  if str(found) != split.target_hash(part):
+  """Takes the hash of the targets out of the arrays of a file.
+
+  Raises:
+    ValueError: if it is another one.
+  """
+  known = str(arrays.pop('targets', 'an earlier version, without a hash'))
+  if known != split.target_hash(part):
     raise ValueError(
       f'Expected ranks of the targets {split.target_hash(part)} in {path}, '
-      f'found those of {found}: the data have changed since; take another '
+      f'found those of {known}: the data have changed since; take another '
       'workdir.'
     )
 
@@ -287,36 +296,43 @@ class Compared:
   placebo: str = ''
 
   @property
+  def arm(self) -> str:
+    """The arm of the log, and the placebo of the model."""
+    arm = self.outcome.split.log.arm
+    return f'{arm} with {self.placebo}' if self.placebo else arm
+
+  @property
   def data(self) -> str:
     """The data, their arm, and how they are split, for titles."""
     split = self.outcome.split
-    arm = split.log.arm + (f' with {self.placebo}' if self.placebo else '')
-    return f'{split.log.name}, {arm}, {split.protocol}'
+    return f'{split.log.name}, {self.arm}, {split.protocol}'
 
   def rows(self) -> dict[str, dict[str, float]]:
     """``{name: {metric: value}}``: baselines, then models, means of seeds."""
     means = {name: dict(row) for name, row in self.outcome.rows.items()}
-    for name, seeds in self.models.items():
-      rows = [self._row(one, self._labels) for one in seeds]
+    for name, rows in self._rows.items():
       means[name] = {
         metric: float(np.mean([row[metric] for row in rows]))
         for metric in rows[0]
       }
     return means
 
+  @functools.cached_property
+  def _rows(self) -> dict[str, list[dict[str, float]]]:
+    """Metrics of each seed of the models."""
+    return {
+      name: [self._row(one) for one in seeds]
+      for name, seeds in self.models.items()
+    }
+
   def spread(self, metric: str) -> list[str]:
     """Line on the deviation of a metric over seeds, of each model."""
-    labels = self._labels if metric == 'interests_map' else None
-    lines = []
-    for name, seeds in self.models.items():
-      values = [self._row(one, labels).get(metric) for one in seeds]
-      if len(values) > 1 and None not in values:
-        deviation = np.std(np.array(values, float), ddof=1)
-        lines.append(
-          f'{name}: mean of {len(values)} seeds, whose deviation is '
-          f'{deviation:.4f}.'
-        )
-    return lines
+    return [
+      f'{name}: mean of {len(rows)} seeds, whose deviation is '
+      f'{np.std([row[metric] for row in rows], ddof=1):.4f}.'
+      for name, rows in self._rows.items()
+      if len(rows) > 1 and metric in rows[0]
+    ]
 
   def gain(self, name: str, metric: str) -> ranking.Difference | None:
     """Difference of a model to `SIMPLE`, with its interval over users.
@@ -357,14 +373,14 @@ class Compared:
       return None
     return baselines.next_genres(split, self.part, self.horizon)
 
-  def _row(self, one, labels):
+  def _row(self, one):
     split = self.outcome.split
     row = {} if one.ranks is None else one.ranks.table((self.k,))
     if one.rating is not None:
       row |= baselines.rate(one.rating, split, self.part)
-    if one.interests is not None and labels is not None:
+    if one.interests is not None and self._labels is not None:
       row['interests_map'] = ranking.macro_average_precision(
-        one.interests, labels
+        one.interests, self._labels
       )
     return row
 
@@ -405,15 +421,32 @@ def compare(
   horizon = logs.layout_of(settings).horizon
   k = experiment.settings.targets[task.name].get('top', 10)
   split = logs.make_split(settings)
-  law = {}
-  if settings.get('log') == GENERATED:
-    chain = generated.law_of(settings.get('options', {}))
-    law['law'] = chain.score(split, part)
+  law = _law(settings, split)
+  known = {} if law is None else {'law': law.score(split, part)}
   outcome = baselines.measure(
-    split, part, ks=(k,), seen=seen, horizon=horizon, models=law
+    split, part, ks=(k,), seen=seen, horizon=horizon, models=known
   )
-  placebo = _placebo(experiment.settings.model.inputs, task.stream)
+  placebo = ''
+  if models.keys() <= {MODEL}:  # else each is named by its point
+    placebo = _placebo(experiment.settings.model.inputs, task.stream)
   return Compared(outcome, models, horizon, k, part, placebo)
+
+
+def _law(settings, split) -> generated.Chain | None:
+  """The law that the targets of a log follow, if it is known.
+
+  It is where each target comes right after the last event of its history.
+  """
+  options = settings.get('options', {})
+  changed = options.get('repeats', 'keep') != 'keep' or options.get('core', 0)
+  if settings.get('log') != GENERATED or changed:
+    return None
+  if split.log.arm != DATA or not split.rolling:
+    return None
+  of_reader = ('repeats', 'core')
+  return generated.law_of(
+    {key: x for key, x in options.items() if key not in of_reader}
+  )
 
 
 def _placebo(inputs, stream) -> str:

@@ -67,14 +67,16 @@ def _compared(
   return ranking_report.compare(experiment, found)
 
 
-def _by_point(workdir, name_of, read) -> dict[str, list[Any]]:
-  """Rankings of the members, by their point of the sweep."""
+def _by_point(workdir, split, name_of, read) -> dict[str, list[Any]]:
+  """Rankings of a split by the members, by their point of the sweep."""
   found: dict[str, list[Any]] = {}
   for place in workdir.places():
     file = name_of(workdir.program(place.program), place.index)
     point = ', '.join(f'{key} {value}' for key, value in place.point.items())
     if file.exists():  # else it diverged
-      found.setdefault(point or ranking_report.MODEL, []).append(read(file))
+      found.setdefault(point or ranking_report.MODEL, []).append(
+        read(file, split)
+      )
   return found
 
 
@@ -87,7 +89,7 @@ def show(
     return []
   tables = ranking_report.tables(compared)
   split = compared.outcome.split
-  cold = _by_point(workdir, _cold, lambda x: cold_ranking.load(x, split))
+  cold = _by_point(workdir, split, _cold, cold_ranking.load)
   if cold:
     tables.insert(1, cold_ranking.table(split, cold, compared.k, compared.data))
   for table in tables:
@@ -117,7 +119,7 @@ def draw_placebos(
   figure = ranking_figures.placebos(runs)
   if figure is not None:
     ranking_figures.write(figure, pathlib.Path(target))
-  arms = {one.outcome.split.log.arm: one for one in runs}
+  arms = {one.arm: one for one in runs}
   for table in ranking_report.by_arm(arms):
     reporting.show(table)
 
@@ -142,22 +144,16 @@ def measured_of(
   path: pathlib.Path | str, split: protocols.Split
 ) -> dict[str, list[ranking_report.Measured]]:
   """Rankings of a split by the models of an ended run, by point and seed."""
-  return _by_point(
-    workdir_lib.read(path)[0],
-    _ranked,
-    lambda file: ranking_report.load(file, split),
-  )
+  opened, _ = workdir_lib.read(path)
+  return _by_point(opened, split, _ranked, ranking_report.load)
 
 
 def cold_of(
   path: pathlib.Path | str, split: protocols.Split
 ) -> dict[str, list[cold_ranking.Ranked]]:
   """Rankings of cold items by the models of an ended run, by point and seed."""
-  return _by_point(
-    workdir_lib.read(path)[0],
-    _cold,
-    lambda file: cold_ranking.load(file, split),
-  )
+  opened, _ = workdir_lib.read(path)
+  return _by_point(opened, split, _cold, cold_ranking.load)
 
 
 def _opened(path):

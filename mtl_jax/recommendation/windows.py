@@ -51,6 +51,11 @@ class WindowLayout:
         'Expected interests to be those of at least 1 next event, found '
         f'horizon = {self.horizon}; set it to 10.'
       )
+    if isinstance(self.texts, str) or not self.texts:
+      raise ValueError(
+        'Expected names of what the text of an item is made of, found '
+        f"{self.texts!r}; set texts to ('title', 'genres') or the like."
+      )
 
 
 def make_tables(

@@ -193,6 +193,7 @@ def test_a_member_that_diverged_at_once_is_not_opened(tiny, tmp_path):
   assert mtl_jax.load(tmp_path, member=1, data=data).step == 4
 
 
+@pytest.mark.slow
 def test_functions_and_classes_go_in_as_they_are(tiny, tmp_path):
   config = tiny.config(steps=2)
 

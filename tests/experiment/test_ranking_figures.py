@@ -94,6 +94,18 @@ def test_history_lengths_and_placebos(data, tmp_path):
   assert (tmp_path / 'figures/placebos.png').stat().st_size > 1000
 
 
+def test_a_placebo_of_the_vectors_is_named(data):
+  one = compare(data)
+  other = dataclasses.replace(one, placebo='random vectors')
+  figure = ranking_figures.placebos([one, other])
+  names = [x.get_text() for x in figure.axes[0].get_legend().get_texts()]
+  assert names[1:] == ['data', 'data with random vectors']
+  title = ranking_figures.by_history(other).axes[0].get_title('left')
+  assert '(generated, data with random vectors, leave_one_out)' in title
+  (table, *_) = ranking_report.by_arm({x.arm: x for x in (one, other)})
+  assert table.columns == ['model', 'data', 'data with random vectors']
+
+
 def test_runs_that_cannot_be_compared(data):
   one = compare(data)
   with pytest.raises(ValueError, match="one run per arm, found two of 'data'"):

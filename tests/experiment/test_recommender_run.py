@@ -404,6 +404,11 @@ def test_ranks_of_other_targets_are_refused(ran, tmp_path):
   ranking_report.save(tmp_path / 'x.npz', measured, split.target_hash())
   again = ranking_report.load(tmp_path / 'x.npz', split)
   np.testing.assert_array_equal(again.rating, measured.rating)
+  with np.load(tmp_path / 'x.npz') as kept:
+    arrays = {key: kept[key] for key in kept.files if key != 'targets'}
+  np.savez(tmp_path / 'old.npz', **arrays)
+  with pytest.raises(ValueError, match='found those of an earlier version, wi'):
+    ranking_report.load(tmp_path / 'old.npz', split)
 
 
 def test_a_rating_by_levels_is_their_mean():

@@ -75,6 +75,7 @@ def rows_of(tiny, path, config):
   return {**state, 'key': jax.random.key_data(state['key'])}
 
 
+@pytest.mark.slow
 def test_a_builder_of_ones_own_trains_resumes_and_predicts(
   mine, tiny, tmp_path
 ):

@@ -191,6 +191,7 @@ def test_one_task_twice_agrees_wholly_and_its_opposite_not_at_all(negatives):
     np.testing.assert_allclose(cosine, sign, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_items_as_negatives_are_the_whole_softmax():
   batch = batch_of()
   full = make(tasks=('item',))

@@ -101,6 +101,7 @@ def test_runs_end_to_end(spec, tmp_path, capsys):
     assert claim['claim']['text'] in printed and claim['verdict'] in printed
 
 
+@pytest.mark.slow
 def test_a_method_with_parameters_of_its_own_is_read_back(tmp_path):
   config = short(str(FOLDER / 'rotograd_toy.py'))
   config.study.methods = {'rotograd': config.study.methods['rotograd']}

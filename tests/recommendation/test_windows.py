@@ -211,3 +211,9 @@ def test_the_text_of_an_item_is_what_is_known_of_it():
     layout = windows.WindowLayout(texts=texts)
     field = windows.make_tables(split, layout)['test'].fields['next_item']
     assert field.texts == expected and field.names == ('', 'One', 'Two', '')
+
+
+@pytest.mark.parametrize('texts', ['title', ()])
+def test_parts_of_a_text_are_names(texts):
+  with pytest.raises(ValueError, match="found .*; set texts to .'title', 'gen"):
+    windows.WindowLayout(texts=texts)

@@ -86,3 +86,18 @@ def test_the_best_ranking_of_the_generated_log_is_known():
     expected.append((top / np.log2(np.arange(10) + 2)).sum())
   assert rows['law']['ndcg@10'] == pytest.approx(np.mean(gains), abs=1e-6)
   assert f'ndcg@10 {np.mean(expected):.4f} on these targets' in said
+
+
+@pytest.mark.parametrize(
+  'change', [{'arm': 'order'}, {'arm': 'history'}, {'repeats': 'drop'}]
+)
+def test_the_law_is_no_row_where_targets_do_not_follow_it(change):
+  settings = load('generated')
+  values = {**settings.data.settings, **change}
+  if 'repeats' in values:  # of the reader
+    values['options'] = {**values['options'], 'repeats': values.pop('repeats')}
+  experiment = build.build(
+    settings_lib.with_values(settings, {'data.settings': values})
+  )
+  assert 'the law of the log' not in '\n'.join(ranking_report.lines(experiment))
+  assert 'law' not in ranking_report.compare(experiment, {}).rows()

@@ -145,6 +145,7 @@ def test_modes_and_microbatches_agree(toy, mode, accumulate):
   close(found, on_one_device(toy))
 
 
+@pytest.mark.slow
 def test_one_step_is_that_of_the_equation(toy):
   """Against plainly written weighted means, and their gradient."""
   batch = batch_of(toy, 0)
