@@ -28,7 +28,6 @@ from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,
   Stream,
-  idle_rows,
   steps_per_epoch,
   train_dataset,
   train_iterator,
@@ -82,7 +81,6 @@ __all__ = (
   'from_tables',
   'from_tfds',
   'gaps',
-  'idle_rows',
   'label_rows',
   'load',
   'load_files',

@@ -5,10 +5,11 @@ state is one number, a resumed run sees exactly what an unbroken one sees, and
 the rows of a global batch do not depend on how many processes share it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import sys
+from typing import NamedTuple
 import zlib
 
 import grain
@@ -18,7 +19,6 @@ from mtl_jax.data import sampling, sources
 from mtl_jax.tasks import EXAMPLE_MASK
 
 Batch = dict[str, sources.Batch]  # {stream: {name: [B, ...]}}
-Rows = dict[str, np.ndarray | None]  # {stream: [B]}, None: not drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,19 @@ class Stream:
 
   source: sources.Source
   batch_size: int
+
+
+class Rows(NamedTuple):
+  """Numbers of a stream's examples in the batches of n steps.
+
+  Attributes:
+    rows: ``[n, B]``.
+    drawn: ``[n]``, whether a step draws the stream; examples of a step that
+      does not are there for their shapes alone.
+  """
+
+  rows: np.ndarray
+  drawn: np.ndarray
 
 
 def steps_per_epoch(
@@ -86,8 +99,8 @@ def train_dataset(
 
 def train_rows(
   streams: Mapping[str, Stream], *, seed: int, draw: sampling.Draw | None = None
-) -> Callable[[int], Rows]:
-  """Numbers of the examples in the batch of a step, without reading them.
+) -> Callable[[int, int], dict[str, Rows]]:
+  """Numbers of the examples in the batches of steps, without reading them.
 
   Args:
     streams: by name.
@@ -95,13 +108,12 @@ def train_rows(
     draw: as in `train_dataset`.
 
   Returns:
-    ``step -> {stream: rows [B]}``; the rows of a stream that is not drawn are
-    None.
+    ``(first step, number of steps) -> {stream: Rows}``.
 
   Example:
     >>> source = sources.from_arrays({'x': np.arange(6)})
     >>> order = train_rows({'main': Stream(source, 3)}, seed=0)
-    >>> sorted(np.concatenate([order(0)['main'], order(1)['main']]).tolist())
+    >>> sorted(order(0, 2)['main'].rows.reshape(-1).tolist())
     [0, 1, 2, 3, 4, 5]
   """
   orders = {
@@ -109,15 +121,20 @@ def train_rows(
     for name, stream in streams.items()
   }
   if not draw:
-    return lambda step: {name: o.rows(step) for name, o in orders.items()}
+    return lambda start, number: {
+      name: Rows(order.rows(start, number), np.ones(number, bool))
+      for name, order in orders.items()
+    }
   sizes = [len(stream.source) for stream in streams.values()]
   plan = sampling.make_plan(draw, sizes, steps_per_epoch(streams, draw), seed)
 
-  def drawn_rows(step):
-    drawn, position = plan(step)
+  def drawn_rows(start, number):
+    steps = [plan(step) for step in range(start, start + number)]
     return {
-      name: order.rows(position) if i == drawn else None
-      for i, (name, order) in enumerate(orders.items())
+      name: orders[name].rows_where(
+        [position if i == stream else None for stream, position in steps]
+      )
+      for i, name in enumerate(orders)
     }
 
   return drawn_rows
@@ -187,9 +204,23 @@ class _Order:
     rng = np.random.default_rng((*self._seed, epoch))
     return rng.permutation(self._count)
 
-  def rows(self, position: int) -> np.ndarray:
-    epoch, step = divmod(position, self._epoch_steps)
-    return self._order(epoch)[step * self._size : (step + 1) * self._size]
+  def rows(self, position: int, number: int) -> np.ndarray:
+    """Rows ``[number, B]`` of consecutive positions."""
+    parts = []
+    while number:
+      epoch, step = divmod(position, self._epoch_steps)
+      taken = min(number, self._epoch_steps - step)
+      order = self._order(epoch)
+      parts.append(order[step * self._size : (step + taken) * self._size])
+      position, number = position + taken, number - taken
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return whole.reshape(-1, self._size)
+
+  def rows_where(self, positions: Sequence[int | None]) -> Rows:
+    """Rows of single positions; None = not drawn."""
+    idle = np.arange(self._size)
+    rows = [idle if p is None else self.rows(p, 1)[0] for p in positions]
+    return Rows(np.array(rows), np.array([p is not None for p in positions]))
 
 
 class _Steps:
@@ -211,8 +242,8 @@ class _Steps:
 
   def __getitem__(self, index: int) -> Batch:
     return {
-      name: self._idle[name] if rows is None else self._read(name, rows, 1)
-      for name, rows in self._order(index).items()
+      name: self._read(name, rows[0], 1) if drawn[0] else self._idle[name]
+      for name, (rows, drawn) in self._order(index, 1).items()
     }
 
   @functools.cached_property
@@ -223,7 +254,7 @@ class _Steps:
     model has to expect.
     """
     return {
-      name: self._read(name, idle_rows(stream), 0)
+      name: self._read(name, np.arange(stream.batch_size), 0)
       for name, stream in self._streams.items()
     }
 
@@ -231,11 +262,6 @@ class _Steps:
     rows = rows[self._parts[name]]
     batch = self._streams[name].source.take(rows)
     return batch | {EXAMPLE_MASK: np.full(len(rows), mask, np.float32)}
-
-
-def idle_rows(stream: Stream) -> np.ndarray:
-  """The examples that stand in for a stream that was not drawn, ``[B]``."""
-  return np.arange(stream.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Feeder:
     return max(1, HOST_LIMIT // max(1, example * members))
 
   def orders(self, seeds: Sequence[int]) -> list[Any]:
-    """``step -> {stream: rows}`` of each member."""
+    """The order of each member, as `data.train_rows` has it."""
     return [
       data.train_rows(self._streams, seed=seed, draw=self._draw)
       for seed in seeds
@@ -68,18 +68,15 @@ class Feeder:
       start: the first step.
       length: how many.
     """
-    rows, present = {}, {}
-    for name, stream in self._streams.items():
-      shape = (len(orders), length, stream.batch_size)
-      rows[name] = np.zeros(shape, np.int32)
-      present[name] = np.zeros(shape[:2], np.float32)
-    for p, order in enumerate(orders):
-      for i in range(length):
-        for name, drawn in order(start + i).items():
-          present[name][p, i] = drawn is not None
-          if drawn is None:
-            drawn = data.idle_rows(self._streams[name])
-          rows[name][p, i] = drawn
+    drawn = [order(start, length) for order in orders]
+    rows = {
+      name: np.array([own[name].rows for own in drawn], np.int32)
+      for name in self._streams
+    }
+    present = {
+      name: np.array([own[name].drawn for own in drawn], np.float32)
+      for name in self._streams
+    }
     if self.data is None:
       rows = {name: self._read(name, x) for name, x in rows.items()}
     return programs.Feed(rows, present)
@@ -143,6 +140,7 @@ class DeviceProgram:
           way.length,
           experiment.make_record,
           experiment.plan.record_every,
+          batched=way.way != 'map' and way.members > used,
         )
       ),
       donate_argnums=0,

@@ -147,6 +147,8 @@ def make_advance(
   length: int,
   record: Callable[[Hyper], Callable[[Any, Any], Any]] | None = None,
   record_every: int = 1,
+  *,
+  batched: bool = False,
 ) -> Callable[..., tuple[Any, Any]]:
   """Some steps of one member, for `spread`.
 
@@ -159,6 +161,10 @@ def make_advance(
       default its metrics.
     record_every: steps between two records; it divides S and every number of
       steps.
+    batched: whether several members advance at once, by `jax.vmap`. Then one
+      that is not active advances too, and gets its state back; alone it takes
+      no step. Results are the same; the other way round each is slow: a count
+      per member would make `jax.vmap` copy the data per member.
 
   Returns:
     ``(state, (hyper, active, feed), (start, number, data)) -> (state,
@@ -202,15 +208,13 @@ def make_advance(
       lambda x: jnp.zeros((length // record_every, *x.shape), x.dtype),
       jax.eval_shape(one_record, state),
     )
-    if length == 1:
-      # A branch is as slow on the CPU as a loop.
-      return jax.tree.map(
-        functools.partial(jnp.where, active),
-        body(0, (state, empty)),
-        (state, empty),
-      )
-    some = functools.partial(jax.lax.fori_loop, 0, number // record_every, body)
-    return jax.lax.cond(active, some, lambda carry: carry, (state, empty))
+    carry, taken = (state, empty), number // record_every
+    # No branch: on the CPU what is in one runs on a single thread.
+    if length > 1 and not batched:
+      return jax.lax.fori_loop(0, jnp.where(active, taken, 0), body, carry)
+    loop = functools.partial(jax.lax.fori_loop, 0, taken, body)
+    new = body(0, carry) if length == 1 else loop(carry)
+    return jax.tree.map(functools.partial(jnp.where, active), new, carry)
 
   return advance
 

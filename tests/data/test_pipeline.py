@@ -223,14 +223,13 @@ def test_rows_are_those_of_the_batches(draw):
   streams = two_streams()
   order = pipeline.train_rows(streams, seed=3, draw=draw)
   batches = pipeline.train_dataset(streams, seed=3, draw=draw)
-  for step in (0, 1, 5, 11):
-    for name, rows in order(step).items():
-      batch = batches[step][name]
-      if rows is None:
-        assert not batch['example_mask'].any()
-        rows = pipeline.idle_rows(streams[name])
-      else:
-        assert batch['example_mask'].all()
-      expected = streams[name].source.take(rows)
-      for key, value in expected.items():
-        np.testing.assert_array_equal(batch[key], value)
+  for start, number in ((0, 1), (1, 30), (5, 2), (11, 1)):  # over epochs, too
+    for name, (rows, drawn) in order(start, number).items():
+      assert rows.shape == (number, streams[name].batch_size)
+      assert drawn.all() or draw
+      for i in range(number):
+        batch = batches[start + i][name]
+        assert (batch['example_mask'] == drawn[i]).all()
+        expected = streams[name].source.take(rows[i])
+        for key, value in expected.items():
+          np.testing.assert_array_equal(batch[key], value)

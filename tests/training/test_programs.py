@@ -81,7 +81,9 @@ def run_members(toy, arrays, way, length=LENGTH, on_device=True):
     jnp.ones(len(SEEDS), bool),
   )
   spread = functools.partial(programs.spread, way=way, mesh=mesh)
-  advance = jax.jit(spread(programs.make_advance(make_step, length)))
+  advance = jax.jit(
+    spread(programs.make_advance(make_step, length, batched=way == 'vmap'))
+  )
   orders = np.stack([order(seed) for seed in SEEDS])
   data = {'main': {k: jnp.asarray(v) for k, v in arrays.items()}}
   losses = []
@@ -165,9 +167,9 @@ def test_who_is_not_active_keeps_its_state(length):
     {'main': jnp.zeros((3, length, 2), int)}, {'main': jnp.ones((3, length))}
   )
   data = {'main': {'x': jnp.ones(5)}}
-  advance = programs.make_advance(make_sum, length)
   steps = min(3, length)
-  for way in ('vmap', 'map'):
+  for way, batched in (('vmap', True), ('vmap', False), ('map', False)):
+    advance = programs.make_advance(make_sum, length, batched=batched)
     new, metrics = programs.spread(advance, way)(
       *parts(members, feed), (0, steps, data)
     )
@@ -196,7 +198,8 @@ def test_every_kth_step_only_is_not_computed_in_the_others(toy):
     {'main': np.zeros((2, 2, B), int)}, {'main': np.ones((2, 2))}
   )
   data = {'main': toy.batch(0, B, np.float32)}
-  advance = programs.spread(programs.make_advance(make_step, 2), 'vmap')
+  advance = programs.make_advance(make_step, 2, batched=True)
+  advance = programs.spread(advance, 'vmap')
   text = jax.jit(advance).lower(*parts(members, feed), (0, 2, data)).as_text()
   assert 'stablehlo.case' in text  # a select, if the step had an axis
 
@@ -219,7 +222,26 @@ def test_a_single_step_stands_in_no_loop_and_no_branch():
     return [f'stablehlo.{name}' in text for name in ('while', 'case')]
 
   assert lowered(1) == [False, False]
-  assert lowered(2) == [True, True]
+  assert lowered(2) == [True, False]
+
+
+def test_members_share_the_data():
+  """Data that no member owns are in the program once, not once per member."""
+  members = programs.Members(
+    step.TrainState(None, jnp.zeros(3), {}, (), jnp.zeros(3)),
+    {'by': jnp.ones(3)},
+    jnp.ones(3, bool),
+  )
+  feed = programs.Feed(
+    {'main': jnp.zeros((3, 4, 2), int)}, {'main': jnp.ones((3, 4))}
+  )
+  data = {'main': {'x': jnp.ones(4321)}}
+  advance = programs.make_advance(make_sum, 4, batched=True)
+  lowered = jax.jit(programs.spread(advance, 'vmap')).lower(
+    *parts(members, feed), (0, 4, data)
+  )
+  assert '4321x' in lowered.as_text()
+  assert '3x4321' not in lowered.as_text()
 
 
 @pytest.mark.parametrize('way', ['vmap', 'map'])
