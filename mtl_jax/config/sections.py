@@ -88,7 +88,10 @@ class ModelSettings:
   Attributes:
     trunk: from `models.TRUNKS`.
     sharing: from `models.SHARING`: which tasks share what.
-    inputs: the input encoder in front of the trunk; none by default.
+    inputs: the input encoder in front of the trunk; none by default. Of a
+      table of items, ``vectors`` is a file, or what makes it of the items'
+      texts and pictures: ``{'texts': 'minilm', 'pictures': 'efficientnet',
+      'width': 64}``, see docs/content.md.
     head: from `models.HEADS`.
     heads: task name -> head, where it differs from ``head``.
     dtype: of the computation, 'float32' or 'bfloat16'; parameters, losses and

@@ -44,6 +44,7 @@ class Column:
     size: number of classes, categories or tokens, where that is known.
     names: of the classes, where they have names, and of the members of a set.
     texts: of the classes, where more is said of them than a name.
+    pictures: paths of those of the classes, '' = none; () = of none.
     vocabulary: of a category; id 0 is any other name. Of a sequence, whose id 0
       is padding and 1 any other name. Of a class, the names
       that training has, where they are not those of its classes.
@@ -71,6 +72,7 @@ class Column:
   size: int | None = None
   names: tuple[str, ...] = ()
   texts: tuple[str, ...] = ()
+  pictures: tuple[str, ...] = ()
   vocabulary: tuple[str, ...] = ()
   by_value: bool = False
   positive: str = ''

@@ -260,6 +260,7 @@ class _Fit:
       size=field.size,
       names=field.names,
       texts=field.texts,
+      pictures=field.pictures,
       positive=label.positive,
       vocabulary=field.names if label.positive else (),
     )
@@ -493,6 +494,7 @@ class _Fit:
       size=None if vector else field.size,
       names=() if vector else field.names,
       texts=() if vector else field.texts,
+      pictures=() if vector else field.pictures,
       fold=self.fold and field.kind in ('string', 'name', 'set', 'sequence'),
     )
     if options is not None and column.kind not in ('string', 'name'):

@@ -40,6 +40,7 @@ class Field:
     size: how many classes there are, where that is declared.
     names: of the classes, where they have names.
     texts: of the classes, where more is said of them than a name.
+    pictures: paths of those of the classes, '' = none; () = of none.
   """
 
   kind: Kind
@@ -47,6 +48,7 @@ class Field:
   size: int | None = None
   names: tuple[str, ...] = ()
   texts: tuple[str, ...] = ()
+  pictures: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

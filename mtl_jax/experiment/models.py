@@ -123,7 +123,7 @@ def _make_inputs(settings, offered, sources):
 
 
 def _with_vectors(spec, sources):
-  """A table of items whose vectors are made of their texts in the data."""
+  """A table of items whose vectors are of their texts and pictures."""
   vectors = spec.get('vectors')
   if spec.get('name') != 'items' or not isinstance(vectors, Mapping):
     return spec
@@ -131,13 +131,17 @@ def _with_vectors(spec, sources):
     column = source.encoder.columns.get(TITLES)
     if column is None or not column.names:
       continue
+    content = item_vectors.content_of(column)
     split, trained = source.splits.get('train'), None
-    if split is not None and not isinstance(split, data.Blank):
+    if isinstance(split, data.Blank):
+      # Nothing is trained: those of the checkpoint come in their place.
+      path = item_vectors.blank_file(vectors, len(content.names))
+      return {**spec, 'vectors': path}
+    if split is not None:
       items = split.take(np.arange(len(split)), [TITLES])[TITLES]
       counts = np.bincount(items[items > 0], minlength=len(column.names))
       trained = counts[1:] > 0
-    texts = column.texts or column.names
-    path = item_vectors.make_file(vectors, texts[1:], trained)
+    path = item_vectors.make_file(vectors, content, trained)
     return {**spec, 'vectors': path}
   raise ValueError(
     f'Expected names of items under {TITLES!r} in the data, found none; set '

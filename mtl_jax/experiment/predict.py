@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 import dataclasses
 import difflib
+import functools
 import json
 import os
 import pathlib
@@ -95,7 +96,8 @@ def _recommend(model, source, target, names) -> None:
       'Expected no --tasks of a recommender, which predicts all of its tasks, '
       f'found {", ".join(names)}; leave them out.'
     )
-  histories = recommend.read_histories(source)
+  check = functools.partial(new_items.check, model.experiment)
+  histories = recommend.read_histories(source, check)
   rows, notes = recommend.predict(model, histories)
   for line in notes:
     print(f'Note: {line}', file=sys.stderr)

@@ -3,10 +3,10 @@
 A history is a JSON object per line, ``{"items": [...], "ratings": [...],
 "times": [...]}``: original ids, oldest first; ratings and times, in seconds,
 may be absent. Users need no id: a model of sequences knows none. Under "new"
-there may be texts of items to be ranked, see `new_items`.
+there may be texts and pictures of items to be ranked, see `new_items`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 import itertools
 import json
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.experiment import trained
+from mtl_jax.experiment import item_vectors, trained
 from mtl_jax.recommendation import interactions, windows
 from mtl_jax.tasks.metrics import item_ranks
 
@@ -36,8 +36,16 @@ def label_of(experiment: Any, task: tasks_lib.Task) -> str:
   return experiment.settings.targets[task.name].get('label') or task.name
 
 
-def read_histories(path: pathlib.Path | str) -> list[dict[str, Any]]:
+def read_histories(
+  path: pathlib.Path | str,
+  check: Callable[[Mapping[str, Any], str], None] | None = None,
+) -> list[dict[str, Any]]:
   """Histories of a JSONL file.
+
+  Args:
+    path: of the file.
+    check: called with each history and with where it stands, to raise if a
+      model cannot read it.
 
   Raises:
     ValueError: naming the line that is none.
@@ -55,6 +63,8 @@ def read_histories(path: pathlib.Path | str) -> list[dict[str, Any]]:
         f'else ({error}); write one history per line.'
       ) from None
     _check(row, f'line {number} of {path}')
+    if check is not None:
+      check(row, f'line {number} of {path}')
     rows.append(row)
   if not rows:
     raise ValueError(
@@ -85,14 +95,34 @@ def _check(row, where) -> None:
       )
     if key == 'times':
       _check_times(values, where)
-  new = row.get('new', [])
-  if not isinstance(new, list) or not all(
-    isinstance(x, str) and x.strip() for x in new
-  ):
+  check_new(row.get('new', []), where)
+
+
+def check_new(new: Any, where: str) -> None:
+  """Raises a `ValueError` unless these are new items.
+
+  Args:
+    new: a list, each of it a text, or ``{'text': ..., 'picture': path}`` with
+      at least one of both.
+    where: they stand.
+  """
+  if not isinstance(new, list) or not all(map(_is_item, new)):
     raise ValueError(
-      f'Expected a list of texts of new items under "new" in {where}, found '
+      f'Expected a list of new items under "new" in {where}, each a text or '
+      f'{{"text": ..., "picture": path}} with at least one of both, found '
       f'{str(new)[:60]}; write {{"new": ["a title"]}}, or leave it out.'
     )
+
+
+def _is_item(new):
+  """Whether it is a new item: a text, or an object with a text or a path."""
+  parts = {'text': new} if isinstance(new, str) else new
+  return (
+    isinstance(parts, Mapping)
+    and parts.keys() <= item_vectors.PARTS.keys()
+    and all(isinstance(x, str | None) for x in parts.values())
+    and any(x and x.strip() for x in parts.values())
+  )
 
 
 def _check_times(times, where) -> None:

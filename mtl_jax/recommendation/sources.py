@@ -13,7 +13,9 @@ LOG = (
   'log', 'options', 'ties', 'order_seed', 'protocol', 'shares', 'arm',
   'arm_seed',
 )  # fmt: skip
-LAYOUT = ('length', 'stride', 'horizon', 'like', 'texts')
+LAYOUT = (
+  'length', 'stride', 'horizon', 'like', 'texts', 'picture', 'folder',
+)  # fmt: skip
 
 
 def make_split(settings: Mapping[str, Any]) -> protocols.Split:

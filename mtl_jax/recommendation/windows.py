@@ -9,6 +9,7 @@ its protocol allows, and no metric depends on where windows were cut.
 
 from collections.abc import Sequence
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -32,6 +33,9 @@ class WindowLayout:
     like: a rating of at least this is a like.
     texts: what the text of an item is made of, in this order: 'title',
       'genres', and names of columns of items.
+    picture: column of items with paths of their pictures, '' in an item
+      without one; '' = no picture is known.
+    folder: that these paths are relative to; by default the current one.
   """
 
   length: int = 50
@@ -39,6 +43,8 @@ class WindowLayout:
   horizon: int = 10
   like: float = 4.0
   texts: tuple[str, ...] = ('title',)
+  picture: str = ''
+  folder: str = ''
 
   def __post_init__(self):
     if self.length < 1 or not 0 <= self.stride <= self.length:
@@ -55,6 +61,11 @@ class WindowLayout:
       raise ValueError(
         'Expected names of what the text of an item is made of, found '
         f"{self.texts!r}; set texts to ('title', 'genres') or the like."
+      )
+    if self.folder and not self.picture:
+      raise ValueError(
+        f'Expected a column of pictures in the folder {self.folder!r}, found '
+        'none named; set picture, or remove folder.'
       )
 
 
@@ -81,12 +92,19 @@ def make_tables(
     layout: how rows are cut.
 
   Raises:
-    ValueError: if a split has no target with a history.
+    ValueError: if a split has no target with a history, or a picture is not
+      there.
   """
-  return {name: _table(split, layout, name) for name in protocols.SPLITS}
+  about: dict[str, tuple[str, ...]] = {}
+  if tuple(layout.texts) != ('title',):
+    about['texts'] = ('', *item_texts(split.log, layout.texts))
+  if layout.picture:
+    paths = item_pictures(split.log, layout.picture, layout.folder)
+    about['pictures'] = ('', *paths)
+  return {name: _table(split, layout, name, about) for name in protocols.SPLITS}
 
 
-def _table(split, layout, name) -> tables.Table:
+def _table(split, layout, name, about) -> tables.Table:
   log = split.log
   places, targets = (
     _training_windows(split, layout)
@@ -108,9 +126,6 @@ def _table(split, layout, name) -> tables.Table:
   }
   titles = log.titles if log.titles is not None else log.item_ids
   names['next_item'] = ('', *map(str, titles.tolist()))
-  texts = {}
-  if tuple(layout.texts) != ('title',):
-    texts['next_item'] = ('', *item_texts(log, layout.texts))
   sizes = {
     'items': log.num_items + 1,
     'next_item': log.num_items + 1,
@@ -127,7 +142,7 @@ def _table(split, layout, name) -> tables.Table:
       values.shape[1:],
       sizes.get(key),
       names.get(key, ()),
-      texts.get(key, ()),
+      **(about if key == 'next_item' else {}),
     )
     for key, values in arrays.items()
   }
@@ -176,6 +191,39 @@ def item_texts(
       )
   rows = zip(*(known[name] for name in parts), strict=True)
   return ['. '.join(filter(None, row)) for row in rows]
+
+
+def item_pictures(
+  log: interactions.Interactions, column: str, folder: str = ''
+) -> list[str]:
+  """Paths of pictures of the V items of a log, '' of one without a picture.
+
+  Args:
+    log: with columns of items.
+    column: the one with paths.
+    folder: that they are relative to; by default the current one.
+
+  Raises:
+    ValueError: if there is no such column, or a path leads nowhere.
+  """
+  if column not in log.item_columns:
+    raise ValueError(
+      f'{log.name}: expected a column of items with paths of pictures '
+      f'({", ".join(log.item_columns) or "it has none"}), found {column!r}; '
+      f'{names_lib.nearest(column, list(log.item_columns))}'
+    )
+  paths = [
+    str(pathlib.Path(folder, cell)) if cell.strip() else ''
+    for cell in _words(log.item_columns[column])
+  ]
+  for item, path in zip(log.item_ids, paths, strict=True):
+    if path and not pathlib.Path(path).is_file():
+      raise ValueError(
+        f'{log.name}: expected a picture of item {item} in {path}, found no '
+        f'such file; correct its {column!r} or data.settings.folder, or leave '
+        'the cell empty.'
+      )
+  return paths
 
 
 def _words(values):

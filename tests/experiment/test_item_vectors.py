@@ -1,4 +1,4 @@
-"""Vectors of items from their titles, and placebos of the same shape."""
+"""Vectors of items from texts and pictures, and placebos of the same shape."""
 
 import pathlib
 
@@ -13,6 +13,9 @@ from mtl_jax.experiment import build, item_vectors
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs/rec/movielens_text.py'
 TITLES = [f'Film {i}' for i in range(12)]
+# Of texts and pictures either may be missing, or both.
+TEXTS = ['', '', *TITLES[2:]]
+PICTURES = ['', *(bytes([i]) * 9 for i in range(1, 10)), '', '']
 
 
 class Hashes:
@@ -31,10 +34,104 @@ class Hashes:
 def encoder(monkeypatch, tmp_path):
   monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path / 'cache'))
   monkeypatch.setattr(item_content, 'text_encoder', lambda name: Hashes())
+  monkeypatch.setattr(item_content, 'picture_encoder', lambda name: Bytes())
 
 
-def make(trained=None, **spec):
-  return np.load(item_vectors.make_file(spec, TITLES, trained))
+class Bytes:
+  """Numbers that are longer than those of texts, and far from zero."""
+
+  features, fingerprint = 4, 'bytes'
+
+  def encode(self, items):
+    return np.array(
+      [5 + 9 * np.random.default_rng(list(x)).normal(size=4) for x in items]
+    )
+
+
+def make(trained=None, titles=TITLES, **spec):
+  content = item_content.Content(titles, text=titles)
+  return np.load(item_vectors.make_file(spec, content, trained))
+
+
+def make_both(trained=None, pictures=PICTURES, **spec):
+  content = item_content.Content(TITLES, text=TEXTS, picture=pictures)
+  spec = {'texts': 'minilm', 'pictures': 'efficientnet', **spec}
+  return np.load(item_vectors.make_file(spec, content, trained))
+
+
+def part(encoder, items, trained, width):
+  """A part in float64, whose square length over trained items is 1 in mean."""
+  there = np.array([bool(item) for item in items])
+  x = np.zeros((len(items), encoder.features))
+  x[there] = encoder.encode([item for item in items if item])
+  rows = there & trained
+  x = np.where(there[:, None], x - x[rows].mean(0), 0)
+  if width:  # by the singular vectors of the items themselves
+    _, values, directions = np.linalg.svd(x[rows], full_matrices=False)
+    x = x @ directions[:width].T / values[:width]
+  return x / np.sqrt((x[rows] ** 2).sum(1).mean())
+
+
+@pytest.mark.parametrize('width', [0, 3])
+def test_a_vector_has_a_part_for_text_and_picture(width):
+  trained = np.arange(12) < 9
+  made = make_both(trained, width=width)
+  expected = np.concatenate(
+    [
+      part(Hashes(), TEXTS, trained, width),
+      part(Bytes(), PICTURES, trained, width),
+    ],
+    axis=1,
+  )
+  rows = trained & expected.any(1)
+  expected /= np.sqrt((expected[rows] ** 2).sum(1).mean())
+  first = width or Hashes.features
+  sizes = [first, width or Bytes.features]
+  assert made.shape == (12, sum(sizes))
+  # The sign of a direction is free.
+  signs = np.sign((made * expected).sum(0))
+  np.testing.assert_allclose(made, expected * signs, atol=2e-5)
+  # Zeros are the mean of trained items that have the part.
+  assert not made[:2, :first].any() and not made[[0, 10, 11], first:].any()
+  np.testing.assert_allclose(made[2:9, :first].mean(0), 0, atol=1e-6)
+  np.testing.assert_allclose(made[1:9, first:].mean(0), 0, atol=1e-6)
+
+
+def test_placebos_keep_what_is_missing():
+  made, drawn = make_both(), make_both(arm='random')
+  np.testing.assert_array_equal(drawn == 0, made == 0)
+  assert (np.abs(drawn - made).max(1) > 0.1).sum() == 11
+  permuted = make_both(arm='permuted', seed=1)
+  assert (permuted != made).any(1).mean() > 0.5
+  order = np.lexsort(made.T), np.lexsort(permuted.T)
+  np.testing.assert_array_equal(made[order[0]], permuted[order[1]])
+
+
+def test_only_encoders_that_are_named_are_used(monkeypatch):
+  def none(name):
+    raise AssertionError(name)
+
+  content = item_content.Content(TITLES, text=TEXTS, picture=PICTURES)
+  monkeypatch.setattr(item_content, 'text_encoder', none)
+  spec = {'pictures': 'efficientnet'}
+  made = np.load(item_vectors.make_file(spec, content))
+  some = Bytes().encode(PICTURES[1:10])
+  length = np.sqrt((some**2).sum(1).mean())
+  np.testing.assert_allclose(made[1:10], some / length, rtol=1e-5)
+  assert not made[[0, 10, 11]].any()
+  monkeypatch.undo()
+  monkeypatch.setattr(item_content, 'picture_encoder', none)
+  monkeypatch.setattr(item_content, 'text_encoder', lambda name: Hashes())
+  for spec in ({}, {'texts': 'minilm'}):
+    made = np.load(item_vectors.make_file(spec, content))
+    np.testing.assert_array_equal(made, make(titles=TEXTS))
+
+
+@pytest.mark.parametrize('width', [0, 3])
+def test_a_checkpoint_needs_no_texts_or_pictures(width):
+  spec = {'texts': 'minilm', 'pictures': 'efficientnet', 'width': width}
+  made = np.load(item_vectors.blank_file(spec, 12))
+  assert made.shape == make_both(width=width).shape and not made.any()
 
 
 def test_placebos_have_the_shape_and_moments_of_the_text():
@@ -64,8 +161,7 @@ def test_whitening_is_fitted_on_trained_items():
 @pytest.mark.parametrize('arm', item_vectors.ARMS)
 def test_an_item_without_a_title_has_no_vector(arm):
   titles = [*TITLES[:5], '', *TITLES[6:]]
-  spec = {'arm': arm, 'width': 3}
-  made = np.load(item_vectors.make_file(spec, titles))
+  made = make(titles=titles, arm=arm, width=3)
   empty = ~made.any(axis=1)
   assert empty.sum() == 1 and (arm == 'permuted' or empty[5])
   if arm == 'text':  # nor does it count in the whitening
@@ -82,6 +178,18 @@ def test_what_is_unknown_is_told():
     make(arm='x')
   with pytest.raises(ValueError, match="setting of the vectors .* 'txt'"):
     make(txt='minilm')
+  with pytest.raises(ValueError, match='an encoder of texts or pictures'):
+    make(texts='')
+  with pytest.raises(ValueError, match=r'set data\.settings\.picture to the'):
+    make_both(pictures=None)
+  lost = [*PICTURES[:3], 'lost/3.png', *PICTURES[4:]]
+  with pytest.raises(ValueError, match="item 'Film 3' in lost.3.png, found no"):
+    make_both(pictures=lost)
+  with pytest.raises(ValueError, match='more than 3 .* a picture.* found 2'):
+    make_both(pictures=[b'x', b'y', *[''] * 10], width=3)
+  for same in ([*[b'x'] * 3, *[''] * 9], [''] * 12):
+    with pytest.raises(ValueError, match='items with pictures that differ'):
+      make_both(pictures=same)
 
 
 @pytest.mark.parametrize('argument', ['ids', 'both', 'random,cold', 'text'])

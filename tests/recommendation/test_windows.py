@@ -213,6 +213,33 @@ def test_the_text_of_an_item_is_what_is_known_of_it():
     assert field.texts == expected and field.names == ('', 'One', 'Two', '')
 
 
+def test_pictures_of_items_are_files(tmp_path):
+  for name in ('a.png', 'b.png'):
+    (tmp_path / name).write_bytes(b'of any content')
+  items = interactions.ItemFeatures(
+    np.array([7, 8, 9]),
+    None,
+    np.array(['One', 'Two', '']),
+    {'poster': np.array(['a.png', '', str(tmp_path / 'b.png')])},
+  )
+  log = interactions.make([0] * 4, [7, 8, 9, 7], range(4), item_features=items)
+  paths = [str(tmp_path / 'a.png'), '', str(tmp_path / 'b.png')]
+  folder = str(tmp_path)
+  assert windows.item_pictures(log, 'poster', folder) == paths
+  split = protocols.Split(log, 'leave_one_out', np.array([0, 0, 1, 2], np.int8))
+  layout = windows.WindowLayout(picture='poster', folder=folder)
+  for table in windows.make_tables(split, layout).values():
+    assert table.fields['next_item'].pictures == ('', *paths)
+    assert table.fields['items'].pictures == ()
+  with pytest.raises(ValueError, match='of item 9 in .*b.png, found no'):
+    (tmp_path / 'b.png').unlink()
+    windows.item_pictures(log, 'poster', folder)
+  with pytest.raises(ValueError, match="found 'postr'; did you mean 'poster'"):
+    windows.item_pictures(log, 'postr')
+  with pytest.raises(ValueError, match="folder 'x', found none named; set"):
+    windows.WindowLayout(folder='x')
+
+
 @pytest.mark.parametrize('texts', ['title', ()])
 def test_parts_of_a_text_are_names(texts):
   with pytest.raises(ValueError, match="found .*; set texts to .'title', 'gen"):
