@@ -21,7 +21,7 @@ from sklearn import feature_extraction, linear_model, metrics, preprocessing
 
 import mtl_jax
 from mtl_jax import data, evaluation
-from mtl_jax.data import emoji
+from mtl_jax.data import emoji, packages
 
 CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'rec' / 'emoji.py'
 PENALTIES = (1, 10, 100, 1000, 10_000)
@@ -37,9 +37,9 @@ INPUTS = ('text', 'picture', 'chinese')
 CLASSES = ('group', 'subgroup')
 NETWORK = 'network ({})'
 PARTS = {
-  'language model, over TF-IDF of Chinese names': (
+  'language model, over TF-IDF of the same text': (
     'text (MiniLM)',
-    'Chinese names, TF-IDF',
+    'text, TF-IDF',
   ),
   'picture, beside text': ('text + picture', 'text (MiniLM)'),
   'picture, over that of another item': (
@@ -79,7 +79,8 @@ def main() -> None:
       split: table.read(range(table.size), list(table.fields))
       for split, table in emoji.load(**settings).items()
     }
-    for name, made in probes(raw).items():
+    english = english_of(settings)
+    for name, made in probes(raw, english).items():
       rows.setdefault(name, []).append(made)
     for how in hows:
       trained = train(settings, how, flags.workdir)
@@ -121,17 +122,38 @@ def parts(rows):
   }
 
 
-def probes(raw):
+def english_of(settings):
+  """``{split: texts}`` in the order of the rows of `emoji.load`."""
+  every = emoji.read(
+    str(packages.fetch(*packages.EMOJIBASE)),
+    str(packages.fetch(*packages.FLUENT_EMOJI)),
+  )
+  splits = emoji.split_of(every, settings['fold'])
+  kept = [settings['flags'] or one.group != 'flags' for one in every]
+  return {
+    split: [every[i].text for i in np.flatnonzero((splits == split) & kept)]
+    for split in SPLITS
+  }
+
+
+def count_words(texts, **options):
+  """TF-IDF ``[N, W]`` of the texts of each split, fitted on training."""
+  words = feature_extraction.text.TfidfVectorizer(max_features=4000, **options)
+  words.fit(texts['train'])
+  return [words.transform(texts[split]).toarray() for split in SPLITS]
+
+
+def probes(raw, english):
   """``{name: five numbers}`` of ridge regressions, and of constants."""
   rng = np.random.default_rng(0)
-  words = feature_extraction.text.TfidfVectorizer(
-    analyzer='char_wb', ngram_range=(1, 3), max_features=4000
-  )
-  words.fit(raw['train']['chinese'])
+  chinese = {split: raw[split]['chinese'] for split in SPLITS}
   vectors = {
-    'Chinese names, TF-IDF': [
-      words.transform(raw[split]['chinese']).toarray() for split in SPLITS
-    ],
+    'Chinese names, TF-IDF': count_words(
+      chinese, analyzer='char_wb', ngram_range=(1, 3)
+    ),
+    'text, TF-IDF': count_words(
+      english, analyzer='char_wb', ngram_range=(2, 4)
+    ),
     'text (MiniLM)': [raw[split]['text'] for split in SPLITS],
     'picture (EfficientNet)': [raw[split]['picture'] for split in SPLITS],
     'text + picture': [

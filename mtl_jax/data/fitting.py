@@ -530,6 +530,7 @@ class _Fit:
     values = np.stack([_holes(raw[name]) for name in column.features], axis=-1)
     if len(column.features) == 1 and values.ndim > 2:
       values = values[..., 0]  # its own last axis is that of the features
+      values = self._present(column.features[0], values)
     parts = values.shape[-1]
     values = values.reshape(-1, parts) if parts else values[:0]  # [N T, F]
     empty = np.isnan(values).all(axis=0)
@@ -563,6 +564,16 @@ class _Fit:
       indicator=fill == 'indicator',
       refuse=fill == 'refuse',
     )
+
+  def _present(self, name, values):
+    """Vectors ``[N, ..., D]``, NaN where their mask says that there is none."""
+    mask = encoding.mask_key(name)
+    field = self.table.fields.get(mask)
+    if field is None or field.shape not in (values.shape[1:-1], (1,)):
+      return values
+    there = _sample(self.table, (name, mask))[mask]
+    there = there.reshape(len(there), *values.shape[1:-1], 1)
+    return np.where(there > 0, values, np.nan)
 
   def _string(self, column, options):
     if options is not None:

@@ -23,7 +23,7 @@ def knock_out(
   - 'zero': its numbers are 0, though its mask says that it is there;
   - 'permuted': each example has that of another one, with its mask;
   - 'noise': normal numbers with its mean and deviation, component by component,
-    where it is there; of ids, ids of the split at random.
+    where it is there; of ids, ids of the split at random, where there are any.
 
   A model that does not get worse by 'permuted' does not read the input: that
   keeps the distribution, and only takes away which item it is of.
@@ -83,7 +83,9 @@ def _derangement(rng, count):
 def _noise(rng, x, mask):
   """Draws like the values that are there, with the same ones at 0."""
   if np.issubdtype(x.dtype, np.integer):
-    return rng.choice(x.reshape(-1), x.shape)
+    if mask is None or mask.shape != x.shape or not mask.any():
+      return rng.choice(x.reshape(-1), x.shape)
+    return np.where(mask > 0, rng.choice(x[mask > 0], x.shape), x)
   flat = x.reshape(-1, x.shape[-1])
   there = np.ones(len(flat), bool)
   if mask is not None and mask.size == len(flat):

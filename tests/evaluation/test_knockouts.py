@@ -66,6 +66,13 @@ def test_noise_has_the_moments_of_what_is_there(arrays):
   words = knockouts.knock_out(arrays, 'words', 'noise')['words']
   assert set(words.ravel()) <= set(arrays['words'].ravel())
   assert (words != arrays['words']).mean() > 0.5
+  mask = np.arange(arrays['words'].shape[1]) < 2  # the rest is padding
+  padded = {
+    'words': np.where(mask, arrays['words'] + 1, 0),
+    'word_mask': np.broadcast_to(mask, arrays['words'].shape).astype(float),
+  }
+  words = knockouts.knock_out(padded, 'words', 'noise')['words']
+  assert (words[:, :2] > 0).all() and not words[:, 2:].any()
 
 
 def test_what_the_data_lack_is_told(arrays):
