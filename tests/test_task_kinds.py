@@ -1,5 +1,6 @@
 """The table of kinds: what a config may say of a target, and what it makes."""
 
+import dataclasses
 import inspect
 
 import jax.numpy as jnp
@@ -188,6 +189,31 @@ def test_class_weights_by_name_by_number_and_balanced():
 def test_bad_options(name, spec, message):
   with pytest.raises(ValueError, match=message):
     make(name, **{'kind': 'binary', **spec})
+
+
+def test_labels_of_steps_have_the_units_of_all_of_them():
+  """One user with many ratings is not worth a mean per step; nor is a hole."""
+  rng = np.random.default_rng(0)
+  labels = rng.normal(3, 2, (40, 6)).astype(np.float32)
+  labels[:, :2] = np.nan  # no window is full
+  labels[1:, 2:4] = np.nan
+  labels[0, 2:4] = 50
+  arrays = {'x': np.ones((40, 6), np.float32), 'y': labels}
+  source = data.from_splits({'train': arrays}, labels={'y': 'regression'})
+  assert 'y' not in source.info.means  # as a vector it has a hole
+  spec = {'kind': 'regression', 'per_step': True}
+  task = build.make_task('y', spec, {'main': source})
+  predicted = task.predict(jnp.array([[[0.0], [1.0]]]))
+  np.testing.assert_allclose(
+    predicted[0, :, 0] if predicted.ndim == 3 else predicted[0],
+    [np.nanmean(labels), np.nanmean(labels) + np.nanstd(labels)],
+    rtol=1e-5,
+  )
+  none = dataclasses.replace(
+    source, info=dataclasses.replace(source.info, pooled={})
+  )
+  with pytest.raises(ValueError, match="'y'.* found none; set standardize"):
+    build.make_task('y', spec, {'main': none})
 
 
 def test_vectors_have_units_of_their_components():

@@ -27,6 +27,8 @@ class DataInfo:
     counts: training examples of each class.
     means: of single floats and, as tuples, of vectors; missing ones left out.
     stds: standard deviations of the same.
+    pooled: mean and deviation of all numbers of a vector together, such as the
+      labels of all steps.
   """
 
   sizes: Mapping[str, int]
@@ -36,6 +38,9 @@ class DataInfo:
   counts: Mapping[str, tuple[int, ...]]
   means: Mapping[str, float | tuple[float, ...]]
   stds: Mapping[str, float | tuple[float, ...]]
+  pooled: Mapping[str, tuple[float, float]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def describe(
@@ -75,6 +80,13 @@ def describe(
     if one[key].dtype == np.float32
     and not np.isnan(seen[key]).all(axis=0).any()
   ]
+  vectors = [
+    key
+    for key in single
+    if one[key].dtype == np.float32
+    and seen[key].ndim == 2
+    and not np.isnan(seen[key]).all()
+  ]
   return DataInfo(
     sizes={split: len(source) for split, source in splits.items()},
     shapes=shapes,
@@ -83,6 +95,10 @@ def describe(
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
     means={k: _plain(fitting.moments(seen[k])[0]) for k in floats},
     stds={k: _plain(fitting.moments(seen[k])[1]) for k in floats},
+    pooled={
+      k: tuple(map(float, fitting.moments(seen[k].reshape(-1))))
+      for k in vectors
+    },
   )
 
 

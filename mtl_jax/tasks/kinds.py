@@ -34,6 +34,7 @@ class DataFacts(Protocol):
     counts: key -> training examples of each class.
     means: key -> mean of a number over the training split; of a vector ``[D]``.
     stds: key -> its standard deviation.
+    pooled: key of a vector -> mean and deviation of all its numbers together.
   """
 
   shapes: Mapping[str, Any]
@@ -42,6 +43,7 @@ class DataFacts(Protocol):
   counts: Mapping[str, Any]
   means: Mapping[str, Any]
   stds: Mapping[str, Any]
+  pooled: Mapping[str, Any]
 
 
 # Options that several kinds have, with their defaults.
@@ -155,17 +157,20 @@ def _of_steps(name, info, label, options) -> Any:
       f'Task {name!r}: expected no group with per_step, found '
       f'{options["group"]!r}; a group is a number per example.'
     )
-
-  def mean(values):
-    return float(np.mean(values)) if np.ndim(values) else values
-
+  pooled = info.pooled.get(label)
+  # Without labels `_regression` says so.
+  means, stds = ({k: x for k, x in values.items() if k != label}
+                 for values in (info.means, info.stds))  # fmt: skip
+  if pooled and len(shape) == 1:
+    means[label], stds[label] = pooled
   return types.SimpleNamespace(
     shapes={**info.shapes, label: shape[1:]},
     cardinalities=info.cardinalities,
     classes=info.classes,
     counts={k: x for k, x in info.counts.items() if k != label},
-    means={k: mean(x) if k == label else x for k, x in info.means.items()},
-    stds={k: mean(x) if k == label else x for k, x in info.stds.items()},
+    means=means,
+    stds=stds,
+    pooled=info.pooled,
   )
 
 
@@ -353,11 +358,12 @@ def _regression(
     mean, std = info.means[label], info.stds[label]
   shape = tuple(info.shapes[label])
   size = shape[0] if len(shape) == 1 else 1
-  if standardize and shape and label not in info.means:
+  if standardize and label not in info.means:
+    which = 'one without; leave it out of the vector, or' if shape else 'none;'
     raise ValueError(
-      f'Task {name!r}: expected training labels in each component of {label!r} '
-      'to take means of, found one without; leave it out of the vector, or set '
-      'standardize to False.'
+      f'Task {name!r}: expected training labels of {label!r} (of a vector, in '
+      f'each component) to take means of, found {which} set standardize to '
+      'False.'
     )
   group = _group_key(name, info, group)
   if group and shape:
