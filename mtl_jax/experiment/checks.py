@@ -251,7 +251,7 @@ def label_table(experiment: Any) -> reporting.Table:
 def notes(experiment: Any) -> list[str]:
   """Notes on doubtful data of an experiment, one line each."""
   several = len(experiment.data) > 1
-  return [
+  return _numbered_twice(experiment) + [
     line
     for name, stream in experiment.data.items()
     for line in data.notes(
@@ -261,6 +261,31 @@ def notes(experiment: Any) -> list[str]:
       _inputs(experiment, name),
     )
   ]
+
+
+def _numbered_twice(experiment) -> list[str]:
+  """Lines on tables that streams share, though they number values each."""
+  section = experiment.settings.model
+  tokens = section.trunk.get('inputs', 'tokens')
+  keys = {tokens} if isinstance(tokens, str) else set()
+  if 'name' in section.inputs:
+    keys |= table_sizes(experiment.settings, '').keys()
+  lines = []
+  for key in sorted(keys):
+    columns = {
+      name: stream.encoder.columns[key]
+      for name, stream in experiment.data.items()
+      if key in stream.encoder.columns
+    }
+    known = {(c.vocabulary, c.names, c.tokenizer) for c in columns.values()}
+    if len(known) > 1:
+      lines.append(
+        f'Streams {", ".join(columns)} share one table for {key!r}, but number '
+        'its values each by itself, so that one row stands for different '
+        'values: name the column differently, or give each stream an encoder '
+        'of its own in model.inputs.'
+      )
+  return lines
 
 
 def show_data(experiment: Any, shown: set[str] | None = None) -> None:

@@ -38,14 +38,11 @@ def make_model(
       f'Expected model.dtype to be one of {", ".join(DTYPES)}, found '
       f'{section.dtype!r}; set it to one of them.'
     )
-  info = next(iter(sources.values())).info
-  offered = {
-    'dtype': DTYPES[section.dtype],
-    'cardinalities': info.cardinalities,
-  }
+  sizes = _sizes(sources.values())
+  offered = {'dtype': DTYPES[section.dtype], 'cardinalities': sizes}
   tokens = section.trunk.get('inputs', 'tokens')
-  if isinstance(tokens, str) and tokens in info.cardinalities:
-    offered['vocab_size'] = info.cardinalities[tokens]
+  if isinstance(tokens, str) and tokens in sizes:
+    offered['vocab_size'] = sizes[tokens]
   for name in section.heads:
     if name not in settings.targets:
       raise ValueError(
@@ -70,6 +67,15 @@ def make_model(
     axis_name=axis_name,
     streams={task.name: task.stream for task in tasks},
   )
+
+
+def _sizes(sources):
+  """Codes of each key, of the stream that has most of them."""
+  sizes = {}
+  for source in sources:
+    for key, size in source.info.cardinalities.items():
+      sizes[key] = max(size, sizes.get(key, 0))
+  return sizes
 
 
 def _of_items(task, settings, sources):
@@ -99,14 +105,9 @@ def _make_inputs(settings, offered, sources):
     lookup.build, 'input encoder', table=models.INPUTS, offered=offered
   )
   if 'name' in section.inputs:
-    known = {
-      key: size
-      for source in reversed(sources.values())
-      for key, size in source.info.cardinalities.items()
-    }
     spec = _with_vectors(section.inputs, sources.values())
     spec = item_attributes.with_file(spec, settings, sources)
-    return build(_with_sizes(spec, known))
+    return build(_with_sizes(spec, _sizes(sources.values())))
   return {
     stream: build(
       _with_sizes(

@@ -323,6 +323,33 @@ def test_ids_that_training_lacks_are_said(tmp_path):
   assert "'user' that train lacks: 100% of validation, 100% of test" in line
 
 
+def test_streams_that_number_one_table_by_themselves_are_said(tmp_path):
+  """The row of 'b' in one stream is that of 'c' in the other."""
+  columns = {'x': 'float', 'shop': 'string', 'y': 'integer'}
+  for name, shops in (('r', 'ab'), ('s', 'acd')):
+    rows = [(0.1, shops[i % len(shops)], i % 2) for i in range(60)]
+    write_csv(tmp_path / f'{name}.csv', 'x,shop,y', rows)
+  targets = {'y': {'kind': 'binary'}, 'z': {'kind': 'binary', 'label': 'y'}}
+  config = make_config(tmp_path, columns, targets, inputs=('x',))
+  other = make_config(tmp_path, columns, {}, 's.csv', inputs=('x',)).data
+  config.streams.other = {
+    key: other[key] for key in ('splits', 'columns', 'features', 'batch_size')
+  }
+  config.targets.z.stream = 'other'
+  config.model.inputs = {'name': 'encoder', 'categorical': {'shop': 2}}
+  experiment = make(config)
+  (line,) = [x for x in checks.notes(experiment) if 'share one table' in x]
+  assert line.startswith("Streams main, other share one table for 'shop'")
+  params, _ = experiment.model.init(
+    jax.random.key(0), experiment.example_batch()
+  )
+  tables = [x for x in jax.tree.leaves(params['inputs']) if x.shape[1:] == (2,)]
+  assert [len(x) for x in tables] == [4]  # of the stream that has most
+  own = {'name': 'encoder', 'categorical': {'shop': 2}}
+  config.model.inputs = {'main': own, 'other': own}
+  assert not [x for x in checks.notes(make(config)) if 'share one' in x]
+
+
 def test_weights_are_printed_beside_their_tasks():
   spec = {
     'name': 'weighted_sum',
