@@ -170,6 +170,7 @@ def main() -> None:
   parser.add_argument('--epochs', type=int, default=10)
   parser.add_argument('--correlation', type=float, default=0.5)
   flags = parser.parse_args()
+  mtl_jax.keep_memory()
   lines = [
     '| model | bias, points | absolute, points | PCOC | order, % |',
     '|---|---|---|---|---|',

@@ -101,6 +101,7 @@ def main():
   parser.add_argument('--items', type=int, default=1_000_000)
   parser.add_argument('--steps', type=int, default=10)
   flags = parser.parse_args()
+  mtl_jax.keep_memory()
   load(flags.items)
   print(f'Data: peak {peak():.2f} GB.', flush=True)
   with tempfile.TemporaryDirectory() as folder:

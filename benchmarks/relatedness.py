@@ -68,6 +68,7 @@ def main() -> None:
     '--relatedness', type=float, nargs='+', default=[0.0, 0.5, 1.0]
   )
   flags = parser.parse_args()
+  mtl_jax.keep_memory()
   workdir = pathlib.Path(flags.workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   jax.config.update('jax_compilation_cache_dir', str(workdir / 'compiled'))

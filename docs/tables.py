@@ -44,11 +44,11 @@ MODES = {
 
 def _configs() -> dict[str, str]:
   """The shipped configs, with the first lines of their docstrings."""
-  found = {}
+  titles = {}
   for path in sorted((ROOT / 'configs').rglob('*.py')):
     text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
-    found[str(path.relative_to(ROOT))] = text.partition('\n')[0]
-  return found
+    titles[str(path.relative_to(ROOT))] = text.partition('\n')[0]
+  return titles
 
 
 KINDS = (
@@ -88,7 +88,7 @@ KINDS = (
     'Analytic problems', 'problem.name', problems.PROBLEMS, 'problem.options'
   ),
 )
-# Arguments that the house passes, so that no config sets them.
+# Arguments that the builder passes, so that no config sets them.
 GIVEN = (
   'parent', 'name', 'info', 'size', 'dtype', 'axis_name', 'num_tasks', 'kinds',
   'shared', 'inner', 'task_names',

@@ -35,7 +35,7 @@ PERSON_WORDS = re.compile(
 
 
 class Emoji(NamedTuple):
-  """One of them.
+  """One emoji.
 
   Attributes:
     code: code points in hexadecimal, joined by '-'.
@@ -70,12 +70,12 @@ def read(base: str, pictures: str) -> list[Emoji]:
   names = json.loads(packages.read_member(base, 'package/meta/groups.json'))
   files = dict(packages.read_folder(pictures, 'package/assets'))
   others = {row['hexcode']: row for row in chinese}
-  found = []
+  every = []
   for row in sorted(english, key=lambda row: row.get('order', 0)):
     file = _file(row['hexcode'], files)
     if row.get('group', COMPONENTS) == COMPONENTS or file is None:
       continue
-    found.append(
+    every.append(
       Emoji(
         code=row['hexcode'],
         label=row['label'],
@@ -86,7 +86,7 @@ def read(base: str, pictures: str) -> list[Emoji]:
         picture=file,
       )
     )
-  return found
+  return every
 
 
 def _words(row, space):
@@ -164,18 +164,18 @@ def read_sentiment(content: bytes) -> dict[str, tuple[float, float, float]]:
   References:
     Kralj Novak et al., Sentiment of emojis, PLOS ONE 2015.
   """
-  found = {}
+  sentiments = {}
   for row in csv.DictReader(io.StringIO(content.decode('utf-8'))):
     count = float(row['Occurrences'])
     score = (float(row['Positive']) - float(row['Negative'])) / count
     kept = count >= LEAST
     code = '-'.join(f'{ord(sign):04X}' for sign in row['Emoji'])
-    found[plain(code)] = (
+    sentiments[plain(code)] = (
       score if kept else np.nan,
       count / (count + PRIOR) if kept else 0.0,
       float(np.log(count)),
     )
-  return found
+  return sentiments
 
 
 def plain(code: str) -> str:
@@ -214,11 +214,11 @@ def frames_of(
     count: F.
   """
   files = dict(packages.read_folder(animated, 'package/assets'))
-  found = []
+  made = []
   for one in emoji:
     file = _file(one.code, files)
-    found.append([] if file is None else pictures_lib.read_frames(file, count))
-  return found
+    made.append([] if file is None else pictures_lib.read_frames(file, count))
+  return made
 
 
 def load(

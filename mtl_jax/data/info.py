@@ -129,7 +129,7 @@ def _largest(splits, columns, one):
 
 
 def _names(column):
-  """Of the classes as they are numbered: the positive one of two is 1."""
+  """Names of classes in the order of codes; the positive one of two is 1."""
   if not column.positive:
     return column.names
   others = [name for name in column.names if name != column.positive]

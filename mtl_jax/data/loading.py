@@ -74,11 +74,11 @@ def load(
     Sources, encoder and facts.
   """
   builder = catalogue.make_builder(name, settings=settings, data_dir=data_dir)
-  found = {
+  opened = {
     split: tfds_tables.from_tfds(builder, spec)
     for split, spec in splits.items()
   }
-  return from_tables(found, features, **options)
+  return from_tables(opened, features, **options)
 
 
 def load_files(
@@ -168,10 +168,10 @@ def from_splits(
     {'train': 2, 'test': 2}
   """
   made = {
-    split: found
-    if isinstance(found, tables.Table)
-    else tables.from_arrays(found, name=split, kinds=columns, reading=reading)
-    for split, found in splits.items()
+    split: given
+    if isinstance(given, tables.Table)
+    else tables.from_arrays(given, name=split, kinds=columns, reading=reading)
+    for split, given in splits.items()
   }
   features = features or default_features(
     next(iter(made.values())), options.get('labels')

@@ -29,7 +29,7 @@ class Stream:
   batch_size: int
 
 
-class Rows(NamedTuple):
+class StepRows(NamedTuple):
   """Numbers of a stream's examples in the batches of n steps.
 
   Attributes:
@@ -99,7 +99,7 @@ def train_dataset(
 
 def train_rows(
   streams: Mapping[str, Stream], *, seed: int, draw: sampling.Draw | None = None
-) -> Callable[[int, int], dict[str, Rows]]:
+) -> Callable[[int, int], dict[str, StepRows]]:
   """Numbers of the examples in the batches of steps, without reading them.
 
   Args:
@@ -108,7 +108,7 @@ def train_rows(
     draw: as in `train_dataset`.
 
   Returns:
-    ``(first step, number of steps) -> {stream: Rows}``.
+    ``(first step, number of steps) -> {stream: StepRows}``.
 
   Example:
     >>> source = sources.from_arrays({'x': np.arange(6)})
@@ -122,7 +122,7 @@ def train_rows(
   }
   if not draw:
     return lambda start, number: {
-      name: Rows(order.rows(start, number), np.ones(number, bool))
+      name: StepRows(order.rows(start, number), np.ones(number, bool))
       for name, order in orders.items()
     }
   sizes = [len(stream.source) for stream in streams.values()]
@@ -216,11 +216,13 @@ class _Order:
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return whole.reshape(-1, self._size)
 
-  def rows_where(self, positions: Sequence[int | None]) -> Rows:
+  def rows_where(self, positions: Sequence[int | None]) -> StepRows:
     """Rows of single positions; None = not drawn."""
     idle = np.arange(self._size)
     rows = [idle if p is None else self.rows(p, 1)[0] for p in positions]
-    return Rows(np.array(rows), np.array([p is not None for p in positions]))
+    return StepRows(
+      np.array(rows), np.array([p is not None for p in positions])
+    )
 
 
 class _Steps:

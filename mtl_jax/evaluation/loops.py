@@ -165,7 +165,7 @@ def evaluate_members(
     number: P.
 
   Returns:
-    A result a member.
+    One result per member.
 
   Raises:
     ValueError: as `evaluate`.

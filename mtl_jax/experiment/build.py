@@ -313,7 +313,7 @@ class Experiment:
   def evaluation_batches(
     self, split: str, devices: int = 1
   ) -> Iterator[dict[str, Any]]:
-    """This process's batches of a split, padded, a stream after the other.
+    """This process's batches of a split, padded, stream by stream.
 
     Args:
       split: 'train', 'validation' or 'test'.
@@ -494,7 +494,7 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
 
 
 def _counting(step) -> step_lib.Step:
-  """The step, whose batches say its number: heads draw items by it."""
+  """Adds the number of the step to each batch: heads draw items by it."""
 
   def counted(state, batch):
     counted_batch = {}

@@ -151,7 +151,7 @@ def steps_of(
 
 
 def _check_labelled(name, split, source, labels):
-  """Without labels there is nothing to learn, or no score to choose by."""
+  """Raises for a split without labels."""
   columns = source.take(np.arange(len(source)), labels)
   for label, (kind, _) in labels.items():
     values = columns[label]

@@ -56,7 +56,7 @@ def begin(
   if restored is not None:
     state, kept = restored.trees['state'], restored.trees['best']
     progress = [loop.Progress(**m) for m in restored.info['members']]
-    heed_patience(progress[:number], restored.step, group.experiment.plan)
+    apply_patience(progress[:number], restored.step, group.experiment.plan)
   else:
     state = stepper.init(seeds, hyper)
     source = group.experiment.settings.training.init_from
@@ -80,10 +80,10 @@ def begin(
   )
 
 
-def heed_patience(
+def apply_patience(
   progress: Sequence[loop.Progress], step: int, plan: loop.Plan
 ) -> None:
-  """Goes on or stops where the patience is another than before, and says so.
+  """Resumes or stops members whose patience has changed, and says so.
 
   A member that is alone in its program goes on from where it stopped early, or
   stops. Of several, some have trained on when one stopped: it cannot follow.

@@ -29,7 +29,7 @@ def choose(
   candidates = _candidates(group, feeder, devices)
   if len(candidates) == 1:
     return candidates[0], {}
-  print(f'Timing {len(candidates)} ways to run the members.', flush=True)
+  print(f'Timing {len(candidates)} execution strategies.', flush=True)
   seconds = {way: _time(way, group, feeder, devices) for way in candidates}
   best = min(seconds, key=lambda way: seconds[way])
   return best, {str(way): 1e3 * s for way, s in seconds.items()}

@@ -182,7 +182,7 @@ def _check_values(
 
 
 def _of_main_stream(key: str) -> str:
-  """The setting of the main stream that a setting of another stands for."""
+  """Setting of the main stream that corresponds to one of a stream."""
   section, _, rest = key.partition('.')
   return f'data.{rest.partition(".")[2]}' if section == 'streams' else key
 

@@ -105,7 +105,7 @@ def _larger(a, b):
 
 
 # As a function of its own in the traced program, so that what runs it knows it:
-# see `mtl_jax.training.operations.convolves`.
+# see `mtl_jax.training.jaxprs.convolves`.
 @jax.jit
 def conv_pool(x: Array, kernel: Array, bias: Array) -> Array:
   r"""Convolution, maximum over 2 x 2 and ReLU as one product, for the CPU.

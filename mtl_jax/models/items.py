@@ -444,7 +444,7 @@ class NextItemHead(nn.Module):
     batch, steps, width = h.shape
     if seen is not None:
       seen = jnp.repeat(seen, steps, axis=0)
-    found = item_scores.rank(
+    ranked = item_scores.rank(
       h.reshape(-1, width),
       table,
       jnp.maximum(targets, 0).reshape(-1),
@@ -452,4 +452,4 @@ class NextItemHead(nn.Module):
       self.top,
       self.chunk,
     )
-    return found.reshape(batch, steps, -1)
+    return ranked.reshape(batch, steps, -1)

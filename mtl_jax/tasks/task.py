@@ -150,7 +150,7 @@ def labelled(task: Task, batch: Arrays, losses: Array) -> Array:
   if mask.shape != losses.shape:
     raise ValueError(
       f'Task {task.name!r}: expected a mask of shape {losses.shape}, that '
-      f'of its loss, found {mask.shape}; return one value a loss value.'
+      f'of its loss, found {mask.shape}; return one mask value per loss value.'
     )
   if EXAMPLE_MASK in batch:
     mask = mask * _beside(batch[EXAMPLE_MASK], mask)

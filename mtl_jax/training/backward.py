@@ -144,7 +144,7 @@ def _map_chunks(f, stacked, number, chunk):
 
 
 def after(x: Array, done: Any) -> Array:
-  """x, but what is made of it is not begun before all of a tree is done.
+  """Adds to x a dependency on all leaves of a tree, and no number.
 
   A true dependency: XLA is free to reorder what an optimization_barrier
   separates, and would hold both sides at once.

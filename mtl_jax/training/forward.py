@@ -222,7 +222,7 @@ def forward(
   key: Array | None = None,
   devices: int = 0,
 ) -> Forward:
-  """Runs trunk and heads, a stream after the other.
+  """Runs trunk and heads, stream by stream.
 
   Args:
     network: model and tasks.

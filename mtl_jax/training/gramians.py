@@ -41,7 +41,7 @@ class Leaves:
   rows: int
 
   def __str__(self) -> str:
-    """A few words for people.
+    """Readable summary.
 
     Example:
       >>> print(Leaves(3, 2, 0))
@@ -80,7 +80,7 @@ class Choice:
   leaves: Leaves | None = None
 
   def __str__(self) -> str:
-    """A few words for people.
+    """Readable summary.
 
     Example:
       >>> print(Choice('chunked', 4))
@@ -104,7 +104,7 @@ class Shapes:
 
   Attributes:
     num_tasks: K.
-    sizes: of the shared parameters, one a leaf; they sum to d.
+    sizes: of the shared parameters, one per leaf; they sum to d.
     touched: the same, of what 'layerwise' multiplies in a gradient's place: of
       embedding tables what the batch reads of them, and of dense layers what
       comes out of them, where that is less work.

@@ -295,12 +295,12 @@ def test_another_patience_is_heeded_or_said(capsys):
     (progress(2), 5, 'running', ''),
     (progress(0, **lost), 5, 'diverged', ''),
   ):
-    start.heed_patience([member], step, plan)
+    start.apply_patience([member], step, plan)
     assert member.status == status
     said = capsys.readouterr().out
     assert said.startswith(line) and bool(said) == bool(line)
   members = [progress(2, **stopped), progress(0), progress(0, **lost)]
-  start.heed_patience(members, 5, plan)
+  start.apply_patience(members, 5, plan)
   assert [m.status for m in members] == ['stopped early', 'running', 'diverged']
   assert capsys.readouterr().out.startswith('1 of 3 members stopped early by')
 

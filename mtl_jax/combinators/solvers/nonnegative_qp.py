@@ -13,7 +13,7 @@ the residual here. Four stages, each of which leaves solved problems alone:
 4. a primal-dual interior point method: 10 to 20 steps on any problem, for the
    few on which exchanges cycle.
 
-The last two factor one matrix a right side and step. They take the right
+The last two factor one matrix per right-hand side and step. They take the right
 sides that are left, some at a time, so that few of them cost little.
 
 References:
