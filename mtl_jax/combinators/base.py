@@ -199,11 +199,7 @@ def _key_argument(f):
 
 
 def expect_key(key: jax.Array | None) -> None:
-  """Raises unless there is a random key.
-
-  Raises:
-    ValueError: if it is None.
-  """
+  """Raises a ValueError if there is no random key."""
   if key is None:
     raise ValueError(
       'Expected a random key, found none; pass key=jax.random.key(...) to '

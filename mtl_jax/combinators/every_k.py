@@ -10,10 +10,18 @@ from mtl_jax.combinators import arguments, base, state as state_lib
 
 
 class EveryKState(NamedTuple):
-  """State of `every_k`: that of the inner method, and its last weights."""
+  """State of `every_k`.
+
+  Attributes:
+    inner: of the inner method.
+    weights: its last ones.
+    look: the losses after the step that these were made in, which the training
+      step writes into ``inner``; None for a method that does not ask for them.
+  """
 
   inner: Any
   weights: Any
+  look: jax.Array | None
 
 
 def every_k(
@@ -52,21 +60,32 @@ def every_k(
 
   def init(params):
     start = state_lib.weights_like(inner.labels, params, num_tasks, 1.0)
-    return EveryKState(inner.init(params), start)
+    state = inner.init(params)
+    return EveryKState(state, start, _look(state))
 
   def weights(gradients, state, *, key, step, epoch):
     arguments.check_tasks(gradients, num_tasks)
+    # Later looks are of other batches than the inner method has seen.
+    state = state._replace(
+      look=jax.tree.map(
+        lambda new, old: jnp.where(step % k == 1 % k, new, old),
+        _look(state.inner),
+        state.look,
+      )
+    )
 
     def compute():
-      w, new = inner.weights(
-        gradients, state.inner, key=key, step=step, epoch=epoch
-      )
+      old = state.inner
+      if state.look is not None:
+        old = optax.tree.set(old, losses_after=state.look)
+      w, new = inner.weights(gradients, old, key=key, step=step, epoch=epoch)
       if inner.labels is not None:
         # Labels of parameters that are not shared have no weights.
         w = {**state.weights, **w}
       return EveryKState(
         state_lib.like(new, state.inner),
         state_lib.keep_absent(gradients.present, w, state.weights),
+        state.look,
       )
 
     new = jax.lax.cond(step % k == 0, compute, lambda: state)
@@ -76,3 +95,8 @@ def every_k(
   return base.combine_by(
     base.Weighting(init, weights, inner.heads, inner.labels)
   )
+
+
+def _look(state):
+  looks = optax.tree.get_all_with_path(state, 'losses_after')
+  return looks[0][1] if looks else None

@@ -17,14 +17,19 @@ class FAMOState(NamedTuple):
     logits: ``[K]``, the weights before their softmax.
     optimizer: the state of the optimizer of the logits.
     losses: ``[K]`` of the last batch, before its update; inf where absent.
-    losses_after: ``[K]`` of the last batch, after its update; inf for none.
-      Written by the training step: ``optax.tree.set(opt_state,
-      losses_after=...)``.
+    offsets: ``[K]``, with ``scales`` what transforms in front of the method
+      make of a loss x of the last batch: ``offsets + scales * x``.
+    scales: ``[K]``.
+    losses_after: ``[K]`` of the last batch, after its update and before these
+      transforms; inf for none. Written by the training step:
+      ``optax.tree.set(opt_state, losses_after=...)``.
   """
 
   logits: jax.Array
   optimizer: optax.OptState
   losses: jax.Array
+  offsets: jax.Array
+  scales: jax.Array
   losses_after: jax.Array
 
 
@@ -46,7 +51,9 @@ def famo(
   This takes a second look at the batch after the update. The training step
   evaluates it and writes ``losses_after`` into the state; by hand, between two
   updates: ``opt_state = optax.tree.set(opt_state, losses_after=losses)``.
-  Without that, the logits stay where they are.
+  Without that, the logits stay where they are. Behind transforms of the task
+  gradients, D is of their losses, where `log_losses` is taken as linear between
+  the two looks.
 
   Args:
     num_tasks: K.
@@ -84,12 +91,14 @@ def famo(
     del params
     logits = jnp.zeros(num_tasks)
     none = jnp.full((num_tasks,), jnp.inf, float)
-    return FAMOState(logits, tx.init(logits), none, none)
+    zeros, ones = jnp.zeros(num_tasks), jnp.ones(num_tasks)
+    return FAMOState(logits, tx.init(logits), none, zeros, ones, none)
 
   def learn(state):
     known = jnp.isfinite(state.losses) & jnp.isfinite(state.losses_after)
     before = gap(jnp.where(known, state.losses, 1))
-    after = gap(jnp.where(known, state.losses_after, 1))
+    measured = jnp.where(known, state.losses_after, 1)
+    after = gap(state.offsets + state.scales * measured)
     fall = jnp.log(before) - jnp.log(after)
     z = state_lib.masked_softmax(state.logits, known)
     slope = z * (fall - jnp.sum(z * fall))
@@ -105,12 +114,16 @@ def famo(
     rates = state_lib.masked_softmax(logits, present) / gap(gradients.losses)
     total = jnp.sum(rates)
     w = rates / jnp.where(total > 0, total, 1)
-    losses = jnp.where(present, gradients.losses, jnp.inf)
-    return w, FAMOState(
+    losses, scales = gradients.losses, gradients.scales
+    offsets = losses - scales * gradients.all_losses
+    new = FAMOState(
       logits,
       opt_state,
-      losses.astype(state.losses.dtype),
-      jnp.full_like(state.losses_after, jnp.inf),
+      jnp.where(present, losses, jnp.inf),
+      jnp.where(present, offsets, 0),
+      scales,
+      jnp.full_like(losses, jnp.inf),
     )
+    return w, state_lib.like(new, state)
 
   return base.combine_by(base.Weighting(init, weights, heads='weighted'))

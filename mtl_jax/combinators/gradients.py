@@ -169,7 +169,7 @@ class TaskGradients(passes_lib.NoArray):
     """
     self.used = True
     gramian = self._passes.need('feature_gramian')()
-    scales = self._scales_or_ones().astype(gramian.dtype)
+    scales = self.scales.astype(gramian.dtype)
     return gramian * jnp.outer(scales, scales)
 
   def features(self) -> passes_lib.Features:
@@ -233,7 +233,7 @@ class TaskGradients(passes_lib.NoArray):
       A gradient of the structure of the parameters.
     """
     self.used = True
-    scales = self._scales_or_ones()
+    scales = self.scales
     if isinstance(weights, Mapping):
       return self._combine_groups(weights, labels, scales)
     v = weights.astype(self.losses.dtype) * scales
@@ -275,7 +275,7 @@ class TaskGradients(passes_lib.NoArray):
     weights = jax.lax.stop_gradient(weights).astype(self.losses.dtype)
     scaled = self.copy()
     scaled.losses = self.losses * weights
-    scaled._scales = self._scales_or_ones() * weights
+    scaled._scales = self.scales * weights
     if self._gramian is not None:
       scaled._gramian = self._gramian * jnp.outer(weights, weights)
     return scaled
@@ -299,7 +299,7 @@ class TaskGradients(passes_lib.NoArray):
     Args:
       jacobian: as `jacobian` returns it, with other values.
     """
-    scales = self._scales_or_ones()
+    scales = self.scales
 
     def pullback(v, u):
       own = self._own(u * scales)
@@ -328,7 +328,7 @@ class TaskGradients(passes_lib.NoArray):
       direction: of the structure of `jacobian`, leaves ``[*shape]``.
     """
     self.used = True
-    own = self._own(self._scales_or_ones())
+    own = self._own(self.scales)
     return rows_lib.overlay(
       self._passes.pullback(own, own), direction, lambda _, d: d
     )
@@ -354,7 +354,7 @@ class TaskGradients(passes_lib.NoArray):
     """
     self.used = True
     pull = self._passes.need('feature_pullback')
-    return pull(direction, self._own(self._scales_or_ones()))
+    return pull(direction, self._own(self.scales))
 
   def add_alone(self, direction: Params) -> Params:
     """A direction, and the gradients of tasks that no shared parameter changes.
@@ -388,5 +388,7 @@ class TaskGradients(passes_lib.NoArray):
     """Weights of parameters that are not shared: 1 where nothing else is."""
     return weights if self.alone is None else jnp.where(self.alone, 1, weights)
 
-  def _scales_or_ones(self):
+  @property
+  def scales(self) -> jax.Array:
+    """``[K]``, the factors of all `scale` so far."""
     return jnp.ones_like(self.losses) if self._scales is None else self._scales

@@ -119,8 +119,9 @@ class OptimizerSettings:
       training.
     warmup_steps: linear warm-up from 0, before the schedule.
     end_factor: learning rate at the end, as a share of the peak.
-    weight_decay: added to the gradient's direction before scaling by the
-      learning rate (decoupled), 0 = none.
+    weight_decay: of matrices, not of biases and norms, 0 = none; decoupled
+      for optimizers with a decay of their own, such as 'adamw' and 'lion', and
+      the gradient of an L2 penalty for all others, such as 'adam' and 'sgd'.
     clip_norm: global norm to which the combined gradient is clipped, 0 = no.
     learning_rates: pairs of a regular expression on parameter names and a
       factor on the learning rate; the first that matches counts.

@@ -81,14 +81,16 @@ def optimizer_by_name(
     name: its name in Optax, 'rowwise_adagrad', or ``module.function`` of
       importable code that takes ``learning_rate``, a schedule.
     options: its keyword arguments, but for the learning rate.
-    weight_decay: of matrices and higher arrays, not of biases and norms. It
-      is decoupled for optimizers with the arguments ``weight_decay`` and
-      ``mask`` ('adamw', 'lion', ...), and an L2 penalty's gradient in front of
-      all others ('adam', 'sgd', ...).
+    weight_decay: of matrices and higher arrays, not of biases and norms; 0
+      is none, also where Optax has another default. It is the optimizer's own
+      for those with the arguments ``weight_decay`` and a mask of it ('adamw',
+      'lion', ...: decoupled), and an L2 penalty's gradient in front of all
+      others ('adam', 'sgd', ...). An option ``weight_decay`` counts in its
+      place, as Optax has it: without a mask it is of all parameters.
 
   Raises:
-    ValueError: if there is none of that name with a learning rate, or it does
-      not take one of the options.
+    ValueError: if there is none of that name with a learning rate, it does
+      not take one of the options, or there are two weight decays.
   """
   make = _find(name)
   known = inspect.signature(make).parameters if callable(make) else {}
@@ -106,14 +108,23 @@ def optimizer_by_name(
         f'{option!r} (known: '
         f'{", ".join(known)}); remove or rename it in optimizer.options.'
       )
-  if not isinstance(weight_decay, jax.Array) and not weight_decay:
-    return lambda schedule: make(learning_rate=schedule, **options)
-  if {'weight_decay', 'mask'} <= set(known):
-    decay = {'weight_decay': weight_decay, 'mask': _matrices}
-    return lambda schedule: make(learning_rate=schedule, **decay, **options)
+  none = not isinstance(weight_decay, jax.Array) and not weight_decay
+  if not none and 'weight_decay' in options:
+    raise ValueError(
+      'Expected one weight decay, found one in optimizer.weight_decay and one '
+      'in optimizer.options; remove one of them.'
+    )
+  own: dict[str, Any] = {'weight_decay': 0.0} if 'weight_decay' in known else {}
+  mask = {'mask', 'weight_decay_mask'} & set(known)
+  masked = bool(own and mask and 'weight_decay' not in options)
+  if masked:
+    own = {'weight_decay': weight_decay, mask.pop(): _matrices}
+  own |= options
+  if none or masked:
+    return lambda schedule: make(learning_rate=schedule, **own)
   return lambda schedule: optax.chain(
     optax.add_decayed_weights(weight_decay, _matrices),
-    make(learning_rate=schedule, **options),
+    make(learning_rate=schedule, **own),
   )
 
 
@@ -212,6 +223,8 @@ def make_chain(
     frozen: ``path -> bool``: parameters that get no update.
   """
   transforms: list[Any] = []
+  if isinstance(clip_norm, jax.Array):  # of which some may be 0
+    clip_norm = jnp.where(clip_norm > 0, clip_norm, jnp.inf)
   if isinstance(clip_norm, jax.Array) or clip_norm:
     transforms.append(optax.clip_by_global_norm(clip_norm))
   factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])

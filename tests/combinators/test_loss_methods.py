@@ -139,6 +139,60 @@ def test_famo_inside_wrappers():
   assert logits[0] < 0 < logits[1]
 
 
+SCALES = (1.0, 0.1)
+IN_FRONT = {
+  'scale_by': lambda famo: optax.chain(
+    combinators.scale_by(combinators.weighted_sum(SCALES)), famo
+  ),
+  'with_preference': lambda famo: combinators.with_preference(famo, SCALES),
+  'log_losses': lambda famo: optax.chain(combinators.log_losses(), famo),
+}
+
+
+@pytest.mark.parametrize('name', IN_FRONT)
+def test_famo_looks_twice_at_the_same_losses(name):
+  """Behind a transform it learns as if the transformed losses were its own."""
+
+  def logits(wrap, change):
+    inner = combinators.famo(2, minimum=0.05, optimizer=optax.sgd(1.0))
+    tx = wrap(inner)
+    state = tx.init(None)
+    for step in range(3):
+      before = np.array([4.0, 3.0]) - 0.01 * step
+      after = before - np.array([0.001, 0.003])
+      gradients = combinators.gradients_from_jacobian(
+        jnp.eye(2), jnp.array(change(before))
+      )
+      _, state = tx.update(gradients, state)
+      state = optax.tree.set(state, losses_after=jnp.array(change(after)))
+    return optax.tree.get(state, 'logits')
+
+  change = np.log if name == 'log_losses' else lambda losses: losses * SCALES
+  expected = logits(lambda famo: famo, change)
+  got = logits(IN_FRONT[name], lambda losses: losses)
+  # The logarithm is taken as linear; its second order is (0.003 / 3) ** 2 / 2.
+  np.testing.assert_allclose(got, expected, rtol=2e-3)
+
+
+def test_famo_every_second_step_learns_from_the_steps_it_saw():
+  """The look after a step in between is of another batch."""
+  plain = combinators.famo(2)
+  rare = combinators.every_k(plain, 2, num_tasks=2)
+  losses = jnp.array([[1.0, 3.0], [7.0, 0.1], [0.9, 2.9], [5.0, 0.2], [2, 1.0]])
+
+  def logits(tx, seen, steps):
+    state = tx.init(None)
+    for t, step in zip(seen, steps, strict=True):
+      gradients = combinators.gradients_from_jacobian(jnp.eye(2), losses[t])
+      _, state = tx.update(gradients, state, step=step)
+      after = losses[t] * jnp.array([0.9, 0.8])
+      state = optax.tree.set(state, losses_after=after)
+    return optax.tree.get(state, 'logits')
+
+  expected = logits(plain, (0, 2, 4), range(3))
+  np.testing.assert_allclose(logits(rare, range(5), range(5)), expected)
+
+
 @pytest.mark.parametrize('initial', ['batch', 'epoch'])
 def test_gradnorm(initial):
   norms = np.array([1.0, 2.0, 0.5, 3.0])

@@ -1,5 +1,9 @@
 """Schedules, decay and groups against formulas."""
 
+import functools
+import inspect
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +43,30 @@ def test_weight_decay_is_of_matrices(name):
   np.testing.assert_array_equal(found['bias'], 0)
 
 
+@pytest.mark.parametrize('weight_decay', [0.0, jnp.zeros(())])
+def test_no_decay_is_none_whatever_optaxs_default(weight_decay):
+  by_default, functions = [], (types.FunctionType, functools.partial)
+  for name, make in vars(optax).items():
+    if not isinstance(make, functions):
+      continue
+    known = inspect.signature(make).parameters
+    if {'learning_rate', 'weight_decay'} <= set(known):
+      found = update(name=name, weight_decay=weight_decay)
+      for leaf in found.values():
+        np.testing.assert_array_equal(leaf, 0, name)
+      by_default += [name] * bool(known['weight_decay'].default)
+  assert {'adamw', 'lion', 'nadamw', 'adamaxw'} <= set(by_default)
+
+
+def test_one_weight_decay():
+  with pytest.raises(ValueError, match='one weight decay, .* remove one'):
+    build('adamw', {'weight_decay': 0.1}, 0.2)
+  # By itself it is Optax's, of biases as well.
+  tx, params = build('adamw', {'weight_decay': 0.5}), jnp.ones(2)
+  found, _ = tx.update(jnp.zeros(2), tx.init(params), params)
+  np.testing.assert_allclose(found, -0.1 * 0.5)
+
+
 def test_adam_takes_decay_as_a_penalty():
   # Through Adam's normalisation its size is lost: one step of the rate.
   found = update(name='adam', weight_decay=1e-3)
@@ -56,6 +84,14 @@ def test_clipping_is_of_the_global_norm():
   found = update(gradient=1.0, clip_norm=1.0)
   norm = optax.tree.norm(found)
   np.testing.assert_allclose(norm, 0.1, rtol=1e-6)
+
+
+def test_a_norm_of_zero_clips_nothing_in_a_population():
+  both = jax.vmap(lambda norm: update(gradient=3.0, clip_norm=norm))
+  found = both(jnp.array([0.0, 1.0]))['kernel']
+  alone = update(gradient=3.0)['kernel']
+  np.testing.assert_array_equal(found[0], alone)
+  np.testing.assert_allclose(found[1], -0.1 / 6**0.5, rtol=1e-6)
 
 
 def test_frozen_parameters_do_not_decay():
