@@ -1,13 +1,13 @@
-"""Is a language model worth anything in a recommender? Five arms, five seeds.
+"""Is a language model worth anything in a recommender? Six arms, five seeds.
 
 python benchmarks/text_recommender.py                   # all that is there
 python benchmarks/text_recommender.py --protocols=cold --arms=text,ids
 
-Trains the arms of configs/rec/movielens_text.py (ids, text, their sum, and two
-placebos), each with its seeds, a few minutes on one CPU core; a finished run is
-read back. Then two tables in Markdown: of warm films, where
-each arm is compared with ids, over users; and of cold films, which training
-never saw, ranked among themselves and among all.
+Trains the arms of configs/rec/movielens_text.py (ids, text, words of the text,
+ids + text, and two placebos), each with its seeds, a few minutes on one CPU
+core; a finished run is read back. Then two tables in Markdown: of warm films,
+where each arm is compared with ids, over users; and of cold films, which
+training never saw, ranked among themselves and among all.
 """
 
 import argparse
@@ -25,6 +25,7 @@ CONFIG = ROOT / 'configs' / 'rec' / 'movielens_text.py'
 ARMS = {
   'ids': 'ids',
   'text': 'text',
+  'words': 'words of the text',
   'both': 'ids + text',
   'random': 'ids + random vectors',
   'permuted': 'ids + text of other films',

@@ -4,12 +4,13 @@ The next film of configs/rec/movielens_interests.py, with rows of films that are
 
 * `:ids`: learned, one per film;
 * `:text`: a linear map of MiniLM's vector of title, year and genres;
-* `:both`: the sum;
+* `:words`: a linear map of counts of the same words, without a language model;
+* `:both`: the sum of ids and text;
 * `:random`, `:permuted`: the sum with a placebo in place of the text: normal
   numbers of the same shape, or the text of other films.
 
 Vectors are whitened to 64 numbers, fitted on films of training. Genres are read
-as text only, and not predicted. `:text,cold` (any of the five) takes a tenth of
+as text only, and not predicted. `:text,cold` (any of the six) takes a tenth of
 the films out of training, as input, as target and as what is scored; up to
 2,000 events of these are then ranked among the cold films, and among all. Of
 ids alone, cold films have random rows: one order for all users. So a column of
@@ -29,11 +30,12 @@ import mtl_jax
 
 BASE = pathlib.Path(__file__).parent / 'movielens_interests.py'
 ARMS = {
-  'ids': ('ids', None),
-  'text': ('vectors', 'text'),
-  'both': ('sum', 'text'),
-  'random': ('sum', 'random'),
-  'permuted': ('sum', 'permuted'),
+  'ids': ('ids', None, None),
+  'text': ('vectors', 'minilm', 'text'),
+  'words': ('vectors', 'words', 'text'),
+  'both': ('sum', 'minilm', 'text'),
+  'random': ('sum', 'minilm', 'random'),
+  'permuted': ('sum', 'minilm', 'permuted'),
 }
 PROTOCOLS = ('', 'cold')
 
@@ -53,12 +55,12 @@ def get_config(argument='both'):
   config = mtl_jax.load_config(str(BASE))
   config.tasks = 'item'
   _simplify(config)
-  rows, vectors = ARMS[arm]
+  rows, texts, vectors = ARMS[arm]
   inputs = config.model.inputs
   with inputs.unlocked():
     inputs.rows = rows
     if vectors:
-      inputs.vectors = {'texts': 'minilm', 'arm': vectors, 'width': 64}
+      inputs.vectors = {'texts': texts, 'arm': vectors, 'width': 64}
   if vectors:
     with config.data.settings.unlocked():
       config.data.settings.texts = ('title', 'release_year', 'genres')

@@ -38,8 +38,10 @@ class Content:
   frames: Sequence[Sequence[Any]] | None = None
 
 
-def text_encoder(name: str) -> encoders.TextEncoder:
-  """The encoder of texts: 'minilm', or the folder of a model."""
+def text_encoder(name: str) -> encoders.TextEncoder | encoders.WordEncoder:
+  """The encoder of texts: 'minilm', 'words', or the folder of a model."""
+  if name == 'words':
+    return encoders.WordEncoder()
   folder = packages.minilm_folder() if name == 'minilm' else name
   return encoders.TextEncoder(folder)
 

@@ -10,3 +10,4 @@ from mtl_jax.encoders.vectors import (
   fit_whitening,
   to_file,
 )
+from mtl_jax.encoders.words import WordEncoder
