@@ -137,8 +137,9 @@ def check(experiment: Any, row: Mapping[str, Any], where: str) -> None:
 def _check_picture(path, where):
   if not path.is_file():
     raise ValueError(
-      f'Expected a picture of a new item of {where} in {path}, found no such '
-      'file; correct the path, or leave it out.'
+      f'Expected a picture of a new item in {path} ({where}), found no such '
+      'file; correct the path, which is relative to the folder of the data, or '
+      'leave it out.'
     )
   try:
     pictures_lib.open_picture(path)

@@ -1,6 +1,7 @@
 """Vectors of items from texts and pictures, and placebos of the same shape."""
 
 import pathlib
+import re
 
 import jax
 import made_log
@@ -11,7 +12,8 @@ from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.data import item_content
 from mtl_jax.experiment import build, item_vectors
 
-CONFIG = pathlib.Path(__file__).parents[2] / 'configs/rec/movielens_text.py'
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = ROOT / 'configs/rec/movielens_text.py'
 TITLES = [f'Film {i}' for i in range(12)]
 # Of texts and pictures either may be missing, or both.
 TEXTS = ['', '', *TITLES[2:]]
@@ -46,6 +48,11 @@ class Bytes:
     return np.array(
       [5 + 9 * np.random.default_rng(list(x)).normal(size=4) for x in items]
     )
+
+
+class Files(Bytes):
+  def encode(self, items):
+    return super().encode([item.read_bytes() for item in items])
 
 
 def make(trained=None, titles=TITLES, **spec):
@@ -190,6 +197,35 @@ def test_what_is_unknown_is_told():
   for same in ([*[b'x'] * 3, *[''] * 9], [''] * 12):
     with pytest.raises(ValueError, match='items with pictures that differ'):
       make_both(pictures=same)
+
+
+@pytest.mark.parametrize('parts', ['picture', 'both'])
+def test_the_config_of_the_page_builds_on_a_log_with_pictures(
+  parts, tmp_path, monkeypatch
+):
+  page = (ROOT / 'docs' / 'content.md').read_text(encoding='utf-8')
+  (code,) = re.findall(r'```python\n# taste.py\n(.*?)```', page, re.S)
+  monkeypatch.chdir(ROOT)
+  scope = {}
+  exec(code, scope)  # what a reader copies
+  config = scope['get_config'](parts)
+  folder = pathlib.Path(made_log.write(tmp_path / 'made'))
+  head, *rows = (folder / 'made.item').read_text().splitlines()
+  lines = [f'{head}\twords:token\tpicture:token']
+  for i, row in enumerate(rows):
+    (folder / f'{i}.png').write_bytes(bytes([i]))
+    lines.append(f'{row}\twords {i}\t{f"{i}.png" if i else ""}')
+  (folder / 'made.item').write_text('\n'.join(lines) + '\n')
+  settings = config.data.settings
+  settings.options, settings.folder = {'folder': str(folder)}, str(folder)
+  config.data.batch_size = 8
+  with config.model.inputs.vectors.unlocked():
+    config.model.inputs.vectors.width = 3
+  monkeypatch.setattr(item_content, 'picture_encoder', lambda name: Files())
+  experiment = build.build(settings_lib.from_config(config))
+  state = jax.eval_shape(lambda: experiment.first_state(0).model_state)
+  (frozen,) = jax.tree.leaves(state['constants'])
+  assert frozen.shape == (13, 6 if parts == 'both' else 3)
 
 
 @pytest.mark.parametrize('argument', ['ids', 'both', 'random,cold', 'text'])
