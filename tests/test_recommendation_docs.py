@@ -11,7 +11,7 @@ import made_log
 import mtl_jax
 from mtl_jax import models
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build, ranking_report
+from mtl_jax.experiment import build, ranking_checks
 from mtl_jax.recommendation import logs, sources, windows
 from mtl_jax.recommendation.readers import recbole
 
@@ -66,7 +66,7 @@ def test_the_config_for_those_who_know_recbole_builds(tmp_path):
   assert "`config.model.heads = {'rating': {'name':\n'item'}}`" in RECBOLE
   experiment = build.build(settings_lib.from_config(config))
   assert experiment.task_names == ('item', 'rating')
-  said = ranking_report.lines(experiment)[-1]
+  said = ranking_checks.lines(experiment)[-1]
   assert 'items seen before are ranked too' in said
 
 

@@ -61,6 +61,12 @@ def predict_file(
     _recommend(model, source, target, names)
     return
   stream = stream_of(model.experiment, names)
+  if model.experiment.streams[stream].name == config_data.LOG:
+    raise ValueError(
+      'Expected a task of the next item to predict by histories, found only '
+      f'{", ".join(model.experiment.task_names)}; train with a target of the '
+      "kind 'next_item' as well."
+    )
   encoder = model.experiment.data[stream].encoder
   settings = model.experiment.streams[stream]
   inputs = model.inputs(stream, names or None)

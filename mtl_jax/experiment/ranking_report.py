@@ -15,17 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import data, evaluation, reporting, tasks as tasks_lib
-from mtl_jax.experiment import config_data, recommend
-from mtl_jax.models import softmax
+from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import log_tasks, recommend
 from mtl_jax.recommendation import (
   baselines,
   generated,
   protocols,
   ranking,
-  sources as logs,
 )
 from mtl_jax.tasks.metrics import item_ranks
-from mtl_jax.training import loop
 
 MODEL = 'model'
 GENERATED = 'generated'  # a log whose law is known
@@ -33,92 +31,18 @@ DATA = 'data'  # the arm without a placebo
 METRICS = ('hr', 'ndcg', 'mrr')
 # The baselines that models are compared with, in ranking and by metric.
 AGAINST = 'markov'
+RATED = ('regression', 'ordinal', 'classification')  # kinds that give ratings
+_INTERVAL = 'the interval is 95% over users.'
 SIMPLE = {'interests_map': 'own_genres', 'rmse': 'biases_and_recent'}
 
 
 def split_of(experiment: Any) -> protocols.Split | None:
-  """The split log of the stream whose next item is a task, if there is one."""
-  task = experiment.item_task
-  if task is None:
-    return None
-  stream = experiment.streams[task.stream]
-  return (
-    logs.make_split(stream.settings) if stream.name == config_data.LOG else None
-  )
+  """The split log of the stream whose next item is a task, else of the first.
 
-
-def lines(experiment: Any) -> list[str]:
-  """Lines before training: the data, the protocol, the cost."""
-  split = split_of(experiment)
-  if split is None:
-    return []
-  task: Any = experiment.item_task
-  stream = experiment.streams[task.stream]
-  length = experiment.example_batch()[task.stream]['items'].shape[1]
-  head = recommend.head_of(experiment, task)
-  for part in ('validation', 'test'):
-    ranking.check_seen(split, part, 'mask' if head.get('seen') else 'keep')
-  if split.protocol == 'cold_items' and not head.get('seen'):
-    raise ValueError(
-      'Expected the head of the next item to leave out warm items under the '
-      "protocol cold_items, found no 'seen'; set model.heads."
-      f"{task.name}.seen = 'seen'."
-    )
-  seen = 'masked' if head.get('seen') else 'ranked too'
-  width = experiment.settings.model.inputs.get('features', 64)
-  number = split.log.num_items
-  drawn = head.get('negatives', 0) * stream.batch_size
-  items = min(drawn or number, number)
-  chunk = items if drawn else head.get('chunk', softmax.CHUNK)
-  cost = softmax.softmax_cost(
-    stream.batch_size * length, items, width, chunk=chunk
-  )
-  notes = [*split.log.notes, *split.notes]
-  if drawn >= number:
-    notes.append(
-      f'{head["negatives"]} negatives for each of {stream.batch_size} rows are '
-      f'as many as the {number:,} items: each is taken once, as in the full '
-      'softmax.'
-    )
-  trunk = experiment.settings.model.trunk
-  if trunk.get('times') and trunk.get('moment', 'next') == 'next':
-    if not trunk.get('next_times'):
-      notes.append(
-        'The trunk reads how long a step waits for the next, which the last '
-        'step is not told: where targets are measured it is 0; set '
-        "model.trunk.next_times = 'next_times', or moment = 'own'."
-      )
-    else:
-      notes.append('The trunk is told the time of the target.')
-  law = _law(stream.settings, split)
-  if law is not None:
-    k = experiment.settings.targets[task.name].get('top', 10)
-    best = law.ceiling(k, law.states(split))[f'ndcg@{k}']
-    notes.append(
-      f'A model that knows the law of the log is expected to have ndcg@{k} '
-      f'{best:.4f} on these targets, and no model more.'
-    )
-  return [
-    split.describe(),
-    *notes,
-    f'Next item: {cost.text}; items seen before are {seen}.',
-  ]
-
-
-def check_scores(experiment: Any, result: evaluation.Result) -> None:
-  """Raises if a score of an item was NaN on validation.
-
-  Raises:
-    NonFiniteError: with a sentence, as for losses that are not finite.
+  None if no task is of a log.
   """
-  task = experiment.item_task
-  if task is None or not np.isnan(result.metrics[task.name][task.score]):
-    return
-  raise loop.NonFiniteError(
-    f'Expected finite scores of items, found NaN for task {task.name!r} on the '
-    'validation split; in a new --workdir, lower optimizer.learning_rate, or '
-    'set optimizer.clip_norm.'
-  )
+  log = log_tasks.of(experiment.settings)
+  return None if log is None else log.split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,17 +66,15 @@ def measure(
   """Measures trained models on the targets of a split.
 
   Args:
-    experiment: with a task of the next item.
+    experiment: with tasks of a log.
     trees: parameters and state of each model.
     part: 'validation' or 'test'.
 
   Raises:
     ValueError: if a score is NaN.
   """
-  task: Any = experiment.item_task
-  split: Any = split_of(experiment)
-  stream = experiment.streams[task.stream]
-  own = [t for t in experiment.tasks if t.stream == task.stream]
+  log: Any = log_tasks.of(experiment.settings)
+  own = [t for t in experiment.tasks if t.stream == log.stream]
   whole = evaluation.make_predict_step(experiment.model, own)
 
   @jax.jit
@@ -161,22 +83,20 @@ def measure(
     return {name: x[:, -1] if x.ndim > 2 else x for name, x in found.items()}
 
   batches = data.EvaluationBatches(
-    experiment.data[task.stream].splits[part], stream.evaluation_batch_size
+    experiment.data[log.stream].splits[part],
+    experiment.streams[log.stream].evaluation_batch_size,
   )
-  names = {recommend.label_of(experiment, t): t.name for t in own}
   measured = []
   for tree in trees:
     params, model_state = jax.tree.map(jnp.asarray, tree)
-    found = evaluation.predict(
+    predictions = evaluation.predict(
       step,
       own,
       params,
       model_state,
-      ({task.stream: batch} for batch in batches),
+      ({log.stream: batch} for batch in batches),
     )
-    rated = next((t for t in own if names.get('rating') == t.name), None)
-    rating = rated and as_rating(rated, found[rated.name])
-    measured.append(_measured(found, task.name, names, split, part, rating))
+    measured.append(_measured(experiment, own, predictions, log, part))
   return measured
 
 
@@ -194,9 +114,33 @@ def as_rating(task: tasks_lib.Task, values: np.ndarray) -> np.ndarray | None:
   return values @ levels if len(levels) == values.shape[-1] else None
 
 
-def _measured(found, item, names, split, part, rating) -> Measured:
+def _measured(experiment, own, predictions, log, part) -> Measured:
   """Predictions of last steps, ``{task: [M, ...]}``, by what they are of."""
-  rows = found[item]
+  rated = _first(experiment, own, 'rating', RATED)
+  genres = _first(experiment, own, 'interests', ('multilabel',))
+  return Measured(
+    _ranks(predictions[log.item], log.split, part) if log.item else None,
+    genres and predictions[genres.name],
+    rated and as_rating(rated, predictions[rated.name]),
+  )
+
+
+def _first(experiment, tasks, label, kinds):
+  """The first of the tasks that predicts a label itself, or None."""
+  specs = experiment.settings.targets
+  return next(
+    (
+      task
+      for task in tasks
+      if recommend.label_of(experiment, task) == label
+      and specs[task.name].get('kind') in kinds
+    ),
+    None,
+  )
+
+
+def _ranks(rows, split, part) -> ranking.TargetRanking:
+  """Ranking of predictions of the next item, ``[M, ...]``."""
   k = (rows.shape[1] - item_ranks.FIRST_BEST) // 2
   better = rows[:, item_ranks.BETTER]
   places = ranking.Places(
@@ -206,8 +150,7 @@ def _measured(found, item, names, split, part, rating) -> Measured:
   ranking.check_finite(places, MODEL)
   shown = rows[:, item_ranks.FIRST_BEST : item_ranks.FIRST_BEST + k]
   coverage = len(np.unique(shown[shown > 0])) / split.log.num_items
-  ranks = _ranking(places, split, part, k, coverage)
-  return Measured(ranks, found.get(names.get('interests', '')), rating)
+  return _ranking(places, split, part, k, coverage)
 
 
 def _ranking(places, split, part, k, coverage) -> ranking.TargetRanking:
@@ -223,13 +166,13 @@ def _ranking(places, split, part, k, coverage) -> ranking.TargetRanking:
 
 def save(path: pathlib.Path, measured: Measured, targets: str) -> None:
   """Keeps what was measured on targets with this hash."""
-  ranks: Any = measured.ranks
+  ranks = measured.ranks
   arrays = {
     'targets': targets,
-    'better': ranks.places.better,
-    'equal': ranks.places.equal,
-    'coverage': ranks.coverage,
-    'top': ranks.coverage_at,
+    'better': ranks and ranks.places.better,
+    'equal': ranks and ranks.places.equal,
+    'coverage': ranks and ranks.coverage,
+    'top': ranks and ranks.coverage_at,
     'interests': measured.interests,
     'rating': measured.rating,
   }
@@ -249,9 +192,11 @@ def load(
   with np.load(path, allow_pickle=False) as kept:
     arrays = {key: kept[key] for key in kept.files}
   check_targets(path, arrays, split, part)
-  places = ranking.Places(arrays['better'], arrays['equal'])
-  top, coverage = int(arrays['top']), float(arrays['coverage'])
-  ranks = _ranking(places, split, part, top, coverage)
+  ranks = None
+  if 'better' in arrays:
+    places = ranking.Places(arrays['better'], arrays['equal'])
+    top, coverage = int(arrays['top']), float(arrays['coverage'])
+    ranks = _ranking(places, split, part, top, coverage)
   return Measured(ranks, arrays.get('interests'), arrays.get('rating'))
 
 
@@ -286,6 +231,7 @@ class Compared:
     k: items that are recommended.
     part: whose targets.
     placebo: of the model, such as vectors of items that are random.
+    point: values of a sweep that the data depend on, for titles.
   """
 
   outcome: baselines.Comparisons
@@ -294,6 +240,7 @@ class Compared:
   k: int = 10
   part: str = 'test'
   placebo: str = ''
+  point: str = ''
 
   @property
   def arm(self) -> str:
@@ -305,7 +252,8 @@ class Compared:
   def data(self) -> str:
     """The data, their arm, and how they are split, for titles."""
     split = self.outcome.split
-    return f'{split.log.name}, {self.arm}, {split.protocol}'
+    told = f'{split.log.name}, {self.arm}, {split.protocol}'
+    return f'{told}; {self.point}' if self.point else told
 
   def rows(self) -> dict[str, dict[str, float]]:
     """``{name: {metric: value}}``: baselines, then models, means of seeds."""
@@ -410,29 +358,39 @@ class OfSeeds:
 
 
 def compare(
-  experiment: Any,
+  settings: settings_lib.Settings,
   models: Mapping[str, Sequence[Measured]],
   part: str = 'test',
+  point: str = '',
 ) -> Compared:
-  """Measured models beside every baseline that the split allows."""
-  task: Any = experiment.item_task
-  settings = experiment.streams[task.stream].settings
-  seen = 'mask' if recommend.head_of(experiment, task).get('seen') else 'keep'
-  horizon = logs.layout_of(settings).horizon
-  k = experiment.settings.targets[task.name].get('top', 10)
-  split = logs.make_split(settings)
-  law = _law(settings, split)
-  known = {} if law is None else {'law': law.score(split, part)}
+  """Measured models beside every baseline that the split allows.
+
+  Args:
+    settings: of an experiment with tasks of a log.
+    models: by name, one of each seed.
+    part: 'validation' or 'test'.
+    point: values of a sweep that the data depend on.
+  """
+  log: Any = log_tasks.of(settings)
+  split, horizon = log.split, log.horizon
+  law = law_of(log.settings, split)
+  known = {} if law is None or not log.item else {'law': law.score(split, part)}
   outcome = baselines.measure(
-    split, part, ks=(k,), seen=seen, horizon=horizon, models=known
+    split,
+    part,
+    ks=(log.k,),
+    seen=log.seen,
+    horizon=horizon,
+    rankers=tuple(baselines.RANKERS) if log.item else (),
+    models=known,
   )
   placebo = ''
   if models.keys() <= {MODEL}:  # else each is named by its point
-    placebo = _placebo(experiment.settings.model.inputs, task.stream)
-  return Compared(outcome, models, horizon, k, part, placebo)
+    placebo = _placebo(settings.model.inputs, log.stream)
+  return Compared(outcome, models, horizon, log.k, part, placebo, point)
 
 
-def _law(settings, split) -> generated.Chain | None:
+def law_of(settings, split) -> generated.Chain | None:
   """The law that the targets of a log follow, if it is known.
 
   It is where each target comes right after the last event of its history.
@@ -458,38 +416,11 @@ def _placebo(inputs, stream) -> str:
 
 def tables(compared: Compared) -> list[reporting.Table]:
   """Tables of models and baselines: ranks, their slices, interests, ratings."""
-  rows, outcome, k = compared.rows(), compared.outcome, compared.k
-  split = outcome.split
-  log = split.log
-  metrics = [f'{name}@{k}' for name in METRICS]
-  told = f'({compared.data})'
-  metrics += [x for x in next(iter(rows.values()), {}) if 'coverage' in x]
-  ranked = [name for name, row in rows.items() if metrics[0] in row]
-  against = AGAINST if AGAINST in outcome.rankings else ''
-  cells = []
-  for name in ranked:
-    row = [name, *(_cell(rows[name], x) for x in metrics)]
-    if against and name in compared.models:
-      row.append(str(compared.difference(name, against)))
-    elif against:
-      row.append('-')
-    cells.append(row)
-  heads = ['model', *metrics, *([f'ndcg less {against}'] * bool(against))]
-  note = f'Test targets {split.target_hash(compared.part)}; '
-  note += f'equal times in {log.ties} order; the interval is 95% over users.'
-  ranked_items = split.num_ranked(compared.part)
-  among = f'all {log.num_items:,}'
-  if ranked_items < log.num_items:
-    among = f'{ranked_items:,} of {log.num_items:,}'
+  rows, told = compared.rows(), f'({compared.data})'
+  metric = f'{METRICS[0]}@{compared.k}'
+  ranked = [name for name, row in rows.items() if metric in row]
   made = [
-    reporting.Table(
-      f'Next item among {among} {told}',
-      heads,
-      cells,
-      note='\n'.join(
-        [note, *compared.spread(f'ndcg@{k}'), *split.notes, *outcome.left_out]
-      ),
-    ),
+    _next_item(compared, rows, ranked),
     _slices(compared, rows, ranked),
     _column(
       compared,
@@ -506,7 +437,47 @@ def tables(compared: Compared) -> list[reporting.Table]:
       ('RMSE', 'squared error less biases_and_recent'),
     ),
   ]
-  return [table for table in made if table.rows]
+  shown = [table for table in made if table.rows]
+  if shown and not ranked:  # else the first one says what was measured
+    _, *spread = shown[0].note.split('\n')
+    shown[0] = dataclasses.replace(shown[0], note=_notes(compared, spread))
+  return shown
+
+
+def _next_item(compared, rows, ranked) -> reporting.Table:
+  outcome, k = compared.outcome, compared.k
+  split = outcome.split
+  metrics = [f'{name}@{k}' for name in METRICS]
+  metrics += dict.fromkeys(
+    x for name in ranked for x in rows[name] if x.startswith('coverage')
+  )
+  against = AGAINST if AGAINST in outcome.rankings else ''
+  cells = []
+  for name in ranked:
+    row = [name, *(_cell(rows[name], x) for x in metrics)]
+    if against and name in compared.models:
+      row.append(str(compared.difference(name, against)))
+    elif against:
+      row.append('-')
+    cells.append(row)
+  number, candidates = split.log.num_items, split.num_ranked(compared.part)
+  among = f'all {number:,}'
+  if candidates < number:
+    among = f'{candidates:,} of {number:,}'
+  return reporting.Table(
+    f'Next item among {among} ({compared.data})',
+    ['model', *metrics, *([f'ndcg less {against}'] * bool(against))],
+    cells,
+    note=_notes(compared, compared.spread(f'ndcg@{k}')),
+  )
+
+
+def _notes(compared, spread=()) -> str:
+  """Notes under the first table: what was measured, and what was not."""
+  split = compared.outcome.split
+  hashed = f'Test targets {split.target_hash(compared.part)}'
+  first = f'{hashed}; equal times in {split.log.ties} order; {_INTERVAL}'
+  return '\n'.join([first, *spread, *split.notes, *compared.outcome.left_out])
 
 
 def by_arm(runs: Mapping[str, Compared]) -> list[reporting.Table]:
@@ -564,5 +535,5 @@ def _column(compared, rows, title, metric, heads) -> reporting.Table:
     if name in compared.models:
       less = str(compared.gain(name, metric) or '-')
     cells.append([name, f'{rows[name][metric]:.4f}', less])
-  notes = ['The interval is 95% over users.', *compared.spread(metric)]
+  notes = [_INTERVAL.capitalize(), *compared.spread(metric)]
   return reporting.Table(title, ['model', *heads], cells, note='\n'.join(notes))

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from mtl_jax import reporting
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
-  build,
   cold_ranking,
+  log_tasks,
   ranking_figures,
   ranking_report,
   restore,
@@ -47,7 +48,7 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
     ranking_report.save(
       _ranked(program.folder, member.index), measured, split.target_hash()
     )
-  if split.protocol != cold_ranking.PROTOCOL:
+  if split.protocol != cold_ranking.PROTOCOL or experiment.item_task is None:
     return
   for (_, member), (params, state) in zip(some, own, strict=True):
     ranked = cold_ranking.measure(experiment, params, state, seed=member.index)
@@ -56,48 +57,116 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
     )
 
 
-def _compared(
-  experiment: build.Experiment, workdir: workdir_lib.Workdir
-) -> ranking_report.Compared | None:
-  """A recommender beside simple ones; None for other models."""
-  split = ranking_report.split_of(experiment)
-  if split is None:
-    return None
-  found = measured_of(workdir.path, split)
-  return ranking_report.compare(experiment, found)
+class _Group(NamedTuple):
+  """Members that are measured on the same targets in the same way.
+
+  Attributes:
+    settings: of one of them.
+    point: values of a sweep that all of them have, and others do not.
+    places: by the values that differ between them.
+  """
+
+  settings: settings_lib.Settings
+  point: str
+  places: dict[str, list[workdir_lib.Place]]
+
+  def read(self, workdir, split, name_of, load) -> dict[str, list[Any]]:
+    """Files of the members, by the names of `places`."""
+    return _read(workdir, self.places, split, name_of, load)
 
 
-def _by_point(workdir, split, name_of, read) -> dict[str, list[Any]]:
-  """Rankings of a split by the members, by their point of the sweep."""
-  found: dict[str, list[Any]] = {}
-  for place in workdir.places():
-    file = name_of(workdir.program(place.program), place.index)
-    point = ', '.join(f'{key} {value}' for key, value in place.point.items())
-    if file.exists():  # else it diverged
-      found.setdefault(point or ranking_report.MODEL, []).append(
-        read(file, split)
-      )
-  return found
+def _groups(
+  settings: settings_lib.Settings, workdir: workdir_lib.Workdir
+) -> list[_Group]:
+  """Groups of a recommender's members, in their order; of other models none."""
+  places = workdir.places()
+  grouped: dict[Any, list[workdir_lib.Place]] = {}
+  settings_of = {}
+  for place in places:
+    own = settings_lib.with_values(settings, place.point)
+    log = log_tasks.of(own)
+    if log is not None:
+      grouped.setdefault(log.key, []).append(place)
+      settings_of.setdefault(log.key, own)
+  varying = _varying(places)
+  return [
+    _Group(
+      settings_of[key],
+      _told(members[0], varying - _varying(members)),
+      _by_point(members),
+    )
+    for key, members in grouped.items()
+  ]
+
+
+def _varying(places) -> set[str]:
+  """Settings of which the points of members have different values."""
+  first = places[0].point
+  return {x for x in first if any(y.point[x] != first[x] for y in places)}
+
+
+def _told(place, paths) -> str:
+  """Values of a point, of these settings."""
+  return ', '.join(f'{x} {place.point[x]}' for x in place.point if x in paths)
+
+
+def _by_point(places) -> dict[str, list[workdir_lib.Place]]:
+  """Members by the values that differ between them."""
+  named: dict[str, list[workdir_lib.Place]] = {}
+  for place in places:
+    name = _told(place, _varying(places)) or ranking_report.MODEL
+    named.setdefault(name, []).append(place)
+  return named
+
+
+def _read(workdir, named, split, name_of, load) -> dict[str, list[Any]]:
+  """Rankings of a split by members; of those that diverged there are none."""
+  files = {
+    name: [name_of(workdir.program(x.program), x.index) for x in places]
+    for name, places in named.items()
+  }
+  kept = {
+    name: [load(path, split) for path in paths if path.exists()]
+    for name, paths in files.items()
+  }
+  return {name: members for name, members in kept.items() if members}
+
+
+def _compare(settings, workdir) -> list[tuple[_Group, Any]]:
+  """A recommender beside simple ones, by the targets it is measured on."""
+  compared = []
+  for group in _groups(settings, workdir):
+    log: Any = log_tasks.of(group.settings)
+    models = group.read(workdir, log.split, _ranked, ranking_report.load)
+    one = ranking_report.compare(group.settings, models, point=group.point)
+    compared.append((group, one))
+  return compared
 
 
 def show(
-  experiment: build.Experiment, workdir: workdir_lib.Workdir
+  settings: settings_lib.Settings, workdir: workdir_lib.Workdir
 ) -> list[reporting.Table]:
-  """Tables of a recommender, printed, and its picture beside the record."""
-  compared = _compared(experiment, workdir)
-  if compared is None:
-    return []
-  tables = ranking_report.tables(compared)
-  split = compared.outcome.split
-  cold = _by_point(workdir, split, _cold, cold_ranking.load)
-  if cold:
-    tables.insert(1, cold_ranking.table(split, cold, compared.k, compared.data))
-  for table in tables:
-    reporting.show(table)
-  figure = ranking_figures.by_history(compared)
-  if figure is not None and jax.process_index() == 0:
-    ranking_figures.write(figure, workdir.path / ranking_figures.HISTORIES)
-  return tables
+  """Tables of a recommender, printed, and pictures beside the record.
+
+  Members whose data differ have tables of their own; other models have none.
+  """
+  shown = []
+  for number, (group, compared) in enumerate(_compare(settings, workdir)):
+    tables = ranking_report.tables(compared)
+    split = compared.outcome.split
+    cold = group.read(workdir, split, _cold, cold_ranking.load)
+    if cold:
+      own = cold_ranking.table(split, cold, compared.k, compared.data)
+      tables.insert(1, own)
+    for table in tables:
+      reporting.show(table)
+    figure = ranking_figures.by_history(compared)
+    if figure is not None and jax.process_index() == 0:
+      file = workdir.path / ranking_figures.HISTORIES
+      stem = f'{file.stem}_{number}' if number else file.stem
+      ranking_figures.write(figure, file.with_stem(stem))
+    shown += tables
+  return shown
 
 
 def draw_placebos(
@@ -115,7 +184,7 @@ def draw_placebos(
   Raises:
     ValueError: if a run is of no recommender, or they cannot be compared.
   """
-  runs = [compared_of(path) for path in paths]
+  runs = [one for path in paths for one in _all_compared(path)]
   figure = ranking_figures.placebos(runs)
   if figure is not None:
     ranking_figures.write(figure, pathlib.Path(target))
@@ -128,14 +197,28 @@ def compared_of(path: pathlib.Path | str) -> ranking_report.Compared:
   """The models of an ended run beside simple ones.
 
   Raises:
-    ValueError: if the run is of no recommender.
+    ValueError: if the run is of no recommender, or a sweep over its data.
   """
-  opened = _opened(path)
-  compared = _compared(opened.experiment, opened.workdir)
-  if compared is None:
+  compared = _all_compared(path)
+  if len(compared) > 1:
     raise ValueError(
-      f'Expected runs with a task of the next item, found none in {path}; '
-      'give the work directory of a recommender.'
+      f'Expected a run of one log and protocol in {path}, found '
+      f'{"; ".join(one.point for one in compared)}; give a run of one of them.'
+    )
+  return compared[0]
+
+
+def _all_compared(path) -> list[ranking_report.Compared]:
+  """Models of an ended run beside simple ones, by their targets."""
+  workdir, _ = workdir_lib.read(path)
+  # Of a study a method is to be chosen, which is then said.
+  first = None if workdir.methods() else workdir.places()[0].index
+  workdir, settings, _ = restore.choose(path, None, first)
+  compared = [one for _, one in _compare(settings, workdir)]
+  if not compared:
+    raise ValueError(
+      f'Expected runs with tasks of a log of users and items, found none in '
+      f'{path}; give the work directory of a recommender.'
     )
   return compared
 
@@ -143,24 +226,27 @@ def compared_of(path: pathlib.Path | str) -> ranking_report.Compared:
 def measured_of(
   path: pathlib.Path | str, split: protocols.Split
 ) -> dict[str, list[ranking_report.Measured]]:
-  """Rankings of a split by the models of an ended run, by point and seed."""
+  """Rankings of a split by the models of an ended run, by point and seed.
+
+  Raises:
+    ValueError: if the run is of other targets.
+  """
   opened, _ = workdir_lib.read(path)
-  return _by_point(opened, split, _ranked, ranking_report.load)
+  named = _by_point(opened.places())
+  return _read(opened, named, split, _ranked, ranking_report.load)
 
 
 def cold_of(
   path: pathlib.Path | str, split: protocols.Split
 ) -> dict[str, list[cold_ranking.Ranked]]:
-  """Rankings of cold items by the models of an ended run, by point and seed."""
+  """Rankings of cold items by the models of an ended run, by point and seed.
+
+  Raises:
+    ValueError: if the run is of other targets.
+  """
   opened, _ = workdir_lib.read(path)
-  return _by_point(opened, split, _cold, cold_ranking.load)
-
-
-def _opened(path):
-  workdir, _ = workdir_lib.read(path)
-  # Of a study a method is to be chosen, which is then said.
-  first = None if workdir.methods() else workdir.places()[0].index
-  return restore.open_member(path, None, first)
+  named = _by_point(opened.places())
+  return _read(opened, named, split, _cold, cold_ranking.load)
 
 
 def _cold(folder: pathlib.Path, index: int) -> pathlib.Path:

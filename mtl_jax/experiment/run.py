@@ -26,7 +26,7 @@ from mtl_jax.experiment import (
   methods as methods_lib,
   outcome as outcome_lib,
   profiling,
-  ranking_report,
+  ranking_checks,
   rankings,
   restore,
   start,
@@ -85,6 +85,8 @@ def train(
     None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
   )
   if stored is not None:
+    if test:
+      rankings.show(settings, workdir_lib.Workdir(path))
     return stored
   if title:
     print(title, flush=True)
@@ -96,7 +98,7 @@ def train(
   experiment = groups[0].experiment
   selections = _selections(experiment)
   with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
-    _announce(experiment, selections, sources.shown)
+    _announce([x.experiment for x in groups], selections, sources.shown)
     if not alone:
       _say_population(len(everyone), len(groups))
     members: list[outcome_lib.MemberOutcome] = []
@@ -123,7 +125,7 @@ def train(
     if alone and test:
       report(experiment, outcome, seconds=time.perf_counter() - began)
     elif test:
-      _rank(experiment, workdir)
+      rankings.show(settings, workdir)
   return outcome
 
 
@@ -156,28 +158,26 @@ def evaluate(
     ),
   )
   show_result(opened.experiment, outcome.members[0])
-  _rank(opened.experiment, opened.workdir)
+  rankings.show(opened.experiment.settings, opened.workdir)
   return outcome
-
-
-def _rank(experiment, workdir) -> list[reporting.Table]:
-  """Tables of a recommender beside simple ones, printed; of others none."""
-  if experiment.item_task is None:
-    return []
-  return rankings.show(experiment, workdir)
 
 
 # What a run prints before it trains.
 
 
-def _announce(experiment, selections, shown) -> None:
-  """Prints what was not printed yet: tables, notes on data, doubtful lines."""
+def _announce(experiments, selections, shown) -> None:
+  """Prints what was not printed yet: tables, notes on data, doubtful lines.
+
+  Args:
+    experiments: of the programs, whose logs may differ; else the first counts.
+    selections: of `_selections`.
+    shown: what was printed, which grows.
+  """
+  experiment = experiments[0]
   show(experiment, shown)
   checks.show_data(experiment, shown)
-  lines = _doubtful(experiment, selections)
-  if experiment.item_task is not None:
-    lines = [*ranking_report.lines(experiment), *lines]
-  for line in lines:
+  lines = [line for one in experiments for line in ranking_checks.lines(one)]
+  for line in [*lines, *_doubtful(experiment, selections)]:
     if line not in shown:
       print(line, flush=True)
     shown.add(line)
@@ -562,7 +562,7 @@ def _evaluate(experiment, selections, stepper, params, model_state):
   """Scores by criterion and all metrics of each member, on validation."""
   results = stepper.evaluate(params, model_state, 'validation')
   if experiment.plan.raises and experiment.item_task is not None:
-    ranking_report.check_scores(experiment, results[0])
+    ranking_checks.check_scores(experiment, results[0])
   return [
     (
       {name: select(result) for name, select in selections.items()},
@@ -619,8 +619,7 @@ def _finish(program, members, best, progress, test):
   results: Sequence[Any] = [None] * number
   if test:
     results = stepper.evaluate(tree['params'], tree['model_state'], 'test')
-    if program.group.experiment.item_task is not None:
-      rankings.keep(program, tree, progress)
+    rankings.keep(program, tree, progress)
   curves = _curves(program.folder / writers.RECORD, number)
   outcomes = []
   for member, own, result, curve in zip(
@@ -713,7 +712,8 @@ def report(
   """Prints the tables of a run alone, and writes results and report."""
   (member,) = outcome.members
   beside = show_result(experiment, member)
-  ranking = _rank(experiment, workdir_lib.Workdir(outcome.workdir))
+  workdir = workdir_lib.Workdir(outcome.workdir)
+  ranking = rankings.show(experiment.settings, workdir)
   if jax.process_index() != 0:
     return
   plan = experiment.gramian

@@ -42,8 +42,13 @@ def make_split(settings: Mapping[str, Any]) -> protocols.Split:
         f'Expected a setting of a log, found {name!r}; '
         + names_lib.nearest(name, [*LOG, *LAYOUT])
       )
+  return _split(key_of(settings))
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+  """Key of the log, split and arm that settings name."""
   known = {key: settings[key] for key in LOG if key in settings}
-  return _split(json.dumps(known, sort_keys=True, default=_plain))
+  return json.dumps(known, sort_keys=True, default=_plain)
 
 
 def _plain(value):

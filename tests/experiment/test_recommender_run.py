@@ -15,13 +15,14 @@ from mtl_jax.evaluation import results
 from mtl_jax.experiment import (
   build,
   predict,
+  ranking_checks,
   ranking_figures,
   ranking_report,
   rankings,
   recommend,
   trained,
 )
-from mtl_jax.recommendation import baselines, ranking
+from mtl_jax.recommendation import baselines, ranking, sources
 from mtl_jax.training import loop
 
 V = 12
@@ -98,7 +99,7 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(
   ran, capsys
 ):
   path, said = ran
-  split = ranking_report.logs.make_split(
+  split = sources.make_split(
     json.loads((path / 'config.json').read_text())['data']['settings']
   )
   assert f'test targets {split.target_hash()}' in said
@@ -168,7 +169,9 @@ def test_the_table_and_the_metrics_agree_and_nothing_is_as_wide_as_the_items(
     metrics['item']['ndcg_3'],
     rtol=1e-6,
   )
-  compared = ranking_report.compare(model.experiment, {'model': [measured] * 2})
+  compared = ranking_report.compare(
+    model.experiment.settings, {'model': [measured] * 2}
+  )
   row = compared.rows()['model']
   np.testing.assert_allclose(row['rmse'], metrics['rating']['rmse'], rtol=1e-5)
   np.testing.assert_allclose(
@@ -292,7 +295,7 @@ def test_nan_scores_end_a_run_with_a_sentence(tmp_path):
     unclipped={}, undefined=(), labels=np.zeros(0), residuals=np.zeros(0),
   )  # fmt: skip
   with pytest.raises(loop.NonFiniteError, match='finite scores of items'):
-    ranking_report.check_scores(experiment, result)
+    ranking_checks.check_scores(experiment, result)
 
 
 @pytest.mark.parametrize(
@@ -347,14 +350,14 @@ def test_masking_items_that_users_come_back_to_is_refused_before_training():
   config.data.settings = {'log': 'generated', 'options': options, 'length': 8}
   experiment = build.build(settings_lib.from_config(config))
   with pytest.raises(ValueError, match="new to their users.*seen to 'keep'"):
-    ranking_report.lines(experiment)
+    ranking_checks.lines(experiment)
 
 
 def test_draws_of_all_items_are_said_to_be_the_full_softmax(tmp_path):
   config = make_config(made_log.write(tmp_path / 'files'))
   config.model.heads.item.negatives = 1  # of each of 16 rows; there are 12
   experiment = build.build(settings_lib.from_config(config))
-  said = '\n'.join(ranking_report.lines(experiment))
+  said = '\n'.join(ranking_checks.lines(experiment))
   assert '1 negatives for each of 16 rows are as many as the 12 items' in said
 
 
@@ -372,7 +375,7 @@ def test_a_trunk_that_is_not_told_the_time_of_a_target_is_said(tmp_path):
       **trunk,
     }
     experiment = build.build(settings_lib.from_config(config))
-    return '\n'.join(ranking_report.lines(experiment))
+    return '\n'.join(ranking_checks.lines(experiment))
 
   assert 'trunk' not in said()
   assert "it is 0; set model.trunk.next_times = 'next" in said(times='times')
@@ -381,21 +384,33 @@ def test_a_trunk_that_is_not_told_the_time_of_a_target_is_said(tmp_path):
   assert 'The trunk is told the time of the target.' in told
 
 
-def test_cold_items_are_not_ranked_by_a_head_that_leaves_none_out(tmp_path):
+def test_heads_that_do_not_fit_cold_items_are_refused(tmp_path):
   config = make_config(made_log.write(tmp_path / 'files'))
-  config.model.heads.item = {'name': 'next_item', 'untrained': False}
+  config.tasks = ('item',)
   with config.data.settings.unlocked():
     config.data.settings.protocol = 'cold_items'
     config.data.settings.shares = {'share': 0.25, 'among': 'all'}
+  head = {'name': 'next_item', 'seen': 'seen'}
+  for change, message in (
+    ({'seen': ''}, "found no 'seen'; set model.heads.item.seen = 'seen'"),
+    # Every softmax of training would tell cold items from warm ones.
+    ({}, 'found untrained = True; set model.heads.item.untrained = False'),
+    ({'untrained': True}, 'set model.heads.item.untrained = False'),
+  ):
+    untrained = {} if change == {} else {'untrained': False}
+    config.model.heads.item = head | untrained | change
+    experiment = build.build(settings_lib.from_config(config))
+    with pytest.raises(ValueError, match=message):
+      ranking_checks.lines(experiment)
+  config.model.heads.item = head | {'untrained': False}
   experiment = build.build(settings_lib.from_config(config))
-  with pytest.raises(ValueError, match="found no 'seen'; set model.heads.item"):
-    ranking_report.lines(experiment)
+  assert 'cold items, in no training row' in ranking_checks.lines(experiment)[1]
 
 
 def test_ranks_of_other_targets_are_refused(ran, tmp_path):
   path, _ = ran
   settings = json.loads((path / 'config.json').read_text())['data']['settings']
-  split = ranking_report.logs.make_split(settings)
+  split = sources.make_split(settings)
   (file,) = path.rglob('ranking_*.npz')
   measured = ranking_report.load(file, split)
   # As many, but others: each user's last but one.
@@ -425,13 +440,36 @@ def test_a_rating_by_levels_is_their_mean():
   assert ranking_report.as_rating(named, values) is None
 
 
+def test_a_probability_of_a_good_rating_is_no_rating(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.targets['good'] = {
+    'kind': 'exceeds',
+    'label': 'rating',
+    'threshold': 3.5,
+    'per_step': True,
+  }
+  config.model.heads['good'] = {'name': 'item'}
+  for names in (('good', 'rating'), ('rating', 'good'), ('good',)):
+    config.tasks = names
+    experiment = build.build(settings_lib.from_config(config))
+    state = jax.eval_shape(experiment.first_state, 0)
+    zeros = jax.tree.map(
+      lambda x: np.zeros(x.shape, x.dtype), (state.params, state.model_state)
+    )
+    (measured,) = ranking_report.measure(experiment, [zeros])
+    if 'rating' in names:  # a probability would be 0.5
+      assert not measured.rating.any()
+    else:
+      assert measured.rating is None
+
+
 @pytest.mark.slow
 def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   config = make_config(made_log.write(tmp_path / 'files'), steps=20)
   config.population.seeds = 2
   mtl_jax.run(config, tmp_path / 'run')
   said = capsys.readouterr().out
-  split = ranking_report.logs.make_split(config.data.settings.to_dict())
+  split = sources.make_split(config.data.settings.to_dict())
   kept = [
     ranking_report.load(path, split)
     for path in sorted((tmp_path / 'run').rglob('ranking_*.npz'))

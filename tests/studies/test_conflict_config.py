@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import build, ranking_report
+from mtl_jax.experiment import build, ranking_checks, ranking_report
 from mtl_jax.recommendation import generated
 from mtl_jax.studies import plan
 
@@ -64,8 +64,8 @@ def test_an_unknown_form_is_refused():
 
 def test_the_best_ranking_of_the_generated_log_is_known():
   experiment = build.build(load('generated'))
-  *_, said, _ = ranking_report.lines(experiment)
-  compared = ranking_report.compare(experiment, {})
+  *_, said, _ = ranking_checks.lines(experiment)
+  compared = ranking_report.compare(experiment.settings, {})
   rows = compared.rows()
   best = max(rows, key=lambda name: rows[name].get('ndcg@10', 0.0))
   assert best == 'law'
@@ -99,5 +99,5 @@ def test_the_law_is_no_row_where_targets_do_not_follow_it(change):
   experiment = build.build(
     settings_lib.with_values(settings, {'data.settings': values})
   )
-  assert 'the law of the log' not in '\n'.join(ranking_report.lines(experiment))
-  assert 'law' not in ranking_report.compare(experiment, {}).rows()
+  assert 'the law of the log' not in '\n'.join(ranking_checks.lines(experiment))
+  assert 'law' not in ranking_report.compare(experiment.settings, {}).rows()
