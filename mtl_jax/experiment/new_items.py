@@ -30,7 +30,7 @@ KEY = 'new'
 IDS = 'embed/embedding'
 VECTORS = 'constants/inputs/vectors'
 ATTRIBUTES = 'constants/inputs/attributes'
-TOLERANCE = 1e-3  # of stored vectors, in their deviations
+TOLERANCE = 1e-3  # of stored vectors, in their deviations; of cosines
 
 
 class NewItem(NamedTuple):
@@ -312,7 +312,9 @@ def _find_map(encoded, stored, width, centred):
   """The affine map that made a part ``[V, M]`` of the catalogue, or None.
 
   Whitening and scale are found from what they made of the known items; if the
-  stored vectors are of other weights, there is no such map.
+  stored vectors are of other weights, there is no such map. Of fewer items than
+  numbers of an encoder any vectors can be made, but not by a whitening, whose
+  directions are at right angles.
   """
   raw, there = encoded
   known, made = raw[there], stored[there]  # others have no vector
@@ -322,6 +324,8 @@ def _find_map(encoded, stored, width, centred):
   x, y = known - mean, made - shift
   if width:
     matrix, *_ = np.linalg.lstsq(x, y, rcond=1e-7)
+    if not _is_whitening(matrix, y):
+      return None
   else:
     scale = (x * y).sum() / (x * x).sum()
 
@@ -331,6 +335,15 @@ def _find_map(encoded, stored, width, centred):
 
   fits = np.abs(affine(known) - made).max() <= TOLERANCE * made.std()
   return affine if fits and not stored[~there].any() else None
+
+
+def _is_whitening(matrix, made) -> bool:
+  """Whether the columns ``[D, M]`` that made ``[V, M]`` are orthogonal."""
+  spread = made.std(0)
+  # Where items do not differ, such as in a constant number, nothing is known.
+  some = matrix[:, spread > spread.max() / 2]
+  some = some / np.linalg.norm(some, axis=0)
+  return np.abs(some.T @ some - np.eye(some.shape[1])).max() <= TOLERANCE
 
 
 def _make_step(model, task):

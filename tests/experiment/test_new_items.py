@@ -285,6 +285,28 @@ def test_vectors_of_new_items_are_made_as_those_of_the_catalogue(
       new_items._vectors_of(spec, other, stored, new)
 
 
+def test_other_texts_are_noticed_where_items_are_few(monkeypatch, tmp_path):
+  monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path))
+  monkeypatch.setattr(item_content, 'text_encoder', lambda name: Hashes())
+  spec = {'texts': 'minilm', 'width': 3}
+
+  def vectors_of(texts, known, width=3):
+    made = np.load(item_vectors.make_file(spec | {'width': width}, known))
+    return made, new_items._vectors_of(spec, texts, made, known)
+
+  few = content_of(TEXTS[: Hashes.features])  # some map makes anything of them
+  stored, found = vectors_of(few, few)
+  np.testing.assert_allclose(found, stored, atol=1e-5)
+  with pytest.raises(ValueError, match="its texts by 'minilm', found others"):
+    vectors_of(content_of([TEXTS[1], TEXTS[0], *TEXTS[2:5]]), few)
+  with pytest.raises(ValueError, match="its texts by 'minilm', found others"):
+    vectors_of(few, few, width=2)
+  # Of three texts there are two directions; the third number says nothing.
+  three = content_of(TEXTS[:3] * 2)
+  stored, found = vectors_of(three, three)
+  np.testing.assert_allclose(found[:, :2], stored[:, :2], atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_new_item_with_a_picture_from_a_file(
   posters, monkeypatch, tmp_path, capsys
