@@ -2,6 +2,7 @@
 
 python benchmarks/text_recommender.py                   # all that is there
 python benchmarks/text_recommender.py --protocols=cold --arms=text,ids
+python benchmarks/text_recommender.py --again           # measure again
 
 Trains the arms of configs/rec/movielens_text.py (ids, text, words of the text,
 ids + text, and two placebos), each with its seeds, a few minutes on one CPU
@@ -42,6 +43,8 @@ def main() -> None:
   parser.add_argument('--protocols', default=','.join(PROTOCOLS))
   parser.add_argument('--seeds', type=int, default=5)
   parser.add_argument('--epochs', type=int, default=0, help='0: of the config')
+  parser.add_argument('--again', action='store_true',
+                      help='measure what is trained anew')  # fmt: skip
   flags = parser.parse_args()
   mtl_jax.keep_memory()
   kept = {}
@@ -65,6 +68,8 @@ def train(arm: str, protocol: str, flags: argparse.Namespace) -> pathlib.Path:
     config.training.epochs = flags.epochs
   workdir = pathlib.Path(flags.workdir) / f'{protocol}_{arm}'
   mtl_jax.run(config, workdir)
+  if flags.again:
+    rankings.keep_again(workdir)
   return workdir
 
 

@@ -4,6 +4,10 @@ A model that knows no content gives all users one order of the cold items: many
 targets, and one draw. Rows of cold items that change places show what such an
 order is worth by luck. As no history holds a cold item, this is the same as
 asking for other cold targets, for which nothing is computed twice.
+
+A row that is the sum of a learned one and one of content has the latter alone
+here: the learned part of a cold item is what it began with, and that of a new
+item, which a model is asked for later, is 0 as well (`new_items`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import reporting
-from mtl_jax.experiment import ranking_report, recommend
+from mtl_jax import combinators, reporting
+from mtl_jax.experiment import log_tasks, ranking_report, recommend
+from mtl_jax.models import items
 from mtl_jax.recommendation import protocols, ranking, windows
 from mtl_jax.tasks.metrics import item_ranks
 
@@ -31,8 +36,35 @@ Ranked = Mapping[str, np.ndarray]
 
 def cold_items(split: protocols.Split) -> np.ndarray:
   """Items that nothing was learned of, ``[V]`` bool."""
-  items = split.log.item[split.learnt('test')]
-  return np.bincount(items, minlength=split.log.num_items) == 0
+  learnt = split.log.item[split.learnt('test')]
+  return np.bincount(learnt, minlength=split.log.num_items) == 0
+
+
+def as_new(experiment: Any, params: Any) -> Any:
+  """Parameters in which the learned part of the rows of cold items is 0.
+
+  Those of a model whose rows are not sums, or under another protocol, are as
+  they are.
+
+  Args:
+    experiment: with tasks of a log.
+    params: of one model, or of several with leaves ``[P, ...]``.
+  """
+  log = log_tasks.of(experiment.settings)
+  if log is None or not log.item or log.split.protocol != PROTOCOL:
+    return params
+  inputs = experiment.settings.model.inputs
+  spec = inputs if 'name' in inputs else inputs.get(log.stream, {})
+  if spec.get('rows') != 'sum':
+    return params
+  cold = 1 + np.flatnonzero(cold_items(log.split))
+
+  def forget(path, leaf):
+    if not combinators.path_name(path).endswith(items.LEARNED):
+      return leaf
+    return jnp.asarray(leaf).at[..., cold, :].set(0)
+
+  return jax.tree_util.tree_map_with_path(forget, params)
 
 
 def measure(
@@ -61,6 +93,7 @@ def measure(
   targets = np.stack([own, *_permuted(split, own, permutations, seed)])
   size = experiment.streams[task.stream].evaluation_batch_size
   step = _make_step(experiment, task, label)
+  params = as_new(experiment, params)
   params, model_state = jax.tree.map(jnp.asarray, (params, model_state))
   head = recommend.head_of(experiment, task)
   ranked = {}
@@ -147,13 +180,14 @@ class ColdScores:
   """Ranking metrics of a model on cold items, over S seeds and P permutations.
 
   Attributes:
-    chance: HR@k of a random order.
+    chance: HR@k of a random order of the items that are ranked.
     hit_rate: HR@k, mean of targets and seeds.
     ndcg: NDCG@k, likewise.
     deviation: of HR@k over seeds; NaN of one.
     less_chance: HR@k less chance, with its 95% interval over users.
     permuted: HR@k with rows of cold items permuted, mean of S P draws.
-    error: standard error of that mean.
+    error: standard error of that mean, of the means of seeds: draws of one seed
+      have its model in common. Of one seed, of its draws.
   """
 
   chance: float
@@ -176,25 +210,27 @@ def summarize(
     among: 'cold' or 'all'.
     k: length of the list.
   """
-  cold = int(cold_items(split).sum())
-  candidates = cold if among == 'cold' else split.log.num_items
-  chance = min(1.0, k / candidates)
+  cold = cold_items(split) if among == 'cold' else None
+  own = dataclasses.replace(split, candidates=cold)
+  targets = split.targets('test')
+  chance = np.minimum(1.0, k / own.count_ranked(targets, 'test'))  # [M]
   hits, gains, permuted = [], [], []
   for ranked in members:
     draws = [ranking.Places(*places) for places in ranked[among]]
     hits.append(np.asarray(ranking.hit_rate(draws[0], k), np.float64))
     gains.append(np.asarray(ranking.ndcg(draws[0], k), np.float64).mean())
-    permuted += [float(ranking.hit_rate(x, k).mean()) for x in draws[1:]]
-  users = split.log.user[split.targets('test')]
+    permuted.append([float(ranking.hit_rate(x, k).mean()) for x in draws[1:]])
+  users = split.log.user[targets]
   mean = np.mean(hits, axis=0)  # [M]
+  draws = permuted[0] if len(members) == 1 else np.mean(permuted, axis=1)
   return ColdScores(
-    chance,
+    float(chance.mean()),
     float(mean.mean()),
     float(np.mean(gains)),
     _deviation([float(x.mean()) for x in hits]),
     ranking.interval(mean - chance, users),
     float(np.mean(permuted)),
-    _deviation(permuted) / max(len(permuted), 1) ** 0.5,
+    _deviation(draws) / max(len(draws), 1) ** 0.5,
   )
 
 
@@ -233,6 +269,7 @@ def table(
     cells,
     note='After ± of hr the deviation over seeds; the interval is 95% over '
     f'users. Rows of cold items permuted: mean of {PERMUTATIONS} permutations '
-    'per seed ± its standard error; among cold items it is chance for any '
-    'model, and content is what a model has beyond it.',
+    'per seed ± its standard error over seeds (of one seed, over '
+    'permutations); among cold items it is chance for any model, and content '
+    'is what a model has beyond it.',
   )  # fmt: skip

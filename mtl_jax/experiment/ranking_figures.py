@@ -74,13 +74,24 @@ def placebos(
       name: ranking_pictures.mean_over_users(x, users)
       for name, x in values(compared).items()
     }
-  k, items = runs[0].k, runs[0].outcome.split.num_ranked(runs[0].part)
-  gains = 1 / np.log2(np.arange(min(k, items)) + 2)
   return ranking_pictures.placebo_bars(
     dict(sorted(arms.items(), key=lambda arm: arm[0] != ranking_report.DATA)),
-    metric=f'NDCG@{k}',
-    chance=float(gains.sum()) / items,
+    metric=f'NDCG@{runs[0].k}',
+    chance=_chance(runs[0]),
   )
+
+
+def _chance(compared) -> float:
+  """NDCG of a constant model, mean over users."""
+  split, part = compared.outcome.split, compared.part
+  targets = split.targets(part)
+  items = np.full(len(targets), split.num_ranked(part))
+  if compared.seen == 'mask':
+    items = split.count_ranked(targets, part)
+  gains = np.append(0, np.cumsum(1 / np.log2(np.arange(compared.k) + 2)))
+  values = gains[np.minimum(items, compared.k)] / items
+  users = split.log.user[targets]
+  return ranking_pictures.mean_over_users(values, users).mean
 
 
 def _compared_on(compared) -> str:

@@ -232,6 +232,7 @@ class Compared:
     part: whose targets.
     placebo: of the model, such as vectors of items that are random.
     point: values of a sweep that the data depend on, for titles.
+    seen: 'mask' or 'keep', whether items of the history are ranked.
   """
 
   outcome: baselines.Comparisons
@@ -241,6 +242,7 @@ class Compared:
   part: str = 'test'
   placebo: str = ''
   point: str = ''
+  seen: str = 'keep'
 
   @property
   def arm(self) -> str:
@@ -387,7 +389,9 @@ def compare(
   placebo = ''
   if models.keys() <= {MODEL}:  # else each is named by its point
     placebo = _placebo(settings.model.inputs, log.stream)
-  return Compared(outcome, models, horizon, log.k, part, placebo, point)
+  return Compared(
+    outcome, models, horizon, log.k, part, placebo, point, log.seen
+  )
 
 
 def law_of(settings, split) -> generated.Chain | None:

@@ -9,6 +9,7 @@ import jax
 from mtl_jax import reporting
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
+  build,
   cold_ranking,
   log_tasks,
   ranking_figures,
@@ -29,32 +30,52 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
     progress: of its members.
   """
   experiment = program.group.experiment
-  split = ranking_report.split_of(experiment)
-  if split is None:
+  if log_tasks.of(experiment.settings) is None:
     return
   tree = jax.device_get((tree['params'], tree['model_state']))
   # Who diverged before any evaluation has no parameters that rank.
-  some = [
-    (i, member)
+  trees = {
+    member.index: jax.tree.map(lambda x, i=i: x[i], tree)
     for i, (member, own) in enumerate(
       zip(program.members, progress, strict=False)
     )
     if own.best_step is not None or own.diverged_at is None
-  ]
-  own = [jax.tree.map(lambda x, i=i: x[i], tree) for i, _ in some]
-  for (_, member), measured in zip(
-    some, ranking_report.measure(experiment, own), strict=True
+  }
+  _keep(experiment, program.folder, trees)
+
+
+def keep_again(path: pathlib.Path | str) -> None:
+  """Measures the members of an ended run anew, by their best parameters.
+
+  For runs of an earlier version, which measured otherwise.
+
+  Args:
+    path: the work directory of a recommender.
+  """
+  workdir, _ = workdir_lib.read(path)
+  sources = build.Sources()
+  for place in workdir.places():
+    folder = workdir.program(place.program)
+    if _ranked(folder, place.index).exists():  # else it diverged
+      one = restore.open_member(path, None, place.index, sources=sources)
+      trees = {place.index: (one.params, one.model_state)}
+      _keep(one.experiment, folder, trees)
+
+
+def _keep(experiment, folder, trees) -> None:
+  """Measures models, ``{index of a member: (parameters, state)}``."""
+  split: Any = ranking_report.split_of(experiment)
+  targets = split.target_hash()
+  own = [(cold_ranking.as_new(experiment, x), y) for x, y in trees.values()]
+  for index, measured in zip(
+    trees, ranking_report.measure(experiment, own), strict=True
   ):
-    ranking_report.save(
-      _ranked(program.folder, member.index), measured, split.target_hash()
-    )
+    ranking_report.save(_ranked(folder, index), measured, targets)
   if split.protocol != cold_ranking.PROTOCOL or experiment.item_task is None:
     return
-  for (_, member), (params, state) in zip(some, own, strict=True):
-    ranked = cold_ranking.measure(experiment, params, state, seed=member.index)
-    cold_ranking.save(
-      _cold(program.folder, member.index), ranked, split.target_hash()
-    )
+  for index, (params, state) in zip(trees, own, strict=True):
+    ranked = cold_ranking.measure(experiment, params, state, seed=index)
+    cold_ranking.save(_cold(folder, index), ranked, targets)
 
 
 class _Group(NamedTuple):

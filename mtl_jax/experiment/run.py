@@ -21,6 +21,7 @@ from mtl_jax.evaluation import (
 from mtl_jax.experiment import (
   build,
   checks,
+  cold_ranking,
   data_parallel,
   members as members_lib,
   methods as methods_lib,
@@ -137,8 +138,9 @@ def evaluate(
   """Reprints the table of a member, computed from its best checkpoint."""
   opened = restore.open_member(path, method, member)
   stepper = data_parallel.DataParallel(opened.experiment, parallel.make_mesh())
+  params = cold_ranking.as_new(opened.experiment, opened.params)
   params, model_state = stepper.place(
-    programs.as_members((opened.params, opened.model_state))
+    programs.as_members((params, opened.model_state))
   )
   (result,) = stepper.evaluate(params, model_state, 'test')
   outcome = outcome_lib.Outcome(
@@ -618,7 +620,8 @@ def _finish(program, members, best, progress, test):
     tree = stepper.keep_better(unscored, newest, tree)
   results: Sequence[Any] = [None] * number
   if test:
-    results = stepper.evaluate(tree['params'], tree['model_state'], 'test')
+    params = cold_ranking.as_new(program.group.experiment, tree['params'])
+    results = stepper.evaluate(params, tree['model_state'], 'test')
     rankings.keep(program, tree, progress)
   curves = _curves(program.folder / writers.RECORD, number)
   outcomes = []

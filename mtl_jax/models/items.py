@@ -21,6 +21,7 @@ from mtl_jax.models import (
 )
 
 Array = jax.Array
+LEARNED = 'embed/embedding'  # path of the learned rows, at the end
 TABLE = 'item_table'  # key in the batch of heads: an `ItemTable` to read
 STEP = 'step'  # key in the batch of the number of the step, ``[B]``
 ROWS = ('ids', 'vectors', 'sum')

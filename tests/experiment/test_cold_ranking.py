@@ -89,7 +89,81 @@ def test_permutations_of_any_model_average_to_chance(built):
     ranking.hit_rate(ranking.Places(*ranked['cold'][0]), 1), np.float64
   )
   np.testing.assert_allclose(own.hit_rate, values.mean())
-  assert own.less_chance == ranking.interval(values - own.chance, users)
+  expected = ranking.interval(values - own.chance, users)
+  np.testing.assert_allclose(own.less_chance, expected)
+
+
+def test_the_learned_part_of_a_cold_row_is_that_of_a_new_item(folder, built):
+  config = make_config(folder, 'both,cold')
+  config.data.settings.texts = ('title',)
+  config.model.inputs.vectors = {'texts': 'words', 'width': 4}
+  experiment = build.build(settings_lib.from_config(config))
+  state = jax.jit(lambda: experiment.first_state(0))()
+  split = ranking_report.split_of(experiment)
+  table = np.array(state.params['inputs']['embed']['embedding'])
+  cold = np.flatnonzero(cold_ranking.cold_items(split))
+  assert np.abs(table[1 + cold]).min() > 0
+  table[1 + cold] = 0
+
+  def with_table(table):
+    embed = {'embedding': table}
+    return {**state.params, 'inputs': {**state.params['inputs'],
+                                       'embed': embed}}  # fmt: skip
+
+  same = cold_ranking.as_new(experiment, state.params)
+  assert jax.tree.all(jax.tree.map(np.array_equal, same, with_table(table)))
+  several = cold_ranking.as_new(
+    experiment, jax.tree.map(lambda x: np.stack([x, x]), state.params)
+  )
+  np.testing.assert_array_equal(
+    several['inputs']['embed']['embedding'], [table, table]
+  )
+  measured = cold_ranking.measure(
+    experiment, state.params, state.model_state, permutations=1
+  )
+  expected, other = ranking_report.measure(
+    experiment,
+    [(params, state.model_state) for params in (same, state.params)],
+  )
+  places = measured['cold'][0, 0]
+  np.testing.assert_array_equal(places, expected.ranks.places.better)
+  assert (places != other.ranks.places.better).any()
+  # Of ids alone there is no other part.
+  plain, params, _ = built
+  assert cold_ranking.as_new(plain, params) is params
+
+
+def test_chance_and_the_error_of_permutations(built):
+  experiment, *_ = built
+  split = ranking_report.split_of(experiment)
+  log, targets = split.log, split.targets('test')
+  rng = np.random.default_rng(0)
+  # Draws of a seed have its model in common: it is 0, 1 or 2 places off.
+  members = []
+  for seed in range(3):
+    better = rng.integers(0, 2, (5, len(targets))) + seed
+    places = np.stack([better, np.zeros_like(better)], axis=1).astype(np.int32)
+    members.append({'all': places})
+  own = cold_ranking.summarize(split, members, 'all', 2)
+  draws = np.array([(x['all'][1:, 0] < 2).mean(axis=1) for x in members])
+  np.testing.assert_allclose(own.permuted, draws.mean())
+  error = draws.mean(axis=1).std(ddof=1) / 3**0.5
+  np.testing.assert_allclose(own.error, error)
+  assert error > 3 * draws.std(ddof=1) / draws.size**0.5 / 3
+  one = cold_ranking.summarize(split, members[1:2], 'all', 2)
+  np.testing.assert_allclose(one.error, draws[1].std(ddof=1) / 4**0.5)
+  # Chance is among the items that are not in the history.
+  cold = cold_ranking.cold_items(split)
+  left = []
+  for target in targets:
+    before = np.arange(log.starts[log.user[target]], target)
+    left.append(12 - len({i for i in log.item[before].tolist() if not cold[i]}))
+  np.testing.assert_allclose(own.chance, np.mean(2 / np.array(left)))
+  assert own.chance > 2 / 12
+  hits = np.mean([x['all'][0, 0] < 2 for x in members], axis=0)
+  np.testing.assert_allclose(own.less_chance.mean, hits.mean() - own.chance)
+  expected = ranking.interval(hits - 2 / np.array(left), log.user[targets])
+  np.testing.assert_allclose(own.less_chance, expected)
 
 
 def test_training_never_reads_rows_of_cold_items(built):
@@ -159,6 +233,14 @@ def test_a_run_shows_cold_items_in_a_table_of_their_own(
     ['model', 'all items'],
   ]
   assert float(table.rows[0][2]) == pytest.approx(2 / COLD, abs=1e-4)
+  files = sorted((tmp_path / 'run').rglob('*_[01].npz'))
+  before = [{**np.load(file)} for file in files]
+  for file in files:
+    np.savez(file, nothing=0)
+  rankings.keep_again(tmp_path / 'run')
+  assert len(files) == 4
+  for file, arrays in zip(files, before, strict=True):
+    assert jax.tree.all(jax.tree.map(np.array_equal, {**np.load(file)}, arrays))
   # The table of all models ranks cold items among themselves as well.
   compared = rankings.compared_of(tmp_path / 'run')
   own = [one.ranks.places.better for one in compared.models['model']]

@@ -90,6 +90,19 @@ def test_history_lengths_and_placebos(data, tmp_path):
   items = arms[0].outcome.split.log.num_items
   expected = sum(1 / np.log2(j + 2) for j in range(K)) / items
   np.testing.assert_allclose(chance.get_ydata(), expected)
+  # Items of the history that are masked are not drawn.
+  masked = [dataclasses.replace(arm, seen='mask', k=15) for arm in arms[:2]]
+  log = masked[0].outcome.split.log
+  expected = []
+  for target in masked[0].outcome.split.targets('test'):
+    before = np.flatnonzero(log.user == log.user[target])
+    left = items - len(set(log.item[before[before < target]].tolist()))
+    expected.append(
+      sum(1 / np.log2(j + 2) for j in range(min(15, left))) / left
+    )
+  assert min(expected) < max(expected)
+  chance = ranking_figures._chance(masked[0])
+  np.testing.assert_allclose(chance, np.mean(expected))  # a target per user
   ranking_figures.write(figure, tmp_path / 'figures/placebos.png')
   assert (tmp_path / 'figures/placebos.png').stat().st_size > 1000
 

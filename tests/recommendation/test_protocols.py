@@ -64,8 +64,13 @@ def test_cold_items_are_in_no_row_of_training():
       with pytest.raises(ValueError, match=r"8 of 40, found seen='keep'; set"):
         ranking.check_seen(split, 'test', 'keep')
       ranking.check_seen(split, 'validation', 'keep')
-    chance = {'cold': '1.000', 'all': '0.250'}[among]
-    assert f'HR@10 of chance is {chance}' in split.notes[0]
+    # Chance is among what is left of the 40 for each target.
+    left = [8 if among == 'cold' else 40 - row.sum() for row in seen]
+    assert split.count_ranked(test, 'test').tolist() == left
+    assert split.count_ranked(test[:0], 'test').tolist() == []
+    chance = np.mean([min(1, 10 / number) for number in left])
+    assert f'HR@10 of chance is {chance:.3f}' in split.notes[0]
+    assert among == 'cold' or chance > 0.3  # and not 10 of 40
   assert split.seen(split.targets('validation'), 'validation').shape[1] == 40
   for wrong in ({'share': 1.0}, {'among': 'warm'}, {'targets': 0}):
     with pytest.raises(ValueError, match='log: expected a share in'):
