@@ -1,6 +1,7 @@
 """From a name in a config to a function of ours or of the user, and a call."""
 
 from collections.abc import Callable, Mapping
+import functools
 import importlib
 import inspect
 from typing import Any
@@ -54,12 +55,26 @@ def find(kind: str, name: Any, table: Mapping[str, Any]) -> Any:
 def dotted_name(value: Any) -> str:
   """``module.attribute`` of a function or class, as a config names it.
 
+  With the arguments of a `functools.partial`, and ``<...>`` in the name of what
+  no config can name.
+
   Example:
     >>> dotted_name(find)
     'mtl_jax.config.lookup.find'
+    >>> import math
+    >>> dotted_name(functools.partial(math.pow, 2)), dotted_name(lambda: 0)
+    ('math.pow(2)', 'mtl_jax.config.lookup.<lambda>')
   """
-  value = getattr(value, 'func', value)  # of a functools.partial
-  name = getattr(value, '__qualname__', type(value).__qualname__)
+  if isinstance(value, functools.partial):
+    shown = [dotted_name(x) if callable(x) else repr(x) for x in value.args]
+    shown += [
+      f'{key}={dotted_name(x) if callable(x) else repr(x)}'
+      for key, x in sorted(value.keywords.items())
+    ]
+    return f'{dotted_name(value.func)}({", ".join(shown)})'
+  name = getattr(
+    value, '__qualname__', f'{type(value).__qualname__}.<instance>'
+  )
   return f'{getattr(value, "__module__", type(value).__module__)}.{name}'
 
 

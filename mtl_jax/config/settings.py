@@ -6,6 +6,7 @@ A config file fills an `ml_collections.ConfigDict` with names and numbers;
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import os
 import types
 from typing import Any, get_type_hints
@@ -155,7 +156,7 @@ def _replaced(node: Any, path, value, where) -> Any:
   key, *rest = path
   if isinstance(node, Mapping):
     inner = _replaced(node.get(key, {}), rest, value, '') if rest else value
-    return types.MappingProxyType({**node, key: _freeze(inner)})
+    return _freeze({**node, key: inner})
   hints = get_type_hints(type(node))
   if key not in hints:
     raise ValueError(
@@ -256,10 +257,24 @@ def _convert(hint, value, where):
 def _freeze(value):
   """Read-only dictionaries and tuples all the way down, as JSON has none."""
   if isinstance(value, Mapping):
+    if isinstance(value.get('name'), functools.partial):
+      value = _unpacked(**value)
     return types.MappingProxyType({k: _freeze(v) for k, v in value.items()})
   if isinstance(value, (list, tuple)):
     return tuple(_freeze(item) for item in value)
   return value
+
+
+def _unpacked(name, **options):
+  """A section of a function and its options, of one with a partial."""
+  if name.args or name.keywords.keys() & options.keys():
+    raise ValueError(
+      'Expected a functools.partial with keyword arguments only, and none of '
+      f'them beside it, found {lookup.dotted_name(name)}'
+      f'{" beside " + ", ".join(options) if options else ""}; give each option '
+      'once, by its name.'
+    )
+  return {'name': name.func, **name.keywords, **options}
 
 
 def plain(value: Any) -> Any:

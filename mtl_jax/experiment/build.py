@@ -201,6 +201,33 @@ class Experiment:
     return probe
 
   @functools.cached_property
+  def selections(self) -> dict[str, evaluation.Selection]:
+    """Criteria of the best parameters and of patience, by their settings."""
+    training = self.settings.training
+    params, model_state = self.params_shapes
+    undefined = evaluation.undefined(
+      self.model,
+      self.tasks,
+      params,
+      model_state,
+      (
+        {name: batch}  # all of them in every process
+        for name, stream in self.streams.items()
+        for batch in data.EvaluationBatches(
+          self.data[name].splits['validation'],
+          stream.evaluation_batch_size,
+          0,
+          1,
+        )
+      ),
+    )
+    known = checks.metric_names(self)
+    return {
+      name: evaluation.make_selection(name, self.tasks, known, undefined)
+      for name in (training.select, *training.keep_best)
+    }
+
+  @functools.cached_property
   def gramian(self) -> gramians.Choice | None:
     """Way to the Gramian; None for a method that asks for none."""
     shared, frozen = self.model.shared, self.frozen
@@ -453,7 +480,7 @@ def build(
   outer_batches = None
   if builder.bilevel or outer.OUTER in settings.streams:
     outer_batches = outer_stream.make_stream(
-      settings, builder, tasks, loaded, mesh, reader.given
+      settings, builder, tasks, loaded, mesh, reader
     )
   experiment = Experiment(
     settings=settings,

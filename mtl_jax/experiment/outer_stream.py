@@ -6,7 +6,7 @@ from typing import Any
 
 from mtl_jax import data, names, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import checks, config_data
+from mtl_jax.experiment import checks
 from mtl_jax.training import step as step_lib
 from mtl_jax.training.builders import outer
 
@@ -20,7 +20,7 @@ def make_stream(
   tasks: Sequence[tasks_lib.Task],
   sources: Mapping[str, data.Data],
   mesh: Any,
-  loaded: Mapping[str, data.Data],
+  reader: Any,
 ) -> data.Stream | None:
   """Stream of the outer loss, if the config has one.
 
@@ -34,7 +34,7 @@ def make_stream(
     tasks: what is learned.
     sources: data by stream.
     mesh: of devices.
-    loaded: data at hand, instead of the settings', by stream.
+    reader: `build.Sources`, where data are read, or are at hand already.
 
   Raises:
     ValueError: if there is such a stream and nothing reads it, or it does not
@@ -65,7 +65,7 @@ def make_stream(
     )
   streams = list(dict.fromkeys(task.stream for task in tasks))
   (inner,) = outer.check_streams(streams)
-  own = _load(settings, section, inner, sources[inner], loaded)
+  own = _load(settings, section, inner, sources[inner], reader)
   _check_same(own, sources[inner], inner)
   labels = checks.labels_of(inner, tasks, settings.targets)
   name = f'stream {outer.OUTER!r}, train'
@@ -74,20 +74,15 @@ def make_stream(
   return data.Stream(own.splits['train'], section.batch_size)
 
 
-def _load(settings, section, inner, source, loaded) -> data.Data:
+def _load(settings, section, inner, source, reader) -> data.Data:
   """The data with one split, 'train': what the outer loss is taken of."""
-  if outer.OUTER in loaded:
-    given = loaded[outer.OUTER]
-    if not isinstance(given, data.Data):
-      known = {'main': settings.data, **settings.streams}[inner]
-      given = config_data.load_data(
-        known, outer.OUTER, source.encoder, arrays=given
-      )
+  known = {'main': settings.data, **settings.streams}[inner]
+  if outer.OUTER in reader.given:
+    given = reader.get(outer.OUTER, known, source.encoder, {})
     return _only(given, 'train')
   split = section.splits.get('train', '')
-  known = {'main': settings.data, **settings.streams}[inner]
   if not section.name and not section.columns:
-    if inner in loaded:  # Its splits are those that Python gave.
+    if inner in reader.given:  # Its splits are those that Python gave.
       return _only(source, split)
     own = {field: getattr(section, field) for field in OWN}
     section = dataclasses.replace(known, **own)
@@ -103,7 +98,7 @@ def _load(settings, section, inner, source, loaded) -> data.Data:
     splits = {**first, outer.OUTER: split}
     section, split = dataclasses.replace(section, splits=splits), outer.OUTER
   # Else it is a function of the user's, which names the splits itself.
-  made = config_data.load_data(section, outer.OUTER, source.encoder)
+  made = reader.get(outer.OUTER, section, source.encoder, {})
   return _only(made, split)
 
 

@@ -80,7 +80,8 @@ def open_member(
     sources=sources,
   )
   prints = {} if predicts else experiment.fingerprints()
-  for difference in workdir_lib.other_data(workdir, prints):
+  folder = workdir.program(place.group)
+  for difference in workdir_lib.other_data(folder, prints):
     print(
       f'The data are not those of the training: {difference} than '
       f'{workdir.path} was trained on.',

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mtl_jax import combinators, data, evaluation, models, reporting
+from mtl_jax import combinators, evaluation, models, reporting
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.evaluation import (
   monitored as measures,
@@ -85,21 +85,21 @@ def train(
   stored = (
     None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
   )
-  if stored is not None:
-    if test:
-      rankings.show(settings, workdir_lib.Workdir(path))
-    return stored
-  if title:
+  if title and stored is None:
     print(title, flush=True)
   sources = sources or build.Sources()
   everyone = members_lib.list_members(settings)
   groups = members_lib.group(
     settings, everyone, functools.partial(build.build, sources=sources)
   )
-  experiment = groups[0].experiment
-  selections = _selections(experiment)
-  with workdir_lib.claim(path, settings, experiment.fingerprints()) as workdir:
-    _announce([x.experiment for x in groups], selections, sources.shown)
+  prints = _fingerprints(groups, path)
+  if stored is not None:
+    workdir_lib.check_data(prints)
+    if test:
+      rankings.show(settings, workdir_lib.Workdir(path))
+    return stored
+  with workdir_lib.claim(path, settings, prints) as workdir:
+    _announce([x.experiment for x in groups], sources.shown)
     if not alone:
       _say_population(len(everyone), len(groups))
     members: list[outcome_lib.MemberOutcome] = []
@@ -108,7 +108,7 @@ def train(
       if stored is not None:
         members += stored
         continue
-      with _started(program, selections, profile) as begun:
+      with _started(program, profile) as begun:
         if begun.step < begun.plan.steps:  # else it is reported again
           program.stepper.compile(begun.members, begun.step)
         state, best, ended = loop.fit(*begun[:8])
@@ -124,7 +124,7 @@ def train(
       cost=read_cost(workdir.path),
     )
     if alone and test:
-      report(experiment, outcome, seconds=time.perf_counter() - began)
+      report(groups[0].experiment, outcome, seconds=time.perf_counter() - began)
     elif test:
       rankings.show(settings, workdir)
   return outcome
@@ -167,19 +167,19 @@ def evaluate(
 # What a run prints before it trains.
 
 
-def _announce(experiments, selections, shown) -> None:
+def _announce(experiments, shown) -> None:
   """Prints what was not printed yet: tables, notes on data, doubtful lines.
 
   Args:
-    experiments: of the programs, whose logs may differ; else the first counts.
-    selections: of `_selections`.
+    experiments: of the programs, whose data may differ; else the first counts.
     shown: what was printed, which grows.
   """
-  experiment = experiments[0]
-  show(experiment, shown)
-  checks.show_data(experiment, shown)
+  show(experiments[0], shown)
+  for one in experiments:
+    checks.show_data(one, shown)
   lines = [line for one in experiments for line in ranking_checks.lines(one)]
-  for line in [*lines, *_doubtful(experiment, selections)]:
+  doubtful = [line for one in experiments for line in _doubtful(one)]
+  for line in [*lines, *doubtful]:
     if line not in shown:
       print(line, flush=True)
     shown.add(line)
@@ -318,6 +318,18 @@ class Begun(NamedTuple):
   latest: checkpoints.Checkpoints
 
 
+def _home(path, number, groups) -> pathlib.Path:
+  """The folder of one of some groups."""
+  return path if groups == 1 else path / f'group_{number}'
+
+
+def _fingerprints(groups, path):
+  """Of the data of each folder; of the first group those of the run, too."""
+  prints = [group.experiment.fingerprints() for group in groups]
+  folders = [_home(path, i, len(groups)) for i in range(len(groups))]
+  return {path: prints[0], **dict(zip(folders, prints, strict=True))}
+
+
 def _programs(groups, workdir, profile) -> Iterator[Program]:
   """The programs of all groups, one after the other.
 
@@ -325,9 +337,7 @@ def _programs(groups, workdir, profile) -> Iterator[Program]:
   """
   places: list[workdir_lib.Place] = []
   for number, group in enumerate(groups):
-    home = (
-      workdir.path if len(groups) == 1 else workdir.path / f'group_{number}'
-    )
+    home = _home(workdir.path, number, len(groups))
     stepper = _stepper(group, home, profile)
     size = stepper.way.members
     chunks = [
@@ -369,33 +379,9 @@ def _programs(groups, workdir, profile) -> Iterator[Program]:
       )
 
 
-def _selections(experiment) -> dict[str, evaluation.Selection]:
-  """Criteria of the best parameters and of patience, by their settings."""
-  training, source = experiment.settings.training, experiment.data
-  params, model_state = experiment.params_shapes
-  undefined = evaluation.undefined(
-    experiment.model,
-    experiment.tasks,
-    params,
-    model_state,
-    (
-      {name: batch}
-      for name, stream in experiment.streams.items()
-      for batch in data.EvaluationBatches(
-        source[name].splits['validation'], stream.evaluation_batch_size, 0, 1
-      )
-    ),
-  )
-  known = checks.metric_names(experiment)
-  return {
-    name: evaluation.make_selection(name, experiment.tasks, known, undefined)
-    for name in (training.select, *training.keep_best)
-  }
-
-
-def _doubtful(experiment, selections) -> list[str]:
+def _doubtful(experiment) -> list[str]:
   """Lines on doubtful settings, printed before training."""
-  lines = [x.line for x in selections.values() if x.line]
+  lines = [x.line for x in experiment.selections.values() if x.line]
   wide = evaluation.unrelated(experiment.tasks, experiment.example_batch())
   if wide and len(experiment.tasks) > 1:
     lines.append(
@@ -432,7 +418,7 @@ def _stepper(group, home, profile) -> steppers.Stepper:
 
 
 @contextlib.contextmanager
-def _started(program, selections, profile) -> Iterator['Begun']:
+def _started(program, profile) -> Iterator['Begun']:
   """A program as it starts or goes on, with its record and bar open."""
   experiment = program.group.experiment
   latest = checkpoints.Checkpoints(
@@ -444,7 +430,7 @@ def _started(program, selections, profile) -> Iterator['Begun']:
     len(program.members),
     program.stepper,
     latest,
-    tuple(selections),
+    tuple(experiment.selections),
   )
   _say_where(program.folder, resumed)
   with contextlib.ExitStack() as stack:
@@ -458,7 +444,7 @@ def _started(program, selections, profile) -> Iterator['Begun']:
       stack.enter_context(
         profiling.profiled(program.stepper, program.folder / 'profile')
       )
-    hooks = _hooks(program, members, selections, record, bar, latest)
+    hooks = _hooks(program, members, record, bar, latest)
     yield Begun(
       members,
       best,
@@ -508,14 +494,14 @@ def _say_where(folder, resumed):
     print(f'No checkpoint in {folder} yet: training starts anew.', flush=True)
 
 
-def _hooks(program, members, selections, record, bar, latest) -> loop.Hooks:
+def _hooks(program, members, record, bar, latest) -> loop.Hooks:
   """The loop's evaluation, record, progress bar and checkpoints."""
   experiment, stepper = program.group.experiment, program.stepper
   names = experiment.task_names
   monitored = monitor_of(members.state.opt_state) is not None
   probed = experiment.plan.raises and not monitored and len(names) > 1
   return loop.Hooks(
-    evaluate=functools.partial(_evaluate, experiment, selections, stepper),
+    evaluate=functools.partial(_evaluate, experiment, stepper),
     probe=functools.partial(_probe, names) if probed else None,
     measure=functools.partial(_measure, names) if monitored else None,
     write=record.write,
@@ -560,14 +546,14 @@ def _last_step(latest) -> str:
   return f'step {steps[-1]}' if steps else 'none yet'
 
 
-def _evaluate(experiment, selections, stepper, params, model_state):
+def _evaluate(experiment, stepper, params, model_state):
   """Scores by criterion and all metrics of each member, on validation."""
   results = stepper.evaluate(params, model_state, 'validation')
   if experiment.plan.raises and experiment.item_task is not None:
     ranking_checks.check_scores(experiment, results[0])
   return [
     (
-      {name: select(result) for name, select in selections.items()},
+      {name: select(result) for name, select in experiment.selections.items()},
       result.scalars(),
     )
     for result in results

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import socket
 import threading
 import time
@@ -43,6 +44,10 @@ MAY_CHANGE = {
   'training.patience',
   'training.steps',
 }
+
+# Of functions that `lookup.dotted_name` cannot tell apart.
+NAMELESS = re.compile(r'<(lambda|locals|instance)>|<[^>]* at 0x')
+Fingerprints = Mapping[str, Mapping[str, str]]  # {stream: {split: digest}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +138,14 @@ def check(path: pathlib.Path | str, settings: settings_lib.Settings) -> None:
     ) from error
   stored = settings_lib.flatten(whole_files.plain(settings_lib.plain(there)))
   _check_values(file, stored, wanted)
+  for key, value in wanted.items():
+    if NAMELESS.search(str(value)):
+      raise ValueError(
+        f'Expected a function or class with a name of its own for {key}, by '
+        f'which a config is known, found {value!r} and the config of another '
+        f'call in {file.parent}; choose another --workdir, or define it at the '
+        'top of a module.'
+      )
   if list(there.targets) != list(settings.targets):
     raise ValueError(
       f'Expected the targets in the order {", ".join(there.targets)} of '
@@ -201,7 +214,7 @@ def _shortest(key: str, others: Mapping[str, Any]) -> str:
 def claim(
   path: pathlib.Path | str,
   settings: settings_lib.Settings,
-  fingerprints: Mapping[str, Mapping[str, str]] | None = None,
+  fingerprints: Mapping[pathlib.Path, Fingerprints] | None = None,
 ) -> Iterator[Workdir]:
   """Makes the directory, or checks that it belongs to the same config and data.
 
@@ -210,7 +223,7 @@ def claim(
   Args:
     path: of the directory.
     settings: of the run.
-    fingerprints: ``{stream: {split: fingerprint}}`` of its data.
+    fingerprints: of its data, and of those of folders in it.
 
   Raises:
     ValueError: if it is of another config or other data, or another process
@@ -223,31 +236,29 @@ def claim(
     return
   workdir.path.mkdir(parents=True, exist_ok=True)
   with _locked(workdir.path):
-    check_data(workdir, fingerprints or {})
+    check_data(fingerprints or {})
     whole_files.write_json(
       workdir.path / CONFIG, whole_files.plain(settings_lib.plain(settings))
     )
-    if fingerprints:
-      whole_files.write_json(workdir.path / DATA, fingerprints)
+    for folder, prints in (fingerprints or {}).items():
+      folder.mkdir(parents=True, exist_ok=True)
+      whole_files.write_json(folder / DATA, prints)
     yield workdir
 
 
-def check_data(
-  workdir: Workdir, fingerprints: Mapping[str, Mapping[str, str]]
-) -> None:
+def check_data(fingerprints: Mapping[pathlib.Path, Fingerprints]) -> None:
   """Raises a ValueError if a directory was trained on other data."""
-  for difference in other_data(workdir, fingerprints):
-    raise ValueError(
-      f'Expected the data that {workdir.path} was trained on, found '
-      f'{difference}; choose another --workdir for other data.'
-    )
+  for folder, prints in fingerprints.items():
+    for difference in other_data(folder, prints):
+      raise ValueError(
+        f'Expected the data that {folder} was trained on, found '
+        f'{difference}; choose another --workdir for other data.'
+      )
 
 
-def other_data(
-  workdir: Workdir, fingerprints: Mapping[str, Mapping[str, str]]
-) -> list[str]:
+def other_data(folder: pathlib.Path, fingerprints: Fingerprints) -> list[str]:
   """Describes how data differ from those that a directory was trained on."""
-  file = workdir.path / DATA
+  file = folder / DATA
   stored = whole_files.read_json(file) if file.exists() else {}
   return [
     f'other examples in split {split!r} of stream {stream!r}'

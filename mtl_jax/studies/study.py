@@ -63,14 +63,12 @@ def run(
   twins = plan.list_twins(settings)
   study = _prepare(settings, path, sources, entries, twins)
   if not settings.study.methods and not twins and not settings.study.trials:
-    # What has ended is read back without a look at the data.
-    workdir_lib.check_data(workdir_lib.Workdir(path), study.fingerprints())
     outcome = run_lib.train(settings, path, sources=sources)
     if outcome.ended == 'interrupted':
       return outcome
     study.add(entries[0], entries[0].settings, outcome)
     return study.finish(outcome)
-  with workdir_lib.claim(path, settings, study.fingerprints()):
+  with workdir_lib.claim(path, settings, {path: study.fingerprints()}):
     tuned = study.tune([*entries, *(twin for _, _, twin in twins)])
     if tuned is not None and tune_only:
       return study.outcome('tuned')
@@ -310,7 +308,8 @@ def _short(value) -> str:
     name = _short(value.get('name', ''))
     return f'{name}({options})' if options else name
   if callable(value):
-    return lookup.dotted_name(value).rpartition('.')[2]
+    name, bracket, options = lookup.dotted_name(value).partition('(')
+    return name.rpartition('.')[2] + bracket + options
   return str(value)
 
 

@@ -223,9 +223,10 @@ def make_chain(
     frozen: ``path -> bool``: parameters that get no update.
   """
   transforms: list[Any] = []
-  if isinstance(clip_norm, jax.Array):  # of which some may be 0
-    clip_norm = jnp.where(clip_norm > 0, clip_norm, jnp.inf)
-  if isinstance(clip_norm, jax.Array) or clip_norm:
+  if isinstance(clip_norm, jax.Array):  # It may be 0 for some members.
+    norm = jnp.where(clip_norm > 0, clip_norm, jnp.inf)
+    transforms.append(optax.clip_by_global_norm(norm))
+  elif clip_norm:
     transforms.append(optax.clip_by_global_norm(clip_norm))
   factors = dict.fromkeys([1.0, *(float(f) for _, f in learning_rates)])
   groups: dict[Hashable, Any] = {

@@ -169,6 +169,47 @@ def test_a_finished_population_is_not_that_of_other_data(tiny, tmp_path):
     mtl_jax.run(config, tmp_path, data={'main': changed})
 
 
+CHANGED = {}  # what is added to the labels of a seed, as its file changes
+
+
+def read_arrays(seed=0):
+  """Arrays, as a config names a function that reads data."""
+  splits = arrays(seed)
+  for split in splits.values():
+    split['rating'] += CHANGED.get(seed, 0)
+  return splits
+
+
+def test_each_group_has_its_own_data_and_criterion(
+  tiny, tmp_path, monkeypatch, capsys
+):
+  config = config_of_arrays(tiny)
+  config.training.evaluate_every = 2
+  config.data.name = f'{__name__}.read_arrays'
+  config.population.update({'seeds': 1, 'way': 'vmap'})
+  config.population.sweep = (
+    {'data.settings': {'seed': 0}, 'training.select': 'overall'},
+    {'data.settings': {'seed': 1}, 'training.select': 'rating/rmse'},
+  )
+  outcome = mtl_jax.run(config, tmp_path)
+  assert mtl_jax.run(config, tmp_path).members == outcome.members
+  errors = dict(outcome.members[1].curves['validation']['rating/rmse'])
+  best = min(errors.values())
+  assert outcome.members[1].validation == pytest.approx(-best, rel=1e-6)
+  run_lib.evaluate(tmp_path, member=1)
+  assert 'The data are not those' not in capsys.readouterr().out
+
+  monkeypatch.setitem(CHANGED, 1, 1.0)
+  refusal = r"group_1 was trained on, found other examples in split 'train'"
+  with pytest.raises(ValueError, match=refusal):  # of what has ended
+    mtl_jax.run(config, tmp_path)
+  (tmp_path / 'group_1' / workdir_lib.OUTCOMES).unlink()
+  with pytest.raises(ValueError, match=refusal):  # of what goes on
+    mtl_jax.run(config, tmp_path)
+  run_lib.evaluate(tmp_path, member=1)
+  assert 'The data are not those' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_run_is_not_made_shorter(tiny, tmp_path):
   tiny.run(tiny.config(steps=8), tmp_path)

@@ -1,5 +1,6 @@
 """What a work directory refuses, and whose lock it takes over."""
 
+import functools
 import json
 import os
 import pathlib
@@ -93,6 +94,47 @@ def test_a_setting_that_differs_is_named_with_what_to_do(
     f'Expected a work directory of this config, found {difference}; choose '
     f'another --workdir, or {advice}'
   )
+
+
+def a_method(c, rate=1.0):
+  del c, rate
+
+
+def test_a_partial_is_a_function_with_its_options(tmp_path):
+  partial = functools.partial(a_method, c=0.1)
+  stored = settings_of(combinator={'name': partial, 'rate': 2.0})
+  assert dict(stored.combinator) == {'name': a_method, 'c': 0.1, 'rate': 2.0}
+  begin(tmp_path, stored)
+  other = functools.partial(a_method, c=0.9, rate=2.0)
+  with pytest.raises(ValueError, match=r'combinator.c = 0.1 in .* of 0.9'):
+    workdir_lib.check(tmp_path, settings_of(combinator={'name': other}))
+  workdir_lib.check(tmp_path, stored)
+  with pytest.raises(ValueError, match='arguments only, .*method.0.1.;'):
+    settings_of(combinator={'name': functools.partial(a_method, 0.1)})
+  with pytest.raises(ValueError, match=r'rate=2.0\) beside c, rate; give each'):
+    settings_lib.with_values(stored, {'combinator.name': other})
+
+
+@pytest.mark.parametrize('wrap', [lambda f: f, functools.partial])
+def test_functions_without_a_name_are_not_taken_for_one_another(tmp_path, wrap):
+  def trunk(slope):
+    return {'model.trunk': {'name': 'mlp', 'activation': wrap(slope)}}
+
+  slopes = [lambda x: x, lambda x: 2 * x]
+  begin(tmp_path, settings_of(**trunk(slopes[0])))
+  with pytest.raises(ValueError, match='name of its own for model.trunk.act'):
+    workdir_lib.check(tmp_path, settings_of(**trunk(slopes[1])))
+
+
+def test_options_of_partials_differ(tmp_path):
+  def trunk(c):
+    activation = functools.partial(a_method, c=c)
+    return {'model.trunk': {'name': 'mlp', 'activation': activation}}
+
+  begin(tmp_path, settings_of(**trunk(0.1)))
+  workdir_lib.check(tmp_path, settings_of(**trunk(0.1)))
+  with pytest.raises(ValueError, match=r'a_method\(c=0.1\)'):
+    workdir_lib.check(tmp_path, settings_of(**trunk(0.9)))
 
 
 def test_what_changes_no_model_may_differ_in_every_stream(tmp_path):

@@ -22,12 +22,13 @@ from mtl_jax.studies import cost, page, plan, record, study as study_lib
 from mtl_jax.training import loop
 
 READ_BY_NAME = 'test_studies.load_arrays'
+SEEDS = {0: 0, 1: 1}  # of what a function reads; its files may change
 CLAIM = mtl_jax.claim('PCGrad is better', 'overall', 'pcgrad', against='equal')
 
 
-def load_arrays():
+def load_arrays(seed=0):
   """Arrays of two labels, as a config names a function that reads data."""
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(SEEDS[seed])
 
   def table(count):
     x = rng.normal(size=(count, 5)).astype(np.float32)
@@ -375,6 +376,17 @@ def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   assert summary['trade_offs'][0]['y']['metric'] == 'rmse'
   page.write(path, by_task=True)
   assert json.loads((path / 'summary.json').read_text())['by_task']
+
+
+def test_finished_methods_are_not_those_of_other_data(tmp_path, monkeypatch):
+  config = make_config(control='')
+  config.data.name = READ_BY_NAME
+  config.study.methods = {'a': {}, 'b': {'data': {'settings': {'seed': 1}}}}
+  config.population.seeds = 1
+  go(config, tmp_path)
+  monkeypatch.setitem(SEEDS, 1, 2)
+  with pytest.raises(ValueError, match='methods/b was trained on, found other'):
+    go(config, tmp_path)
 
 
 @pytest.mark.slow
