@@ -95,11 +95,13 @@ def describe(
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
     means={k: _plain(fitting.moments(seen[k])[0]) for k in floats},
     stds={k: _plain(fitting.moments(seen[k])[1]) for k in floats},
-    pooled={
-      k: tuple(map(float, fitting.moments(seen[k].reshape(-1))))
-      for k in vectors
-    },
+    pooled={k: _pooled(seen[k]) for k in vectors},
   )
+
+
+def _pooled(values):
+  mean, std = fitting.moments(values.reshape(-1))
+  return float(mean), float(std)
 
 
 def sample(

@@ -80,7 +80,7 @@ def examples(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
     # Names come again in later years.
     moments[row['name'], _season(time), time] = row
   storms: dict[Any, int] = {}
-  rows = []
+  made = []
   for (name, season, time), row in moments.items():
     before = moments.get((name, season, time - STEP))
     after = moments.get((name, season, time + STEP))
@@ -92,7 +92,7 @@ def examples(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
       for r in (row, before, after)
     )
     change = later - values
-    rows.append(
+    made.append(
       {
         'numbers': np.concatenate([values, values - last, _clock(time)]),
         'status': _status(row),
@@ -101,12 +101,12 @@ def examples(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
         'storm': storm,
       }
     )
-  if not rows:
+  if not made:
     raise ValueError(
       'storms: expected moments six hours apart, found none; give the whole '
       'table.'
     )
-  return {key: np.array([f[key] for f in rows]) for key in rows[0]}
+  return {key: np.array([f[key] for f in made]) for key in made[0]}
 
 
 def _season(time) -> int:
