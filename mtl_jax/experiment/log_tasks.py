@@ -33,8 +33,8 @@ class LogTasks:
 
   @property
   def split(self) -> protocols.Split:
-    """The log, split."""
-    return logs.make_split(self.settings)
+    """The log as it was read for training, split."""
+    return logs.make_split(self.settings, fresh=False)
 
   @property
   def horizon(self) -> int:

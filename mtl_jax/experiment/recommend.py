@@ -1,9 +1,11 @@
 """Recommendations for new histories: items, interests, ratings.
 
 A history is a JSON object per line, ``{"items": [...], "ratings": [...],
-"times": [...]}``: original ids, oldest first; ratings and times, in seconds,
-may be absent. Users need no id: a model of sequences knows none. Under "new"
-there may be texts and pictures of items to be ranked, see `new_items`.
+"times": [...], "time": ...}``: original ids, oldest first; ratings and times,
+in seconds, may be absent, and so may the time that the next item is asked for
+at, by default that of the last event. Users need no id: a model of sequences
+knows none. Under "new" there may be texts and pictures of items to be ranked,
+see `new_items`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +25,7 @@ from mtl_jax.recommendation import interactions, windows
 from mtl_jax.tasks.metrics import item_ranks
 
 KEYS = ('items', 'ratings', 'times')
+TIME = 'time'  # at which the next item is asked for
 
 
 def head_of(experiment: Any, task: tasks_lib.Task) -> Mapping[str, Any]:
@@ -95,6 +98,7 @@ def _check(row, where) -> None:
       )
     if key == 'times':
       _check_times(values, where)
+  _check_time(row.get(TIME), row.get('times'), where)
   check_new(row.get('new', []), where)
 
 
@@ -138,6 +142,19 @@ def _check_times(times, where) -> None:
     )
 
 
+def _check_time(time, times, where) -> None:
+  if time is None:
+    return
+  number = isinstance(time, (int, float)) and not isinstance(time, bool)
+  last = times[-1] if times else np.nan  # no time is after that
+  if not number or not last <= time < interactions.YEAR_2200:
+    raise ValueError(
+      f'Expected a time in seconds under "{TIME}" in {where}, at or after the '
+      f'last of the "times", found {str(time)[:60]}; leave it out if it is '
+      'that of the last event.'
+    )
+
+
 def batch_of(
   rows: Sequence[Mapping[str, Any]], model: trained.Trained, stream: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -159,12 +176,13 @@ def batch_of(
   names = columns['items'].names
   known = {name: number for number, name in enumerate(names) if number}
   length = model.experiment.example_batch()[stream]['items'].shape[1]
-  levels = np.array([float(x) for x in columns['ratings'].names[1:]])
+  rated = columns['ratings'].names[1:] if 'ratings' in columns else ()
+  levels = np.array([float(x) for x in rated])
   found = [
     _history(row, number, known, levels) for number, row in enumerate(rows, 1)
   ]
   notes = [note for _, own in found for note in own]
-  notes += _absent(rows, model.experiment.settings.model, stream)
+  notes += _absent(rows, model.experiment.inputs(stream))
   most = max(len(np.unique(arrays['items'])) for arrays, _ in found)
   batch = {
     key: np.zeros((len(rows), length), np.int32)
@@ -178,27 +196,25 @@ def batch_of(
       last = arrays[key][-length:]
       batch[key][i, length - len(last) :] = last
   batch['mask'] = (batch['items'] > 0).astype(np.float32)
-  # What comes next is asked for at the moment of the last event.
-  after = [batch['times'][:, 1:], batch['times'][:, -1:]]
+  asked = np.array([arrays['asked'] for arrays, _ in found], np.int32)
+  after = [batch['times'][:, 1:], asked[:, None]]
   batch['next_times'] = np.concatenate(after, axis=1)
   return batch, notes
 
 
-def _absent(rows, section, stream) -> list[str]:
-  """Sentences on what a model reads and some histories do not have."""
-  inputs = section.inputs
-  spec = inputs if 'name' in inputs else inputs.get(stream, {})
-  beside = spec.get('categorical') or ()
-  timed = 'gaps' in beside or bool(section.trunk.get('times'))
+def _absent(rows, reads) -> list[str]:
+  """Sentences on keys that a model reads and some histories do not have."""
   notes = []
-  for key, read, taken in (
-    ('ratings', 'ratings' in beside, 'its items count as not rated'),
-    ('times', timed, 'all events count as of one moment'),
-  ):
-    number = sum(not row.get(key) for row in rows)
-    if read and number:
+  for keys, key, told, taken in (
+    ({'ratings'}, 'ratings', 'ratings', 'its items count as not rated'),
+    ({'gaps', 'times'}, 'times', 'times', 'all events count as of one moment'),
+    ({'next_times'}, TIME, f'"{TIME}" of the next item',
+     'it is asked for 0 seconds after the last event'),
+  ):  # fmt: skip
+    number = sum(row.get(key) is None for row in rows)
+    if reads & keys and number:
       notes.append(
-        f'{number} of {len(rows)} histories have no {key}, which the model '
+        f'{number} of {len(rows)} histories have no {told}, which the model '
         f'reads: {taken}.'
       )
   return notes
@@ -225,6 +241,7 @@ def _history(row, number, known, levels):
     'ratings': windows.rating_codes(levels, ratings)[some],
     'gaps': gaps,
     'times': (times[some] - times[some][0]).astype(np.int32),
+    'asked': int(row.get(TIME, times[-1]) - times[some][0]),
   }
   notes = []
   if absent:
@@ -260,10 +277,11 @@ def predict(
     rows: of `read_histories`.
 
   Returns:
-    Per history ``{task: ...}``: of the next item the best ones that are not in
-    the history, ``{'item', 'name', 'score'}`` each and, of tasks whose head is
-    given an item, what they predict for it; of interests the probability of
-    each by its name. And sentences about items that were left out.
+    Per history ``{task: ...}``: of the next item the best ones,
+    ``{'item', 'name', 'score'}`` each and, of tasks whose head is given an
+    item, what they predict for it; of interests the probability of each by its
+    name. The best are not in the history where the head has ``seen``. And
+    sentences about items that were left out, or are in the history.
 
   Raises:
     ValueError: for a history without a known item, or scores that are NaN.
@@ -271,6 +289,11 @@ def predict(
   experiment = model.experiment
   task: Any = experiment.item_task
   batch, notes = batch_of(rows, model, task.stream)
+  if not head_of(experiment, task).get('seen'):
+    notes.append(
+      'Items of a history may be among its best ones: the head of the next '
+      "item has no 'seen'."
+    )
   size = experiment.streams[task.stream].evaluation_batch_size
   run = jax.jit(
     functools.partial(_outputs, model, task, batch['items'].shape[1])

@@ -248,8 +248,8 @@ def make(
     The log.
 
   Raises:
-    ValueError: if columns differ in length, or a time is not finite or far in
-      the future.
+    ValueError: if columns differ in length, or a time is not finite, not whole
+      or far in the future.
 
   Example:
     >>> log = make(['b', 'a', 'b'], [10, 20, 30], [9, 5, 4], [1, 2, 3])
@@ -259,18 +259,7 @@ def make(
   user_ids, user = number(users)
   item_ids, item = number(items)
   time = np.asarray(times)
-  if time.dtype.kind == 'f' and not np.isfinite(time).all():
-    raise ValueError(
-      f'{name}: expected a finite time in every row, found '
-      f'{(~np.isfinite(time)).sum()} without; drop these rows.'
-    )
-  latest = time.max(initial=0) * time_unit
-  if latest > YEAR_2200:
-    raise ValueError(
-      f'{name}: expected times in units of {time_unit:g} seconds, found '
-      f'{time.max():.0f}, which is after the year 2200; if they are '
-      'milliseconds, set time_unit to 0.001.'
-    )
+  _check_times(name, time, time_unit)
   rating = None if ratings is None else np.asarray(ratings, np.float32)
   columns = {key: np.asarray(x) for key, x in (columns or {}).items()}
   _check_lengths(
@@ -301,6 +290,30 @@ def make(
     notes=notes,
   )
   return log.in_order('file')
+
+
+def _check_times(name, time, time_unit) -> None:
+  if time.dtype.kind == 'f':
+    if not np.isfinite(time).all():
+      raise ValueError(
+        f'{name}: expected a finite time in every row, found '
+        f'{(~np.isfinite(time)).sum()} without; drop these rows.'
+      )
+    parts = time[time != np.floor(time)]
+    if len(parts):
+      raise ValueError(
+        f'{name}: expected whole numbers as times, found {parts[0]:g}, whose '
+        'fraction would be lost, and the order with it; multiply times so that '
+        'they are whole, as days by 86400, and set time_unit if the product '
+        'is not in seconds.'
+      )
+  latest = time.max(initial=0) * time_unit
+  if latest > YEAR_2200:
+    raise ValueError(
+      f'{name}: expected times in units of {time_unit:g} seconds, found '
+      f'{time.max():.0f}, which is after the year 2200; if they are '
+      'milliseconds, set time_unit to 0.001.'
+    )
 
 
 def _check_lengths(name, required, rating, columns):

@@ -1,8 +1,9 @@
 """Log of a config: its reader, split, arm and rows."""
 
 from collections.abc import Mapping
-import functools
 import json
+import os
+import pathlib
 from typing import Any
 
 from mtl_jax import names as names_lib
@@ -18,7 +19,13 @@ LAYOUT = (
 )  # fmt: skip
 
 
-def make_split(settings: Mapping[str, Any]) -> protocols.Split:
+_MOST = 2  # splits that are kept
+_kept: dict[str, tuple[Any, protocols.Split]] = {}  # by key, with their files
+
+
+def make_split(
+  settings: Mapping[str, Any], *, fresh: bool = True
+) -> protocols.Split:
   """The log that settings name, split and under its arm; read once.
 
   Args:
@@ -26,6 +33,8 @@ def make_split(settings: Mapping[str, Any]) -> protocols.Split:
       the folder; ``ties`` and ``order_seed``, the rule for equal times;
       ``protocol`` and its ``shares``; ``arm`` and ``arm_seed``, 'data' or a
       placebo; and those of `layout_of`.
+    fresh: whether it is read again where files of its folder have changed. Not
+      so what ranks the models that were trained on it.
 
   Raises:
     ValueError: for an unknown name or setting.
@@ -42,7 +51,26 @@ def make_split(settings: Mapping[str, Any]) -> protocols.Split:
         f'Expected a setting of a log, found {name!r}; '
         + names_lib.nearest(name, [*LOG, *LAYOUT])
       )
-  return _split(key_of(settings))
+  key = key_of(settings)
+  files, split = _kept.pop(key, (None, None))
+  now = _files(settings) if fresh or split is None else files
+  if split is None or now != files:
+    split = _read(**json.loads(key))
+  _kept[key] = now, split
+  if len(_kept) > _MOST:
+    del _kept[next(iter(_kept))]  # the one that was asked for longest ago
+  return split
+
+
+def _files(settings) -> list[tuple[str, int, int]]:
+  """Name, size and time of each file in the folder of a log."""
+  folder = (settings.get('options') or {}).get('folder')
+  if folder is None:
+    return []
+  place = pathlib.Path(folder).expanduser()
+  paths = [*place.glob('*'), *place.glob('data/*')]  # KuaiRand's are in data
+  stats = [(str(path), path.stat()) for path in paths if path.is_file()]
+  return sorted((name, x.st_size, x.st_mtime_ns) for name, x in stats)
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
@@ -52,13 +80,10 @@ def key_of(settings: Mapping[str, Any]) -> str:
 
 
 def _plain(value):
-  """Mappings and tuples of a frozen config, as JSON has them."""
+  """Mappings, tuples and paths of a frozen config, as JSON has them."""
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
   return dict(value) if isinstance(value, Mapping) else list(value)
-
-
-@functools.lru_cache(maxsize=2)
-def _split(key):
-  return _read(**json.loads(key))
 
 
 def _read(

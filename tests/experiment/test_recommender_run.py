@@ -258,6 +258,61 @@ def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
     assert (row['item'][0]['item'] == name) == bool(hit)
 
 
+def trained_of(config):
+  """A model that was not trained, for what is read of histories."""
+  experiment = build.build(settings_lib.from_config(config))
+  return trained.Trained(experiment, None, None, 0)
+
+
+def test_the_time_of_the_next_item_may_be_given(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.tasks = ('item',)
+  config.model.inputs.categorical = ()
+  config.model.trunk = {
+    'name': 'sasrec',
+    'features': 8,
+    'num_heads': 1,
+    'max_length': 8,
+    'pool': 'none',
+    'times': 'times',
+    'next_times': 'next_times',
+  }
+  model = trained_of(config)
+  rows = [
+    {'items': [100, 101], 'times': [60, 90], 'time': 150},
+    {'items': [100, 101, 'x'], 'times': [60, 90, 120]},
+    {'items': [100, 101]},
+  ]
+  batch, (unknown, *notes) = recommend.batch_of(rows, model, 'main')
+  assert 'x' in unknown
+  assert notes == [
+    '1 of 3 histories have no times, which the model reads: all events count '
+    'as of one moment.',
+    '2 of 3 histories have no "time" of the next item, which the model reads: '
+    'it is asked for 0 seconds after the last event.',
+  ]
+  assert batch['times'][:, -2:].tolist() == [[0, 30], [0, 30], [0, 0]]
+  expected = [[30, 90], [30, 60], [0, 0]]
+  assert batch['next_times'][:, -2:].tolist() == expected
+
+
+def test_what_a_head_reads_is_told_and_ratings_may_be_left_out(tmp_path):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.model.inputs.categorical = ()
+  _, (note,) = recommend.batch_of(
+    [{'items': [100, 101], 'times': [0, 5]}], trained_of(config), 'main'
+  )
+  assert note.startswith('1 of 1 histories have no ratings, which the model')
+  # Ratings that the data leave out are none, and nothing reads them.
+  names = ('items', 'mask', 'next_item', 'seen', 'interests')
+  config.data.features = {name: name for name in names}
+  config.tasks = ('item', 'interests')
+  rows = [{'items': [100, 101], 'ratings': [5, 1]}]
+  batch, notes = recommend.batch_of(rows, trained_of(config), 'main')
+  assert not notes and not batch['ratings'].any()
+  assert batch['items'][0, -2:].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
@@ -268,6 +323,9 @@ def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
     ('{"items": [100, 101], "times": [5, 4]}', 'times that never fall'),
     ('{"items": [100], "times": [NaN]}', 'times in seconds'),
     ('{"items": [100], "times": [1.7e12]}', 'divide milliseconds'),
+    ('{"items": [100], "times": [5], "time": 4}', 'at or after the last'),
+    ('{"items": [100], "time": 4}', 'a time in seconds under "time"'),
+    ('{"items": [100], "times": [5], "time": "now"}', 'found now; leave it'),
     ('', 'at least one history'),
   ],
 )
@@ -457,8 +515,8 @@ def test_a_probability_of_a_good_rating_is_no_rating(tmp_path):
       lambda x: np.zeros(x.shape, x.dtype), (state.params, state.model_state)
     )
     (measured,) = ranking_report.measure(experiment, [zeros])
-    if 'rating' in names:  # a probability would be 0.5
-      assert not measured.rating.any()
+    if 'rating' in names:  # the mean in stars; a probability would be 0.5
+      assert measured.rating.min() > 1
     else:
       assert measured.rating is None
 

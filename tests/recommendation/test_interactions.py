@@ -106,6 +106,8 @@ def test_features_find_their_items_and_users():
   [
     (dict(times=[1, 2]), 'expected columns of one length, found'),
     (dict(times=[1.0] * 5 + [np.nan]), 'a finite time in every row, found 1'),
+    (dict(times=[14000.0] * 5 + [14000.25]), 'found 14000.2, .* days by 86400'),
+    (dict(times=[0.0, 1, 2, 3, 4, -0.5]), 'whole numbers as times, found -0.5'),
     (dict(times=[1.6e12] * 6), 'after the year 2200; if they are millisec'),
     (dict(users=[], items=[], times=[]), 'at least one event, found none'),
   ],

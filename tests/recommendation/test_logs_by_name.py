@@ -1,12 +1,13 @@
 """Logs by name, and the script that prints tables of simple recommenders."""
 
+import os
 import pathlib
 import runpy
 import sys
 
 import pytest
 
-from mtl_jax.recommendation import logs
+from mtl_jax.recommendation import logs, sources
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'recommenders.py'
 INTER = 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n'
@@ -33,6 +34,39 @@ def test_a_log_is_loaded_by_its_name(tmp_path):
     logs.load('recbole')
   with pytest.raises(ValueError, match="unexpected keyword argument 'foldr'"):
     logs.load('recbole', folder='.', foldr=1)
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+  file = tmp_path / 'x.inter'
+  rows = [f'{user}\t{item}\t3\t{item}\n' for user in 'ab' for item in '1234']
+  file.write_text(INTER + ''.join(rows))
+  options = {'folder': tmp_path}
+  settings = {'log': 'recbole', 'options': options}
+  first = sources.make_split(settings)
+  assert sources.make_split(settings) is first
+  # As many bytes, a moment later: the last two events of a user change places.
+  before = file.stat()
+  rows[2:4] = ['a\t4\t3\t3\n', 'a\t3\t3\t4\n']
+  file.write_text(INTER + ''.join(rows))
+  os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**6))
+  assert file.stat().st_size == before.st_size
+  # Models that were trained on the first are ranked on it.
+  assert sources.make_split(settings, fresh=False) is first
+  second = sources.make_split(settings)
+  assert second.target_hash() != first.target_hash()
+  assert sources.make_split(settings, fresh=False) is second
+  tables = sources.load(settings)
+  assert tables['test'].read([0], ['next_item'])['next_item'][0, -1] == 3
+  # Two are kept, those that were asked for last.
+  for arm in ('order', 'content'):
+    sources.make_split(settings | {'arm': arm})
+    assert sources.make_split(settings | {'arm': arm}) is sources.make_split(
+      settings | {'arm': arm}
+    )
+  assert sources.make_split(settings, fresh=False) is not second
+  # A path and its text are one folder.
+  text = settings | {'options': {'folder': str(tmp_path)}}
+  assert sources.make_split(text) is sources.make_split(settings)
 
 
 @pytest.fixture
