@@ -2,10 +2,11 @@
 
 python benchmarks/emoji.py                 # 5 folds, a minute each
 python benchmarks/emoji.py --how=gate,concat --no_flags
+python benchmarks/emoji.py --how=concat/text+picture,concat/text
 
 Probes are ridge regressions of standardised vectors (of classes: on 0 and 1),
-whose penalty the validation split picks; the network is configs/rec/emoji.py.
-Test splits, by variant; intervals of 95% over folds, also of the difference to
+whose penalty the validation split picks; the network is configs/rec/emoji.py,
+with all inputs or those behind a slash. Test splits, by variant; intervals of 95% over folds, also of the difference to
 the best probe of each column. Then, per task, what each knock-out costs the
 first of the networks, and what its gates weigh.
 """
@@ -51,6 +52,10 @@ PARTS = {
     'text + picture',
   ),
   'gates, over joining': ('network (gate)', 'network (concat)'),
+  'picture, beside text in a joined network': (
+    'network (concat/text+picture)',
+    'network (concat/text)',
+  ),
 }
 TASKS = {
   'group': ('group accuracy', 'group macro F1'),
@@ -87,7 +92,7 @@ def main() -> None:
       rows.setdefault(NETWORK.format(how), []).append(
         network(trained, raw['test'])
       )
-      if how == hows[0]:
+      if how == hows[0] and '/' not in how:
         for key, losses in knock_outs(trained).items():
           costs.setdefault(key, []).append(losses)
       if how == hows[0] == 'gate':
@@ -243,9 +248,13 @@ def judge(found, labels):
 
 def train(settings, how, folder):
   """The network of a fold; a finished run is read back."""
-  config = mtl_jax.load_config(f'{CONFIG}:{how}')
+  fusion, _, inputs = how.partition('/')
+  config = mtl_jax.load_config(f'{CONFIG}:{fusion}')
+  if inputs:
+    config.model.trunk.inputs = tuple(inputs.split('+'))
   for name, value in settings.items():
     config.data.settings[name] = value
+  how = how.replace('/', '_of_')
   name = f'{how}_{settings["fold"]}_{"all" if settings["flags"] else "no"}'
   workdir = pathlib.Path(folder) / name
   mtl_jax.run(config, workdir)
