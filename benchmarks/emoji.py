@@ -6,9 +6,10 @@ python benchmarks/emoji.py --how=concat/text+picture,concat/text
 
 Probes are ridge regressions of standardised vectors (of classes: on 0 and 1),
 whose penalty the validation split picks; the network is configs/rec/emoji.py,
-with all inputs or those behind a slash. Test splits, by variant; intervals of 95% over folds, also of the difference to
-the best probe of each column. Then, per task, what each knock-out costs the
-first of the networks, and what its gates weigh.
+with all inputs or those behind a slash. Test splits, by variant; intervals of
+95% over folds, also of the difference to the best probe of each column. Then,
+per task, what each knock-out costs the first of the networks, and what its
+gates weigh.
 """
 
 import argparse
