@@ -12,6 +12,10 @@ from mtl_jax.data import item_content, packages
 ARMS = ('text', 'random', 'permuted')
 SETTINGS = ('texts', 'pictures', 'arm', 'width', 'seed')
 PARTS = {'text': 'texts', 'picture': 'pictures'}  # of a vector, in this order
+FROM = {
+  'text': 'texts to columns of items that describe them.',
+  'picture': 'picture to the column of their paths.',
+}
 
 
 def make_file(
@@ -142,8 +146,8 @@ def encode(
     if items is None:
       raise ValueError(
         f'Expected {PARTS[part]} of items in the data for '
-        f'model.inputs.vectors.{PARTS[part]}, found none; set '
-        f'data.settings.{part} to the column of their paths.'
+        f'model.inputs.vectors.{PARTS[part]}, found none; set data.settings.'
+        + FROM[part]
       )
     if part == 'picture':
       items = list(map(_path, content.names, items))

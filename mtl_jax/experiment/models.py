@@ -1,6 +1,7 @@
 """The model of a config: trunk, input encoder, heads, and who shares what."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -133,6 +134,8 @@ def _with_vectors(spec, sources):
     if column is None or not column.names:
       continue
     content = item_vectors.content_of(column)
+    if not column.texts and column.names == _ids(source):
+      content = dataclasses.replace(content, text=None)  # ids say nothing
     split, trained = source.splits.get('train'), None
     if isinstance(split, data.Blank):
       # Nothing is trained: those of the checkpoint come in their place.
@@ -148,6 +151,12 @@ def _with_vectors(spec, sources):
     f'Expected names of items under {TITLES!r} in the data, found none; set '
     'model.inputs.vectors to a file .npy of vectors.'
   )
+
+
+def _ids(source):
+  """Original ids of items, which stand for titles where a log has none."""
+  items = source.encoder.columns.get('items')
+  return items and items.names
 
 
 def _with_sizes(spec, cardinalities):

@@ -360,6 +360,7 @@ def cold_items(
   targets: int = 2000,
   among: str = 'cold',
   seed: int = 0,
+  texts: Sequence[str] = (),
 ) -> Split:
   """Items that training never saw: a share leaves it, as input and as target.
 
@@ -368,12 +369,13 @@ def cold_items(
 
   Args:
     log: the events.
-    share: of items that are cold, about: one with the title of a cold item is
-      cold too, as its text would be known.
+    share: of items that are cold, about: one with the title or text of a cold
+      item is cold too, as its text would be known.
     targets: how many test at most, drawn at random.
     among: what is ranked for the test: 'cold' items only, or 'all'.
     seed: of the draws, by item id: another rule for equal times has the same
       cold items.
+    texts: of the V items, as a model reads them.
 
   Raises:
     ValueError: if the share is not in (0, 1), or a split is empty.
@@ -387,9 +389,10 @@ def cold_items(
   cold = np.zeros(log.num_items, bool)
   order = rng.permutation(log.num_items)
   cold[order[: max(1, round(share * log.num_items))]] = True
-  if log.titles is not None:
-    titles = np.asarray(log.titles, str)
-    cold |= np.isin(titles, titles[cold]) & (titles != '')
+  for told in (log.titles, texts):
+    if told is not None and len(told):
+      same = np.array([str(text).strip().casefold() for text in told])
+      cold |= np.isin(same, same[cold]) & (same != '')
   count = int(cold.sum())
   is_cold = cold[log.item]
   part = np.where(is_cold, -1, 0).astype(np.int8)

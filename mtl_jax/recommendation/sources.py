@@ -10,6 +10,7 @@ from mtl_jax import names as names_lib
 from mtl_jax.data import tables
 from mtl_jax.recommendation import logs, placebos, protocols, windows
 
+COLD = 'cold_items'
 LOG = (
   'log', 'options', 'ties', 'order_seed', 'protocol', 'shares', 'arm',
   'arm_seed',
@@ -76,6 +77,8 @@ def _files(settings) -> list[tuple[str, int, int]]:
 def key_of(settings: Mapping[str, Any]) -> str:
   """Key of the log, split and arm that settings name."""
   known = {key: settings[key] for key in LOG if key in settings}
+  if settings.get('protocol') == COLD and 'texts' in settings:
+    known['texts'] = settings['texts']  # no cold item has the text of another
   return json.dumps(known, sort_keys=True, default=_plain)
 
 
@@ -96,9 +99,13 @@ def _read(
   shares=None,
   arm='data',
   arm_seed=0,
+  texts=(),
 ) -> protocols.Split:
   events = logs.load(log, ties=ties, seed=order_seed, **(options or {}))
-  split = protocols.make(events, protocol, **(shares or {}))
+  shares = dict(shares or {})
+  if texts:
+    shares['texts'] = windows.item_texts(events, texts)
+  split = protocols.make(events, protocol, **shares)
   return placebos.apply(split, arm, arm_seed)
 
 

@@ -228,6 +228,21 @@ def test_the_config_of_the_page_builds_on_a_log_with_pictures(
   assert frozen.shape == (13, 6 if parts == 'both' else 3)
 
 
+def test_ids_are_no_texts(tmp_path):
+  folder = pathlib.Path(made_log.write(tmp_path / 'made'))
+  (folder / 'made.item').unlink()  # no titles: the log has ids alone
+  config = overrides.load_config(f'{CONFIG}:text')
+  with config.data.settings.unlocked():
+    config.data.settings.log = 'recbole'
+    config.data.settings.options = {'folder': str(folder)}
+    config.data.settings.length = 6
+    config.data.settings.texts = ('title',)
+  config.data.batch_size = 8
+  config.model.inputs.vectors.width = 3
+  with pytest.raises(ValueError, match='found none; set data.settings.texts'):
+    build.build(settings_lib.from_config(config))
+
+
 @pytest.mark.parametrize('argument', ['ids', 'both', 'random,cold', 'text'])
 def test_the_config_is_built_on_a_made_log(argument, tmp_path):
   folder = made_log.write(tmp_path / 'made')

@@ -88,6 +88,10 @@ def test_an_item_with_the_title_of_a_cold_one_is_cold_too():
   assert set(more.tolist()) == {*known.tolist(), *twins}
   assert len(more) > len(known) == 8
   assert split.notes[0].startswith(f'{len(more)} cold items, ')
+  texts = [f' film {i % 25} ' if i < 35 else '' for i in range(40)]
+  untitled = random_log(n=900, users=15, items=40)
+  told = protocols.cold_items(untitled, share=0.2, texts=texts)
+  np.testing.assert_array_equal(told.candidates, split.candidates)
 
 
 def test_global_time_cuts_at_moments_and_rolls():
