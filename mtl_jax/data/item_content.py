@@ -180,6 +180,7 @@ def load(
   frame_count: int = 8,
   texts: str = 'minilm',
   pictures: str = 'efficientnet',
+  reading: cells.Reading = cells.DEFAULT,
 ) -> dict[str, tables.Table]:
   """A user's own items: a CSV or JSONL file with texts and paths.
 
@@ -197,6 +198,8 @@ def load(
     frame_count: F.
     texts: see `text_encoder`.
     pictures: see `picture_encoder`.
+    reading: writing of the cells; of a config, what ``data.separator`` and the
+      like say.
 
   Returns:
     Tables by split, with the arrays of `vectors_of`.
@@ -214,7 +217,7 @@ def load(
     pictures=pictures,
   )
   made = {}
-  for split, table in _open(files, {**columns, **own.kinds}).items():
+  for split, table in _open(files, {**columns, **own.kinds}, reading).items():
     raw = table.read(range(table.size), list(own.kinds))
     made[split] = with_arrays(table, own.arrays(raw, table.size, table.name))
   return made
@@ -334,8 +337,8 @@ def columns_of(
   return None
 
 
-def _open(splits, columns):
-  return files.open_files(splits, columns, cells.DEFAULT)
+def _open(splits, columns, reading):
+  return files.open_files(splits, columns, reading)
 
 
 def _join(columns):

@@ -60,8 +60,9 @@ def load_data(
     return data.from_splits(rows, stream.features or names, **options)
   if arrays is not None or '.' in stream.name:
     if arrays is None:
-      function = lookup.find('data set', stream.name, {})
-      arrays = function(**stream.settings)
+      spec = {**stream.settings, 'name': stream.name}
+      offered = {'reading': reading_of(stream)}
+      arrays = lookup.build('data set', spec, {}, offered=offered)
     return data.from_splits(
       arrays,
       stream.features or None,

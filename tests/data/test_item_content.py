@@ -4,7 +4,10 @@ import emoji_case
 import numpy as np
 import pytest
 
+import mtl_jax
+from mtl_jax.config import settings as settings_lib
 from mtl_jax.data import item_content
+from mtl_jax.experiment import config_data
 
 
 @pytest.fixture
@@ -98,3 +101,21 @@ def test_columns_of_a_data_set_stand_for_its_vectors(items):
   moving = item_content.columns_of('mtl_jax.data.emoji.load', {'frames': 2})
   assert moving.frames == 'frames' and moving.frame_count == 2
   assert item_content.columns_of('interactions', {}) is None
+
+
+def test_files_are_read_as_the_config_says(items):
+  """Semicolons of a spreadsheet, and a mark of what is missing."""
+  text = (items / 'items.csv').read_text().replace(',', ';')
+  (items / 'items.csv').write_text(text.replace('blue', '-'), 'gb18030')
+  config = mtl_jax.default_config()
+  config.data.name = 'mtl_jax.data.item_content.load'
+  config.data.settings = settings(items, picture='', frames='')
+  config.data.separator, config.data.missing = ';', ('', '-')
+  config.data.encoding = 'gb18030'
+  stream = settings_lib.from_config(config).data
+  source = config_data.load_data(stream, 'main')
+  raw = source.splits['train'].take(np.arange(4))
+  assert raw['text_mask'].tolist() == [[1], [0], [0], [0]]
+  with pytest.raises(ValueError, match="data set 'mtl_jax.*found 'texst'"):
+    config.data.settings = {**settings(items), 'texst': 'minilm'}
+    config_data.load_data(settings_lib.from_config(config).data, 'main')
