@@ -106,31 +106,12 @@ def build(
     )
   function = find(kind, spec['name'], table)
   parameters = inspect.signature(function).parameters
-  takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-  # Flax modules have two fields of their own that are nobody's option.
-  known = set(parameters) - {'parent', *(required or {})}
-  unknown = [] if takes_any else [k for k in options if k not in known]
-  if unknown:
-    raise ValueError(
-      f'Expected an option of {kind} {spec["name"]!r}, found {unknown[0]!r}; '
-      f'{names.nearest(unknown[0], known - {"name"})}'
-    )
   for key, value in (offered or {}).items():
     if key in parameters and key not in options:
       options[key] = value
-  missing = [
-    name
-    for name, p in parameters.items()
-    if p.default is p.empty
-    and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    and name not in options
-    and name not in (required or {})
-  ]
-  if missing:
-    raise ValueError(
-      f'Expected the option {missing[0]!r} for {kind} {spec["name"]!r}, found '
-      'none; set it in the config.'
-    )
+  # Flax modules have two fields of their own that are nobody's option.
+  given = {'parent', 'name', *(required or {})}
+  names.check_options(f'{kind} {spec["name"]!r}', function, options, given)
   try:
     return function(**(required or {}), **options)
   except TypeError as error:

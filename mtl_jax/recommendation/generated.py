@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax import names as names_lib
 from mtl_jax.recommendation import interactions, protocols
 
 
@@ -234,7 +235,11 @@ def make(
     ties: rule for equal times; there are none.
     seed: of the rule 'random'.
     **law: the other arguments of `make_chain`.
+
+  Raises:
+    ValueError: if one of these is unknown or out of its range.
   """
+  names_lib.check_options('the generated log', make_chain, law, ('seed',))
   chain = make_chain(seed=data_seed, **law)
   return sample(chain, users, length, data_seed).in_order(ties, seed)
 

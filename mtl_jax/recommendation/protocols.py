@@ -431,11 +431,14 @@ def make(log: interactions.Interactions, protocol: str, **settings) -> Split:
   """The split of a log by the name of its protocol.
 
   Raises:
-    ValueError: if the name is unknown.
+    ValueError: if the name or a setting is unknown.
   """
   if protocol not in PROTOCOLS:
     raise ValueError(
       f'Expected a protocol, found {protocol!r}; '
       + names_lib.nearest(protocol, PROTOCOLS)
     )
+  names_lib.check_options(
+    f'protocol {protocol!r}', PROTOCOLS[protocol], settings, ('log',)
+  )
   return PROTOCOLS[protocol](log, **settings)

@@ -101,7 +101,14 @@ def _read(
   arm_seed=0,
   texts=(),
 ) -> protocols.Split:
-  events = logs.load(log, ties=ties, seed=order_seed, **(options or {}))
+  options = options or {}
+  for name, instead in (('ties', 'ties'), ('seed', 'order_seed')):
+    if name in options:
+      raise ValueError(
+        f'Expected the rule for equal times in data.settings.{instead}, found '
+        f'{name!r} among the options of the log {log!r}; move it.'
+      )
+  events = logs.load(log, ties=ties, seed=order_seed, **options)
   shares = dict(shares or {})
   if texts:
     shares['texts'] = windows.item_texts(events, texts)

@@ -364,6 +364,18 @@ def test_nan_scores_end_a_run_with_a_sentence(tmp_path):
     ({'data.settings.protocol': 'last'}, "protocol, found 'last'"),
     ({'data.settings.arm': 'oder'}, "found 'oder'; did you mean 'order'"),
     (
+      {'data.settings.shares': {'tset': 0.3}},
+      "of protocol 'leave_one_out', found 'tset'; there are none",
+    ),
+    (
+      {'data.settings.options.ties': 'item'},
+      "in data.settings.ties, found 'ties' among the options",
+    ),
+    (
+      {'data.settings.options.seed': 1},
+      "in data.settings.order_seed, found 'seed' among the options",
+    ),
+    (
       {'targets.rating.per_step': False},
       "Task 'rating': expected training labels",
     ),

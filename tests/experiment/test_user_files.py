@@ -145,6 +145,32 @@ def test_two_kinds_of_one_label_are_refused():
   assert (label.kind, label.shift) == ('regression', False)
 
 
+@pytest.mark.parametrize(
+  ('name', 'settings', 'message'),
+  [
+    (
+      'mtl_jax.data.emoji.load',
+      {'fol': 1},
+      "data set 'mtl_jax.data.emoji.load', found 'fol'; did you mean 'fold'",
+    ),
+    (
+      'mtl_jax.data.item_content.load',
+      {'files': {}, 'columns': {}, 'pictur': 'path'},
+      "found 'pictur'; did you mean 'picture'",
+    ),
+    (
+      'mtl_jax.data.item_content.load',
+      {'columns': {}},
+      "the option 'files' for data set .*, found none; set it",
+    ),
+  ],
+)
+def test_settings_of_a_function_that_it_does_not_know(name, settings, message):
+  stream = settings_lib.DataSettings(name=name, settings=settings)
+  with pytest.raises(ValueError, match=message):
+    config_data.load_data(stream, 'main')
+
+
 def test_many_values_far_apart_are_few_classes(tmp_path):
   zips = [10001, 60614, 94110]
   rows = [(i / 60, i, zips[i % 3]) for i in range(60)]

@@ -36,6 +36,25 @@ def test_a_log_is_loaded_by_its_name(tmp_path):
     logs.load('recbole', folder='.', foldr=1)
 
 
+@pytest.mark.parametrize(
+  'settings, message',
+  [
+    (
+      {'protocol': 'global_time', 'shares': {'tset': 0.3}},
+      "option of protocol 'global_time', found 'tset'; did you mean 'test'",
+    ),
+    (
+      {'options': {'users': 9, 'sharpnes': 3}},
+      "option of the generated log, found 'sharpnes'; did you mean 'sharpness'",
+    ),
+  ],
+)
+def test_a_misspelt_setting_is_one_sentence(settings, message):
+  options = {'options': {'users': 20, 'length': 5, 'items': 10}}
+  with pytest.raises(ValueError, match=message):
+    sources.make_split({'log': 'generated', **options, **settings})
+
+
 def test_a_file_that_has_changed_is_read_again(tmp_path):
   file = tmp_path / 'x.inter'
   rows = [f'{user}\t{item}\t3\t{item}\n' for user in 'ab' for item in '1234']
