@@ -47,15 +47,22 @@ def read_picture(picture: Picture, size: int, fit: str = 'whole') -> np.ndarray:
 
 
 def open_picture(picture: Picture) -> Any:
-  """A picture as an RGB image of Pillow, on white where it is transparent."""
+  """A picture as an RGB image of Pillow, upright, on white where transparent.
+
+  Args:
+    picture: as of `read_picture`.
+
+  Raises:
+    ValueError: if it cannot be read.
+  """
   pillow = _pillow()
   if isinstance(picture, np.ndarray):
     return pillow.fromarray(picture).convert('RGB')
   file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
   try:
     with pillow.open(file) as image:
-      return _opaque(pillow, image)
-  except (OSError, SyntaxError, ValueError) as error:
+      return _opaque(pillow, _upright(image))
+  except _errors(pillow) as error:
     name = f'{len(picture)} bytes' if isinstance(picture, bytes) else picture
     raise ValueError(
       f'Expected a picture that Pillow reads, found that {name} is none '
@@ -89,11 +96,22 @@ def read_frames(picture: Picture, count: int) -> list[np.ndarray]:
         image.seek(row)
         frames.append(np.asarray(_opaque(pillow, image)))
       return frames
-  except (OSError, SyntaxError, ValueError) as error:
+  except _errors(pillow) as error:
     raise ValueError(
       f'Expected an animated picture that Pillow reads, found none ({error}); '
       'leave it out, or give another file.'
     ) from error
+
+
+def _errors(pillow) -> tuple[type[Exception], ...]:
+  """Errors of Pillow for a file that is no picture, or too large a one."""
+  return OSError, SyntaxError, ValueError, pillow.DecompressionBombError
+
+
+def _upright(image):
+  """The picture as its camera was held, which its EXIF data may say."""
+  tools = weights.need('PIL.ImageOps', 'pillow', 'pictures')
+  return tools.exif_transpose(image)
 
 
 def _opaque(pillow, image):

@@ -76,6 +76,11 @@ class TextEncoder:
     told = f'{self.pooling} {self.max_length}'
     return weights.digest(told, *files)
 
+  def count_cut(self, texts: Sequence[str]) -> int:
+    """Number of texts that are longer than ``max_length`` tokens."""
+    encoded = self._tokenizer.encode_batch(list(texts))
+    return sum(bool(x.overflowing) for x in encoded)
+
   def encode(self, texts: Sequence[str]) -> np.ndarray:
     """Vectors ``[N, D]`` of texts; an empty text has a vector too."""
     encoded = self._tokenizer.encode_batch(list(texts))

@@ -94,12 +94,24 @@ def encode_items(
     folder.mkdir(parents=True, exist_ok=True)
     told = f'Encoding {len(new):,} of {len(items):,} {what}'
     print(f'{told}, once, into {folder}.', file=sys.stderr)
+    _say_cut(encoder, [items[row] for row in new.values()], what)
     _encode(encoder, items, new, folder, known, names)
   values = np.zeros((len(items), encoder.features), np.float32)
   for row, key in enumerate(keys):
     if key is not None:
       values[row] = known[key]
   return Vectors(values, np.array([key is not None for key in keys], bool))
+
+
+def _say_cut(encoder, items, what) -> None:
+  """Prints how many items an encoder reads the beginning of only."""
+  number = encoder.count_cut(items) if hasattr(encoder, 'count_cut') else 0
+  if number:
+    print(
+      f'{number:,} of these {what} are longer than {encoder.max_length} '
+      'tokens, of which the encoder reads the first.',
+      file=sys.stderr,
+    )
 
 
 def _encode(encoder, items, new, folder, known, names):

@@ -55,7 +55,8 @@ def read_histories(
   """
   rows = []
   text = pathlib.Path(path).read_text(encoding='utf-8')
-  for number, line in enumerate(text.splitlines(), 1):
+  # A text may hold what other ends of lines are to `str.splitlines`.
+  for number, line in enumerate(text.split('\n'), 1):
     if not line.strip():
       continue
     try:

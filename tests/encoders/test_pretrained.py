@@ -98,6 +98,8 @@ def test_texts_become_means_over_their_tokens(tmp_path):
   np.testing.assert_allclose(
     short.encode(['a man eats'])[0], short.encode(['a man'])[0], atol=1e-5
   )
+  assert short.count_cut(['a man eats', 'a man', '']) == 1
+  assert not encoder.count_cut(models.TEXTS)
   prints = [encoder.fingerprint, first.fingerprint, short.fingerprint]
   assert len(set(prints)) == 3
   assert encoders.TextEncoder(folder).fingerprint == prints[0]
@@ -235,7 +237,7 @@ def test_a_file_of_pytorch_runs_no_code(tmp_path, capsys):
     weights.read_torch(path)
 
 
-def test_pictures_are_read_whole_or_cropped_on_white(tmp_path):
+def test_pictures_are_read_whole_or_cropped_on_white(tmp_path, monkeypatch):
   # Black, but transparent on the right; twice as wide as high.
   rgba = np.zeros((16, 32, 4), np.uint8)
   rgba[:, :16, 3] = 255
@@ -252,5 +254,16 @@ def test_pictures_are_read_whole_or_cropped_on_white(tmp_path):
   )
   with pytest.raises(ValueError, match='Expected a picture that Pillow reads'):
     pictures.read_picture(b'no picture', 32)
+  # A photograph that is stored on its side, as its camera was held.
+  exif = Image.Exif()
+  exif[0x0112] = 6  # the first row is on the right
+  upper = np.zeros((32, 32, 3), np.uint8)
+  upper[:16] = 255
+  Image.fromarray(upper).save(tmp_path / 'side.png', exif=exif)
+  right = pictures.read_picture(tmp_path / 'side.png', 32)
+  assert right[:, 20:].min() == 255 and right[:, :12].max() == 0
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+  with pytest.raises(ValueError, match='decompression bomb.*leave its cell'):
+    pictures.read_picture(tmp_path / 'side.png', 32)
   with pytest.raises(ValueError, match="one of whole, crop, found 'tight'"):
     encoders.PictureEncoder('x.pth', fit='tight')

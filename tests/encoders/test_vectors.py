@@ -24,6 +24,25 @@ class Lengths:
     return np.array([[len(item), ord(item[0])] for item in items], float)
 
 
+def test_texts_that_are_cut_are_said_once(tmp_path, capsys):
+  class Short:
+    features, fingerprint, max_length = 1, 'short', 3
+
+    def count_cut(self, texts):
+      return sum(len(text.split()) > 3 for text in texts)
+
+    def encode(self, texts):
+      return np.zeros((len(texts), 1))
+
+  texts = ['a b c d', None, 'a b', 'a b c d e', 'a b c d']
+  for _ in range(2):
+    vectors.encode_items(Short(), texts, tmp_path, what='titles')
+  said = capsys.readouterr().err
+  assert said.count('2 of these titles are longer than 3 tokens, of which') == 1
+  vectors.encode_items(Short(), ['a'], tmp_path, what='titles')
+  assert 'longer' not in capsys.readouterr().err
+
+
 def test_only_what_is_new_is_encoded(tmp_path, capsys):
   items = ['a', None, 'ccc', 'a']
   encoder = Lengths()

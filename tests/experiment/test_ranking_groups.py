@@ -122,6 +122,7 @@ def test_other_targets_in_one_sweep_are_no_error_and_shown_again(
   outcome = run.train(settings, workdir.path)
   assert [member.status for member in outcome.members] == ['finished'] * 3
   said = capsys.readouterr().out
+  assert said.count('coverage@3') == 2  # where no baseline ranks
   hashes = [split.target_hash() for split, _ in members]
   assert hashes[0] != hashes[1] == hashes[2]
   for digits in hashes:

@@ -338,6 +338,15 @@ def test_a_file_that_holds_no_histories_is_one_sentence(
     recommend.read_histories(file)
 
 
+def test_a_line_of_a_file_ends_where_json_lines_do(tmp_path):
+  file = tmp_path / 'histories.jsonl'
+  rows = [{'items': [1], 'note': 'a\u2028b\x85c'}, {'items': [2]}]
+  for end in ('\n', '\r\n'):
+    lines = [json.dumps(row, ensure_ascii=False) + end for row in rows]
+    file.write_text(''.join(lines), encoding='utf-8', newline='')
+    assert recommend.read_histories(file) == rows
+
+
 def test_a_history_of_unknown_items_alone_is_refused(ran):
   model = trained.load(ran[0])
   with pytest.raises(ValueError, match='in history 1, found none of them'):
