@@ -43,7 +43,7 @@ def solve_krum(
 def krum(
   outliers: int = 0, *, selected: int = 1
 ) -> optax.GradientTransformationExtraArgs:
-  r"""Krum and Multi-Krum: trusts the gradients that lie among others.
+  r"""Krum and Multi-Krum: trusts the gradients closest to their neighbours.
 
   The score of a gradient is the sum of the distances to its
   ``K - outliers - 2`` nearest neighbours; the direction is the mean of the

@@ -124,7 +124,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """All runs of one way to train.
+  """All runs of one method.
 
   Attributes:
     name: unique in the study.

@@ -376,7 +376,7 @@ def convolves(f: Callable[..., Any], *args: Any) -> bool:
 
 
 def traffic(numbers: float) -> float:
-  """The operations in whose time so many float32 are written, or read."""
+  """Operations that take as long as reading or writing so many float32."""
   return 4.0 * OPERATIONS_PER_BYTE * numbers
 
 
