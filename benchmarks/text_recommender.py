@@ -7,8 +7,8 @@ python benchmarks/text_recommender.py --again           # measure again
 Trains the arms of configs/rec/movielens_text.py (ids, text, words of the text,
 ids + text, and two placebos), each with its seeds, a few minutes on one CPU
 core; a finished run is read back. Then two tables in Markdown: of warm films,
-where each arm is compared with ids, over users; and of cold films, which
-training never saw, ranked among themselves and among all.
+where each arm is compared with ids, over users and, paired, over seeds; and of
+cold films, which training never saw, ranked among themselves and among all.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import json
 import pathlib
 
 import numpy as np
+from scipy import stats
 
 import mtl_jax
 from mtl_jax.experiment import cold_ranking, ranking_report, rankings
@@ -84,21 +85,23 @@ def warm(paths) -> dict[str, list[float]]:
     for arm, path in paths.items()
   }
   print(f'\nWarm films: {len(next(iter(arms.values())))} seeds\n')
-  header('', f'HR@{K}', f'NDCG@{K}', f'NDCG@{K} less ids')
+  less = f'NDCG@{K} less ids'
+  header('', f'HR@{K}', f'NDCG@{K}', f'{less}, over users', 'over seeds')
   kept = {}
   for name in ('popularity', 'markov'):
     hits, gains = (simple.rankings[name].values(x, K) for x in ('hr', 'ndcg'))
-    row(name, f'{hits.mean():.4f}', f'{gains.mean():.4f}', '')
+    row(name, f'{hits.mean():.4f}', f'{gains.mean():.4f}', '', '')
   for arm, seeds in arms.items():
     hits, gains = (
       [float(one.values(x, K).mean()) for one in seeds] for x in ('hr', 'ndcg')
     )
-    against = ''
+    against, paired = '', ''
     if arm != 'ids' and 'ids' in arms:
       ours, theirs = map(ranking_report.OfSeeds, (seeds, arms['ids']))
       # They have what is asked of a ranking.
       against = str(ranking.difference(ours, theirs, 'ndcg', K))
-    row(ARMS[arm], spread(hits), spread(gains), against)
+      paired = by_seed(np.subtract(gains, kept['ids']))
+    row(ARMS[arm], spread(hits), spread(gains), against, paired)
     kept[arm] = gains
   return kept
 
@@ -146,6 +149,16 @@ def spread(values) -> str:
   """Mean and deviation over seeds."""
   deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
   return f'{np.mean(values):.4f} ± {deviation:.4f}'
+
+
+def by_seed(differences) -> str:
+  """Mean and half of its 95% interval over seeds."""
+  number = len(differences)
+  if number < 2:
+    return f'{np.mean(differences):+.4f}'
+  error = np.std(differences, ddof=1) / number**0.5
+  half = stats.t.ppf(0.975, number - 1) * error
+  return f'{np.mean(differences):+.4f} ± {half:.4f}'
 
 
 def header(*cells) -> None:
