@@ -91,7 +91,7 @@ def warm(paths) -> dict[str, list[float]]:
   for name in ('popularity', 'markov'):
     hits, gains = (simple.rankings[name].values(x, K) for x in ('hr', 'ndcg'))
     row(name, f'{hits.mean():.4f}', f'{gains.mean():.4f}', '', '')
-  for arm, seeds in arms.items():
+  for arm, seeds in sorted(arms.items(), key=lambda one: one[0] != 'ids'):
     hits, gains = (
       [float(one.values(x, K).mean()) for one in seeds] for x in ('hr', 'ndcg')
     )
