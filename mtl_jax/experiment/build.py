@@ -165,6 +165,10 @@ class Experiment:
         lazy_rows=self.settings.optimizer.lazy_rows,
       )
     )
+    return self.counted(step)
+
+  def counted(self, step: Callable) -> Callable:
+    """``(state, batch) -> ...`` whose heads draw items by the step's number."""
     section = self.settings.model
     specs = (section.head, *section.heads.values())
     return _counting(step) if any(x.get('negatives') for x in specs) else step
@@ -198,7 +202,7 @@ class Experiment:
       gradients, _ = own(params, state.model_state, batch, key=dropout_key)
       return {'gramian': gradients.gramian(), 'present': gradients.present}
 
-    return probe
+    return self.counted(probe)
 
   @functools.cached_property
   def selections(self) -> dict[str, evaluation.Selection]:
@@ -520,7 +524,7 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
   }
 
 
-def _counting(step) -> step_lib.Step:
+def _counting(step) -> Callable:
   """Adds the number of the step to each batch: heads draw items by it."""
 
   def counted(state, batch):

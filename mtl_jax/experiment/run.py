@@ -202,7 +202,10 @@ def show(experiment: build.Experiment, shown: set[str] | None = None) -> None:
   if experiment.reads_tables_whole:
     print(
       'Tables: read whole, since the method keeps task gradients over steps or '
-      'makes its own step; the memory of a table counts once per task.'
+      'makes its own step; the memory of a table counts once per task'
+      + ('.', ', and optimizer.lazy_rows does nothing.')[
+        experiment.settings.optimizer.lazy_rows
+      ]
     )
   reporting.show(reporting.task_table(experiment.tasks), shown=shown)
   for line in methods_lib.numbers_by_task(

@@ -57,6 +57,7 @@ def begin(
     state, kept = restored.trees['state'], restored.trees['best']
     progress = [loop.Progress(**m) for m in restored.info['members']]
     apply_patience(progress[:number], restored.step, group.experiment.plan)
+    _say_schedule(restored, group.experiment)
   else:
     state = stepper.init(seeds, hyper)
     source = group.experiment.settings.training.init_from
@@ -122,6 +123,19 @@ def apply_patience(
     print(f'Stopped early: {said} evaluations, {without}.', flush=True)
 
 
+def _say_schedule(restored, experiment) -> None:
+  """Prints a line where the schedule was of another number of steps."""
+  name, steps = experiment.settings.optimizer.schedule, experiment.plan.steps
+  before = restored.info.get('steps', steps)
+  if before != steps and name != 'constant':
+    print(
+      f'The learning rate jumps at step {restored.step}: schedule {name!r} is '
+      f'now of {steps} steps, and was of {before}; an unbroken run of either '
+      'length ends with another model.',
+      flush=True,
+    )
+
+
 def save(
   latest: checkpoints.Checkpoints,
   info: Mapping[str, Any],
@@ -146,7 +160,10 @@ def save(
 
 
 def _init_from(source, state, experiment, stepper):
-  """Takes parameters and batch statistics of the same names and shapes."""
+  """Takes parameters and batch statistics of the same names and shapes.
+
+  The optimizer begins with them: some hold parameters.
+  """
   workdir, _, place = restore.choose(source, None, None)
   params, model_state, info, _ = restore.open_best(workdir, place)
   params, taken, fresh = _pick(state.params, params)
@@ -174,7 +191,14 @@ def _init_from(source, state, experiment, stepper):
           'of the same shape is taken as it is, row by row.',
           flush=True,
         )
-  new = stepper.place({'params': params, 'model_state': statistics})
+  optimizer = experiment.make_method(build.NONE).optimizer
+  opt_state = {
+    **state.opt_state,
+    'optimizer': jax.jit(jax.vmap(optimizer.init))(params),
+  }
+  new = stepper.place(
+    {'params': params, 'model_state': statistics, 'opt_state': opt_state}
+  )
   # Copied, since the state is donated and placed arrays may be shared.
   new = stepper.keep_better(np.ones(1, bool), new, new)
   return state._replace(**new)
@@ -197,10 +221,11 @@ def _pick(tree, stored):
   return jax.tree_util.tree_map_with_path(pick, tree), taken, fresh
 
 
-def facts_of(experiment: build.Experiment) -> dict[str, dict[str, Any]]:
-  """Vocabularies, scales and facts of the data, which checkpoints carry."""
+def facts_of(experiment: build.Experiment) -> dict[str, Any]:
+  """Vocabularies, scales, facts of the data and steps, for checkpoints."""
   sources = experiment.data.items()
   return {
+    'steps': experiment.plan.steps,
     'encoders': {name: source.encoder.to_json() for name, source in sources},
     'facts': {
       name: dataclasses.asdict(source.info) for name, source in sources

@@ -92,12 +92,11 @@ def measure(
     settings_lib.with_values(settings, {'seed': seeds[0]}), sources=sources
   )
   step = jax.jit(experiment.make_step(), donate_argnums=0)
-  look = jax.jit(
-    lookahead_lib.make_lookahead(
-      engine_lib.Engine(experiment.model, experiment.tasks, experiment.frozen),
-      rate,
-    )
+  engine = engine_lib.Engine(
+    experiment.model, experiment.tasks, experiment.frozen
   )
+  look = lookahead_lib.make_lookahead(engine, rate)
+  look = jax.jit(experiment.counted(look))
   ahead, cosines = [], []
   for seed in seeds:
     state = jax.jit(experiment.first_state)(seed)

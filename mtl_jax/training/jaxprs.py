@@ -85,7 +85,9 @@ def narrowed(
       frozenset(i for i in live if i < size and trainable[i]),
       frozenset(i - size for i in live if i >= size),
     )
-    for live in _live(lambda flat, others: f(flat, *others)[0], flat, others)
+    for live in _live(
+      lambda flat, others: f(flat, *others)[0], flat, others, gradient=True
+    )
   ]
   wanted = sorted(frozenset().union(*(read.leaves for read in reads)))
 
@@ -104,24 +106,34 @@ def dependencies(f: Callable[..., Any], flat: Sequence[Array]) -> list[bool]:
   return [i in live for i in range(len(flat))]
 
 
-def _live(f, *arguments) -> list[frozenset[int]]:
-  """For each array of a result, the numbers of the arrays it depends on."""
+def _live(f, *arguments, gradient=False) -> list[frozenset[int]]:
+  """For each array of a result, the numbers of the arrays it depends on.
+
+  Or that its gradient does, which ends at every `jax.lax.stop_gradient`.
+  """
   jaxpr = jax.make_jaxpr(f)(*arguments).jaxpr
+  return [_needed(jaxpr, [v], gradient) for v in jaxpr.outvars]
 
-  def of(output):
-    live = {output}
-    for equation in reversed(jaxpr.eqns):
-      if any(v in live for v in equation.outvars):
-        # Literals are not hashable variables, and depend on nothing.
-        live.update(
-          v for v in equation.invars if not isinstance(v, core.Literal)
-        )
-    return frozenset(i for i, v in enumerate(jaxpr.invars) if v in live)
 
-  nothing = frozenset()
-  return [
-    nothing if isinstance(v, core.Literal) else of(v) for v in jaxpr.outvars
-  ]
+def _needed(jaxpr, outputs, gradient) -> frozenset[int]:
+  """Numbers of the inputs of a jaxpr that some of its variables depend on."""
+
+  def variables(values):
+    # Literals are not hashable, and depend on nothing.
+    return [v for v in values if not isinstance(v, core.Literal)]
+
+  live = set(variables(outputs))
+  for equation in reversed(jaxpr.eqns):
+    places = [i for i, v in enumerate(equation.outvars) if v in live]
+    name, inputs = equation.primitive.name, equation.invars
+    if not places or (gradient and name == 'stop_gradient'):
+      continue
+    if name == 'jit':
+      inner = equation.params['jaxpr'].jaxpr
+      inside = [inner.outvars[i] for i in places]
+      inputs = [inputs[i] for i in _needed(inner, inside, gradient)]
+    live.update(variables(inputs))
+  return frozenset(i for i, v in enumerate(jaxpr.invars) if v in live)
 
 
 class Use(NamedTuple):

@@ -29,8 +29,9 @@ def parallelize(
       must name the axis before the step exists.
     mesh: from `make_mesh`.
     mode: 'jit' over global arrays (the default), 'shard_map' or 'pmap'. They
-      agree up to rounding, but for dropout: the manual modes draw on each
-      device by itself.
+      agree up to rounding, but for dropout, which the manual modes draw on
+      each device by itself, and for heads with negatives, which they score
+      against those of the device.
 
   Returns:
     ``(state, batch) -> (state, metrics)`` over a batch from `shard_batch` and

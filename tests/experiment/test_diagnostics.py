@@ -1,5 +1,6 @@
 """What a run writes about its task gradients, against NumPy."""
 
+import dataclasses
 import json
 
 import jax
@@ -172,3 +173,35 @@ def test_the_last_of_several_monitors_is_read():
   found = run_lib.monitor_of(state)
   np.testing.assert_allclose(found.measures.weights, [0.5, 0.5], atol=1e-5)
   assert run_lib.monitor_of(optax.adam(1.0).init(jnp.zeros(2))) is None
+
+
+def test_the_probe_draws_as_its_step_does(tiny):
+  """By the number of the step, which a batch has where a head draws items."""
+  settings = settings_lib.from_config(tiny.config())
+  experiment = build.build(
+    settings, sources=build.Sources({'main': tiny.data()})
+  )
+  plain = experiment.make_model
+
+  def make_model(axis):
+    model = plain(axis)
+
+    def features(params, state, batch, **options):
+      z, state = model.features(params, state, batch, **options)
+      return z * (1 + batch['step'][:, None]), state
+
+    return model._replace(features=features)
+
+  drawing = dataclasses.replace(
+    experiment,
+    settings=settings_lib.with_values(settings, {'model.head.negatives': 1}),
+    make_model=make_model,
+  )
+  batch = next(data.train_iterator(experiment.training_streams(), seed=0))
+  probe = jax.jit(drawing.make_probe())
+  state = jax.jit(experiment.first_state)(0)
+  first, third = (
+    np.diagonal(probe(state._replace(step=number), batch)['gramian'])
+    for number in (jnp.int32(0), jnp.int32(2))
+  )
+  assert (np.abs(third / first - 1) > 0.1).all()

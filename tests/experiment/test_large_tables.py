@@ -100,4 +100,8 @@ def test_methods_that_keep_a_jacobian_read_tables_whole(make, capsys):
   assert experiment.reads_tables_whole
   assert make('rotograd').reads_tables_whole
   run.show(experiment)
-  assert 'Tables: read whole' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'Tables: read whole' in printed and 'lazy' not in printed
+  run.show(make('moco', lazy_rows=True))
+  printed = capsys.readouterr().out
+  assert 'per task, and optimizer.lazy_rows does nothing.' in printed

@@ -235,6 +235,44 @@ def test_init_from_takes_batch_statistics(tiny, tmp_path):
   assert np.any(jax.tree.leaves(old)[0])
 
 
+def test_what_a_longer_run_and_another_runs_parameters_change(
+  tiny, tmp_path, capsys
+):
+  config = tiny.config(steps=1)
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.name = 'optax.contrib.schedule_free_sgd'
+  tiny.run(config, tmp_path)
+  config.training.steps = 2
+  capsys.readouterr()
+  tiny.run(config, tmp_path)
+  line = (
+    "The learning rate jumps at step 1: schedule 'cosine' is now of 2 steps, "
+    'and was of 1;'
+  )
+  assert line in capsys.readouterr().out
+  tiny.run(config, tmp_path)
+  assert 'The learning rate jumps' not in capsys.readouterr().out
+
+  # Its state holds parameters: they are those that it begins with.
+  config.seed = 1
+  config.training.init_from = str(tmp_path)
+  experiment = build.build(
+    settings_lib.from_config(config),
+    sources=build.Sources({'main': tiny.data()}),
+  )
+  member = members_lib.Member(0, 1)
+  members, *_ = start.begin(
+    members_lib.Group(experiment, (member,)),
+    [member],
+    1,
+    data_parallel.DataParallel(experiment, parallel.make_mesh()),
+    checkpoints.Checkpoints(tmp_path / 'two'),
+    ('overall',),
+  )
+  held = optax.tree.get(members.state.opt_state['optimizer'], 'z')
+  jax.tree.map(np.testing.assert_array_equal, held, members.state.params)
+
+
 def test_a_mistake_claims_no_directory(tiny, tmp_path):
   config = tiny.config()
   config.combinator.name = 'pcgrd'

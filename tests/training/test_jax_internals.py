@@ -65,6 +65,7 @@ PRIMITIVES = {
   'gather': (taken, TABLE),
   'jit': (jax.jit(products), TABLE),
   'pvary': (varying, TABLE),
+  'stop_gradient': (jax.lax.stop_gradient, TABLE),
 }
 # Programs with what is run by its name without being told from others.
 RUN = {

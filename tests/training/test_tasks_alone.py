@@ -1,6 +1,7 @@
 """Tasks that no shared parameter changes: each trains as it would alone."""
 
 import engines
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +30,27 @@ NAMES = sweeps.some(
 )  # fmt: skip
 
 
-def make(names, sharing, method, frozen=lambda path: False, **changes):
+class ProbeHead(nn.Module):
+  """A linear head that teaches the trunk nothing."""
+
+  @nn.compact
+  def __call__(self, features, batch, *, train):
+    del batch, train
+    return nn.Dense(1)(stopped(features, jnp.ones(())))
+
+
+@jax.jit
+def stopped(features, scale):
+  return jax.lax.stop_gradient(features) * scale
+
+
+def make(
+  names, sharing, method, frozen=lambda path: False, probe='', **changes
+):
   """A model, its state, and the step of a method with plain descent."""
   heads = {name: models.LinearHead(1) for name in names}
+  if probe:
+    heads[probe] = ProbeHead()
   model = models.build_model(sharing, models.MLP(widths=(3,)), heads)
   tasks = tuple(tasks_lib.regression(name) for name in names)
   spec = {'name': method, **OPTIONS.get(method, {})}
@@ -145,6 +164,23 @@ def test_on_a_frozen_trunk(method):
       assert (np.abs(moved['kernel'] - head['kernel']) > RATE).any()
     else:
       close(moved, descend(trunk, head, task, 3, method, moves=False)[1])
+
+
+@pytest.mark.parametrize('method', ['mgda', 'pcgrad'])
+def test_behind_stop_gradient(method):
+  """It is no task with a gradient of zero, on which MGDA puts all weight."""
+  hard = models.hard_sharing()
+  state, step = make('abc', hard, method, probe='c')
+  other, smaller = make('ab', hard, method)
+  heads = {task: state.params['heads'][task] for task in 'ab'}
+  two = {'trunk': state.params['trunk'], 'heads': heads}
+  batch = {'main': make_batch()}
+  moved, _ = step(state, batch)
+  expected, _ = smaller(other._replace(params=two), batch)
+  close(moved.params['trunk'], expected.params['trunk'])
+  trunk, head = two['trunk']['Dense_0'], state.params['heads']['c']['Dense_0']
+  alone = descend(trunk, head, 'c', 1, method, moves=False)[1]
+  close(moved.params['heads']['c']['Dense_0'], alone)
 
 
 def test_weights_that_are_given_count_for_tasks_alone():
