@@ -6,6 +6,7 @@ from mtl_jax.encoders.vectors import (
   Encoder,
   Vectors,
   Whitening,
+  digest_items,
   encode_items,
   fit_whitening,
   to_file,

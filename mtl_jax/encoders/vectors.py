@@ -153,6 +153,21 @@ def _encode_part(encoder, items, rows, names):
     raise
 
 
+def digest_items(encoder: Any, items: Sequence[Any]) -> str:
+  """A digest of what vectors are made of: an encoder and items.
+
+  Args:
+    encoder: as of `encode_items`.
+    items: likewise; of a path the content of its file counts.
+  """
+  if getattr(encoder, 'reads_files', False):
+    items = [pathlib.Path(x) if isinstance(x, str) else x for x in items]
+  whole = hashlib.sha256(encoder.fingerprint.encode())
+  for item in items:
+    whole.update(_key(item) or bytes(32))
+  return whole.hexdigest()
+
+
 def _key(item) -> bytes | None:
   """A digest of an item's content; of a path, that of the file."""
   if item is None:

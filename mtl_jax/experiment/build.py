@@ -24,6 +24,7 @@ from mtl_jax.experiment import (
   methods,
   models as models_lib,
   outer_stream,
+  workdir as workdir_lib,
 )
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import (
@@ -380,8 +381,14 @@ class Experiment:
     }
 
   def fingerprints(self) -> dict[str, dict[str, str]]:
-    """``{stream: {split: digest}}`` of the data, see `data.fingerprint`."""
+    """``{stream: {split: digest}}`` of the data, see `data.fingerprint`.
+
+    Vectors that items are described by are among the splits.
+    """
     prints = {name: data.fingerprint(x) for name, x in self.data.items()}
+    digests = models_lib.digests_of_vectors(self.settings, self.data)
+    for name, digest in digests.items():
+      prints[name] = {**prints[name], workdir_lib.VECTORS: digest}
     if self.outer is not None and outer.OUTER not in prints:
       prints[outer.OUTER] = {'train': data.digest(self.outer.source)}
     return prints

@@ -140,7 +140,33 @@ def encode(
   Raises:
     ValueError: if the data have no such part, or a picture cannot be read.
   """
-  made = {}
+  return {
+    part: encoders.encode_items(
+      encoder,
+      items,
+      _cache(),
+      what='titles' if part == 'text' else 'pictures',
+      names=content.names,
+    )
+    for part, encoder, items in _parts(spec, content)
+  }
+
+
+def digest(spec: Mapping[str, Any], content: item_content.Content) -> str:
+  """A digest of what vectors are made of: encoders, texts and pictures.
+
+  The vectors themselves may differ in their last digits between machines.
+
+  Args:
+    spec: as of `make_file`.
+    content: of V items.
+  """
+  parts = _parts(spec, content)
+  return '-'.join(encoders.digest_items(x, items)[:32] for _, x, items in parts)
+
+
+def _parts(spec, content):
+  """Name, encoder and items of each part of the vectors."""
   for part, name in encoders_of(spec).items():
     items = getattr(content, part)
     if items is None:
@@ -151,14 +177,7 @@ def encode(
       )
     if part == 'picture':
       items = list(map(_path, content.names, items))
-    made[part] = encoders.encode_items(
-      _encoder(part, name),
-      [item or None for item in items],
-      _cache(),
-      what='titles' if part == 'text' else 'pictures',
-      names=content.names,
-    )
-  return made
+    yield part, _encoder(part, name), [item or None for item in items]
 
 
 def _encoder(part, name):

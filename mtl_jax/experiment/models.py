@@ -9,6 +9,7 @@ import numpy as np
 
 from mtl_jax import data, models, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.encoders import weights
 from mtl_jax.experiment import item_attributes, item_vectors
 
 TITLES = 'next_item'  # feature of a log whose classes are items, by title
@@ -130,12 +131,9 @@ def _with_vectors(spec, sources):
   if spec.get('name') != 'items' or not isinstance(vectors, Mapping):
     return spec
   for source in sources:
-    column = source.encoder.columns.get(TITLES)
-    if column is None or not column.names:
+    content = _content_of(source)
+    if content is None:
       continue
-    content = item_vectors.content_of(column)
-    if not column.texts and column.names == _ids(source):
-      content = dataclasses.replace(content, text=None)  # ids say nothing
     split, trained = source.splits.get('train'), None
     if isinstance(split, data.Blank):
       # Nothing is trained: those of the checkpoint come in their place.
@@ -143,7 +141,7 @@ def _with_vectors(spec, sources):
       return {**spec, 'vectors': path}
     if split is not None:
       items = split.take(np.arange(len(split)), [TITLES])[TITLES]
-      counts = np.bincount(items[items > 0], minlength=len(column.names))
+      counts = np.bincount(items[items > 0], minlength=len(content.names) + 1)
       trained = counts[1:] > 0
     path = item_vectors.make_file(vectors, content, trained)
     return {**spec, 'vectors': path}
@@ -153,10 +151,38 @@ def _with_vectors(spec, sources):
   )
 
 
-def _ids(source):
-  """Original ids of items, which stand for titles where a log has none."""
+def _content_of(source):
+  """Texts and pictures of the items of a stream; None without items."""
+  column = source.encoder.columns.get(TITLES)
+  if column is None or not column.names:
+    return None
+  content = item_vectors.content_of(column)
+  # Original ids stand for titles where a log has none, and say nothing.
   items = source.encoder.columns.get('items')
-  return items and items.names
+  if not column.texts and column.names == (items and items.names):
+    content = dataclasses.replace(content, text=None)
+  return content
+
+
+def digests_of_vectors(settings, sources) -> dict[str, str]:
+  """Digest of what the vectors of items are made of, by stream.
+
+  Args:
+    settings: the experiment's.
+    sources: data by stream.
+  """
+  inputs = settings.model.inputs
+  digests = {}
+  for stream, source in sources.items():
+    spec = inputs if 'name' in inputs else inputs.get(stream, {})
+    vectors, content = spec.get('vectors'), _content_of(source)
+    if spec.get('name') != 'items' or not vectors:
+      continue
+    if not isinstance(vectors, Mapping):
+      digests[stream] = weights.digest('vectors', vectors)
+    elif content is not None:
+      digests[stream] = item_vectors.digest(vectors, content)
+  return digests
 
 
 def _with_sizes(spec, cardinalities):

@@ -19,6 +19,9 @@ from mtl_jax.reporting import whole_files
 
 CONFIG = 'config.json'
 DATA = 'data.json'
+VECTORS = (
+  'vectors'  # beside the splits there: a digest of what they are made of
+)
 MEMBERS = 'members.json'
 OUTCOMES = 'outcomes.json'
 METHODS = 'methods'
@@ -261,7 +264,9 @@ def other_data(folder: pathlib.Path, fingerprints: Fingerprints) -> list[str]:
   file = folder / DATA
   stored = whole_files.read_json(file) if file.exists() else {}
   return [
-    f'other examples in split {split!r} of stream {stream!r}'
+    f'other texts, pictures or encoders of items of stream {stream!r}'
+    if split == VECTORS
+    else f'other examples in split {split!r} of stream {stream!r}'
     for stream, splits in stored.items()
     for split, value in splits.items()
     if fingerprints.get(stream, {}).get(split, value) != value

@@ -1,5 +1,6 @@
 """Vectors of items from texts and pictures, and placebos of the same shape."""
 
+import json
 import pathlib
 import re
 
@@ -10,7 +11,7 @@ import pytest
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.data import item_content
-from mtl_jax.experiment import build, item_vectors
+from mtl_jax.experiment import build, item_vectors, workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/rec/movielens_text.py'
@@ -226,6 +227,46 @@ def test_the_config_of_the_page_builds_on_a_log_with_pictures(
   state = jax.eval_shape(lambda: experiment.first_state(0).model_state)
   (frozen,) = jax.tree.leaves(state['constants'])
   assert frozen.shape == (13, 6 if parts == 'both' else 3)
+
+
+def test_a_run_knows_what_its_vectors_were_made_of(
+  tmp_path, monkeypatch, encoder
+):
+  folder = pathlib.Path(made_log.write(tmp_path / 'made'))
+  config = overrides.load_config(f'{CONFIG}:text')
+  with config.data.settings.unlocked():
+    config.data.settings.log = 'recbole'
+    config.data.settings.options = {'folder': str(folder)}
+    config.data.settings.length = 6
+    config.data.settings.texts = ('title',)
+  config.data.batch_size = 8
+  config.model.inputs.vectors.width = 3
+
+  def fingerprints():
+    return build.build(settings_lib.from_config(config)).fingerprints()
+
+  first = fingerprints()
+  (tmp_path / 'data.json').write_text(json.dumps(first))
+  assert first == fingerprints()
+  assert workdir.other_data(tmp_path, first) == []
+  items = (folder / 'made.item').read_text()
+  (folder / 'made.item').write_text(items.replace('Film 3', 'Another film'))
+  other = fingerprints()
+  said = "other texts, pictures or encoders of items of stream 'main'"
+  assert workdir.other_data(tmp_path, other) == [said]
+  (folder / 'made.item').write_text(items)
+  assert fingerprints() == first
+  monkeypatch.setattr(Hashes, 'fingerprint', 'other weights')
+  assert workdir.other_data(tmp_path, fingerprints()) == [said]
+  # Vectors of a file are known by their content.
+  values = np.random.default_rng(0).normal(size=(12, 3))
+  with config.model.inputs.unlocked():
+    config.model.inputs.vectors = str(tmp_path / 'vectors.npy')
+  prints = []
+  for scale in (1, 1, 2):
+    np.save(tmp_path / 'vectors.npy', values * scale)
+    prints.append(fingerprints()['main'][workdir.VECTORS])
+  assert prints[0] == prints[1] != prints[2]
 
 
 def test_ids_are_no_texts(tmp_path):
