@@ -24,10 +24,10 @@ from mtl_jax.experiment import (
   recommend,
   trained,
 )
+from mtl_jax.models import items as items_lib
 from mtl_jax.tasks.metrics import item_ranks
 
 KEY = 'new'
-IDS = 'embed/embedding'
 VECTORS = 'constants/inputs/vectors'
 ATTRIBUTES = 'constants/inputs/attributes'
 TOLERANCE = 1e-3  # of stored vectors, in their deviations; of cosines
@@ -211,7 +211,7 @@ def grow(
 
   def extend(path, leaf):
     name, count = combinators.path_name(path), len(items)
-    if name.endswith(IDS):
+    if name.endswith(items_lib.LEARNED):
       rows = np.zeros((count, leaf.shape[1]))
     elif name.endswith(VECTORS):
       rows = new

@@ -57,16 +57,11 @@ def predict_file(
     )
   model = trained.load(workdir, method, member, predicts=True)
   names = [name.strip() for name in tasks.split(',') if name.strip()]
-  if model.experiment.item_task is not None:
+  stream = stream_of(model.experiment, names)
+  is_log = model.experiment.streams[stream].name == config_data.LOG
+  if is_log or model.experiment.item_task is not None:
     _recommend(model, source, target, names)
     return
-  stream = stream_of(model.experiment, names)
-  if model.experiment.streams[stream].name == config_data.LOG:
-    raise ValueError(
-      'Expected a task of the next item to predict by histories, found only '
-      f'{", ".join(model.experiment.task_names)}; train with a target of the '
-      "kind 'next_item' as well."
-    )
   encoder = model.experiment.data[stream].encoder
   settings = model.experiment.streams[stream]
   inputs = model.inputs(stream, names or None)
@@ -102,15 +97,26 @@ def _recommend(model, source, target, names) -> None:
       'Expected no --tasks of a recommender, which predicts all of its tasks, '
       f'found {", ".join(names)}; leave them out.'
     )
+  ranks = model.experiment.item_task is not None
   check = functools.partial(new_items.check, model.experiment)
-  histories = recommend.read_histories(source, check)
+  histories = recommend.read_histories(source, check if ranks else _refuse_new)
   rows, notes = recommend.predict(model, histories)
   for line in notes:
     print(f'Note: {line}', file=sys.stderr)
-  for row, new in zip(rows, new_items.predict(model, histories), strict=True):
+  made = new_items.predict(model, histories) if ranks else [()] * len(rows)
+  for row, new in zip(rows, made, strict=True):
     if new:
       row[new_items.KEY] = new
   _write(recommend.lines(rows), target)
+
+
+def _refuse_new(row, where) -> None:
+  """Raises if there are new items, which nothing ranks."""
+  if row.get(new_items.KEY):
+    raise ValueError(
+      f'Expected no new items in {where}, as the model has no task of the next '
+      f'item, found {str(row[new_items.KEY])[:60]}; leave them out.'
+    )
 
 
 def _write(lines, target) -> None:

@@ -8,7 +8,7 @@ knows none. Under "new" there may be texts and pictures of items to be ranked,
 see `new_items`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
 import json
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.experiment import item_vectors, trained
+from mtl_jax.experiment import item_vectors, log_tasks, trained
 from mtl_jax.recommendation import interactions, windows
 from mtl_jax.tasks.metrics import item_ranks
 
@@ -271,10 +271,10 @@ def _id(value):
 def predict(
   model: trained.Trained, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-  """Predicts the next items of each history.
+  """Predicts the next items of each history, and other tasks.
 
   Args:
-    model: with a task of the next item.
+    model: of a log, with tasks that a history is enough for.
     rows: of `read_histories`.
 
   Returns:
@@ -282,23 +282,26 @@ def predict(
     ``{'item', 'name', 'score'}`` each and, of tasks whose head is given an
     item, what they predict for it; of interests the probability of each by its
     name. The best are not in the history where the head has ``seen``. And
-    sentences about items that were left out, or are in the history.
+    sentences about items that were left out, or are in the history. Without a
+    task of the next item no item is there to be asked about.
 
   Raises:
-    ValueError: for a history without a known item, or scores that are NaN.
+    ValueError: for a history without a known item, scores that are NaN, or
+      tasks that all ask about an item.
   """
   experiment = model.experiment
-  task: Any = experiment.item_task
-  batch, notes = batch_of(rows, model, task.stream)
-  if not head_of(experiment, task).get('seen'):
+  task = experiment.item_task
+  stream = task.stream if task else log_tasks.of(experiment.settings).stream
+  if task is None:
+    _check_states(experiment, stream)
+  batch, notes = batch_of(rows, model, stream)
+  if task and not head_of(experiment, task).get('seen'):
     notes.append(
       'Items of a history may be among its best ones: the head of the next '
       "item has no 'seen'."
     )
-  size = experiment.streams[task.stream].evaluation_batch_size
-  run = jax.jit(
-    functools.partial(_outputs, model, task, batch['items'].shape[1])
-  )
+  size = experiment.streams[stream].evaluation_batch_size
+  run = jax.jit(functools.partial(_outputs, model, task, stream))
   parts = []
   for start in range(0, len(rows), size):
     chunk = {key: x[start : start + size] for key, x in batch.items()}
@@ -314,19 +317,29 @@ def predict(
   return _readable(model, task, *whole), notes
 
 
-def _outputs(model, task, length, batch):
+def _check_states(experiment, stream) -> None:
+  """Raises if every task of a stream asks about an item."""
+  names = [t.name for t in experiment.tasks if t.stream == stream]
+  if given_item(experiment).issuperset(names):
+    raise ValueError(
+      'Expected a task of the next item to predict by histories, or one that '
+      f'asks about no item, found only {", ".join(names)}; train with a target '
+      "of the kind 'next_item' as well."
+    )
+
+
+def _outputs(model, task, stream, batch):
   """Predictions at the last step ``[N, ...]``, and those given each best item.
 
-  The latter are ``{task: [N, k, ...]}``.
+  The latter are ``{task: [N, k, ...]}``; none without a task of the next item.
   """
   experiment = model.experiment
-  number, label = len(batch['items']), label_of(experiment, task)
-  batch = whole_batch(model, task, batch)
-  tasks = [t for t in experiment.tasks if t.stream == task.stream]
+  tasks = [t for t in experiment.tasks if t.stream == stream]
+  batch = whole_batch(model, task or tasks[0], batch)
   names = tuple(t.name for t in tasks)
   arguments = (model.params, model.model_state)
   features, _ = experiment.model.features(
-    *arguments, batch, stream=task.stream, train=False, key=None
+    *arguments, batch, stream=stream, train=False, key=None
   )
 
   def outputs(batch, names):
@@ -337,18 +350,22 @@ def _outputs(model, task, length, batch):
       t.name: t.predict(found[t.name])[:, -1] for t in tasks if t.name in names
     }
 
+  about = tuple(name for name in names if name in given_item(experiment))
   first = outputs(batch, names)
+  states = {n: x for n, x in first.items() if n not in about}
+  if task is None:
+    return states, {}
   k = (first[task.name].shape[-1] - item_ranks.FIRST_BEST) // 2
   start = item_ranks.FIRST_BEST
   best = first[task.name][:, start : start + k].astype(jnp.int32)
-  about = tuple(name for name in names if name in given_item(experiment))
+  label, shape = label_of(experiment, task), batch['items'].shape
 
   def given(items):  # [N]
-    chosen = jnp.broadcast_to(items[:, None], (number, length))
+    chosen = jnp.broadcast_to(items[:, None], shape)
     return outputs({**batch, label: chosen}, about)
 
   beside = jax.vmap(given, in_axes=1, out_axes=1)(best) if about else {}
-  return {n: x for n, x in first.items() if n not in about}, beside
+  return states, beside
 
 
 def whole_batch(
@@ -376,14 +393,29 @@ def given_item(experiment: Any) -> set[str]:
 
 
 def _readable(model, task, first, beside) -> list[dict[str, Any]]:
+  tasks = {t.name: t for t in model.experiment.tasks}
+  rows: list[dict[str, Any]] = [{} for _ in next(iter(first.values()))]
+  if task is not None:
+    for row, best in zip(
+      rows, _best(model, task, first[task.name], beside), strict=True
+    ):
+      row[task.name] = best
+  for name, values in first.items():
+    for row, own in zip(rows, values, strict=True):
+      if name not in row:
+        row[name] = plain(own, tasks[name])
+  return rows
+
+
+def _best(model, task, first, beside) -> Iterator[list[dict[str, Any]]]:
+  """The best items of each history, with what is predicted of them."""
   columns = model.experiment.data[task.stream].encoder.columns
   label = label_of(model.experiment, task)
   ids, titles = columns['items'].names, columns[label].names
   tasks = {t.name: t for t in model.experiment.tasks}
-  rows = []
   start = item_ranks.FIRST_BEST
-  k = (first[task.name].shape[-1] - start) // 2
-  for i, numbers in enumerate(first[task.name]):
+  k = (first.shape[-1] - start) // 2
+  for i, numbers in enumerate(first):
     if np.isnan(numbers[start + k :]).any():
       raise ValueError(
         f'Expected finite scores, found NaN for history {i + 1}; train again '
@@ -401,12 +433,7 @@ def _readable(model, task, first, beside) -> list[dict[str, Any]]:
       for name, values in beside.items():
         entry[name] = plain(values[i, j], tasks[name])
       best.append(entry)
-    row: dict[str, Any] = {task.name: best}
-    for name, values in first.items():
-      if name != task.name:
-        row[name] = plain(values[i], tasks[name])
-    rows.append(row)
-  return rows
+    yield best
 
 
 def plain(values: Any, task: tasks_lib.Task) -> Any:

@@ -142,7 +142,7 @@ def test_a_run_says_the_data_of_each_point_before_it_trains(tmp_path, capsys):
     )
     for name in ('leave_one_out', 'global_time')
   ]
-  run._announce(experiments, {}, set())
+  run._announce(experiments, set())
   said = capsys.readouterr().out
   assert 'made (data), leave_one_out: ' in said
   assert 'made (data), global_time: ' in said

@@ -296,6 +296,40 @@ def test_the_time_of_the_next_item_may_be_given(tmp_path):
   assert batch['next_times'][:, -2:].tolist() == expected
 
 
+def test_interests_are_predicted_without_a_task_of_the_next_item(
+  tmp_path, monkeypatch
+):
+  config = make_config(made_log.write(tmp_path / 'files'))
+  config.tasks = ('interests', 'rating')
+  experiment = build.build(settings_lib.from_config(config))
+  state = jax.jit(lambda: experiment.first_state(0))()
+  model = trained.Trained(experiment, state.params, state.model_state, 0)
+  (measured,) = ranking_report.measure(
+    experiment, [(state.params, state.model_state)]
+  )
+  assert measured.ranks is None
+  split = ranking_report.split_of(experiment)
+  log, rows = split.log, []
+  for target in split.targets('test')[:3]:
+    before = slice(log.starts[log.user[target]], target)
+    rows.append({
+      'items': log.item_ids[log.item[before]].tolist(),
+      'ratings': log.rating[before].tolist(),
+      'times': log.time[before].tolist(),
+    })  # fmt: skip
+  monkeypatch.setattr(trained, 'load', lambda *_, **__: model)
+  file, out = tmp_path / 'histories.jsonl', tmp_path / 'out.jsonl'
+  file.write_text('\n'.join(map(json.dumps, rows)))
+  predict.predict_file(tmp_path, str(file), str(out))
+  found = [json.loads(line) for line in out.read_text().splitlines()]
+  assert [list(row) for row in found] == [['interests']] * 3
+  values = [[row['interests'][g] for g in log.genre_names] for row in found]
+  np.testing.assert_allclose(values, measured.interests[:3], atol=1e-5)
+  file.write_text(json.dumps(rows[0] | {'new': ['A film']}))
+  with pytest.raises(ValueError, match="no new items in line 1 .*'A film'"):
+    predict.predict_file(tmp_path, str(file))
+
+
 def test_what_a_head_reads_is_told_and_ratings_may_be_left_out(tmp_path):
   config = make_config(made_log.write(tmp_path / 'files'))
   config.model.inputs.categorical = ()
