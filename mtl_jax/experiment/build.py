@@ -88,6 +88,7 @@ class Experiment:
     steps_per_epoch: over the largest stream.
     frozen: ``path -> bool``.
     outer: what a bilevel method's outer loss is taken of, if not of halves.
+    shared: what experiments on the same sources have computed.
   """
 
   settings: settings_lib.Settings
@@ -99,6 +100,7 @@ class Experiment:
   steps_per_epoch: int
   frozen: Callable[[str], bool]
   outer: data.Stream | None = None
+  shared: dict[str, Any] = dataclasses.field(default_factory=dict)
   make_record = None
 
   @functools.cached_property
@@ -205,9 +207,18 @@ class Experiment:
 
     return self.counted(probe)
 
-  @functools.cached_property
+  @property
   def selections(self) -> dict[str, evaluation.Selection]:
     """Criteria of the best parameters and of patience, by their settings."""
+    own, model = self.settings, self.settings.model
+    read = (own.data, own.streams, own.targets, own.tasks)
+    which = (own.training.select, own.training.keep_best)
+    key = repr(('selections', *read, *which, model.head, model.heads))
+    if key not in self.shared:
+      self.shared[key] = self._make_selections()
+    return self.shared[key]
+
+  def _make_selections(self):
     training = self.settings.training
     params, model_state = self.params_shapes
     undefined = evaluation.undefined(
@@ -242,7 +253,8 @@ class Experiment:
       len(self.tasks),
     ):
       return None
-    devices = jax.device_count()
+    # A batch of a population is not split.
+    devices = jax.device_count() if self.plan.raises else 1
     manual = self.settings.training.mode != 'jit'
     engine, params = self.make_engine(), self.params_shapes[0]
     if self.model.tables and not self.reads_tables_whole:
@@ -404,12 +416,14 @@ class Sources:
   Attributes:
     given: `data.Data` or arrays of splits at hand, by stream.
     shown: what runs of these data have printed before training.
+    shared: what they have computed of the data, each once.
   """
 
   def __init__(self, given: Mapping[str, Any] | None = None):
     """Begins with `data.Data` or arrays of splits at hand, by stream."""
     self.given = dict(given or {})
     self.shown: set[str] = set()
+    self.shared: dict[str, Any] = {}
     self._read: dict[str, data.Data] = {}
 
   def get(
@@ -503,6 +517,7 @@ def build(
     steps_per_epoch=steps_per_epoch,
     frozen=frozen,
     outer=outer_batches,
+    shared=reader.shared,
   )
   gramians.check(settings.training.gramian, settings.training.gramian_chunk)
   checks.check_model(experiment)

@@ -5,14 +5,16 @@ import time
 import jax
 
 from mtl_jax import reporting
-from mtl_jax.experiment import build, run
+from mtl_jax.experiment import build, members, run
 from mtl_jax.training import parallel
 
 
 def dry_run(experiment: build.Experiment) -> None:
   """Prints shapes, parameters, memory and compile time of a training step."""
   settings = experiment.settings
-  mesh = parallel.make_mesh()
+  alone = experiment.plan.raises
+  # The members of a population are spread over devices, and not their batches.
+  mesh = parallel.make_mesh(None if alone else jax.devices()[:1])
   state = jax.eval_shape(experiment.first_state, settings.seed)
   run.show(experiment)
   shapes = experiment.batch_shapes()
@@ -30,12 +32,14 @@ def dry_run(experiment: build.Experiment) -> None:
   seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()
   megabyte = 2**20
-  plan = experiment.plan
+  plan, each = experiment.plan, f'on each of {mesh.size} device(s)'
+  if not alone:
+    each = f'for each of {len(members.list_members(settings))} members'
   print(
     f'One step compiles in {seconds:.1f} s, and needs '
     f'{memory.argument_size_in_bytes / megabyte:.1f} MB for state and batch '
-    f'and {memory.temp_size_in_bytes / megabyte:.1f} MB besides, on each of '
-    f'{mesh.size} device(s) ({jax.devices()[0].device_kind}).\n'
+    f'and {memory.temp_size_in_bytes / megabyte:.1f} MB besides, {each} '
+    f'({jax.devices()[0].device_kind}).\n'
     f'Training would take {plan.steps} steps, {experiment.steps_per_epoch} an '
     'epoch. Nothing was trained or written.'
   )

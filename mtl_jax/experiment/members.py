@@ -110,6 +110,9 @@ def group(
   traced = tuple(
     path for path in numbers if _can_trace(first, path, members[0])
   )
+  for member in members:  # A number that is traced is not looked at.
+    build.checks.check_numbers(settings_lib.with_values(settings, member.point))
+    first.make_method({path: member.point[path] for path in traced})
   same: dict[tuple, list[Member]] = {}
   for member in members:
     fixed = tuple(

@@ -78,14 +78,18 @@ def run(
 
 
 def _prepare(settings, path, sources, entries, twins) -> '_Study':
-  """Checks names and claims, and reads the data of the first method."""
+  """Checks names and claims, and builds all that is to be trained."""
   # Names before data, which may take long to prepare.
   for entry in (*entries, *(twin for _, _, twin in twins)):
     plan.check_names(entry.settings)
   metrics = plan.list_metrics(settings)
   plan.check_report(settings.study, [metric.name for metric in metrics])
-  experiment = build.build(entries[0].settings, sources=sources)
-  known = checks.metric_names(experiment)
+  experiment, known = _build(entries[0].settings, sources)
+  for entry in (*entries[1:], *(twin for _, _, twin in twins)):
+    try:
+      _build(entry.settings, sources)
+    except ValueError as error:
+      raise ValueError(f'{entry.name}: {error}') from error
   plan.check_metrics(metrics, known)
   claims_lib.check(
     settings.study.claims,
@@ -93,6 +97,15 @@ def _prepare(settings, path, sources, entries, twins) -> '_Study':
     [*known, 'overall', 'mean_rank', *(['delta_m'] if twins else [])],
   )
   return _Study(settings, experiment, metrics, sources, path)
+
+
+def _build(settings, sources) -> tuple[build.Experiment, set[str]]:
+  """Builds an experiment; its metrics ``task/metric``, of which one chooses."""
+  experiment = build.build(settings, sources=sources)
+  known = checks.metric_names(experiment)
+  for name in (settings.training.select, *settings.training.keep_best):
+    evaluation.make_selection(name, experiment.tasks, known)
+  return experiment, known
 
 
 def entries(settings: settings_lib.Settings) -> list[settings_lib.Settings]:

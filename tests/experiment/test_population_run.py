@@ -117,6 +117,25 @@ def test_a_number_that_must_be_known_makes_more_programs(tiny):
   assert len(groups) == 2 and groups[0].traced == ()
 
 
+@pytest.mark.parametrize(
+  ('path', 'values', 'message'),
+  [
+    (
+      'optimizer.learning_rate',
+      (1e-3, -1e-3),
+      'a learning rate > 0, .* -0.001',
+    ),
+    ('optimizer.clip_norm', (0.5, -0.5), 'clip_norm >= 0, found -0.5'),
+    ('combinator.c', (0.4, -0.4), 'c .*found -0.4'),
+  ],
+)
+def test_every_point_is_in_range(tiny, path, values, message):
+  config = make_config(tiny, sweep=tuple({path: value} for value in values))
+  config.combinator = {'name': 'cagrad', 'c': 0.4}
+  with pytest.raises(ValueError, match=message):
+    groups_of(tiny, config)
+
+
 def test_points_may_be_sections(tiny):
   sections = [{'name': 'cagrad', 'c': 0.4}, {'name': 'pcgrad'}]
   sweep = tuple({'combinator': section} for section in sections)

@@ -357,6 +357,14 @@ def test_statistics_are_those_of_training_with_a_stored_encoder_too(tiny):
   assert again.info.stds == fresh.info.stds
 
 
+def test_a_dry_run_of_members_splits_no_batch(tiny, tmp_path, capsys):
+  config = tiny.config()
+  config.data.batch_size = 15  # 4 devices
+  config.population.update({'seeds': 3})
+  tiny.run(config, tmp_path / 'none', dry_run=True)
+  assert ' MB besides, for each of 3 members (' in capsys.readouterr().out
+
+
 def test_dry_run_trains_nothing(tiny, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   outcome = mtl_jax.run(

@@ -378,6 +378,29 @@ def test_what_the_report_shows_may_change_afterwards(done, monkeypatch):
   assert json.loads((path / 'summary.json').read_text())['by_task']
 
 
+@pytest.mark.parametrize(
+  ('path', 'value', 'message'),
+  [
+    ('training.select', 'genre/accuracy', "rating_full: .* found 'genre/acc"),
+    (
+      'model.sharing',
+      {'name': 'groups', 'groups': (('genre', 'rating'),)},
+      'genre_full: groups: expected every one',
+    ),
+  ],
+)
+def test_twins_that_cannot_be_are_named_before_training(
+  tmp_path, monkeypatch, path, value, message
+):
+  settings = settings_lib.with_values(
+    settings_lib.from_config(make_config(twins=('full',))), {path: value}
+  )
+  monkeypatch.setattr(loop, 'fit', lambda *args, **kwargs: 1 / 0)
+  sources = build.Sources({'main': make_data()})
+  with pytest.raises(ValueError, match=message):
+    study_lib.run(settings, tmp_path, sources=sources)
+
+
 def test_finished_methods_are_not_those_of_other_data(tmp_path, monkeypatch):
   config = make_config(control='')
   config.data.name = READ_BY_NAME
