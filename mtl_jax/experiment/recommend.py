@@ -291,7 +291,8 @@ def predict(
   """
   experiment = model.experiment
   task = experiment.item_task
-  stream = task.stream if task else log_tasks.of(experiment.settings).stream
+  log: Any = log_tasks.of(experiment.settings)
+  stream = log.stream if task is None else task.stream
   if task is None:
     _check_states(experiment, stream)
   batch, notes = batch_of(rows, model, stream)
