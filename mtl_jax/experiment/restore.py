@@ -150,6 +150,13 @@ def open_best(
   return params, model_state, info, step
 
 
+def _beside(path):
+  """Runs of a study that are no methods, and are opened by their folders."""
+  folders = [path / name for name in ('twins', 'tuning')]
+  runs = [str(p / 'NAME') for p in folders if p.is_dir()]
+  return f', or open {" or ".join(runs)}' if runs else ''
+
+
 def choose(
   path: pathlib.Path | str, method: str | None, member: int | None
 ) -> tuple[workdir_lib.Workdir, settings_lib.Settings, workdir_lib.Place]:
@@ -171,7 +178,7 @@ def choose(
       raise ValueError(
         f'Expected one of the methods of {workdir.path} ({", ".join(methods)}'
         f'), found {which}; name it, as in method={methods[0]!r} or '
-        f'--method={methods[0]}.'
+        f'--method={methods[0]}{_beside(workdir.path)}.'
       )
     workdir, settings = workdir_lib.read(
       workdir.path / workdir_lib.METHODS / str(method)

@@ -129,6 +129,17 @@ def test_every_method_has_every_seed(done):
   assert passes['pcgrad'] > 1
 
 
+def test_twins_and_trials_open_by_their_folders(done):
+  path, _, study = done
+  with pytest.raises(ValueError, match=r'none chosen.*--method=equal, or open '
+                     r'.*twins/NAME or .*tuning/NAME\.'):  # fmt: skip
+    mtl_jax.load(path)
+  twins = sorted((path / 'twins').iterdir())
+  twin = mtl_jax.load(twins[0], member=0)
+  assert twin.experiment.task_names == (study.twins[0].task,) or len(twins) > 1
+  assert len(twin.experiment.task_names) == 1
+
+
 def test_operations_are_counted_by_hand():
   """Of a network 5 - 8 - (3, 1): products forward, of weights, of inputs."""
   ratios = {}
