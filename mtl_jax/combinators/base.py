@@ -131,7 +131,7 @@ def scale_by(method: Method) -> optax.GradientTransformationExtraArgs:
     weights, state = weighting.weights(
       expect_gradients(updates), state, key=key, step=step, epoch=epoch
     )
-    return updates.scale(weights), state
+    return updates.scale(weights, given=weighting.heads == 'given'), state
 
   return optax.GradientTransformationExtraArgs(weighting.init, update)
 

@@ -194,7 +194,9 @@ class TaskGradients(passes_lib.NoArray):
     """
     self.used = True
     parts = self._passes.need('split')(number)
-    return [p if self._scales is None else p.scale(self._scales) for p in parts]
+    return [
+      p if self._scales is None else p.scale(self._scales, True) for p in parts
+    ]
 
   def with_parts(self, parts: Sequence['TaskGradients']) -> 'TaskGradients':
     """The same gradients, with these as the answer to `split`.
@@ -237,9 +239,9 @@ class TaskGradients(passes_lib.NoArray):
     if isinstance(weights, Mapping):
       return self._combine_groups(weights, labels, scales)
     v = weights.astype(self.losses.dtype) * scales
-    u = {'plain': self._own(scales), 'weighted': self._own(v), 'given': v}[
-      heads
-    ]
+    u = {'plain': scales, 'weighted': v, 'given': v}[heads]
+    if self.alone is not None and heads == 'weighted':
+      u = jnp.where(self.alone, scales, v)
     if jax_core.get_opaque_trace_state() not in self._traces_with_rows:
       return self._passes.pullback(v, u)
     # The rows exist already: a product with them is cheaper than a pass.
@@ -267,12 +269,17 @@ class TaskGradients(passes_lib.NoArray):
         return jnp.zeros_like(row[0])
       return rows_lib.weighted(weights[label] * scales, row)
 
-    own = self._own(scales)
-    return rows_lib.overlay(self._passes.pullback(own, own), rows, product)
+    plain = self._passes.pullback(scales, scales)
+    return rows_lib.overlay(plain, rows, product)
 
-  def scale(self, weights: jax.Array) -> 'TaskGradients':
-    """The task gradients of ``w_k L_k``, ``w`` ``[K]`` taken as constant."""
+  def scale(self, weights: jax.Array, given: bool = False) -> 'TaskGradients':
+    """The task gradients of ``w_k L_k``, ``w`` ``[K]`` taken as constant.
+
+    Of tasks that share no parameters only if the user has ``given`` w.
+    """
     weights = jax.lax.stop_gradient(weights).astype(self.losses.dtype)
+    if self.alone is not None and not given:
+      weights = jnp.where(self.alone, 1, weights)
     scaled = self.copy()
     scaled.losses = self.losses * weights
     scaled._scales = self.scales * weights
@@ -302,9 +309,8 @@ class TaskGradients(passes_lib.NoArray):
     scales = self.scales
 
     def pullback(v, u):
-      own = self._own(u * scales)
       return rows_lib.overlay(
-        self._passes.pullback(own, own),
+        self._passes.pullback(u * scales, u * scales),
         jacobian,
         lambda _, row: rows_lib.weighted(v, row),
       )
@@ -328,10 +334,8 @@ class TaskGradients(passes_lib.NoArray):
       direction: of the structure of `jacobian`, leaves ``[*shape]``.
     """
     self.used = True
-    own = self._own(self.scales)
-    return rows_lib.overlay(
-      self._passes.pullback(own, own), direction, lambda _, d: d
-    )
+    plain = self._passes.pullback(self.scales, self.scales)
+    return rows_lib.overlay(plain, direction, lambda _, d: d)
 
   def with_shared(self, gradient: Params) -> Params:
     """One gradient: this one where shared, the plain one for the heads.
@@ -354,7 +358,7 @@ class TaskGradients(passes_lib.NoArray):
     """
     self.used = True
     pull = self._passes.need('feature_pullback')
-    return pull(direction, self._own(self.scales))
+    return pull(direction, self.scales)
 
   def add_alone(self, direction: Params) -> Params:
     """A direction, and the gradients of tasks that no shared parameter changes.
@@ -383,10 +387,6 @@ class TaskGradients(passes_lib.NoArray):
     return jax.tree.map(
       lambda d, g: d + g.astype(d.dtype), direction, self._passes.penalty()
     )
-
-  def _own(self, weights):
-    """Weights of parameters that are not shared: 1 where nothing else is."""
-    return weights if self.alone is None else jnp.where(self.alone, 1, weights)
 
   @property
   def scales(self) -> jax.Array:

@@ -157,7 +157,7 @@ class TrainingSettings:
       ask for them: 'auto' counts and picks one of 'stacked', 'chunked' and
       'layerwise', which give the same; 'features' is another matrix, that of
       the gradients at the features (MGDA-UB).
-    gramian_chunk: tasks at a time, of 'chunked'; 0 = counted.
+    gramian_chunk: tasks at a time, of 'chunked' only; 0 = counted.
     evaluate_every: steps between evaluations, 0 = every epoch.
     checkpoint_every: steps between checkpoints, 0 = at evaluations only.
     log_every: steps between rows of training losses.

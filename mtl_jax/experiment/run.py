@@ -240,10 +240,23 @@ def _stored(folder, settings) -> list[outcome_lib.MemberOutcome] | None:
   stored = whole_files.read_json(file) if file.exists() else {}
   if stored.get('length') != _length(settings):
     return None
+  numbers = ('metrics', 'overall', 'relations')  # JSON has no NaN
   return [
-    outcome_lib.MemberOutcome(**row | {'undefined': tuple(row['undefined'])})
+    outcome_lib.MemberOutcome(
+      **row
+      | {key: _with_nan(row[key]) for key in numbers}
+      | {'undefined': tuple(row['undefined'])}
+    )
     for row in stored['members']
   ]
+
+
+def _with_nan(tree):
+  return jax.tree.map(
+    lambda x: float('nan') if x is None else x,
+    tree,
+    is_leaf=lambda x: x is None,
+  )
 
 
 def _length(settings) -> list[int]:

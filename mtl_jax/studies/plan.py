@@ -124,6 +124,20 @@ def list_twins(settings: settings_lib.Settings) -> list[tuple[str, str, Entry]]:
   return twins
 
 
+def unused(
+  settings: settings_lib.Settings, entries: Sequence[Entry]
+) -> list[str]:
+  """Lines on settings of a study that nothing looks at."""
+  study, lines = settings.study, []
+  if any(entry.draws for entry in entries) and not study.trials:
+    lines.append('Nothing is drawn of study.draws, since study.trials is 0.')
+  if study.equal_twins and 'equal' not in study.twins:
+    lines.append(
+      "No twin is of study.equal_twins, since 'equal' is not in study.twins."
+    )
+  return lines
+
+
 def _base(settings) -> settings_lib.Settings:
   """Without the study, and with one seed where none is named."""
   section = settings.population

@@ -61,6 +61,8 @@ def run(
     )
   entries = plan.list_methods(settings)
   twins = plan.list_twins(settings)
+  for line in plan.unused(settings, entries):
+    print(line, flush=True)
   study = _prepare(settings, path, sources, entries, twins)
   if not settings.study.methods and not twins and not settings.study.trials:
     outcome = run_lib.train(settings, path, sources=sources)

@@ -220,6 +220,9 @@ def notes(summary: Summary) -> list[str]:
       f' {seeds} seeds x {starts} starts x {preferences} preferences; of a '
       'seed the mean over its starts and preferences.'
     )
+    sentences.append(
+      'Seconds to compile and to run are of methods that do so side by side.'
+    )
   if study.control:
     title = study.method(study.control).title
     sentences.append(

@@ -151,8 +151,9 @@ def after(x: Array, done: Any) -> Array:
   """
   nothing = jnp.zeros((), x.dtype)
   for y in jax.tree.leaves(done):
-    finite = jnp.sum(jnp.where(jnp.isfinite(y), y, 0))
-    nothing += 0 * finite.astype(x.dtype)
+    # Not the sum, which may overflow.
+    finite = jnp.max(jnp.where(jnp.isfinite(y), y, 0), initial=0)
+    nothing += (0 * finite).astype(x.dtype)
   return x + nothing
 
 

@@ -140,6 +140,11 @@ def check(gramian: str, chunk: int = 0) -> None:
       f'Expected chunk >= 0, found {chunk}; set training.gramian_chunk to the '
       'number of tasks at a time, or to 0.'
     )
+  if chunk and gramian != 'chunked':
+    raise ValueError(
+      f"Expected the gramian 'chunked' for chunks of {chunk} tasks, found "
+      f'{gramian!r}; set training.gramian, or training.gramian_chunk to 0.'
+    )
 
 
 def plan(

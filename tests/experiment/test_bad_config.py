@@ -44,6 +44,7 @@ CASES = {
   'config.optimizer.learning_rate=-1.0': 'learning rate > 0',
   'config.training.sampling=al': "did you mean 'all'?",
   'config.training.accumulate=5': 'divides by 4 devices x 5 microbatches',
+  'config.training.gramian_chunk=2': "'chunked' for chunks of 2 .* 'auto'",
   'config.training.steps=-1': 'config.training.steps >= 0, found -1',
   'config.training.epochs=0 config.training.steps=0': 'at least one step',
   'config.training.mode=gmap': "jit, shard_map, pmap, found 'gmap'",

@@ -1,5 +1,6 @@
 """What users can do with a run of any number of members."""
 
+import dataclasses
 import json
 import os
 import time
@@ -12,6 +13,7 @@ from mtl_jax import combinators
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import run as run_lib, workdir as workdir_lib
 from mtl_jax.models import trunks
+from mtl_jax.reporting import whole_files
 from mtl_jax.training import loop
 
 
@@ -98,6 +100,28 @@ def test_a_finished_population_is_read_back(three, tiny, capsys):
   again = tiny.run(config, path)
   printed = capsys.readouterr().out
   assert again.members == outcome.members and 'trunk/' not in printed
+
+
+def test_numbers_that_are_none_are_read_back(three):
+  path, config, outcome = three
+  file = path / workdir_lib.OUTCOMES
+  before = file.read_text()
+  nan = float('nan')
+  metrics = {'rating': {'r2': nan, 'mse': 2.0}}
+  changed = dataclasses.replace(
+    outcome.members[0],
+    metrics=metrics,
+    overall=nan,
+    relations={'tasks': ['a'], 'labels': [[nan]]},
+  )
+  stored = json.loads(before) | {'members': [dataclasses.asdict(changed)]}
+  try:
+    whole_files.write_json(file, stored)
+    (found,) = run_lib._stored(path, settings_lib.from_config(config))
+  finally:
+    file.write_text(before)
+  np.testing.assert_equal(found.metrics, metrics)
+  assert np.isnan(found.overall) and np.isnan(found.relations['labels'][0][0])
 
 
 @pytest.mark.parametrize(

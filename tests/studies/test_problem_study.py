@@ -226,6 +226,9 @@ def test_the_report_is_made_of_the_directory_alone(fronts, tmp_path):
   assert {f: f.read_bytes() for f in before} == before
   assert 'data:image/png' in (tmp_path / 'report.html').read_text()
   assert set(page.study_tables.table(summary)['ours']) >= {'distance', 'tilt'}
+  assert 'that do so side by side.' in '\n'.join(
+    page.study_tables.notes(summary)
+  )
   read = problem_pictures.Paths.read(tmp_path)
   np.testing.assert_array_equal(read.losses['ours'], paths['ours'].losses)
   (tmp_path / 'paths.npz').write_bytes(b'PK')

@@ -412,6 +412,21 @@ def test_twins_that_cannot_be_are_named_before_training(
     study_lib.run(settings, tmp_path, sources=sources)
 
 
+def test_settings_that_nothing_looks_at_are_said():
+  smaller = {'model': {'trunk': {'name': 'mlp', 'widths': (4,)}}}
+  draws = (('optimizer.learning_rate', 'choice', 1e-3, 1e-2),)
+
+  def lines(**study):
+    settings = settings_lib.from_config(make_config(**study))
+    return plan.unused(settings, plan.list_methods(settings))
+
+  drawn, small = lines(draws=draws, equal_twins=smaller, twins=('full',))
+  assert 'study.draws, since study.trials is 0' in drawn
+  assert "study.equal_twins, since 'equal' is not in study.twins" in small
+  used = {'draws': draws, 'trials': 1, 'equal_twins': smaller}
+  assert not lines(**used, twins=('full', 'equal'))
+
+
 def test_finished_methods_are_not_those_of_other_data(tmp_path, monkeypatch):
   config = make_config(control='')
   config.data.name = READ_BY_NAME

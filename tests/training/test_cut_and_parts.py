@@ -257,5 +257,5 @@ def test_modes_agree(toy, method, mode, devices):
 
 def test_the_way_to_cross_gramians_does_not_matter(toy):
   expected = run(toy, 'modo', 'jit', 1)
-  for way in ('layerwise', 'chunked'):
-    close(run(toy, 'modo', 'jit', 1, gramian=way, chunk=2), expected, 1e-9)
+  for way, few in (('layerwise', {}), ('chunked', {'chunk': 2})):
+    close(run(toy, 'modo', 'jit', 1, gramian=way, **few), expected, 1e-9)

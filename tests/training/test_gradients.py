@@ -8,7 +8,7 @@ import pytest
 import sweeps
 
 from mtl_jax.combinators import path_name
-from mtl_jax.training import forward
+from mtl_jax.training import backward, forward
 
 
 def plain_losses(params, batches):
@@ -142,6 +142,13 @@ def test_padding_rows_count_for_no_task(toy, toy_model, toy_tasks):
   )
   np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-6)
   np.testing.assert_allclose(found.gramian(), expected.gramian(), rtol=1e-5)
+
+
+def test_what_is_waited_for_adds_nothing():
+  largest = jnp.finfo(jnp.float32).max
+  done = {'a': jnp.full(4, largest), 'b': jnp.array([jnp.inf, jnp.nan, -1])}
+  ones = jnp.ones(2, jnp.bfloat16)
+  np.testing.assert_array_equal(backward.after(ones, done), ones)
 
 
 def test_heads_do_not_depend_on_the_trunk_or_each_other(toy_model, toy):

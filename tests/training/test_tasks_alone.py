@@ -194,6 +194,24 @@ def test_weights_that_are_given_count_for_tasks_alone():
   close(own(moved.params, 1, 'b'), own(state.params, 1, 'b'))
 
 
+@pytest.mark.parametrize(
+  ('weight', 'jacobian'), [(0.0, False), (0.25, False), (0.25, True)]
+)
+def test_weights_in_front_that_are_given_do_too(monkeypatch, weight, jacobian):
+  before = [{'name': 'weighted_sum', 'weights': (1.0, weight, 1.0)}]
+  before += [{'name': 'per_task_momentum'}] * jacobian
+  monkeypatch.setitem(OPTIONS, 'pcgrad', {'before': before})
+  groups = models.SHARING['groups'](groups=('ac', 'b'))
+  state, step = make('abc', groups, 'pcgrad')
+  moved, _ = step(state, {'main': make_batch()})
+  start, plain = (
+    own(state.params, 1, 'b'),
+    descend(*own(state.params, 1, 'b'), 'b', 1, 'pcgrad'),
+  )
+  expected = jax.tree.map(lambda s, p: s + weight * (p - s), start, plain)
+  close(own(moved.params, 1, 'b'), expected)
+
+
 @pytest.mark.slow
 def test_microbatches_agree():
   groups = models.SHARING['groups'](groups=('ac', 'b'))
