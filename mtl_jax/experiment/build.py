@@ -468,10 +468,7 @@ def build(
   Raises:
     ValueError: in one sentence, for whatever does not fit together.
   """
-  checks.check_numbers(settings)
-  parallel.check_mode(settings.training.mode)
-  for name in settings.baselines:
-    lookup.find('baseline', name, simple_baselines.BASELINES)
+  _check_settings(settings)
   targets = _pick_targets(settings)
   reader = sources or Sources()
   loaded = _read(settings, targets, reader, encoders or {}, facts)
@@ -519,10 +516,19 @@ def build(
     outer=outer_batches,
     shared=reader.shared,
   )
-  gramians.check(settings.training.gramian, settings.training.gramian_chunk)
   checks.check_model(experiment)
   experiment.make_step()  # It says what it cannot do with these parts.
   return experiment
+
+
+def _check_settings(settings) -> None:
+  """Raises for what settings alone say, before data are read."""
+  training = settings.training
+  checks.check_numbers(settings)
+  parallel.check_mode(training.mode)
+  gramians.check(training.gramian, training.gramian_chunk)
+  for name in settings.baselines:
+    lookup.find('baseline', name, simple_baselines.BASELINES)
 
 
 def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:

@@ -59,12 +59,8 @@ def load_data(
     names = {name: name for name in rows['train'].fields}
     return data.from_splits(rows, stream.features or names, **options)
   if arrays is not None or '.' in stream.name:
-    if arrays is None:
-      spec = {**stream.settings, 'name': stream.name}
-      offered = {'reading': reading_of(stream)}
-      arrays = lookup.build('data set', spec, {}, offered=offered)
     return data.from_splits(
-      arrays,
+      _call(stream) if arrays is None else arrays,
       stream.features or None,
       columns=stream.columns,
       reading=reading_of(stream),
@@ -91,6 +87,13 @@ def load_data(
     reading=reading_of(stream),
     **options,
   )
+
+
+def _call(stream):
+  """Splits that a function of the user's or ours makes."""
+  spec = {**stream.settings, 'name': stream.name}
+  offered = {'reading': reading_of(stream)}
+  return lookup.build('data set', spec, {}, offered=offered)
 
 
 def reading_of(stream: settings_lib.DataSettings) -> data.Reading:
