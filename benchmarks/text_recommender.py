@@ -116,23 +116,22 @@ def cold(paths) -> dict[str, dict[str, float]]:
     header(
       '',
       f'HR@{K}',
-      'less chance, in errors over seeds',
       f'HR@{K} less chance',
       f'NDCG@{K}',
       f'HR@{K}, rows permuted',
+      'less these, in deviations of one draw',
     )
     for arm, path in paths.items():
       (members,) = rankings.cold_of(path, split).values()
       own = cold_ranking.summarize(split, members, among, K)
-      error = own.deviation / len(members) ** 0.5
-      off = f'{(own.hit_rate - own.chance) / error:+.1f}' if error > 0 else '-'
+      off = own.hit_rate - own.permuted
       row(
         ARMS[arm],
         f'{own.hit_rate:.4f} ± {own.deviation:.4f}',
-        off,
         str(own.less_chance),
         f'{own.ndcg:.4f}',
         f'{own.permuted:.4f} ± {own.error:.4f}',
+        f'{off / own.luck:+.1f}' if own.luck > 0 else '-',
       )
       kept[f'{arm} {among}'] = {
         'hr': own.hit_rate,

@@ -28,9 +28,10 @@ INPUTS = ('text', 'picture', 'chinese')
 ARMS = {
   'ids': 'ids',
   'text': 'text',
-  'both': 'ids + text',
-  'random': 'ids + random',
-  'permuted': 'ids + permuted',
+  'words': 'words',
+  'both': 'ids +\ntext',
+  'random': 'ids +\nrandom',
+  'permuted': 'ids +\npermuted',
 }
 QUERIES = (
   'a hot day at the beach',

@@ -188,6 +188,9 @@ class ColdScores:
     permuted: HR@k with rows of cold items permuted, mean of S P draws.
     error: standard error of that mean, of the means of seeds: draws of one seed
       have its model in common. Of one seed, of its draws.
+    luck: deviation of HR@k over draws of one seed, mean of seeds: what an order
+      of cold items that all users share is worth by luck. Seeds of one placebo
+      may share theirs, so that their deviation does not show it.
   """
 
   chance: float
@@ -197,6 +200,7 @@ class ColdScores:
   less_chance: ranking.Difference
   permuted: float
   error: float
+  luck: float
 
 
 def summarize(
@@ -231,6 +235,7 @@ def summarize(
     ranking.interval(mean - chance, users),
     float(np.mean(permuted)),
     _deviation(draws) / max(len(draws), 1) ** 0.5,
+    float(np.mean([_deviation(x) for x in permuted])),
   )
 
 

@@ -441,7 +441,12 @@ def tables(compared: Compared) -> list[reporting.Table]:
       ('RMSE', 'squared error less biases_and_recent'),
     ),
   ]
-  shown = [table for table in made if table.rows]
+  # Of what the models are asked: baselines alone tell nothing of them.
+  shown = [
+    table
+    for table in made
+    if {row[0] for row in table.rows} & {*compared.models}
+  ]
   if shown and not ranked:  # else the first one says what was measured
     _, *spread = shown[0].note.split('\n')
     shown[0] = dataclasses.replace(shown[0], note=_notes(compared, spread))

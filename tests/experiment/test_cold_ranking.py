@@ -149,6 +149,7 @@ def test_chance_and_the_error_of_permutations(built):
   np.testing.assert_allclose(own.permuted, draws.mean())
   error = draws.mean(axis=1).std(ddof=1) / 3**0.5
   np.testing.assert_allclose(own.error, error)
+  np.testing.assert_allclose(own.luck, draws.std(axis=1, ddof=1).mean())
   assert error > 3 * draws.std(ddof=1) / draws.size**0.5 / 3
   one = cold_ranking.summarize(split, members[1:2], 'all', 2)
   np.testing.assert_allclose(one.error, draws[1].std(ddof=1) / 4**0.5)
