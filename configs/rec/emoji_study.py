@@ -5,8 +5,8 @@ that settled by the model, with a gate per task, or by the method? Two ways
 of fusion x six methods x five seeds, and twins: the same network with one task
 alone. Nothing is tuned; motion and the Chinese names are left out.
 
-By its number of steps a quarter of an hour on 2 CPU cores, once the vectors
-are at hand:
+24 minutes on 2 CPU cores that also ran tests, once the vectors are at hand;
+the results are in docs/content.md:
 
   python launch.py --config=configs/rec/emoji_study.py
 
