@@ -21,6 +21,7 @@ from mtl_jax.evaluation import simple_baselines
 from mtl_jax.experiment import (
   checks,
   config_data,
+  log_tasks,
   methods,
   models as models_lib,
   outer_stream,
@@ -121,6 +122,11 @@ class Experiment:
       if targets[task.name].get('kind') == 'next_item':
         return task
     return None
+
+  @functools.cached_property
+  def log(self) -> log_tasks.LogTasks | None:
+    """Tasks of a log of users and items; None but of a recommender."""
+    return log_tasks.of(self.settings)
 
   @property
   def streams(self) -> dict[str, settings_lib.DataSettings]:

@@ -87,7 +87,7 @@ def levels(head: Mapping[str, Any], source: data.Data) -> dict[str, Any]:
     ValueError: if the data have no such codes.
   """
   name = head.get('ratings')
-  if head.get('name') != 'item' or not name:
+  if not name:
     return {}
   column = source.encoder.columns.get(name)
   codes = column.names[1:] if column is not None and column.names else ()

@@ -87,7 +87,8 @@ def _of_items(task, settings, sources):
   if spec.get('kind') != 'next_item':
     section = settings.model
     head = section.heads.get(task.name, section.head)
-    return item_attributes.levels(head, source)
+    given_item = head.get('name') == 'item'
+    return item_attributes.levels(head, source) if given_item else {}
   label = spec.get('label') or task.name
   split = source.splits['train']
   counts = None

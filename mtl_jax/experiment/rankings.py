@@ -30,8 +30,6 @@ def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
     progress: of its members.
   """
   experiment = program.group.experiment
-  if log_tasks.of(experiment.settings) is None:
-    return
   tree = jax.device_get((tree['params'], tree['model_state']))
   # Who diverged before any evaluation has no parameters that rank.
   trees = {

@@ -96,7 +96,7 @@ def train(
   if stored is not None:
     workdir_lib.check_data(prints)
     if test:
-      rankings.show(settings, workdir_lib.Workdir(path))
+      _show_rankings(settings, groups, workdir_lib.Workdir(path))
     return stored
   with workdir_lib.claim(path, settings, prints) as workdir:
     _announce([x.experiment for x in groups], sources.shown)
@@ -126,8 +126,14 @@ def train(
     if alone and test:
       report(groups[0].experiment, outcome, seconds=time.perf_counter() - began)
     elif test:
-      rankings.show(settings, workdir)
+      _show_rankings(settings, groups, workdir)
   return outcome
+
+
+def _show_rankings(settings, groups, workdir) -> None:
+  """Prints the tables of a recommender's members."""
+  if any(group.experiment.log for group in groups):
+    rankings.show(settings, workdir)
 
 
 def evaluate(
@@ -138,7 +144,7 @@ def evaluate(
   """Reprints the table of a member, computed from its best checkpoint."""
   opened = restore.open_member(path, method, member)
   stepper = data_parallel.DataParallel(opened.experiment, parallel.make_mesh())
-  params = cold_ranking.as_new(opened.experiment, opened.params)
+  params = _tested(opened.experiment, opened.params)
   params, model_state = stepper.place(
     programs.as_members((params, opened.model_state))
   )
@@ -160,8 +166,14 @@ def evaluate(
     ),
   )
   show_result(opened.experiment, outcome.members[0])
-  rankings.show(opened.experiment.settings, opened.workdir)
+  if opened.experiment.log:
+    rankings.show(opened.experiment.settings, opened.workdir)
   return outcome
+
+
+def _tested(experiment, params) -> Any:
+  """Parameters that are tested; of a recommender, new items are as such."""
+  return cold_ranking.as_new(experiment, params) if experiment.log else params
 
 
 # What a run prints before it trains.
@@ -177,7 +189,9 @@ def _announce(experiments, shown) -> None:
   show(experiments[0], shown)
   for one in experiments:
     checks.show_data(one, shown)
-  lines = [line for one in experiments for line in ranking_checks.lines(one)]
+  lines = [
+    line for one in experiments if one.log for line in ranking_checks.lines(one)
+  ]
   doubtful = [line for one in experiments for line in _doubtful(one)]
   for line in [*lines, *doubtful]:
     if line not in shown:
@@ -622,9 +636,10 @@ def _finish(program, members, best, progress, test):
     tree = stepper.keep_better(unscored, newest, tree)
   results: Sequence[Any] = [None] * number
   if test:
-    params = cold_ranking.as_new(program.group.experiment, tree['params'])
+    params = _tested(program.group.experiment, tree['params'])
     results = stepper.evaluate(params, tree['model_state'], 'test')
-    rankings.keep(program, tree, progress)
+    if program.group.experiment.log:
+      rankings.keep(program, tree, progress)
   curves = _curves(program.folder / writers.RECORD, number)
   outcomes = []
   for member, own, result, curve in zip(
@@ -718,7 +733,9 @@ def report(
   (member,) = outcome.members
   beside = show_result(experiment, member)
   workdir = workdir_lib.Workdir(outcome.workdir)
-  ranking = rankings.show(experiment.settings, workdir)
+  ranking = (
+    rankings.show(experiment.settings, workdir) if experiment.log else []
+  )
   if jax.process_index() != 0:
     return
   plan = experiment.gramian
