@@ -6,7 +6,10 @@ import zlib
 
 import numpy as np
 
-WORD = re.compile(r'\w+')
+# Of scripts that put no space between words each character is one: Thai, Lao,
+# Burmese, Khmer, Japanese, Chinese.
+_UNSPACED = r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff'
+WORD = re.compile(rf'[{_UNSPACED}]|[^\W{_UNSPACED}]+')
 
 
 class WordEncoder:
@@ -14,8 +17,8 @@ class WordEncoder:
 
   Each word of a text, whatever its case, adds 1 to the number that its CRC-32
   picks among ``features``; vectors have length 1. So no vocabulary is fitted,
-  and a new text has a vector that those of the others are compared with. Texts
-  in scripts without spaces, such as Chinese, are one long word.
+  and a new text has a vector that those of the others are compared with. In
+  scripts without spaces, such as Chinese, each character is a word.
 
   Args:
     features: D, numbers of a vector; two words share one now and then.

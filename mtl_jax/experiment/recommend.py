@@ -235,6 +235,7 @@ def _history(row, number, known, levels):
   given = [np.nan if x is None else x for x in row.get('ratings') or []]
   ratings = np.array(given or [np.nan] * len(items), np.float64)
   times = np.array(row.get('times') or [0] * len(items), np.float64)
+  asked = times[-1] if row.get(TIME) is None else row[TIME]
   gaps = windows.gap_codes(np.diff(times[some], prepend=times[some][:1]))
   gaps[0] = 0
   arrays = {
@@ -242,7 +243,7 @@ def _history(row, number, known, levels):
     'ratings': windows.rating_codes(levels, ratings)[some],
     'gaps': gaps,
     'times': (times[some] - times[some][0]).astype(np.int32),
-    'asked': int(row.get(TIME, times[-1]) - times[some][0]),
+    'asked': int(asked - times[some][0]),
   }
   notes = []
   if absent:

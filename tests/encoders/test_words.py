@@ -23,6 +23,14 @@ def test_cosines_are_those_of_counts():
   assert not vectors[3].any()
 
 
+def test_scripts_without_spaces_have_words_too():
+  texts = ['红色跑鞋 X1', '蓝色跑鞋 x1', '咖啡']
+  cosines = encoders.WordEncoder().encode(texts)
+  cosines = cosines @ cosines.T
+  # Of five words each, four in common.
+  np.testing.assert_allclose(cosines[0], [1, 4 / 5, 0], atol=1e-6)
+
+
 def test_vectors_do_not_depend_on_the_other_texts(tmp_path):
   encoder = encoders.WordEncoder(64)
   whole = encoders.encode_items(encoder, TEXTS, tmp_path / 'a').values

@@ -229,18 +229,25 @@ def test_the_config_of_the_page_builds_on_a_log_with_pictures(
   assert frozen.shape == (13, 6 if parts == 'both' else 3)
 
 
-def test_a_run_knows_what_its_vectors_were_made_of(
-  tmp_path, monkeypatch, encoder
-):
-  folder = pathlib.Path(made_log.write(tmp_path / 'made'))
-  config = overrides.load_config(f'{CONFIG}:text')
+def on_log(folder, argument, texts):
+  """The config of an arm, on the log in a folder."""
+  config = overrides.load_config(f'{CONFIG}:{argument}')
   with config.data.settings.unlocked():
     config.data.settings.log = 'recbole'
     config.data.settings.options = {'folder': str(folder)}
     config.data.settings.length = 6
-    config.data.settings.texts = ('title',)
+    config.data.settings.texts = texts
   config.data.batch_size = 8
-  config.model.inputs.vectors.width = 3
+  if 'vectors' in config.model.inputs:
+    config.model.inputs.vectors.width = 3
+  return config
+
+
+def test_a_run_knows_what_its_vectors_were_made_of(
+  tmp_path, monkeypatch, encoder
+):
+  folder = pathlib.Path(made_log.write(tmp_path / 'made'))
+  config = on_log(folder, 'text', ('title',))
 
   def fingerprints():
     return build.build(settings_lib.from_config(config)).fingerprints()
@@ -272,14 +279,7 @@ def test_a_run_knows_what_its_vectors_were_made_of(
 def test_ids_are_no_texts(tmp_path):
   folder = pathlib.Path(made_log.write(tmp_path / 'made'))
   (folder / 'made.item').unlink()  # no titles: the log has ids alone
-  config = overrides.load_config(f'{CONFIG}:text')
-  with config.data.settings.unlocked():
-    config.data.settings.log = 'recbole'
-    config.data.settings.options = {'folder': str(folder)}
-    config.data.settings.length = 6
-    config.data.settings.texts = ('title',)
-  config.data.batch_size = 8
-  config.model.inputs.vectors.width = 3
+  config = on_log(folder, 'text', ('title',))
   with pytest.raises(ValueError, match='found none; set data.settings.texts'):
     build.build(settings_lib.from_config(config))
 
@@ -287,15 +287,7 @@ def test_ids_are_no_texts(tmp_path):
 @pytest.mark.parametrize('argument', ['ids', 'both', 'random,cold', 'text'])
 def test_the_config_is_built_on_a_made_log(argument, tmp_path):
   folder = made_log.write(tmp_path / 'made')
-  config = overrides.load_config(f'{CONFIG}:{argument}')
-  with config.data.settings.unlocked():
-    config.data.settings.log = 'recbole'
-    config.data.settings.options = {'folder': folder}
-    config.data.settings.length = 6
-    config.data.settings.texts = ('title', 'genres')
-  config.data.batch_size = 8
-  if 'vectors' in config.model.inputs:
-    config.model.inputs.vectors.width = 3
+  config = on_log(folder, argument, ('title', 'genres'))
   experiment = build.build(settings_lib.from_config(config))
   batch = experiment.data['main'].splits['test'].take(np.arange(3))
   assert [task.name for task in experiment.tasks] == ['item']

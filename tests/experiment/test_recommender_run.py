@@ -280,19 +280,20 @@ def test_the_time_of_the_next_item_may_be_given(tmp_path):
   model = trained_of(config)
   rows = [
     {'items': [100, 101], 'times': [60, 90], 'time': 150},
+    {'items': [100, 101], 'times': [60, 90], 'time': None},
     {'items': [100, 101, 'x'], 'times': [60, 90, 120]},
     {'items': [100, 101]},
   ]
   batch, (unknown, *notes) = recommend.batch_of(rows, model, 'main')
   assert 'x' in unknown
   assert notes == [
-    '1 of 3 histories have no times, which the model reads: all events count '
+    '1 of 4 histories have no times, which the model reads: all events count '
     'as of one moment.',
-    '2 of 3 histories have no "time" of the next item, which the model reads: '
+    '3 of 4 histories have no "time" of the next item, which the model reads: '
     'it is asked for 0 seconds after the last event.',
   ]
-  assert batch['times'][:, -2:].tolist() == [[0, 30], [0, 30], [0, 0]]
-  expected = [[30, 90], [30, 60], [0, 0]]
+  assert batch['times'][:, -2:].tolist() == [[0, 30]] * 3 + [[0, 0]]
+  expected = [[30, 90], [30, 30], [30, 60], [0, 0]]
   assert batch['next_times'][:, -2:].tolist() == expected
 
 
