@@ -8,7 +8,10 @@ import numpy as np
 
 # Of scripts that put no space between words each character is one: Thai, Lao,
 # Burmese, Khmer, Japanese, Chinese.
-_UNSPACED = r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff'
+_UNSPACED = (
+  r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff'
+  r'\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff'
+)
 WORD = re.compile(rf'[{_UNSPACED}]|[^\W{_UNSPACED}]+')
 
 
