@@ -8,7 +8,7 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import build, run
+from mtl_jax.experiment import build, evaluate, run
 from mtl_jax.training import parallel
 
 CONFIGS = sorted(
@@ -58,7 +58,7 @@ def test_trains_saves_restores_and_evaluates(name, tmp_path, capsys):
   outcome = run.train(settings, tmp_path)
   assert outcome.ended == 'finished' and outcome.best_step == 2
   first = capsys.readouterr().out
-  again = run.evaluate(tmp_path)
+  again = evaluate.evaluate(tmp_path)
   for task, metrics in outcome.metrics.items():
     assert np.isfinite(metrics['loss'])
     np.testing.assert_equal(again.metrics[task], metrics)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import itertools
 from typing import Any
 
+import jax
 import numpy as np
 
 Scalars = dict[str, float]
@@ -36,6 +37,19 @@ def measure_scalars(
     measures = _of_one(names, part)
     scalars |= {f'group/{label}/{key}': x for key, x in measures.items()}
   return scalars
+
+
+def series_of(
+  names: Sequence[str], measures: Any, groups: Any
+) -> dict[str, np.ndarray]:
+  """`measure_scalars` of P members, ``{name: [P]}``, of leaves ``[P, ...]``."""
+  rows = [
+    measure_scalars(
+      names, *jax.tree.map(lambda x, i=i: x[i], (measures, groups))
+    )
+    for i in range(len(measures.norms))
+  ]
+  return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 
 def _of_one(names, measures) -> Scalars:

@@ -1,4 +1,4 @@
-"""The members of a run, and which of them are one program."""
+"""The members of a run: who they are, how they begin, how they are saved."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -8,10 +8,14 @@ import jax
 import numpy as np
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build
-
-# Numbers of these sections can be arrays; all else makes another program.
-TRACED = ('optimizer.', 'combinator.')
+from mtl_jax.experiment import (
+  build,
+  init_from,
+  resume,
+  steppers,
+  sweep_points,
+)
+from mtl_jax.training import checkpoints, loop, programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Group:
   Attributes:
     experiment: that they share.
     members: with the same settings, but for the seed and some numbers.
-    traced: those numbers' settings, in `TRACED` sections.
+    traced: those numbers' settings.
   """
 
   experiment: build.Experiment
@@ -60,30 +64,12 @@ def list_members(settings: settings_lib.Settings) -> list[Member]:
       unknown.
   """
   section = settings.population
-  points = [dict(point) for point in section.sweep] or [{}]
-  for point in points:
-    if point.keys() != points[0].keys():
-      raise ValueError(
-        f'Expected the same settings in all points of the sweep, found '
-        f'{sorted(point)} and {sorted(points[0])}; give each point all of them.'
-      )
-    for path in point:
-      if path == 'seed' or path.startswith('population.'):
-        raise ValueError(
-          f'Expected settings of one run in the sweep, found {path!r}; set '
-          'population.seeds for several seeds.'
-        )
-    settings_lib.with_values(settings, point)
-    if points.count(point) > 1:
-      raise ValueError(
-        'Expected different points in the sweep, found '
-        f'{settings_lib.plain(point)} twice; set population.seeds for several '
-        'runs of one.'
-      )
+  if section.sweep:
+    sweep_points.check(settings)
   members = []
-  for point in points:
+  for point in section.sweep or [{}]:
     for i in range(max(section.seeds, 1)):
-      members.append(Member(len(members), settings.seed + i, point))
+      members.append(Member(len(members), settings.seed + i, dict(point)))
   return members
 
 
@@ -94,9 +80,6 @@ def group(
 ) -> list[Group]:
   """Puts members together that differ in the seed and in numbers only.
 
-  Whether a number can be an array is tried: a method that needs its value when
-  the program is made gets one program per value.
-
   Args:
     settings: of all members.
     members: from `list_members`.
@@ -105,31 +88,10 @@ def group(
   Returns:
     Groups in the order of their first members.
   """
-  numbers = [path for path in members[0].point if _is_number(path, members)]
-  first = make(settings_lib.with_values(settings, members[0].point))
-  traced = tuple(
-    path for path in numbers if _can_trace(first, path, members[0])
-  )
-  for member in members:  # A number that is traced is not looked at.
-    build.checks.check_numbers(settings_lib.with_values(settings, member.point))
-    first.make_method({path: member.point[path] for path in traced})
-  same: dict[tuple, list[Member]] = {}
-  for member in members:
-    fixed = tuple(
-      (path, repr(value))  # whole sections are no keys
-      for path, value in member.point.items()
-      if path not in traced
-    )
-    same.setdefault(fixed, []).append(member)
+  if not settings.population.sweep:
+    return [Group(make(settings), tuple(members))]
   return [
-    Group(
-      first
-      if chosen[0] is members[0]
-      else make(settings_lib.with_values(settings, chosen[0].point)),
-      tuple(chosen),
-      traced,
-    )
-    for chosen in same.values()
+    Group(*parts) for parts in sweep_points.split(settings, members, make)
   ]
 
 
@@ -139,46 +101,91 @@ def pad(members: Sequence[Member], size: int) -> list[Member]:
   return chosen + [chosen[-1]] * (size - len(chosen))
 
 
-def _is_number(path, members) -> bool:
-  if not path.startswith(TRACED):
-    return False
-  values = [np.asarray(m.point[path]) for m in members]
+def begin(
+  group: Group,
+  members: Sequence[Member],
+  number: int,
+  stepper: steppers.Stepper,
+  latest: checkpoints.Checkpoints,
+  criteria: Sequence[str],
+) -> tuple[programs.Members, dict[str, Any], list[Any], int | None]:
+  """Members, their best, their progress, and the step of it or None.
+
+  1. The newest checkpoint of the folder. 2. The parameters of another run,
+  ``training.init_from``. 3. Fresh ones.
+
+  Args:
+    group: of the members.
+    members: P of them, filled up.
+    number: how many of them count; the others do not train.
+    stepper: of the same P members.
+    latest: checkpoints of the folder.
+    criteria: that best parameters are kept by.
+  """
+  seeds, hyper = [member.seed for member in members], group.hyper(members)
+  stepper.begin(seeds)
+  shapes = stepper.shapes(seeds, hyper)
+  best_shapes = {
+    str(i): {'params': shapes.params, 'model_state': shapes.model_state}
+    for i in range(len(criteria))
+  }
+  restored = latest.restore({'state': shapes, 'best': best_shapes})
+  if restored is not None:
+    state, kept = restored.trees['state'], restored.trees['best']
+    progress = resume.take(restored, group.experiment, latest, number)
+  else:
+    state = stepper.init(seeds, hyper)
+    source = group.experiment.settings.training.init_from
+    if source:
+      state = init_from.take(source, state, group.experiment, stepper)
+    everyone = np.ones(len(members), bool)
+    start = {'params': state.params, 'model_state': state.model_state}
+    # Copies, since the state is donated.
+    kept = {
+      name: stepper.keep_better(everyone, start, start) for name in best_shapes
+    }
+    progress = [
+      loop.Progress(finished=i >= number) for i in range(len(members))
+    ]
+  active = np.array([not member.finished for member in progress])
   return (
-    len({v.shape for v in values}) == 1
-    and all(v.dtype.kind in 'if' for v in values)
-    and any(v.dtype.kind == 'f' for v in values)
-    and any(not np.array_equal(v, values[0]) for v in values)
+    programs.Members(state, stepper.place(hyper), stepper.place(active)),
+    {name: kept[str(i)] for i, name in enumerate(criteria)},
+    progress,
+    None if restored is None else restored.step,
   )
 
 
-def _can_trace(experiment, path, member) -> bool:
-  value = jax.numpy.asarray(member.point[path], float)
-  batch = jax.tree.map(
-    lambda s: jax.numpy.zeros(s.shape, s.dtype), experiment.batch_shapes()
+def save(
+  latest: checkpoints.Checkpoints,
+  info: Mapping[str, Any],
+  step: int,
+  members: programs.Members,
+  best: Mapping[str, Any],
+  progress: Sequence[loop.Progress],
+) -> None:
+  """Begins to write a checkpoint that `begin` can go on from."""
+  latest.save(
+    step,
+    {
+      'state': members.state,
+      'best': {str(i): tree for i, tree in enumerate(best.values())},
+    },
+    {
+      'members': [dataclasses.asdict(member) for member in progress],
+      'criteria': list(best),
+      **info,
+    },
   )
 
-  def step(value):
-    hyper = {path: value}
-    state = experiment.make_state(member.seed, hyper)
-    return experiment.make_step(hyper=hyper)(state._replace(step=0), batch)
 
-  try:
-    jax.eval_shape(step, value)
-  except Exception as error:
-    if _is_about_tracing(error):
-      return False
-    raise
-  return True
-
-
-def _is_about_tracing(error: BaseException | None) -> bool:
-  kinds = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-  )
-  while error is not None:
-    if isinstance(error, kinds):
-      return True
-    error = error.__cause__ or error.__context__
-  return False
+def facts_of(experiment: build.Experiment) -> dict[str, Any]:
+  """Vocabularies, scales, facts of the data and steps, for checkpoints."""
+  sources = experiment.data.items()
+  return {
+    'steps': experiment.plan.steps,
+    'encoders': {name: source.encoder.to_json() for name, source in sources},
+    'facts': {
+      name: dataclasses.asdict(source.info) for name, source in sources
+    },
+  }

@@ -50,7 +50,7 @@ def keep_again(path: pathlib.Path | str) -> None:
   Args:
     path: the work directory of a recommender.
   """
-  workdir, _ = workdir_lib.read(path)
+  workdir, _ = restore.read(path)
   sources = build.Sources()
   for place in workdir.places():
     folder = workdir.program(place.program)
@@ -229,7 +229,7 @@ def compared_of(path: pathlib.Path | str) -> ranking_report.Compared:
 
 def _all_compared(path) -> list[ranking_report.Compared]:
   """Models of an ended run beside simple ones, by their targets."""
-  workdir, _ = workdir_lib.read(path)
+  workdir, _ = restore.read(path)
   # Of a study a method is to be chosen, which is then said.
   first = None if workdir.methods() else workdir.places()[0].index
   workdir, settings, _ = restore.choose(path, None, first)
@@ -250,7 +250,7 @@ def measured_of(
   Raises:
     ValueError: if the run is of other targets.
   """
-  opened, _ = workdir_lib.read(path)
+  opened, _ = restore.read(path)
   named = _by_point(opened.places())
   return _read(opened, named, split, _ranked, ranking_report.load)
 
@@ -263,7 +263,7 @@ def cold_of(
   Raises:
     ValueError: if the run is of other targets.
   """
-  opened, _ = workdir_lib.read(path)
+  opened, _ = restore.read(path)
   named = _by_point(opened.places())
   return _read(opened, named, split, _cold, cold_ranking.load)
 

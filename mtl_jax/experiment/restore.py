@@ -13,6 +13,7 @@ from mtl_jax.experiment import (
   build,
   workdir as workdir_lib,
 )
+from mtl_jax.reporting import whole_files
 from mtl_jax.training import checkpoints
 
 
@@ -150,6 +151,31 @@ def open_best(
   return params, model_state, info, step
 
 
+def read(
+  path: pathlib.Path | str,
+) -> tuple[workdir_lib.Workdir, settings_lib.Settings]:
+  """The settings of a run that was started in the directory.
+
+  Raises:
+    ValueError: if there is none, or it was of a problem without a model.
+  """
+  workdir = workdir_lib.Workdir(pathlib.Path(path))
+  file = workdir.path / workdir_lib.CONFIG
+  if not file.exists():
+    raise ValueError(
+      f'Expected the work directory of a run, found no {file}; train first, '
+      'with the same --workdir.'
+    )
+  settings = settings_lib.from_config(whole_files.read_json(file))
+  if settings.problem.name:
+    raise ValueError(
+      f'Expected the work directory of a trained model, found one of the '
+      f'problem {settings.problem.name!r} in {workdir.path}; its tables are in '
+      'report.html.'
+    )
+  return workdir, settings
+
+
 def _beside(path):
   """Runs of a study that are no methods, and are opened by their folders."""
   folders = [path / name for name in ('twins', 'tuning')]
@@ -170,7 +196,7 @@ def choose(
   Raises:
     ValueError: listing what there is, if the choice is not one member.
   """
-  workdir, settings = workdir_lib.read(path)
+  workdir, settings = read(path)
   methods = workdir.methods()
   if methods:
     if method not in methods:
@@ -180,9 +206,7 @@ def choose(
         f'), found {which}; name it, as in method={methods[0]!r} or '
         f'--method={methods[0]}{_beside(workdir.path)}.'
       )
-    workdir, settings = workdir_lib.read(
-      workdir.path / workdir_lib.METHODS / str(method)
-    )
+    workdir, settings = read(workdir.path / workdir_lib.METHODS / str(method))
   elif method is not None:
     raise ValueError(
       f'Expected no method for {workdir.path}, which is one run, found '

@@ -1,36 +1,30 @@
 """One run of P >= 1 members: build, restore, train, evaluate, report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
 import pathlib
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from mtl_jax import combinators, evaluation, models, reporting
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.evaluation import (
-  monitored as measures,
-  relations,
-  simple_baselines,
-)
+from mtl_jax.evaluation import monitored, relations, simple_baselines
 from mtl_jax.experiment import (
   build,
   checks,
   cold_ranking,
-  data_parallel,
   members as members_lib,
   methods as methods_lib,
   outcome as outcome_lib,
+  population_run,
   profiling,
   ranking_checks,
   rankings,
-  restore,
-  start,
   steppers,
   ways,
   workdir as workdir_lib,
@@ -40,11 +34,7 @@ from mtl_jax.training import (
   checkpoints,
   loop,
   parallel,
-  programs,
 )
-
-WAY = 'way.json'
-COST = 'cost.json'
 
 
 def train(
@@ -78,13 +68,11 @@ def train(
     NonFiniteError: if a run alone diverges.
   """
   began = time.perf_counter()
-  alone = build.is_alone(settings)
-  _check(settings, alone)
+  alone, path = build.is_alone(settings), pathlib.Path(path)
+  if not alone:
+    population_run.check(settings)
   workdir_lib.check(path, settings)
-  path = pathlib.Path(path)
-  stored = (
-    None if alone else _read_outcomes(workdir_lib.Workdir(path), settings)
-  )
+  stored = None if alone else population_run.read_outcome(path, settings)
   if title and stored is None:
     print(title, flush=True)
   sources = sources or build.Sources()
@@ -92,86 +80,47 @@ def train(
   groups = members_lib.group(
     settings, everyone, functools.partial(build.build, sources=sources)
   )
+  ranks = test and any(group.experiment.log for group in groups)
   prints = _fingerprints(groups, path)
   if stored is not None:
     workdir_lib.check_data(prints)
-    if test:
-      _show_rankings(settings, groups, workdir_lib.Workdir(path))
+    if ranks:
+      rankings.show(settings, workdir_lib.Workdir(path))
     return stored
   with workdir_lib.claim(path, settings, prints) as workdir:
     _announce([x.experiment for x in groups], sources.shown)
     if not alone:
-      _say_population(len(everyone), len(groups))
+      print(
+        f'Population: {len(everyone)} members in {len(groups)} '
+        f'program{"" if len(groups) == 1 else "s"}.',
+        flush=True,
+      )
     members: list[outcome_lib.MemberOutcome] = []
     for program in _programs(groups, workdir, profile):
-      stored = None if alone else _stored(program.folder, settings)
-      if stored is not None:
-        members += stored
-        continue
-      with _started(program, profile) as begun:
-        if begun.step < begun.plan.steps:  # else it is reported again
-          program.stepper.compile(begun.members, begun.step)
-        state, best, ended = loop.fit(*begun[:8])
-      if ended == 'interrupted':
-        _say_interrupted(begun)
-        return outcome_lib.Outcome(workdir=workdir.path, ended=ended)
-      members += _finish(program, state, best, begun.progress, test)
-      _store(program, members[-len(program.members) :], begun.record.step_ms)
+      ended = (
+        None if alone else population_run.read_members(program.folder, settings)
+      )
+      if ended is None:
+        trained = _train(program, profile)
+        if trained is None:
+          return outcome_lib.Outcome(workdir=path, ended='interrupted')
+        ended = _finish(program, *trained, test)
+        _store(program, ended)
+      members += ended
     outcome = outcome_lib.Outcome(
-      workdir=workdir.path,
+      workdir=path,
       ended=members[0].status if alone else 'finished',
       members=tuple(sorted(members, key=lambda m: m.index)),
-      cost=read_cost(workdir.path),
+      cost={} if alone else population_run.read_cost(path),
     )
     if alone and test:
       report(groups[0].experiment, outcome, seconds=time.perf_counter() - began)
-    elif test:
-      _show_rankings(settings, groups, workdir)
+    elif ranks:
+      rankings.show(settings, workdir)
   return outcome
 
 
-def _show_rankings(settings, groups, workdir) -> None:
-  """Prints the tables of a recommender's members."""
-  if any(group.experiment.log for group in groups):
-    rankings.show(settings, workdir)
-
-
-def evaluate(
-  path: pathlib.Path | str,
-  method: str | None = None,
-  member: int | None = None,
-) -> outcome_lib.Outcome:
-  """Reprints the table of a member, computed from its best checkpoint."""
-  opened = restore.open_member(path, method, member)
-  stepper = data_parallel.DataParallel(opened.experiment, parallel.make_mesh())
-  params = _tested(opened.experiment, opened.params)
-  params, model_state = stepper.place(
-    programs.as_members((params, opened.model_state))
-  )
-  (result,) = stepper.evaluate(params, model_state, 'test')
-  outcome = outcome_lib.Outcome(
-    workdir=opened.workdir.path,
-    ended='evaluated',
-    members=(
-      outcome_lib.MemberOutcome(
-        index=opened.place.index,
-        seed=opened.place.seed,
-        point=opened.place.point,
-        status='evaluated',
-        best_step=opened.step,
-        metrics=result.metrics,
-        overall=result.overall,
-        undefined=tuple(result.undefined),
-      ),
-    ),
-  )
-  show_result(opened.experiment, outcome.members[0])
-  if opened.experiment.log:
-    rankings.show(opened.experiment.settings, opened.workdir)
-  return outcome
-
-
-def _tested(experiment, params) -> Any:
+def tested(experiment, params) -> Any:
   """Parameters that are tested; of a recommender, new items are as such."""
   return cold_ranking.as_new(experiment, params) if experiment.log else params
 
@@ -228,83 +177,6 @@ def show(experiment: build.Experiment, shown: set[str] | None = None) -> None:
     print(line)
 
 
-def _read_outcomes(workdir, settings) -> outcome_lib.Outcome | None:
-  """The outcome of a population that has ended; None if it has not."""
-  if not (workdir.path / workdir_lib.MEMBERS).exists():
-    return None
-  members = []
-  for program in dict.fromkeys(place.program for place in workdir.places()):
-    stored = _stored(workdir.program(program), settings)
-    if stored is None:
-      return None
-    members += stored
-  if len(members) < len(members_lib.list_members(settings)):
-    return None
-  return outcome_lib.Outcome(
-    workdir=workdir.path,
-    ended='finished',
-    members=tuple(sorted(members, key=lambda m: m.index)),
-    cost=read_cost(workdir.path),
-  )
-
-
-def _stored(folder, settings) -> list[outcome_lib.MemberOutcome] | None:
-  """The outcomes of a program that has trained as long as it is to."""
-  file = folder / workdir_lib.OUTCOMES
-  stored = whole_files.read_json(file) if file.exists() else {}
-  if stored.get('length') != _length(settings):
-    return None
-  numbers = ('metrics', 'overall', 'relations')  # JSON has no NaN
-  return [
-    outcome_lib.MemberOutcome(
-      **row
-      | {key: _with_nan(row[key]) for key in numbers}
-      | {'undefined': tuple(row['undefined'])}
-    )
-    for row in stored['members']
-  ]
-
-
-def _with_nan(tree):
-  return jax.tree.map(
-    lambda x: float('nan') if x is None else x,
-    tree,
-    is_leaf=lambda x: x is None,
-  )
-
-
-def _length(settings) -> list[int]:
-  training = settings.training
-  return [training.epochs, training.steps, training.patience]
-
-
-def read_cost(folder: pathlib.Path) -> dict[str, Any]:
-  """The measured cost of a group, by its folder; nothing if it was not."""
-  file = folder / COST
-  return whole_files.read_json(file) if file.exists() else {}
-
-
-def _check(settings, alone):
-  if alone:
-    return
-  if settings.training.mode != 'jit':
-    raise ValueError(
-      "Expected training.mode 'jit' for a population, whose members are "
-      f'spread over devices, found {settings.training.mode!r}; remove it.'
-    )
-  if settings.training.init_from:
-    raise ValueError(
-      'Expected fresh parameters for a population, found training.init_from = '
-      f'{settings.training.init_from!r}; remove it.'
-    )
-  for name in ('seeds', 'members_per_program'):
-    value = getattr(settings.population, name)
-    if value < 0:
-      raise ValueError(
-        f'Expected config.population.{name} >= 0, found {value}; set it so.'
-      )
-
-
 # Members are trained program by program.
 
 
@@ -317,35 +189,20 @@ class Program:
     members: P of them.
     stepper: of as many members or more: it is filled up with the last one.
     folder: with checkpoints, record and outcomes.
-    step_ms: milliseconds per step and member of the group's programs that
-      have trained in this process.
+    step_ms: milliseconds per step and member, of each of the group's programs
+      that have trained in this process.
   """
 
   group: members_lib.Group
   members: Sequence[members_lib.Member]
   stepper: steppers.Stepper
   folder: pathlib.Path
-  step_ms: list[float]
+  step_ms: list[list[float]]
 
   @property
   def padded(self) -> list[members_lib.Member]:
     """The members, filled up."""
     return members_lib.pad(self.members, self.stepper.way.members)
-
-
-class Begun(NamedTuple):
-  """A program that trains: arguments of `loop.fit`, and what it writes to."""
-
-  members: Any
-  best: Mapping[str, Any]
-  progress: Sequence[loop.Progress]
-  step: int
-  plan: loop.Plan
-  stepper: steppers.Stepper
-  hooks: loop.Hooks
-  task_names: Sequence[str]
-  record: '_Record'
-  latest: checkpoints.Checkpoints
 
 
 def _home(path, number, groups) -> pathlib.Path:
@@ -368,12 +225,16 @@ def _programs(groups, workdir, profile) -> Iterator[Program]:
   places: list[workdir_lib.Place] = []
   for number, group in enumerate(groups):
     home = _home(workdir.path, number, len(groups))
-    stepper = _stepper(group, home, profile)
+    stepper = (
+      _stepper_of_one(group.experiment, profile)
+      if group.experiment.plan.raises
+      else ways.make_stepper(group, home)
+    )
     size = stepper.way.members
     chunks = [
       group.members[i : i + size] for i in range(0, len(group.members), size)
     ]
-    step_ms: list[float] = []
+    step_ms: list[list[float]] = []
     programs = [
       Program(
         group,
@@ -397,16 +258,8 @@ def _programs(groups, workdir, profile) -> Iterator[Program]:
     ]
     workdir.write_places(places)
     yield from programs
-    if step_ms:  # else all of it was there already
-      whole_files.write_json(
-        home / COST,
-        {
-          'step_ms': float(np.mean(step_ms)),
-          'compile_s': stepper.compile_s,
-          'peak_mb': stepper.peak_mb,
-          'way': dataclasses.asdict(stepper.way),
-        },
-      )
+    if not group.experiment.plan.raises:
+      population_run.write_cost(home, stepper, step_ms)
 
 
 def _doubtful(experiment) -> list[str]:
@@ -421,99 +274,70 @@ def _doubtful(experiment) -> list[str]:
   return lines
 
 
-def _stepper(group, home, profile) -> steppers.Stepper:
-  experiment = group.experiment
-  if experiment.plan.raises:
-    stepper = steppers.for_one(
-      experiment, parallel.make_mesh(), profile=profile
+def _stepper_of_one(experiment, profile) -> steppers.Stepper:
+  """The stepper of a run alone."""
+  stepper = steppers.for_one(experiment, parallel.make_mesh(), profile=profile)
+  if stepper.longest > 1:
+    print(
+      f'Training data on device; {stepper.longest} steps per compiled call.',
+      flush=True,
     )
-    if stepper.longest > 1:
-      print(
-        f'Training data on device; {stepper.longest} steps per compiled call.',
-        flush=True,
-      )
-    return stepper
-  feeder, devices = steppers.Feeder(experiment), jax.local_devices()
-  file = home / WAY
-  if file.exists():  # the way that a resumed group was begun with
-    way = programs.Way(**whole_files.read_json(file)['way'])
-  else:
-    way, times = ways.choose(group, feeder, devices)
-    home.mkdir(parents=True, exist_ok=True)
-    whole_files.write_json(
-      file, {'way': dataclasses.asdict(way), 'milliseconds': times}
-    )
-  print(f'Members run by {way}.', flush=True)
-  return steppers.DeviceProgram(experiment, way, devices, feeder)
+  return stepper
 
 
-@contextlib.contextmanager
-def _started(program, profile) -> Iterator['Begun']:
-  """A program as it starts or goes on, with its record and bar open."""
-  experiment = program.group.experiment
+def _train(program, profile) -> tuple[Any, Any, Any] | None:
+  """Trains a program from where it starts or goes on.
+
+  Returns:
+    Its members, their best, their progress; None if it was interrupted.
+  """
+  experiment, stepper = program.group.experiment, program.stepper
   latest = checkpoints.Checkpoints(
     program.folder / 'checkpoints', experiment.settings.training.keep
   )
-  members, best, progress, resumed = start.begin(
+  members, best, progress, resumed = members_lib.begin(
     program.group,
     program.padded,
     len(program.members),
-    program.stepper,
+    stepper,
     latest,
     tuple(experiment.selections),
   )
+  step, plan = resumed or 0, experiment.plan
   _say_where(program.folder, resumed)
   with contextlib.ExitStack() as stack:
     stack.callback(latest.close)
-    record = _Record(program, resumed)
+    record = reporting.open_writers(program.folder, resumed)
     stack.callback(record.close)
-    bar = stack.enter_context(
-      reporting.Progress(experiment.plan.steps, start=resumed or 0)
-    )
+    bar = stack.enter_context(reporting.Progress(plan.steps, start=step))
     if profile:
       stack.enter_context(
-        profiling.profiled(program.stepper, program.folder / 'profile')
+        profiling.profiled(stepper, program.folder / 'profile')
       )
     hooks = _hooks(program, members, record, bar, latest)
-    yield Begun(
-      members,
-      best,
-      progress,
-      resumed or 0,
-      experiment.plan,
-      program.stepper,
-      hooks,
-      experiment.task_names,
-      record,
-      latest,
+    if step < plan.steps:  # else it is reported again
+      stepper.compile(members, step)
+    members, best, ended = loop.fit(
+      members, best, progress, step, plan, stepper, hooks, experiment.task_names
     )
+  if ended == 'interrupted':
+    print(
+      f'Interrupted at step {(latest.steps() or [0])[-1]}, which is saved; '
+      'run the same command again to go on.',
+      flush=True,
+    )
+    return None
+  return members, best, progress
 
 
-def _say_population(members, programs):
-  plural = '' if programs == 1 else 's'
-  print(
-    f'Population: {members} members in {programs} program{plural}.', flush=True
-  )
-
-
-def _say_interrupted(begun):
-  print(
-    f'Interrupted at step {(begun.latest.steps() or [0])[-1]}, which is saved; '
-    'run the same command again to go on.',
-    flush=True,
-  )
-
-
-def _store(program, outcomes, step_ms):
-  """Notes what has become of members, and what a step of theirs costs."""
+def _store(program, outcomes):
+  """Notes what has become of members."""
+  length = workdir_lib.length_of(program.group.experiment.settings)
   rows = [dataclasses.asdict(outcome) for outcome in outcomes]
-  length = _length(program.group.experiment.settings)
   whole_files.write_json(
     program.folder / workdir_lib.OUTCOMES,
     whole_files.plain({'length': length, 'members': rows}),
   )
-  if step_ms is not None:
-    program.step_ms.append(step_ms)
 
 
 def _say_where(folder, resumed):
@@ -528,46 +352,27 @@ def _hooks(program, members, record, bar, latest) -> loop.Hooks:
   """The loop's evaluation, record, progress bar and checkpoints."""
   experiment, stepper = program.group.experiment, program.stepper
   names = experiment.task_names
-  monitored = monitor_of(members.state.opt_state) is not None
-  probed = experiment.plan.raises and not monitored and len(names) > 1
+  measured = monitor_of(members.state.opt_state) is not None
+  alone = experiment.plan.raises
+  probed = alone and not measured and len(names) > 1
   return loop.Hooks(
     evaluate=functools.partial(_evaluate, experiment, stepper),
     probe=functools.partial(_probe, names) if probed else None,
-    measure=functools.partial(_measure, names) if monitored else None,
-    write=record.write,
+    measure=functools.partial(_measure, names) if measured else None,
+    write=functools.partial(_write, record)
+    if alone
+    else population_run.make_write(program, record),
     tick=bar.update,
-    save=functools.partial(start.save, latest, start.facts_of(experiment)),
+    save=functools.partial(
+      members_lib.save, latest, members_lib.facts_of(experiment)
+    ),
     kept=functools.partial(_last_step, latest),
   )
 
 
-class _Record:
-  """The record of a program's members, and how long a step of one takes."""
-
-  def __init__(self, program: Program, resumed: int | None):
-    self._program = program
-    self._writers = reporting.open_writers(program.folder, resumed)
-    self._times: list[float] = []
-    self.close = self._writers.close
-
-  @property
-  def step_ms(self) -> float | None:
-    """Milliseconds per step and member; None of a run alone."""
-    return float(np.mean(self._times)) if self._times else None
-
-  def write(self, kind: str, step: int, series: loop.Series) -> None:
-    """A row of the record: numbers of a run alone, else lists of members."""
-    if self._program.group.experiment.plan.raises:
-      scalars = {name: float(x[0]) for name, x in series.items()}
-      self._writers.write(kind, step, scalars)
-      return
-    number, size = len(self._program.members), self._program.stepper.way.members
-    series = dict(series)
-    speed = series.pop('steps_per_second', None)
-    if speed is not None:  # of all members together
-      self._times.append(1e3 / (float(speed[0]) * size))
-    arrays = {name: x[:number].tolist() for name, x in series.items()}
-    self._writers.write(kind, step, {}, arrays)
+def _write(record, kind, step, series):
+  """A row of the record of a run alone."""
+  record.write(kind, step, {name: float(x[0]) for name, x in series.items()})
 
 
 def _last_step(latest) -> str:
@@ -614,12 +419,9 @@ def monitor_of(opt_state: Any) -> combinators.MonitorState | None:
 def _measure(names, opt_state):
   """Measures of each member's monitor in the last step."""
   state: Any = monitor_of(opt_state)
-  parts = jax.device_get((state.measures, state.groups))
-  rows = [
-    measures.measure_scalars(names, *jax.tree.map(lambda x, i=i: x[i], parts))
-    for i in range(len(parts[0].norms))
-  ]
-  return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+  return monitored.series_of(
+    names, *jax.device_get((state.measures, state.groups))
+  )
 
 
 def _finish(program, members, best, progress, test):
@@ -636,7 +438,7 @@ def _finish(program, members, best, progress, test):
     tree = stepper.keep_better(unscored, newest, tree)
   results: Sequence[Any] = [None] * number
   if test:
-    params = _tested(program.group.experiment, tree['params'])
+    params = tested(program.group.experiment, tree['params'])
     results = stepper.evaluate(params, tree['model_state'], 'test')
     if program.group.experiment.log:
       rankings.keep(program, tree, progress)

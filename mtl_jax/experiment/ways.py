@@ -1,7 +1,9 @@
 """Choice of how members run: as the settings say, or the fastest way."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
+import pathlib
 import time
 from typing import Any
 
@@ -9,9 +11,34 @@ import jax
 import numpy as np
 
 from mtl_jax.experiment import build, members as members_lib, steppers
+from mtl_jax.reporting import whole_files
 from mtl_jax.training import programs
 
 Way = programs.Way
+WAY = 'way.json'
+
+
+def make_stepper(
+  group: members_lib.Group, folder: pathlib.Path
+) -> steppers.DeviceProgram:
+  """Stepper of several members, by the way that the group was begun with.
+
+  Args:
+    group: of the members.
+    folder: of the group, where the way is noted.
+  """
+  feeder, devices = steppers.Feeder(group.experiment), jax.local_devices()
+  file = folder / WAY
+  if file.exists():
+    way = Way(**whole_files.read_json(file)['way'])
+  else:
+    way, times = choose(group, feeder, devices)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole_files.write_json(
+      file, {'way': dataclasses.asdict(way), 'milliseconds': times}
+    )
+  print(f'Members run by {way}.', flush=True)
+  return steppers.DeviceProgram(group.experiment, way, devices, feeder)
 
 
 def choose(

@@ -13,6 +13,7 @@ from mtl_jax.config import sections, settings as settings_lib
 from mtl_jax.experiment import (
   build,
   dry_run as dry_run_lib,
+  evaluate as evaluate_lib,
   outcome as outcome_lib,
   predict as predict_lib,
   run as run_lib,
@@ -159,7 +160,7 @@ def evaluate(
   member: int | None = None,
 ) -> outcome_lib.Outcome:
   """Prints the table of a member again, computed from its best checkpoint."""
-  return run_lib.evaluate(pathlib.Path(workdir), method, member)
+  return evaluate_lib.evaluate(pathlib.Path(workdir), method, member)
 
 
 def predict(

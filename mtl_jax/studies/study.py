@@ -14,6 +14,7 @@ from mtl_jax.experiment import (
   checks,
   members as members_lib,
   outcome as outcome_lib,
+  population_run,
   run as run_lib,
   workdir as workdir_lib,
 )
@@ -232,7 +233,7 @@ class _Study:
         folder = workdir.program(place.group)
         own = settings_lib.with_values(settings, points[place.index])
         counted = self._counted(own, folder)
-        measured = run_lib.read_cost(folder)
+        measured = population_run.read_cost(folder)
         cost = record.Cost(
           relative_flops=counted['relative_flops'],
           **{key: measured.get(key) for key in cost_lib.MEASURED},

@@ -11,7 +11,13 @@ import pytest
 import mtl_jax
 from mtl_jax import combinators
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import run as run_lib, workdir as workdir_lib
+from mtl_jax.experiment import (
+  evaluate,
+  population_run,
+  run as run_lib,
+  steppers,
+  workdir as workdir_lib,
+)
 from mtl_jax.models import trunks
 from mtl_jax.reporting import whole_files
 from mtl_jax.training import loop
@@ -117,7 +123,9 @@ def test_numbers_that_are_none_are_read_back(three):
   stored = json.loads(before) | {'members': [dataclasses.asdict(changed)]}
   try:
     whole_files.write_json(file, stored)
-    (found,) = run_lib._stored(path, settings_lib.from_config(config))
+    (found,) = population_run.read_members(
+      path, settings_lib.from_config(config)
+    )
   finally:
     file.write_text(before)
   np.testing.assert_equal(found.metrics, metrics)
@@ -220,7 +228,7 @@ def test_each_group_has_its_own_data_and_criterion(
   errors = dict(outcome.members[1].curves['validation']['rating/rmse'])
   best = min(errors.values())
   assert outcome.members[1].validation == pytest.approx(-best, rel=1e-6)
-  run_lib.evaluate(tmp_path, member=1)
+  evaluate.evaluate(tmp_path, member=1)
   assert 'The data are not those' not in capsys.readouterr().out
 
   monkeypatch.setitem(CHANGED, 1, 1.0)
@@ -230,7 +238,7 @@ def test_each_group_has_its_own_data_and_criterion(
   (tmp_path / 'group_1' / workdir_lib.OUTCOMES).unlink()
   with pytest.raises(ValueError, match=refusal):  # of what goes on
     mtl_jax.run(config, tmp_path)
-  run_lib.evaluate(tmp_path, member=1)
+  evaluate.evaluate(tmp_path, member=1)
   assert 'The data are not those' in capsys.readouterr().out
 
 
@@ -346,7 +354,6 @@ def test_a_kill_before_the_first_checkpoint_is_said(
 ):
   config = tiny.config(steps=4)
   config.population.update({'seeds': 2, 'way': 'vmap'})
-  from mtl_jax.experiment import steppers
 
   def dying(*unused_args):
     raise KeyboardInterrupt

@@ -15,7 +15,6 @@ from mtl_jax.experiment import (
   build,
   members as members_lib,
   run,
-  start,
   steppers,
 )
 from mtl_jax.training import checkpoints, programs
@@ -154,7 +153,7 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
   config.training.patience = 0
   config.training.checkpoint_every = 2
   unbroken = train(tiny, config, tmp_path / 'unbroken')
-  save, seen = start.save, []
+  save, seen = members_lib.save, []
 
   def dying(latest, info, step, *arguments):
     save(latest, info, step, *arguments)
@@ -163,7 +162,7 @@ def test_killed_and_resumed_equals_unbroken(tiny, tmp_path, monkeypatch):
       latest.wait()
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(start, 'save', dying)
+  monkeypatch.setattr(members_lib, 'save', dying)
   for _ in range(2):
     with pytest.raises(KeyboardInterrupt):
       train(tiny, config, tmp_path / 'killed')

@@ -64,7 +64,7 @@ def write(folder, points, seeds=1):
       index=index, seed=place.seed, point=point, status='finished'
     )
     (program / 'outcomes.json').write_text(
-      json.dumps({'length': run._length(settings),
+      json.dumps({'length': workdir_lib.length_of(settings),
                   'members': [dataclasses.asdict(outcome)]})
     )  # fmt: skip
     places.append(place)

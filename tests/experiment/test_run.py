@@ -18,9 +18,8 @@ from mtl_jax.experiment import (
   data_parallel,
   members as members_lib,
   restore,
-  start,
+  resume,
   trained,
-  workdir as workdir_lib,
 )
 from mtl_jax.training import checkpoints, loop, parallel
 
@@ -87,7 +86,7 @@ def test_best_parameters_are_those_of_the_best_validation_score(finished):
 
 
 def test_settings_survive_their_file(tiny, finished):
-  _, settings = workdir_lib.read(finished[0])
+  _, settings = restore.read(finished[0])
   expected = settings_lib.from_config(tiny.config())
   assert settings_lib.plain(settings) == settings_lib.plain(expected)
 
@@ -218,7 +217,7 @@ def test_init_from_takes_batch_statistics(tiny, tmp_path):
     settings_lib.from_config(config),
     sources=build.Sources({'main': tiny.data()}),
   )
-  members, *_ = start.begin(
+  members, *_ = members_lib.begin(
     members_lib.Group(experiment, (members_lib.Member(0, 0),)),
     [members_lib.Member(0, 0)],
     1,
@@ -261,7 +260,7 @@ def test_what_a_longer_run_and_another_runs_parameters_change(
     sources=build.Sources({'main': tiny.data()}),
   )
   member = members_lib.Member(0, 1)
-  members, *_ = start.begin(
+  members, *_ = members_lib.begin(
     members_lib.Group(experiment, (member,)),
     [member],
     1,
@@ -333,12 +332,12 @@ def test_another_patience_is_heeded_or_said(capsys):
     (progress(2), 5, 'running', ''),
     (progress(0, **lost), 5, 'diverged', ''),
   ):
-    start.apply_patience([member], step, plan)
+    resume.apply_patience([member], step, plan)
     assert member.status == status
     said = capsys.readouterr().out
     assert said.startswith(line) and bool(said) == bool(line)
   members = [progress(2, **stopped), progress(0), progress(0, **lost)]
-  start.apply_patience(members, 5, plan)
+  resume.apply_patience(members, 5, plan)
   assert [m.status for m in members] == ['stopped early', 'running', 'diverged']
   assert capsys.readouterr().out.startswith('1 of 3 members stopped early by')
 

@@ -14,8 +14,8 @@ from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   build,
   data_parallel,
+  same_config,
   steppers,
-  workdir as workdir_lib,
 )
 from mtl_jax.training import (
   checkpoints,
@@ -223,4 +223,4 @@ def test_who_takes_a_batch_a_step(tiny):
 
 
 def test_a_run_may_go_on_the_other_way():
-  assert 'data.on_device' in workdir_lib.MAY_CHANGE
+  assert 'data.on_device' in same_config.MAY_CHANGE

@@ -14,6 +14,7 @@ from mtl_jax.experiment import (
   config_data,
   members as members_lib,
   outcome as outcome_lib,
+  population_run,
   run as run_lib,
   workdir as workdir_lib,
 )
@@ -170,7 +171,7 @@ def without_training(settings, path, **unused):
   workdir_lib.Workdir(path).write_places(places)
   for i, place in enumerate(places):
     (path / place.group).mkdir(exist_ok=True)
-    file = path / place.group / run_lib.COST
+    file = path / place.group / population_run.COST
     file.write_text(json.dumps({'step_ms': 1.0 + i // 2}))
   return outcome_lib.Outcome(
     workdir=path,
