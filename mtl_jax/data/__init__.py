@@ -1,6 +1,7 @@
 """Data: sets of our own, of the TFDS catalogue and of the user, as batches."""
 
-from mtl_jax.data.catalogue import make_builder
+from mtl_jax.data.blank_data import Blank, blank
+from mtl_jax.data.catalogue import from_tfds, make_builder
 from mtl_jax.data.cells import Reading, name_of
 from mtl_jax.data.encoding import Column, Counts, Encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns, read_some
@@ -9,13 +10,10 @@ from mtl_jax.data.info import DataInfo, describe
 from mtl_jax.data.label_checks import check_keys, check_labels
 from mtl_jax.data.loading import (
   Data,
-  blank,
   digest,
   fingerprint,
-  from_splits,
   from_tables,
   load,
-  load_files,
 )
 from mtl_jax.data.overview import (
   LABEL_COLUMNS,
@@ -24,18 +22,16 @@ from mtl_jax.data.overview import (
   label_rows,
   notes,
 )
+from mtl_jax.data.own_data import from_splits, load_files
 from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,
   Stream,
   steps_per_epoch,
-  train_dataset,
-  train_iterator,
   train_rows,
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
 from mtl_jax.data.sources import (
-  Blank,
   Columns,
   Records,
   Source,
@@ -44,7 +40,7 @@ from mtl_jax.data.sources import (
 )
 from mtl_jax.data.tables import Field, Table, part, select
 from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
-from mtl_jax.data.tfds_tables import from_tfds
+from mtl_jax.data.train_batches import train_dataset, train_iterator
 
 __all__ = (
   'LABEL_COLUMNS',

@@ -1,17 +1,15 @@
 """Meaning of a cell: one rule for files and arrays, training and prediction.
 
 Every value that a user gives, a field of a CSV, a value of a JSON object or an
-element of an array, becomes a typed value or a missing one here and nowhere
-else. A missing number is NaN or `MISSING`, every other missing value None.
+element of an array, becomes a text or a missing one here and a typed value in
+`parsing`, and nowhere else. A missing number is NaN or `MISSING`, every other
+missing value None.
 """
 
-import ast
 import codecs
-from collections.abc import Mapping, Sequence
 import dataclasses
 import decimal
 import functools
-import json
 import re
 from typing import Any
 import unicodedata
@@ -27,11 +25,9 @@ MISSING_WORDS = (
   'NA', 'N/A', 'n/a', '#N/A', '<NA>', 'NULL', 'Null', 'null', '\\N', 'NaN',
   'nan', 'NAN', 'NaT', 'None', '?',
 )  # fmt: skip
-KINDS = ('class', 'float', 'integer', 'sequence', 'set', 'string')
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 MARKS = '\u200b\u200c\u200d\u2060\ufeff'  # of no width
 ABSENT = ('NAType', 'NaTType')  # types of pandas
-_BOOLEANS = {'true': '1', 'false': '0'}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,53 +90,6 @@ class Number(str):
 DEFAULT = Reading()
 
 
-def parse(values: Sequence[Any], kind: str, reading: Reading = DEFAULT) -> Any:
-  """Typed values of one column.
-
-  Args:
-    values: strings, numbers, booleans, None, or lists of these.
-    kind: one of `KINDS`, or 'array' for numbers nested in lists.
-    reading: how they are written.
-
-  Returns:
-    For 'float' and 'integer' a float64 or int64 array ``[N]``, ``[N, D]`` of
-    lists of one length, or a list of arrays of several lengths, None where one
-    is missing. For 'string' and 'class' a `pyarrow` array of strings. For 'set'
-    a list of tuples in sorted order, None where one is missing; for 'sequence'
-    of tuples in the order given, in which None is a missing step.
-
-  Raises:
-    CellError: for the first value that is not of that kind.
-
-  Example:
-    >>> parse(['1', ' 2.0', None, 'NA', True], 'class').to_pylist()
-    ['1', '2', None, None, 'true']
-    >>> parse(['a|b', '', None, ['b']], 'set')
-    [('a', 'b'), (), None, ('b',)]
-    >>> parse(['b|a|b', [7, None]], 'sequence')
-    [('b', 'a', 'b'), ('7', None)]
-  """
-  if kind == 'array':
-    return [_array(i, value) for i, value in enumerate(values)]
-  if kind in ('set', 'sequence'):
-    values = values.to_pylist() if isinstance(values, pa.Array) else values
-    return [_names(i, value, kind, reading) for i, value in enumerate(values)]
-  if kind in ('float', 'integer'):
-    try:  # most of all values are strings
-      made = isinstance(values, pa.Array)
-      texts = values if made else pa.array(values, pa.string())
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
-      if any(_is_list(value) for value in values):
-        return _number_lists(values, kind, reading)
-      texts = values
-    texts = _texts(texts, reading)
-    numbers = _cast(texts, kind)
-    if numbers is None and pc.any(pc.starts_with(texts, '[')).as_py():
-      return _number_lists(texts.to_pylist(), kind, reading)
-    return _numbers(texts, kind, numbers)
-  return identity(_texts(values, reading))
-
-
 def missing(values: Any) -> np.ndarray:
   """Mask of the typed values ``[N, ...]`` that are missing."""
   if isinstance(values, pa.Array | pa.ChunkedArray):
@@ -184,7 +133,7 @@ def name_of(value: Any) -> str:
     >>> name_of(1.0), name_of(False), name_of(' yes'), name_of(None)
     ('1', 'false', 'yes', '')
   """
-  return parse([value], 'class')[0].as_py() or ''
+  return identity(texts_of([value], DEFAULT))[0].as_py() or ''
 
 
 @functools.lru_cache(10_000)
@@ -219,13 +168,14 @@ def _whole_text(text):
   return str(int(value))
 
 
-def _is_list(value):
+def is_list(value: Any) -> bool:
+  """Whether a value is a list of cells."""
   return isinstance(value, list | tuple | set | frozenset) or (
     isinstance(value, np.ndarray) and value.ndim > 0
   )
 
 
-def _texts(values, reading):
+def texts_of(values: Any, reading: Reading) -> pa.Array:
   """Strings without spaces at both ends, null where missing."""
   try:
     made = isinstance(values, pa.Array)
@@ -233,7 +183,7 @@ def _texts(values, reading):
   except UnicodeEncodeError:
     raise _half(values) from None
   except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
-    texts = pa.array([_text(i, v) for i, v in enumerate(values)], pa.string())
+    texts = pa.array([text_of(i, v) for i, v in enumerate(values)], pa.string())
   texts = pc.utf8_trim_whitespace(texts)
   if not pc.all(pc.string_is_ascii(texts)).as_py():
     # Marks of no width, and letters that are written in two ways.
@@ -266,7 +216,7 @@ def _half(values):
   )
 
 
-def _text(position, value):
+def text_of(position: int, value: Any) -> str | None:
   """One scalar as text; None if it is missing."""
   if isinstance(value, np.generic):
     value = value.item()
@@ -282,7 +232,7 @@ def _text(position, value):
     except UnicodeDecodeError:
       raise CellError(
         position,
-        f'expected text as UTF-8, found {_short(value)}; decode it.',
+        f'expected text as UTF-8, found {short(value)}; decode it.',
       ) from None
   if isinstance(value, bool):
     return 'true' if value else 'false'
@@ -296,196 +246,16 @@ def _text(position, value):
       f'expected a number or a name, found a date, {value}; give seconds, as '
       "an array of dtype 'datetime64[s]' holds them, or its text.",
     )
-  what = 'a list' if _is_list(value) else f'an object of {type(value).__name__}'
+  what = 'a list' if is_list(value) else f'an object of {type(value).__name__}'
   raise CellError(
     position,
-    f'expected one value, found {what}, {_short(value)}; read lists of names '
+    f'expected one value, found {what}, {short(value)}; read lists of names '
     "as kind 'set' or 'sequence' and lists of numbers as 'integer' or 'float', "
     'and give nested values columns of their own.',
   )
 
 
-_TYPES = {'integer': pa.int64(), 'float': pa.float64()}
-
-
-def _cast(texts, kind):
-  """Numbers of texts that are all plain ones; None of others."""
-  odd = kind == 'integer' and pc.any(
-    pc.match_substring(texts, 'x', ignore_case=True)
-  )
-  try:
-    return None if odd and odd.as_py() else texts.cast(_TYPES[kind])
-  except pa.ArrowInvalid:
-    return None
-
-
-def _numbers(texts, kind, numbers=None):
-  if numbers is None:
-    numbers = pa.array(
-      [_number(i, t, kind) for i, t in enumerate(texts.to_pylist())],
-      _TYPES[kind],
-    )
-  absent = numbers.is_null().to_numpy(zero_copy_only=False)
-  fill = MISSING if kind == 'integer' else np.nan
-  found = numbers.fill_null(fill).to_numpy(zero_copy_only=False)
-  beyond = (found == MISSING) if kind == 'integer' else ~np.isfinite(found)
-  if (bad := beyond & ~absent).any():
-    position = int(np.argmax(bad))
-    raise CellError(position, _unlike(kind, texts[position].as_py()))
-  return found
-
-
-def _number(position, text, kind):
-  if text is None:
-    return None
-  word = _BOOLEANS.get(text.lower(), text)
-  if not NUMBER.fullmatch(word):
-    raise CellError(position, _unlike(kind, text))
-  if kind == 'float':
-    return float(word)
-  value = decimal.Decimal(word)
-  if value.adjusted() > 18 or not MISSING < value < 2**63:
-    raise CellError(
-      position,
-      f'expected a whole number of 64 bits, found {text!r}; read ids that are '
-      "longer as kind 'string' or 'class', which keeps every digit.",
-    )
-  if value != value.to_integral_value():
-    raise CellError(position, _unlike(kind, text))
-  return int(value)
-
-
-_SIGNS = re.compile(r'[-+]?[$€£¥₹]?\s*[\d.,\'\s]+\s*[%$€£¥₹]?')
-_DATE = re.compile(r'\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?')
-
-
-def _unlike(kind, text):
-  what = 'a whole number' if kind == 'integer' else 'a finite number'
-  advice = 'mend it'
-  if _DATE.fullmatch(text):
-    advice = 'write dates as numbers, such as seconds since 1970'
-  elif _SIGNS.fullmatch(text) and not NUMBER.fullmatch(text):
-    advice = (
-      'write numbers without units, with a point before decimals and nothing '
-      'between thousands'
-    )
-  return (
-    f'expected a value of kind {kind}, {what}, found {_short(text)}; {advice}, '
-    'or leave it empty if it is missing (data.missing lists the words that '
-    "are missing as well), or read names as kind 'class' or 'string'."
-  )
-
-
-def _short(value):
+def short(value: Any) -> str:
+  """A value in at most 60 characters, for messages."""
   text = repr(str(value) if isinstance(value, str) else value)
   return text if len(text) < 60 else text[:57] + '...'
-
-
-def _names(position, value, kind, reading):
-  """Names of a set or a sequence; None if it is missing as a whole."""
-  if not _is_list(value):
-    text = _text(position, value)
-    if text is None or text.strip() in reading.missing:
-      return None
-    value = _split(position, text.strip(), kind, reading)
-  items = list(value)
-  for item in items:
-    if _is_list(item) or isinstance(item, Mapping):
-      _text(position, item)
-  try:
-    names = _texts(items, reading)
-  except CellError as error:
-    raise CellError(position, error.message) from error
-  if kind == 'sequence':
-    return tuple(identity(names).to_pylist())
-  if names.null_count:
-    raise CellError(
-      position,
-      f'expected a set of names, found a missing one in {_short(value)}; '
-      'leave it out, or leave the cell empty.',
-    )
-  return tuple(sorted(set(identity(names).to_pylist())))
-
-
-def _split(position, text, kind, reading):
-  """The names in a text: of a list, or between separators."""
-  try:
-    value = _written_list(position, text)
-    if value is not text:
-      return value
-  except CellError:
-    if reading.set_separator not in text:
-      raise
-  value = text.split(reading.set_separator) if text else []
-  return value if kind == 'sequence' else [x for x in value if x.strip()]
-
-
-def _written_list(position, text):
-  """The list that a text writes as JSON or Python do; other texts as they are.
-
-  Lists of numbers and of names stand so in CSV files.
-  """
-  if not text or text[0] + text[-1] not in ('[]', '{}', '()'):
-    return text
-  try:
-    value = json.loads(text, parse_float=json_number, parse_int=Number)
-  except (json.JSONDecodeError, RecursionError):
-    try:
-      value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-      value = None
-  if _is_list(value):
-    return value
-  if text[0] != '[':
-    return text
-  raise CellError(
-    position,
-    f'expected a list, as its brackets say, found {_short(text)}; write it as '
-    'JSON does, with commas between its members and quotation marks around '
-    'names.',
-  )
-
-
-def _array(position, value):
-  try:
-    return None if value is None else np.asarray(value, np.float64)
-  except (TypeError, ValueError):
-    raise CellError(
-      position,
-      f'expected numbers, in lists of one shape, found {_short(value)}; mend '
-      'them.',
-    ) from None
-
-
-def _number_lists(values, kind, reading):
-  """Lists of numbers: an array if they are of one length, else a list."""
-  rows: list[np.ndarray | None] = []
-  for position, value in enumerate(values):
-    if not _is_list(value):
-      text = _text(position, value)
-      if text is None or text.strip() in ('', *reading.missing):
-        rows.append(None)
-        continue
-      given, value = value, _written_list(position, text.strip())
-      if not _is_list(value):
-        raise CellError(
-          position,
-          'expected a list of numbers as in other rows, found '
-          f'{_short(given)}; write [] around it.',
-        )
-    try:
-      rows.append(_numbers(_texts(list(value), reading), kind))
-    except CellError as error:
-      raise CellError(position, error.message) from error
-  return stack(rows, kind)
-
-
-def stack(rows: Sequence[np.ndarray | None], kind: str) -> Any:
-  """``[N, D]`` of rows of one length, missing ones included; else the rows."""
-  lengths = {len(row) for row in rows if row is not None}
-  if len(lengths) != 1:
-    return list(rows)
-  (length,) = lengths
-  dtype = np.int64 if kind == 'integer' else np.float64
-  blank = np.full(length, MISSING if kind == 'integer' else np.nan, dtype)
-  return np.stack([blank if row is None else row for row in rows])

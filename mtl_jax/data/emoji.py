@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtl_jax.data import item_content, packages, tables
+from mtl_jax.data import arrays as arrays_lib, item_content, packages, tables
 from mtl_jax.encoders import pictures as pictures_lib
 
 FOLDS = 5
@@ -289,7 +289,7 @@ def _tables(emoji, arrays, labels, fold, kept):
   made = {}
   for split in ('train', 'validation', 'test'):
     rows = np.flatnonzero((splits == split) & kept)
-    table = tables.from_arrays(
+    table = arrays_lib.from_arrays(
       {
         'chinese': [emoji[row].chinese for row in rows],
         **{key: values[rows] for key, values in labels.items()},

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, tables, text as text_lib
+from mtl_jax.data import cells, parsing, tables, text as text_lib
 from mtl_jax.tasks import mask_key
 
 HIDDEN = '\0'  # begins the keys of what others are derived from
@@ -165,7 +165,7 @@ class Encoder:
             values, column.names, feature, column.size, reading
           )
         else:
-          found = cells.parse(values, kind, reading)
+          found = parsing.parse(values, kind, reading)
           words = kind in ('string', 'class')
           typed[feature] = found.to_pylist() if words else found
       except cells.CellError as error:
@@ -186,15 +186,15 @@ class Encoder:
       else class_ids(
         names, column.names, feature, column.size, reading
       ).tolist()
-      for names in cells.parse(values, 'set', reading)
+      for names in parsing.parse(values, 'set', reading)
     ]
 
   @functools.cached_property
   def kinds(self) -> dict[str, str]:
     """Feature -> kind of cells it is read as.
 
-    Besides `cells.KINDS` there are 'array' of nested lists, and 'declared' and
-    'multihot' of classes that the data set declares.
+    Besides `parsing.KINDS` there are 'array' of nested lists, and 'declared'
+    and 'multihot' of classes that the data set declares.
     """
     found = {}
     for column in self.columns.values():
@@ -761,7 +761,7 @@ def class_ids(
   Raises:
     CellError: naming what is neither.
   """
-  texts = cells.parse(list(values), 'class', reading).to_pylist()
+  texts = parsing.parse(list(values), 'class', reading).to_pylist()
   codes = {known: i for i, known in enumerate(names)}
   size = size or len(names)
   if size == 2:

@@ -17,7 +17,7 @@ import pyarrow.compute
 import pyarrow.csv as pa_csv
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, tables
+from mtl_jax.data import arrays, cells, parsing, tables
 
 pc: Any = pyarrow.compute  # it makes its functions when it is imported
 _CHUNK = 20_000  # rows that are strings at a time
@@ -52,14 +52,14 @@ def open_files(
     FileNotFoundError: if there is no such file.
   """
   for column, kind in columns.items():
-    tables.check_kind(column, kind)
+    arrays.check_kind(column, kind)
   read: dict[str, tables.Table] = {}  # one file may hold several splits
   result = {}
   for split, spec in splits.items():
     path, bounds = split_spec(str(spec))
     if path not in read:
       values, _, doubts = _read(path, columns, reading, may_lack=False)
-      table = tables.from_columns(values, columns, name=path)
+      table = arrays.from_columns(values, columns, name=path)
       read[path] = dataclasses.replace(table, doubts=doubts)
     result[split] = tables.part(read[path], bounds) if bounds else read[path]
   unused = _unused(read, result)
@@ -111,7 +111,7 @@ def read_columns(
     reading: how cells are written.
 
   Returns:
-    ``{column: values}``, as `cells.parse` types them.
+    ``{column: values}``, as `parsing.parse` types them.
 
   Raises:
     ValueError: if a value is not of its kind, naming row and column.
@@ -183,7 +183,7 @@ def _parsed(file, columns, reading):
       for doubt in doubts.get(column, ()):
         doubt.look(pa.array(values[column], pa.string()))
       try:
-        chunks[column].append(cells.parse(values[column], kind, reading))
+        chunks[column].append(parsing.parse(values[column], kind, reading))
       except cells.CellError as error:
         raise ValueError(
           f'{file.path}, {file.place(first + error.position)}, column '
@@ -299,7 +299,7 @@ def _joined(path, column, kind, chunks):
     None if row is None or cells.missing(row).all() and len(row) else row
     for row in rows
   ]
-  return cells.stack(rows, kind)
+  return parsing.stack(rows, kind)
 
 
 class _Csv:

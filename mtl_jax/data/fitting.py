@@ -1,7 +1,8 @@
 """Encoders fitted on the training split: vocabularies, tokenizers, means."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
+import decimal
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,8 @@ def fit_encoder(
     ValueError: if a feature is unknown, or does not fit its use.
 
   Example:
-    >>> table = tables.from_arrays({'text': ['a b', 'b a'], 'stars': [1., 2.]})
+    >>> from mtl_jax.data import arrays
+    >>> table = arrays.from_arrays({'text': ['a b', 'b a'], 'stars': [1., 2.]})
     >>> encoder = fit_encoder(
     ...   table,
     ...   {'tokens': 'text', 'rating': 'stars'},
@@ -318,7 +320,7 @@ class _Fit:
           f'for {label.kind}, found {odd[0]}; choose regression, or read the '
           "column as kind 'class'."
         )
-    names = tables.class_names(found)
+    names = class_names(found)
     if label.num_classes and label.num_classes != len(names):
       raise ValueError(
         f'{self.table.name}, label {key!r}: expected {label.num_classes} names '
@@ -447,7 +449,7 @@ class _Fit:
         f'{self.table.name}, {key!r}: expected a set with a member in some row '
         'of the training split, found none; leave it out.'
       )
-    ordered = tables.class_names(names)
+    ordered = class_names(names)
     return dataclasses.replace(
       column, kind='set', names=ordered, size=len(ordered), shape=()
     )
@@ -613,7 +615,7 @@ class _Fit:
         f'{self.table.name}, {key!r}: expected a sequence with a name in some '
         'row of the training split, found none; leave it out.'
       )
-    vocabulary = tables.class_names(names)
+    vocabulary = class_names(names)
     return dataclasses.replace(
       column,
       vocabulary=vocabulary,
@@ -731,3 +733,18 @@ def _sample(table, features):
   count = max(min(table.size, FIT_ROWS // per_row), 1)
   rows = np.linspace(0, table.size - 1, count).astype(int)
   return table.read(rows, features)
+
+
+def class_names(values: Iterable[str | None]) -> tuple[str, ...]:
+  """Class names in order: by value if all are numbers, else alphabetically.
+
+  None and the empty string stand for missing ones.
+
+  Example:
+    >>> class_names(['10', '9', None, '9', '9.5'])
+    ('9', '9.5', '10')
+  """
+  found = {value for value in values if value}
+  if all(map(cells.NUMBER.fullmatch, found)):
+    return tuple(sorted(found, key=lambda n: (decimal.Decimal(n), n)))
+  return tuple(sorted(found))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax import encoders
+from mtl_jax import encoders, names as names_lib
 from mtl_jax.data import cells, files, packages, tables
 
 MASKS = {
@@ -16,6 +16,7 @@ MASKS = {
   'picture': 'picture_mask',
   'frames': 'frame_mask',
 }
+LOADER = 'mtl_jax.data.item_content.load'
 ENCODERS = ('texts', 'pictures')
 EMOJI = 'mtl_jax.data.emoji.load'
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.webp')
@@ -169,60 +170,6 @@ def with_arrays(
   )
 
 
-def load(
-  *,
-  files: Mapping[str, str],
-  columns: Mapping[str, str],
-  text: str | Sequence[str] = (),
-  picture: str = '',
-  frames: str = '',
-  folder: str = '',
-  frame_count: int = 8,
-  texts: str = 'minilm',
-  pictures: str = 'efficientnet',
-  reading: cells.Reading = cells.DEFAULT,
-) -> dict[str, tables.Table]:
-  """A user's own items: a CSV or JSONL file with texts and paths.
-
-  It is for ``config.data.name = 'mtl_jax.data.item_content.load'``, with these
-  as ``config.data.settings``. Any cell of text, picture or frames may be empty.
-
-  Args:
-    files: ``{'train': 'items.csv[:60%]', ...}``, as of `files.open_files`.
-    columns: ``{column: kind}`` of labels and other inputs, as of files.
-    text: column, or columns that are joined, of texts.
-    picture: column of paths of pictures.
-    frames: column of folders, whose pictures in order of their names are
-      frames.
-    folder: that paths are relative to; by default the current one.
-    frame_count: F.
-    texts: see `text_encoder`.
-    pictures: see `picture_encoder`.
-    reading: writing of the cells; of a config, what ``data.separator`` and the
-      like say.
-
-  Returns:
-    Tables by split, with the arrays of `vectors_of`.
-
-  Raises:
-    ValueError: for a path that leads nowhere, with its row.
-  """
-  own = ContentColumns.of(
-    text=text,
-    picture=picture,
-    frames=frames,
-    folder=folder,
-    frame_count=frame_count,
-    texts=texts,
-    pictures=pictures,
-  )
-  made = {}
-  for split, table in _open(files, {**columns, **own.kinds}, reading).items():
-    raw = table.read(range(table.size), list(own.kinds))
-    made[split] = with_arrays(table, own.arrays(raw, table.size, table.name))
-  return made
-
-
 @dataclasses.dataclass(frozen=True)
 class ContentColumns:
   """Columns of a file that hold content, and what encodes them.
@@ -230,8 +177,9 @@ class ContentColumns:
   Attributes:
     text: columns of texts, which are joined.
     picture: column of paths of pictures; '' = none.
-    frames: column of folders of frames; '' = none.
-    folder: that paths are relative to.
+    frames: column of folders, whose pictures in order of their names are
+      frames; '' = none.
+    folder: that paths are relative to; by default the current one.
     frame_count: F.
     texts: see `text_encoder`.
     pictures: see `picture_encoder`.
@@ -249,11 +197,12 @@ class ContentColumns:
   def of(
     cls, text: str | Sequence[str] = (), **options: Any
   ) -> 'ContentColumns':
-    """Columns by the settings of `load`.
+    """Columns by the settings of `load`, where ``text`` may be one column.
 
     Raises:
-      ValueError: if none is named.
+      ValueError: if none is named, or an option is unknown.
     """
+    names_lib.check_options(f'data set {LOADER!r}', cls, options)
     joined = [text] if isinstance(text, str) else text
     own = cls(tuple(column for column in joined if column), **options)
     if not own.kinds:
@@ -308,6 +257,41 @@ class ContentColumns:
     )
 
 
+def load(
+  *,
+  files: Mapping[str, str],
+  columns: Mapping[str, str],
+  reading: cells.Reading = cells.DEFAULT,
+  **content: Any,
+) -> dict[str, tables.Table]:
+  """A user's own items: a CSV or JSONL file with texts and paths.
+
+  It is for ``config.data.name = 'mtl_jax.data.item_content.load'``, with these
+  as ``config.data.settings``. Any cell of text, picture or frames may be empty.
+
+  Args:
+    files: ``{'train': 'items.csv[:60%]', ...}``, as of `files.open_files`.
+    columns: ``{column: kind}`` of labels and other inputs, as of files.
+    reading: writing of the cells; of a config, what ``data.separator`` and the
+      like say.
+    **content: attributes of `ContentColumns`: the columns ``text``,
+      ``picture`` and ``frames``, and how they become vectors.
+
+  Returns:
+    Tables by split, with the arrays of `vectors_of`.
+
+  Raises:
+    ValueError: for a path that leads nowhere, with its row, and for settings
+      that are none.
+  """
+  own = ContentColumns.of(**content)
+  made = {}
+  for split, table in _open(files, {**columns, **own.kinds}, reading).items():
+    raw = table.read(range(table.size), list(own.kinds))
+    made[split] = with_arrays(table, own.arrays(raw, table.size, table.name))
+  return made
+
+
 def columns_of(
   loader: str, settings: Mapping[str, Any]
 ) -> ContentColumns | None:
@@ -321,7 +305,7 @@ def columns_of(
     Those of `load`, or of emoji ``text`` (name and tags), ``picture`` (path)
     and ``frames`` (folder); None for other data.
   """
-  if loader == f'{__name__}.load':
+  if loader == LOADER:
     kept = {field.name for field in dataclasses.fields(ContentColumns)}
     return ContentColumns.of(**{k: x for k, x in settings.items() if k in kept})
   if loader == EMOJI:

@@ -11,22 +11,14 @@ import numpy as np
 from mtl_jax import names as names_lib
 from mtl_jax.data import (
   catalogue,
-  cells,
   encoding,
-  files,
   fitting,
   info as info_lib,
   sources,
   tables,
   text as text_lib,
-  tfds_tables,
 )
 
-INTEGERS = (
-  'class', 'category', 'text', 'set', 'sequence', 'multilabel', 'multihot',
-  'group',
-)  # fmt: skip
-STRINGS = ('string', 'class')
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
 
@@ -75,108 +67,9 @@ def load(
   """
   builder = catalogue.make_builder(name, settings=settings, data_dir=data_dir)
   opened = {
-    split: tfds_tables.from_tfds(builder, spec)
-    for split, spec in splits.items()
+    split: catalogue.from_tfds(builder, spec) for split, spec in splits.items()
   }
   return from_tables(opened, features, **options)
-
-
-def load_files(
-  splits: Mapping[str, str | os.PathLike],
-  columns: Mapping[str, str],
-  features: fitting.Features | None = None,
-  *,
-  labels: Mapping[str, str | fitting.Label] | None = None,
-  reading: cells.Reading = cells.DEFAULT,
-  **options,
-) -> Data:
-  """A data set in the user's own CSV or JSONL files, see docs/data.md.
-
-  Args:
-    splits: ``{'train': 'my.csv[:80%]', ...}``, see `files.open_files`.
-    columns: ``{column: kind}``, see there.
-    features: ``{key in the batch: column}``; see `default_features`.
-    labels: see `fitting.fit_encoder`. A column of strings that is learned as
-      'multilabel' is read as 'set'.
-    reading: how cells are written.
-    **options: of `from_tables`.
-
-  Returns:
-    Sources, encoder and facts.
-  """
-  columns = dict(columns)
-  for key, label in (labels or {}).items():
-    column = features.get(key) if features else key
-    kind = label if isinstance(label, str) else label.kind
-    words = isinstance(column, str) and columns.get(column) in STRINGS
-    if kind == 'multilabel' and words:
-      columns[column] = 'set'
-  opened = files.open_files(splits, columns, reading)
-  return from_tables(
-    opened,
-    features or default_features(next(iter(opened.values())), labels),
-    labels=labels,
-    **options,
-  )
-
-
-def default_features(
-  table: tables.Table, labels: Mapping[str, Any] | None
-) -> fitting.Features:
-  """All features of a table by their names, and ``inputs`` of its numbers.
-
-  The numbers that are not labels are the vector ``inputs``, where labels are
-  told and no feature is called so.
-  """
-  features: dict[str, Any] = {name: name for name in table.fields}
-  numbers = tuple(
-    name
-    for name, field in table.fields.items()
-    if field.kind in ('class', 'integer', 'float')
-    and not field.shape
-    and name not in (labels or {})
-  )
-  if labels and numbers and 'inputs' not in features:
-    features['inputs'] = numbers
-  return features
-
-
-def from_splits(
-  splits: Mapping[str, Any],
-  features: fitting.Features | None = None,
-  *,
-  columns: Mapping[str, str] | None = None,
-  reading: cells.Reading = cells.DEFAULT,
-  **options,
-) -> Data:
-  """A data set of the user's own arrays.
-
-  Args:
-    splits: ``{'train': {feature: [N, ...]}, 'validation': ..., 'test': ...}``,
-      or tables or what `tables.from_arrays` takes in place of dictionaries.
-    features: ``{key in the batch: feature}``; see `default_features`.
-    columns: ``{feature: kind}``, where values do not tell it.
-    reading: which words are missing.
-    **options: of `from_tables`; cells follow the rules of files.
-
-  Returns:
-    Sources, encoder and facts.
-
-  Example:
-    >>> rows = {'inputs': [[0.0, 1.0], [1.0, 0.0]], 'label': [3.0, 5.0]}
-    >>> from_splits({'train': rows, 'test': rows}).info.sizes
-    {'train': 2, 'test': 2}
-  """
-  made = {
-    split: given
-    if isinstance(given, tables.Table)
-    else tables.from_arrays(given, name=split, kinds=columns, reading=reading)
-    for split, given in splits.items()
-  }
-  features = features or default_features(
-    next(iter(made.values())), options.get('labels')
-  )
-  return from_tables(made, features, **options)
 
 
 def from_tables(
@@ -217,7 +110,8 @@ def from_tables(
 
   Example:
     >>> import numpy as np
-    >>> table = tables.from_arrays({'x': np.eye(4), 'y': [0., 1., 2., 3.]})
+    >>> from mtl_jax.data import arrays
+    >>> table = arrays.from_arrays({'x': np.eye(4), 'y': [0., 1., 2., 3.]})
     >>> data = from_tables({'train': table}, {'inputs': 'x', 'label': 'y'})
     >>> data.info.means['label'], data.info.shapes['inputs']
     (1.5, (4,))
@@ -281,30 +175,6 @@ def _check_columns(splits, needed, first):
         )
 
 
-def blank(encoder: encoding.Encoder, info: info_lib.DataInfo) -> Data:
-  """Data of which only what a checkpoint has is known: enough to predict.
-
-  Args:
-    encoder: of the run.
-    info: facts of its data.
-  """
-  arrays = {}
-  for key, shape in info.shapes.items():
-    column = encoder.columns.get(key)
-    whole = column is not None and (
-      column.kind in INTEGERS
-      or (column.kind == 'integer' and not column.mean)
-      or (column.kind == 'list' and column.by_value and not column.mean)
-    )
-    dtype = np.int32 if whole else np.float32
-    arrays[key] = np.zeros((0, *shape), dtype)
-  return Data(
-    {split: sources.Blank(size, arrays) for split, size in info.sizes.items()},
-    encoder,
-    info,
-  )
-
-
 def _next_id(splits, feature):
   """One above the largest whole number of a feature in all splits."""
   largest = -1
@@ -329,9 +199,10 @@ def fingerprint(data: Data) -> dict[str, str]:
     ``{split: 32 hexadecimal digits}``.
 
   Example:
+    >>> from mtl_jax.data import own_data
     >>> rows = {'x': [0.0, 1.0], 'y': [3.0, 5.0]}
     >>> a, b = (
-    ...   fingerprint(from_splits({'train': rows | changes}))['train']
+    ...   fingerprint(own_data.from_splits({'train': rows | changes}))['train']
     ...   for changes in ({}, {'y': [3.0, 4.0]})
     ... )
     >>> len(a), a == b

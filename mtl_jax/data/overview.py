@@ -33,8 +33,9 @@ def label_rows(
     steps: keys of labels that have one for each step: steps are counted.
 
   Example:
+    >>> from mtl_jax.data import own_data
     >>> rows = {'x': [0.0, 1.0, 2.0], 'sick': ['no', 'yes', None]}
-    >>> data = loading.from_splits(
+    >>> data = own_data.from_splits(
     ...   {'train': rows, 'test': rows}, labels={'sick': 'binary'}
     ... )
     >>> label_rows(data, {'sick': 'sick'})[0]

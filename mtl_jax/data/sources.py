@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from mtl_jax.data import encoding, fitting, tables
+from mtl_jax.data import arrays as arrays_lib, encoding, fitting, tables
 
 Batch = dict[str, np.ndarray]
 Cache = bool | Literal['auto']
@@ -101,34 +101,6 @@ class Records:
     return counts
 
 
-@dataclasses.dataclass(frozen=True)
-class Blank:
-  """Stands for a split that is not at hand: its size and shapes, all zeros.
-
-  Attributes:
-    size: of the split.
-    arrays: ``{key: [0, ...]}``, for shapes and dtypes.
-  """
-
-  size: int
-  arrays: Mapping[str, np.ndarray]
-  name: str = 'blank'
-  counts: encoding.Counts = dataclasses.field(default_factory=encoding.Counts)
-
-  def __len__(self) -> int:
-    return self.size
-
-  def take(
-    self, rows: np.ndarray, keys: Collection[str] | None = None
-  ) -> Batch:
-    """See `Source`."""
-    return {
-      key: np.zeros((len(rows), *values.shape[1:]), values.dtype)
-      for key, values in self.arrays.items()
-      if keys is None or key in keys
-    }
-
-
 def from_table(
   table: tables.Table, encoder: encoding.Encoder, cache: Cache = 'auto'
 ) -> Columns | Records:
@@ -199,7 +171,7 @@ def from_arrays(
     {'x': array([[0., 0., 1.]], dtype=float32),
      'label': array([2], dtype=int32)}
   """
-  table = tables.from_arrays(arrays, name=name)
+  table = arrays_lib.from_arrays(arrays, name=name)
   encoder = fitting.fit_encoder(table, {key: key for key in arrays})
   raw = table.read(range(table.size), encoder.features)
   return Columns(encoder.encode(raw), encoder.finish, name)

@@ -3,7 +3,7 @@
 from mtl_jax.encoders.pictures import PictureEncoder
 from mtl_jax.encoders.text import TextEncoder
 from mtl_jax.encoders.vectors import (
-  Encoder,
+  ItemEncoder,
   Vectors,
   Whitening,
   digest_items,

@@ -15,7 +15,7 @@ import rich.progress
 CHUNK = 128  # items encoded between two files: what a kill costs at most
 
 
-class Encoder(Protocol):
+class ItemEncoder(Protocol):
   """Maker of vectors from texts or pictures."""
 
   features: int
@@ -43,7 +43,7 @@ class Vectors(NamedTuple):
 
 
 def encode_items(
-  encoder: Encoder,
+  encoder: ItemEncoder,
   items: Sequence[Any],
   cache: str | os.PathLike,
   *,

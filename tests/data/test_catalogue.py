@@ -10,7 +10,7 @@ from mtl_jax.data import (
   packages,
   pipeline,
   text,
-  tfds_tables,
+  train_batches,
 )
 
 pytestmark = pytest.mark.smoke
@@ -34,7 +34,7 @@ def test_imdb_reviews_by_name():
       text={'tokens': text.TextOptions(max_length=8, min_frequency=1)},
     )
   stream = pipeline.Stream(data.splits['train'], 4)
-  batch = next(pipeline.train_iterator({'main': stream}, seed=0))['main']
+  batch = next(train_batches.train_iterator({'main': stream}, seed=0))['main']
   assert batch['tokens'].shape == batch['token_mask'].shape == (4, 8)
   assert set(batch['sentiment']) <= {0, 1}
   assert data.info.classes['sentiment'] == ('neg', 'pos')
@@ -114,7 +114,7 @@ def test_only_the_features_that_are_read_are_decoded():
     data_dir=packages.cache_dir(), file_format='array_record'
   )
   builder.download_and_prepare()
-  table = tfds_tables.from_tfds(builder, 'train[:60%]')
+  table = catalogue.from_tfds(builder, 'train[:60%]')
   assert table.size == 3
   assert {name: f.kind for name, f in table.fields.items()} == {
     'bad': 'string', 'inner/label': 'class', 'image': 'image', 'flag': 'class',
@@ -149,7 +149,7 @@ def test_a_set_is_prepared_once_and_says_so(capsys, caplog):
 )
 def test_bad_splits(split, message):
   with pytest.raises(ValueError, match=message):
-    tfds_tables.from_tfds(make_small(), split)
+    catalogue.from_tfds(make_small(), split)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_damaged_files_name_their_folder(harm, found):
   (path,) = folder.glob('*-train.array_record*')
   harm(path)
   with pytest.raises(RuntimeError, match=found) as error:
-    tfds_tables.from_tfds(make_small(), 'train').read([0], ['value'])
+    catalogue.from_tfds(make_small(), 'train').read([0], ['value'])
   message = str(error.value)
   assert message.startswith(f'Expected prepared data in {folder}, found a file')
   assert message.endswith(f'delete {folder}, it is prepared again.')
@@ -213,4 +213,4 @@ def test_a_folder_without_its_description():
   folder = make_small().data_path
   (folder / 'dataset_info.json').unlink()
   with pytest.raises(RuntimeError, match=f'delete {folder}, it is prepared'):
-    tfds_tables.from_tfds(make_small(), 'train')
+    catalogue.from_tfds(make_small(), 'train')

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import sections
-from mtl_jax.data import cells, files, loading, overview as summary
+from mtl_jax.data import (
+  cells,
+  files,
+  fitting,
+  overview as summary,
+  own_data,
+  parsing,
+)
 
 NAN = float('nan')
 
@@ -29,7 +36,7 @@ NAN = float('nan')
   ],
 )  # fmt: skip
 def test_names(kind, values, expected):
-  found = cells.parse(values, kind)
+  found = parsing.parse(values, kind)
   found = found if kind == 'set' else found.to_pylist()
   assert found == expected
 
@@ -48,13 +55,13 @@ def test_names(kind, values, expected):
   ],
 )  # fmt: skip
 def test_numbers(kind, values, expected):
-  found = cells.parse(values, kind)
+  found = parsing.parse(values, kind)
   assert found.dtype == (np.int64 if kind == 'integer' else np.float64)
   np.testing.assert_array_equal(found, expected)
 
 
 def test_lists_of_several_lengths_stay_lists():
-  found = cells.parse([[1, 2], [], None, [3]], 'integer')
+  found = parsing.parse([[1, 2], [], None, [3]], 'integer')
   assert [x if x is None else x.tolist() for x in found] == [
     [1, 2], [], None, [3],
   ]  # fmt: skip
@@ -73,15 +80,15 @@ def test_lists_of_several_lengths_stay_lists():
 def test_what_is_not_of_its_kind_is_refused_at_its_place(kind, bad):
   good = [1.0] if isinstance(bad, list) and kind == 'float' else '1'
   with pytest.raises(cells.CellError, match='expected .* found') as error:
-    cells.parse([good, None, bad], kind)
+    parsing.parse([good, None, bad], kind)
   assert error.value.position == 2
 
 
 def test_words_for_missing_are_the_users_to_choose():
   reading = cells.Reading(missing=('-99', 'keine'))
-  found = cells.parse(['-99', 'NA', 'keine', ''], 'class', reading)
+  found = parsing.parse(['-99', 'NA', 'keine', ''], 'class', reading)
   assert found.to_pylist() == [None, 'NA', None, None]
-  found = cells.parse(['-99', '3'], 'integer', reading)
+  found = parsing.parse(['-99', '3'], 'integer', reading)
   assert found.tolist() == [cells.MISSING, 3]
   assert sections.MISSING == cells.MISSING_WORDS
 
@@ -98,7 +105,7 @@ def test_words_for_missing_are_the_users_to_choose():
   ],
 )
 def test_minus_one_is_a_class_of_arrays_as_of_files(values, expected):
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': {'k': values}}, labels={'k': 'classification'}
   )
   assert data.splits['train'].take(np.arange(3))['k'].tolist() == expected
@@ -108,11 +115,11 @@ def test_minus_one_is_a_class_of_arrays_as_of_files(values, expected):
 def test_numbers_keep_their_differences():
   seconds = 1_700_000_000 + np.arange(50)
   rows = {'t': seconds * 1000, 'label': seconds.astype(float), 'big': seconds}
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': rows},
     {'x': ('t', 'big'), 'label': 'label'},
     standardize=['x'],
-    labels={'label': loading.fitting.Label(kind='regression', shift=True)},
+    labels={'label': fitting.Label(kind='regression', shift=True)},
   )
   batch = data.splits['train'].take(np.arange(50))
   expected = (np.arange(50) - 24.5) / np.arange(50).std()
@@ -141,7 +148,7 @@ def test_numbers_keep_their_differences():
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(rows, features, options, message):
   with pytest.raises(ValueError, match=message):
-    loading.from_splits({'train': rows}, features, **{'labels': {}} | options)
+    own_data.from_splits({'train': rows}, features, **{'labels': {}} | options)
 
 
 def test_missing_inputs_of_every_kind():
@@ -154,7 +161,7 @@ def test_missing_inputs_of_every_kind():
     'past': [[1], None, [], [2, 3]],
   }
   features = {key: key for key in rows} | {'both': ('price', 'age')}
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': rows, 'test': rows},
     features,
     labels={},
@@ -190,7 +197,7 @@ def test_a_column_under_two_keys_is_missing_under_both(tmp_path):
   path = tmp_path / 'r.csv'
   path.write_text('stars\n5\n\n3\n""\n4\n')
   for kind in ('integer', 'float'):
-    data = loading.load_files(
+    data = own_data.load_files(
       {'train': path},
       {'stars': kind},
       {'rating': 'stars', 'level': 'stars'},
@@ -205,7 +212,7 @@ def test_a_column_under_two_keys_is_missing_under_both(tmp_path):
 @pytest.mark.parametrize('order', [('train', 'test'), ('test', 'train')])
 def test_classes_come_from_train_in_any_order_of_the_splits(order):
   splits = {'train': {'k': ['c', 'a', 'b']}, 'test': {'k': ['b', 'a', 'b']}}
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {split: splits[split] for split in order}, labels={'k': 'classification'}
   )
   assert data.info.classes['k'] == ('a', 'b', 'c')
@@ -227,8 +234,8 @@ def test_classes_come_from_train_in_any_order_of_the_splits(order):
   ],
 )  # fmt: skip
 def test_which_class_is_one(values, label, expected, names):
-  label = loading.fitting.Label(kind='binary', **label)
-  data = loading.from_splits({'train': {'k': values}}, labels={'k': label})
+  label = fitting.Label(kind='binary', **label)
+  data = own_data.from_splits({'train': {'k': values}}, labels={'k': label})
   assert data.splits['train'].take(np.arange(3))['k'].tolist() == expected
   assert data.info.classes.get('k', ()) == names
   (row,) = summary.label_rows(data, {'k': 'k'})
@@ -239,12 +246,12 @@ def test_which_class_is_one(values, label, expected, names):
 def test_case_is_ignored_if_told():
   rows = {'k': ['yes', 'Yes ', 'no'], 'shop': ['A', 'a', 'b']}
   labels = {'k': 'classification'}
-  data = loading.from_splits({'train': rows}, labels=labels)
+  data = own_data.from_splits({'train': rows}, labels=labels)
   assert data.info.classes['k'] == ('Yes', 'no', 'yes')
   assert any(
     'differ in their case' in x for x in summary.notes(data, {'k': 'k'})
   )
-  data = loading.from_splits({'train': rows}, labels=labels, ignore_case=True)
+  data = own_data.from_splits({'train': rows}, labels=labels, ignore_case=True)
   assert data.info.classes['k'] == ('no', 'yes')
   assert data.info.cardinalities['shop'] == 3
 
@@ -265,7 +272,7 @@ def test_sets_in_all_writings_are_one_label(tmp_path, values, names):
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   kind = 'float' if names == () else 'string'
   kind = 'integer' if names == ('0', '2') else kind
-  data = loading.load_files(
+  data = own_data.load_files(
     {'train': path}, {'g': kind}, labels={'g': 'multilabel'}
   )
   found = data.splits['train'].take(np.arange(4))['g']
@@ -274,9 +281,9 @@ def test_sets_in_all_writings_are_one_label(tmp_path, values, names):
 
 
 def test_every_user_has_an_id_and_new_ones_are_counted(monkeypatch):
-  monkeypatch.setattr(loading.fitting, 'FIT_ROWS', 10)
+  monkeypatch.setattr(fitting, 'FIT_ROWS', 10)
   users = [f'u{i}' for i in range(60)]
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': {'user': users}, 'test': {'user': ['u1', 'new', None, 'u59']}},
     labels={},
   )
@@ -295,7 +302,7 @@ def test_leaks_and_shared_rows_are_named(tmp_path):
   columns = {'x': 'float', 'y': 'float', 'buy': 'integer'}
 
   def notes(test, inputs=('x', 'y')):
-    data = loading.load_files(
+    data = own_data.load_files(
       {'train': f'{path}[:60%]', 'test': test},
       columns,
       {'inputs': inputs, 'buy': 'buy'},
@@ -327,7 +334,7 @@ def test_a_label_in_other_units_is_a_leak():
   }
   inputs = ('size', 'cents', 'bought')
   labels = {'price': 'regression', 'sold': 'binary'}
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': rows},
     {'inputs': inputs, 'price': 'price', 'sold': 'sold'},
     labels=labels,
@@ -341,7 +348,7 @@ def test_a_label_in_other_units_is_a_leak():
 
 
 def test_what_a_split_lacks_is_said():
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {
       'train': {'a': [0, 1, 2], 'b': [1.0, 2.0, None]},
       'validation': {'a': [0, 1, 1], 'b': [None, 2.0, 3.0]},
@@ -363,19 +370,19 @@ def test_what_a_split_lacks_is_said():
 def test_classes_that_training_lacks_are_refused_or_named():
   splits = {'train': {'k': ['a', 'b']}, 'test': {'k': ['a', 'd']}}
   with pytest.raises(ValueError, match="test, label 'k': .*'d' in example 2"):
-    loading.from_splits(splits, labels={'k': 'classification'})
+    own_data.from_splits(splits, labels={'k': 'classification'})
   splits = {'train': {'k': [0, 3]}, 'test': {'k': [0, 2]}}
-  label = loading.fitting.Label(kind='classification', num_classes=4)
-  data = loading.from_splits(splits, labels={'k': label})
+  label = fitting.Label(kind='classification', num_classes=4)
+  data = own_data.from_splits(splits, labels={'k': label})
   assert data.info.cardinalities['k'] == 4
   assert summary.notes(data, {'k': 'k'})[0] == (
     'train has no row of the class 2 of task k, which test has: shuffle the '
     'rows before they are split.'
   )
   with pytest.raises(ValueError, match=r"'k': .* from 0 to 3, found '-1'"):
-    loading.from_splits({'train': {'k': [0, -1]}}, labels={'k': label})
+    own_data.from_splits({'train': {'k': [0, -1]}}, labels={'k': label})
   with pytest.raises(ValueError, match='two names .* found 1 .*; shuffle the'):
-    loading.from_splits({'train': {'k': ['neg']}}, labels={'k': 'binary'})
+    own_data.from_splits({'train': {'k': ['neg']}}, labels={'k': 'binary'})
 
 
 @pytest.mark.parametrize('ending', ['csv', 'jsonl'])

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue, loading, packages, tfds_tables
+from mtl_jax.data import catalogue, loading, packages
 from mtl_jax.data.builders import census_income as census
 
 pytestmark = pytest.mark.smoke
@@ -117,7 +117,7 @@ def test_the_halves_of_the_test_file_are_disjoint(archive):
   builder = catalogue.make_builder('census_income')
   ages = {}
   for split in ('train', 'validation', 'test'):
-    rows = tfds_tables.from_tfds(builder, split)
+    rows = catalogue.from_tfds(builder, split)
     raw = rows.read(range(rows.size), ['numbers'])
     ages[split] = [int(x[census.NUMBERS.index('age')]) for x in raw['numbers']]
   assert ages['train'] == list(range(50))

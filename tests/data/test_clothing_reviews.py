@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_jax.data import catalogue, packages, tfds_tables
+from mtl_jax.data import catalogue, packages
 from mtl_jax.data.builders import clothing_reviews
 
 pytestmark = pytest.mark.smoke
@@ -71,7 +71,7 @@ def builder(tmp_path, monkeypatch):
 
 def test_built_splits_hold_all_reviews_and_share_no_text(builder):
   tables = [
-    tfds_tables.from_tfds(builder, split)
+    catalogue.from_tfds(builder, split)
     for split in ('train', 'validation', 'test')
   ]
   texts, titles = [], []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import encoding, fitting, tables, text
+from mtl_jax.data import arrays as arrays_lib, encoding, fitting, text
 
 OPTIONS = text.TextOptions(max_length=4, min_frequency=1)
 
@@ -18,7 +18,7 @@ def make(**changes):
     'photo': np.full((4, 2, 2, 1), 255, np.uint8),
     'steps': np.arange(24.0).reshape(4, 3, 2),
   } | changes
-  return tables.from_arrays(arrays, names={'kind': ['a', 'b']})
+  return arrays_lib.from_arrays(arrays, names={'kind': ['a', 'b']})
 
 
 def batch_of(table, encoder, rows=range(4)):
@@ -187,7 +187,7 @@ def test_values_of_another_kind(raw, message):
 
 
 def test_masks_of_two_texts_may_not_be_called_alike():
-  table = tables.from_arrays({'note': ['a'], 'notes': ['b']})
+  table = arrays_lib.from_arrays({'note': ['a'], 'notes': ['b']})
   with pytest.raises(
     ValueError, match="the mask of 'notes', found that of 'no"
   ):

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from mtl_jax.data import loading
+from mtl_jax.data import loading, own_data
 
 ROWS = {
   'x': np.arange(6.0).reshape(3, 2),
@@ -15,18 +15,18 @@ ROWS = {
 }
 PROGRAM = """
 import numpy as np
-from mtl_jax.data import loading
+from mtl_jax.data import loading, own_data
 rows = {
   'y': [1.0, np.nan, 2.0],
   'x': np.arange(6.0).reshape(3, 2),
   'name': ['a', 'b', 'a'],
 }
-print(loading.fingerprint(loading.from_splits({'train': rows}))['train'])
+print(loading.fingerprint(own_data.from_splits({'train': rows}))['train'])
 """
 
 
 def digest(cache='auto', **changes):
-  data = loading.from_splits({'train': ROWS | changes}, cache=cache)
+  data = own_data.from_splits({'train': ROWS | changes}, cache=cache)
   return loading.fingerprint(data)['train']
 
 
@@ -44,7 +44,7 @@ def test_every_change_of_content_shows():
 
 
 def test_splits_have_digests_of_their_own():
-  data = loading.from_splits({'train': ROWS, 'test': ROWS, 'validation': {
+  data = own_data.from_splits({'train': ROWS, 'test': ROWS, 'validation': {
     key: value[:2] for key, value in ROWS.items()
   }})  # fmt: skip
   digests = loading.fingerprint(data)

@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mtl_jax.data import label_checks, loading, tables
+from mtl_jax.data import (
+  arrays as arrays_lib,
+  fitting,
+  label_checks,
+  loading,
+  own_data,
+)
 
 MOODS = ['good', 'bad', 'good', '', 'bad', 'good']
 
@@ -15,7 +21,7 @@ def load(moods=MOODS, kind='classification', other=('bad', 'good'), **options):
     'train': {'mood': moods, 'x': np.arange(float(len(moods)))},
     'test': {'mood': other, 'x': np.arange(float(len(other)))},
   }
-  return loading.from_splits(splits, labels={'mood': kind}, **options)
+  return own_data.from_splits(splits, labels={'mood': kind}, **options)
 
 
 def column(data, key, split='train'):
@@ -44,7 +50,7 @@ def test_names_of_numbers_are_in_their_order():
 
 
 def test_rare_classes_of_long_splits_are_found(monkeypatch):
-  monkeypatch.setattr(loading.fitting, 'FIT_ROWS', 4)
+  monkeypatch.setattr(fitting, 'FIT_ROWS', 4)
   data = load(['a'] * 5 + ['rare'] + ['b'] * 7, other=['rare'])
   assert data.info.classes['mood'] == ('a', 'b', 'rare')
   assert column(data, 'mood', 'test').tolist() == [2]
@@ -58,7 +64,7 @@ def test_a_saved_encoder_keeps_its_classes():
 
 
 def test_a_feature_is_an_input_too():
-  table = tables.from_arrays({'mood': MOODS})
+  table = arrays_lib.from_arrays({'mood': MOODS})
   data = loading.from_tables(
     {'train': table},
     {'mood': 'mood', 'input': 'mood'},
@@ -94,7 +100,7 @@ def test_bad_strings(options, message):
 
 def test_whole_numbers_become_values():
   rows = {'stars': np.array([5, -1, 3, 4]), 'age': np.array([1, 2, 3, 4])}
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': rows, 'test': rows}, labels={'stars': 'regression'}
   )
   values = column(data, 'stars')
@@ -110,7 +116,7 @@ def test_whole_numbers_become_values():
 def test_empty_whole_numbers_of_files_are_missing(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('stars,age\n5,1\n,2\n-1,\n')
-  data = loading.load_files(
+  data = own_data.load_files(
     {'train': path},
     {'stars': 'integer', 'age': 'integer'},
     labels={'stars': 'regression'},
@@ -122,7 +128,7 @@ def test_empty_whole_numbers_of_files_are_missing(tmp_path):
 @pytest.mark.parametrize('kind', ['classification', 'regression'])
 def test_labels_that_a_data_set_declares_stay_codes(kind):
   rows = {'k': np.array([0, -1, 1])}
-  declared = tables.from_arrays(rows, names={'k': ('a', 'b')})
+  declared = arrays_lib.from_arrays(rows, names={'k': ('a', 'b')})
   data = loading.from_tables(
     {'train': declared}, {'k': 'k'}, labels={'k': kind}
   )
@@ -131,7 +137,7 @@ def test_labels_that_a_data_set_declares_stay_codes(kind):
 
 
 def test_whole_numbers_of_the_catalogue_are_codes():
-  table = tables.from_arrays({'k': np.array([0, -1, 3])})
+  table = arrays_lib.from_arrays({'k': np.array([0, -1, 3])})
   table = dataclasses.replace(table, own=False)  # as of TFDS
   data = loading.from_tables(
     {'train': table}, {'k': 'k'}, labels={'k': 'classification'}

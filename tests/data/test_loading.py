@@ -5,7 +5,17 @@ import csv
 import numpy as np
 import pytest
 
-from mtl_jax.data import files, info, loading, pipeline, sources, tables, text
+from mtl_jax.data import (
+  arrays as arrays_lib,
+  files,
+  info,
+  loading,
+  own_data,
+  pipeline,
+  sources,
+  text,
+  train_batches,
+)
 
 pytestmark = pytest.mark.smoke
 
@@ -16,7 +26,7 @@ FEATURES = {'tokens': 'review', 'label': 'kind', 'stars': 'stars', 'user': 'id'}
 def table(n, seed, name):
   rng = np.random.default_rng(seed)
   words = np.array(['soft', 'coat', 'dress', f'only{name}'])
-  return tables.from_arrays(
+  return arrays_lib.from_arrays(
     {
       'review': [' '.join(rng.choice(words, 5)) for _ in range(n)],
       'kind': rng.integers(-1, 3, n),
@@ -103,7 +113,7 @@ def test_a_csv_file_trains_without_a_builder(tmp_path):
     writer.writerow(['review', 'stars', 'age', 'hours', 'kind'])
     for i in range(20):
       writer.writerow([f'word{i % 3} soft', i, 30, i / 2, 'ab'[i % 2]])
-  data = loading.load_files(
+  data = own_data.load_files(
     {'train': f'{path}[:80%]', 'validation': f'{path}[80%:]'},
     {
       'review': 'string',
@@ -117,7 +127,7 @@ def test_a_csv_file_trains_without_a_builder(tmp_path):
     standardize=('x',),
   )
   stream = pipeline.Stream(data.splits['train'], 8)
-  batch = next(pipeline.train_iterator({'main': stream}, seed=0))['main']
+  batch = next(train_batches.train_iterator({'main': stream}, seed=0))['main']
   assert batch['tokens'].shape == (8, 4)
   assert batch['x'].shape == (8, 2)
   assert data.info.sizes == {'train': 16, 'validation': 4}
@@ -132,7 +142,7 @@ def test_a_csv_file_trains_without_a_builder(tmp_path):
 def test_all_columns_are_taken_by_default(tmp_path):
   path = tmp_path / 'mine.csv'
   path.write_text('a,b\n1,2\n3,4\n')
-  data = loading.load_files({'train': path}, {'a': 'float', 'b': 'integer'})
+  data = own_data.load_files({'train': path}, {'a': 'float', 'b': 'integer'})
   assert data.splits['train'].take(np.array([1])) == {'a': [3], 'b': [4]}
   assert files.read_columns(path, {'a': 'float'})['a'].tolist() == [1, 3]
 

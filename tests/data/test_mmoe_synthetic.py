@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue, tfds_tables
+from mtl_jax.data import catalogue
 from mtl_jax.data.builders import mmoe_synthetic as mmoe
 
 # Figure 2 of the paper, read off: the labels' correlation over p.
@@ -100,7 +100,7 @@ def test_a_built_set_equals_the_generated_one(tmp_path, monkeypatch):
   expected = mmoe.generate(0.25, 3, 38, 'ple')
   start = 0
   for split, size in (('train', 32), ('validation', 3), ('test', 3)):
-    table = tfds_tables.from_tfds(builder, split)
+    table = catalogue.from_tfds(builder, split)
     assert table.size == size
     raw = table.read(range(size), expected._fields)
     for name, values in expected._asdict().items():

@@ -11,7 +11,6 @@ from mtl_jax.data import (
   fitting,
   packages,
   sources,
-  tfds_tables,
 )
 from mtl_jax.data.builders import movielens_sequences as movielens
 
@@ -127,7 +126,7 @@ def test_splits_follow_time_and_histories_reach_back(builder):
   log = movielens.parse_interactions(table(random_log()), 'item')
   latest, count = 0, 0
   for split in ('train', 'validation', 'test'):
-    part = tfds_tables.from_tfds(builder, split)
+    part = catalogue.from_tfds(builder, split)
     raw = part.read(range(part.size), ['time', 'items', 'user', 'item'])
     assert min(raw['time']) >= latest  # earlier splits come first
     latest = max(raw['time'])
@@ -142,7 +141,7 @@ def test_splits_follow_time_and_histories_reach_back(builder):
 
 def test_batches_read_the_derived_history_from_disk(builder):
   # A fresh builder: the table of genres must have been saved with the data.
-  part = tfds_tables.from_tfds(
+  part = catalogue.from_tfds(
     catalogue.make_builder('movielens_sequences/item'), 'train'
   )
   features = {'history': 'history', 'history_mask': 'history_mask'}

@@ -4,7 +4,7 @@ import grain
 import numpy as np
 import pytest
 
-from mtl_jax.data import pipeline, sampling, sources
+from mtl_jax.data import pipeline, sampling, sources, train_batches
 
 pytestmark = pytest.mark.smoke
 
@@ -26,7 +26,7 @@ def rows(dataset, steps, stream='a'):
 
 def test_an_epoch_sees_each_example_at_most_once_and_epochs_differ():
   streams = {'a': pipeline.Stream(source(50), 4)}
-  dataset = pipeline.train_dataset(streams, seed=3)
+  dataset = train_batches.train_dataset(streams, seed=3)
   assert pipeline.steps_per_epoch(streams) == 12
   epochs = [
     np.concatenate(rows(dataset, range(12 * e, 12 * e + 12))) for e in range(3)
@@ -40,7 +40,7 @@ def test_an_epoch_sees_each_example_at_most_once_and_epochs_differ():
 
 
 def test_batches_are_numpy_int32_and_float32_with_a_mask():
-  batch = pipeline.train_dataset(two_streams(), seed=0)[0]
+  batch = train_batches.train_dataset(two_streams(), seed=0)[0]
   assert batch.keys() == {'a', 'b'}
   assert {k: v.dtype.name for k, v in batch['a'].items()} == {
     'x': 'int32', 'f': 'float32', 'example_mask': 'float32',
@@ -51,12 +51,12 @@ def test_batches_are_numpy_int32_and_float32_with_a_mask():
 
 
 def test_the_seed_decides_and_streams_are_independent():
-  one = pipeline.train_dataset(two_streams(), seed=1)
-  same = pipeline.train_dataset(two_streams(), seed=1)
-  other = pipeline.train_dataset(two_streams(), seed=2)
+  one = train_batches.train_dataset(two_streams(), seed=1)
+  same = train_batches.train_dataset(two_streams(), seed=1)
+  other = train_batches.train_dataset(two_streams(), seed=2)
   assert rows(one, range(20)) == rows(same, range(20))
   assert rows(one, range(20)) != rows(other, range(20))
-  alone = pipeline.train_dataset({'a': two_streams()['a']}, seed=1)
+  alone = train_batches.train_dataset({'a': two_streams()['a']}, seed=1)
   assert rows(alone, range(20)) == rows(one, range(20))
 
 
@@ -67,9 +67,9 @@ def test_the_union_over_processes_is_the_global_batch(count, draw):
     'a': pipeline.Stream(source(50), 8),
     'b': pipeline.Stream(source(9), 4),
   }
-  whole = pipeline.train_dataset(streams, seed=0, draw=draw)
+  whole = train_batches.train_dataset(streams, seed=0, draw=draw)
   parts = [
-    pipeline.train_dataset(
+    train_batches.train_dataset(
       streams, seed=0, draw=draw, process_index=i, process_count=count
     )
     for i in range(count)
@@ -87,7 +87,7 @@ def test_the_union_over_processes_is_the_global_batch(count, draw):
 @pytest.mark.parametrize('draw', [None, sampling.Draw()])
 @pytest.mark.parametrize('threads', [0, 1])
 def test_an_iterator_resumes_from_any_step(draw, threads):
-  dataset = pipeline.train_dataset(two_streams(), seed=0, draw=draw)[:25]
+  dataset = train_batches.train_dataset(two_streams(), seed=0, draw=draw)[:25]
   options = grain.ReadOptions(
     num_threads=threads, prefetch_buffer_size=2 * threads
   )
@@ -99,7 +99,9 @@ def test_an_iterator_resumes_from_any_step(draw, threads):
 @pytest.mark.parametrize('prefetch', [0, 2])
 def test_a_new_iterator_with_the_saved_state_goes_on_alike(prefetch):
   def start(seed=0):
-    return pipeline.train_iterator(two_streams(), seed=seed, prefetch=prefetch)
+    return train_batches.train_iterator(
+      two_streams(), seed=seed, prefetch=prefetch
+    )
 
   iterator = start()
   for _ in range(17):
@@ -115,11 +117,11 @@ def test_a_new_iterator_with_the_saved_state_goes_on_alike(prefetch):
 def test_drawn_streams_advance_alone_and_keep_their_shapes():
   streams = two_streams()
   draw = sampling.uniform()
-  dataset = pipeline.train_dataset(streams, seed=0, draw=draw)
+  dataset = train_batches.train_dataset(streams, seed=0, draw=draw)
   steps = pipeline.steps_per_epoch(streams, draw)
   assert steps == 12 + 4
   alone = {
-    name: pipeline.train_dataset({name: stream}, seed=0)
+    name: train_batches.train_dataset({name: stream}, seed=0)
     for name, stream in streams.items()
   }
   position = dict.fromkeys(streams, 0)
@@ -145,7 +147,7 @@ def test_each_epoch_is_shuffled_once(monkeypatch):
     return shuffle(order, epoch)
 
   monkeypatch.setattr(pipeline._Order, '_permutation', counted)
-  dataset = pipeline.train_dataset(
+  dataset = train_batches.train_dataset(
     two_streams() | {'c': pipeline.Stream(source(20), 5)}, seed=0
   )
   for step in range(12):
@@ -159,7 +161,7 @@ def test_each_epoch_is_shuffled_once(monkeypatch):
 
 
 def test_a_position_survives_grains_checkpoint(tmp_path):
-  start = lambda: pipeline.train_iterator(two_streams(), seed=0)
+  start = lambda: train_batches.train_iterator(two_streams(), seed=0)
   handler = grain.checkpoint.CheckpointHandler()
   iterator = start()
   for _ in range(7):
@@ -173,7 +175,7 @@ def test_a_position_survives_grains_checkpoint(tmp_path):
 
 def test_without_drawing_the_longest_stream_makes_the_epoch():
   assert pipeline.steps_per_epoch(two_streams()) == 12
-  dataset = pipeline.train_dataset(two_streams(), seed=0)
+  dataset = train_batches.train_dataset(two_streams(), seed=0)
   seen = np.concatenate(rows(dataset, range(12), 'b'))
   # The short stream starts anew every 4 steps.
   for epoch in range(3):
@@ -210,7 +212,7 @@ def test_evaluation_sees_each_example_exactly_once(n, size, count):
 def test_bad_batch_sizes(size, count, message):
   streams = {'a': pipeline.Stream(source(50), size)}
   with pytest.raises(ValueError, match=message):
-    pipeline.train_dataset(streams, seed=0, process_count=count)
+    train_batches.train_dataset(streams, seed=0, process_count=count)
 
 
 def test_bad_evaluation_batch_size():
@@ -222,7 +224,7 @@ def test_bad_evaluation_batch_size():
 def test_rows_are_those_of_the_batches(draw):
   streams = two_streams()
   order = pipeline.train_rows(streams, seed=3, draw=draw)
-  batches = pipeline.train_dataset(streams, seed=3, draw=draw)
+  batches = train_batches.train_dataset(streams, seed=3, draw=draw)
   for start, number in ((0, 1), (1, 30), (5, 2), (11, 1)):  # over epochs, too
     for name, (rows, drawn) in order(start, number).items():
       assert rows.shape == (number, streams[name].batch_size)

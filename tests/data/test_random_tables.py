@@ -8,7 +8,7 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from mtl_jax.data import cells, encoding, loading, overview
+from mtl_jax.data import cells, encoding, overview, own_data
 from mtl_jax.experiment import predict
 
 NAMES = [
@@ -215,7 +215,7 @@ def test_files_arrays_and_predictions_say_the_same(
     splits = {'train': f'{folder}/a.{ending}[:{first}]'}
     if first < len(columns['label']):
       splits['test'] = f'{folder}/a.{ending}[{first}:]'
-    return loading.load_files(
+    return own_data.load_files(
       splits,
       kinds,
       {name: name for name in columns},

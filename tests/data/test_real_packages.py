@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import overrides
-from mtl_jax.data import catalogue, loading, tfds_tables
+from mtl_jax.data import catalogue, loading
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def test_movielens(tmp_path):
   sizes = {name: s.num_examples for name, s in builder.info.splits.items()}
   assert sizes == {'train': 79249, 'validation': 9884, 'test': 9924}
   assert sum(sizes.values()) == 100_000 - 943
-  table = tfds_tables.from_tfds(builder, 'test')
+  table = catalogue.from_tfds(builder, 'test')
   raw = table.read(range(table.size), ['time', 'items', 'rating'])
   assert (np.diff(raw['time']) >= 0).all()
   lengths = (np.stack(raw['items']) > 0).sum(axis=1)
@@ -59,7 +59,7 @@ def test_census(tmp_path):
   assert sizes == {name: size for name, (size, _) in expected.items()}
   labels = {}
   for split in ('train', 'validation', 'test'):
-    table = tfds_tables.from_tfds(builder, split)
+    table = catalogue.from_tfds(builder, split)
     raw = table.read(range(table.size), ['income', 'never_married', 'college'])
     labels[split] = np.array(list(raw.values()))
   np.testing.assert_allclose(

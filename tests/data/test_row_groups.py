@@ -4,18 +4,25 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import encoding, loading, overview, sources
+from mtl_jax.data import (
+  blank_data,
+  encoding,
+  fitting,
+  overview,
+  own_data,
+  sources,
+)
 
 GROUP = tasks.group_key('u')
 LABELS = {
-  'y': loading.fitting.Label(kind='binary'),
-  GROUP: loading.fitting.Label(kind='group', of='u'),
+  'y': fitting.Label(kind='binary'),
+  GROUP: fitting.Label(kind='group', of='u'),
 }
 Y = [0, 1, 0, 1]
 
 
 def load(train, test, **options):
-  return loading.from_splits(
+  return own_data.from_splits(
     {'train': {'u': train, 'y': Y}, 'test': {'u': test, 'y': Y}},
     labels=LABELS,
     **options,
@@ -54,7 +61,7 @@ def test_groups_need_not_be_those_of_training(
 
 def test_ids_of_64_bits_and_names_in_any_case():
   ids = [2**62, 2**62 + 1, 2**62, 5]
-  data = loading.from_splits(
+  data = own_data.from_splits(
     {'train': {'u': ids, 'y': Y}},
     {GROUP: 'u', 'y': 'y'},
     labels=LABELS,
@@ -69,7 +76,7 @@ def test_rows_that_splits_share_are_seen_in_spite_of_groups():
   rows = {'u': [f'u{i}' for i in range(40)], 'y': [0, 1] * 20}
   rows['x'] = np.arange(40.0)
   part = {key: values[10:] for key, values in rows.items()}
-  data = loading.from_splits({'train': rows, 'test': part}, labels=LABELS)
+  data = own_data.from_splits({'train': rows, 'test': part}, labels=LABELS)
   assert 'train and test share 30 rows of equal content.' in overview.notes(
     data, {'y': 'y'}
   )
@@ -80,7 +87,7 @@ def test_to_predict_no_group_is_needed():
   saved = encoding.Encoder.from_json(data.encoder.to_json())
   assert saved.may_lack('u')
   assert saved.encode(saved.parse({'u': ['a', 'new']})).keys() == {'u'}
-  blank = loading.blank(saved, data.info)
+  blank = blank_data.blank(saved, data.info)
   batch = blank.splits['test'].take(np.arange(2))
   assert batch[GROUP].dtype == np.int32
 

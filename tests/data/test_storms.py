@@ -6,7 +6,7 @@ import gzip
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue, tfds_tables
+from mtl_jax.data import catalogue
 from mtl_jax.data.builders import storms
 
 pytestmark = pytest.mark.smoke
@@ -78,7 +78,7 @@ def test_no_storm_is_in_two_splits(file):
   builder = catalogue.make_builder('storms', settings={'path': str(file)})
   seen = []
   for split, size in (('train', 72), ('validation', 9), ('test', 9)):
-    table = tfds_tables.from_tfds(builder, split)
+    table = catalogue.from_tfds(builder, split)
     assert table.size == size
     raw = table.read(range(size), ['numbers', 'storm', 'd_lat'])
     of = np.floor(np.stack(raw['numbers'])[:, 0]).astype(int)

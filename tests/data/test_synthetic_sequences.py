@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import catalogue, tfds_tables
-from mtl_jax.data.builders import synthetic_sequences as synthetic
+from mtl_jax.data import catalogue
+from mtl_jax.data.builders import ring_sequences as ring
 
 
 def generate(relatedness=0.5, seed=0, count=4000, length=20, noise=0.5):
-  return synthetic.generate(relatedness, seed, count, length, noise)
+  return ring.generate(relatedness, seed, count, length, noise)
 
 
 def test_neighbouring_channels_correlate_as_asked():
   rng = np.random.default_rng(0)
   wanted = rng.uniform(-0.49, 0.49, (3, 8))
-  x = synthetic.correlate(rng.standard_normal((3, 200_000, 8)), wanted)
+  x = ring.correlate(rng.standard_normal((3, 200_000, 8)), wanted)
   for i in range(3):
     expected = np.eye(8)
     for j in range(8):
@@ -29,7 +29,7 @@ def test_factors_are_the_correlations_of_the_sequence():
     x, y = data.sequence[..., j], data.sequence[..., (j + 1) % 8]
     measured = (x * y).mean(axis=1)
     np.testing.assert_allclose(
-      measured, synthetic.STRENGTH * factor / np.sqrt(3), atol=0.3
+      measured, ring.STRENGTH * factor / np.sqrt(3), atol=0.3
     )
     assert np.corrcoef(measured, factor)[0, 1] > 0.95
 
@@ -70,7 +70,7 @@ def test_the_dial_changes_the_value_only_and_the_seed_everything():
 
 def test_each_task_keeps_its_share_of_the_training_labels():
   data = generate(count=1000)
-  hidden = synthetic.hide_labels(data, 800, 0.25, seed=0)
+  hidden = ring.hide_labels(data, 800, 0.25, seed=0)
   known = hidden.category >= 0, ~np.isnan(hidden.value)
   for one, new, old in zip(known, hidden[1:3], data[1:3], strict=True):
     assert one[:800].sum() == 200
@@ -79,7 +79,7 @@ def test_each_task_keeps_its_share_of_the_training_labels():
   # Independent draws share a quarter of a quarter.
   assert 20 < (known[0] & known[1])[:800].sum() < 80
   np.testing.assert_array_equal(
-    synthetic.hide_labels(data, 800, 1.0, seed=0).category, data.category
+    ring.hide_labels(data, 800, 1.0, seed=0).category, data.category
   )
 
 
@@ -87,11 +87,11 @@ def test_a_built_set_equals_the_generated_one(tmp_path, monkeypatch):
   monkeypatch.setenv('MTL_JAX_CACHE', str(tmp_path))
   settings = {'relatedness': 0.25, 'count': 50, 'length': 7, 'seed': 3}
   builder = catalogue.make_builder('synthetic_sequences', settings=settings)
-  whole = synthetic.generate(0.25, 3, 50, 7, 0.5)
-  expected = synthetic.hide_labels(whole, 40, 0.25, 3)
+  whole = ring.generate(0.25, 3, 50, 7, 0.5)
+  expected = ring.hide_labels(whole, 40, 0.25, 3)
   start = 0
   for split, size in (('train', 40), ('validation', 5), ('test', 5)):
-    table = tfds_tables.from_tfds(builder, split)
+    table = catalogue.from_tfds(builder, split)
     assert table.size == size
     raw = table.read(range(size), expected._fields)
     for name, values in expected._asdict().items():

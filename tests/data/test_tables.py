@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mtl_jax.data import tables
+from mtl_jax.data import arrays as arrays_lib, tables
 
 pytestmark = pytest.mark.smoke
 
 
 def make(n=10):
-  return tables.from_arrays(
+  return arrays_lib.from_arrays(
     {'x': np.arange(n), 'text': [f't{i}' for i in range(n)]}
   )
 
@@ -21,7 +21,7 @@ def rows(table):
 
 
 def test_kinds_are_those_of_the_dtypes():
-  table = tables.from_arrays(
+  table = arrays_lib.from_arrays(
     {
       'flag': np.array([True, False]),
       'small': np.array([1, 2], np.int8),
@@ -80,4 +80,4 @@ def test_bad_tables():
   with pytest.raises(ValueError, match=r"slice such as :90% .* found '5'"):
     tables.part(make(), '5')
   with pytest.raises(ValueError, match=r"one length, found \{'a': 2, 'b': 3\}"):
-    tables.from_arrays({'a': [1, 2], 'b': [1, 2, 3]})
+    arrays_lib.from_arrays({'a': [1, 2], 'b': [1, 2, 3]})

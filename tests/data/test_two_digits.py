@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import catalogue, packages, tfds_tables
+from mtl_jax.data import catalogue, packages
 from mtl_jax.data.builders import images, two_digits
 
 
@@ -69,7 +69,7 @@ def test_partners_come_from_the_same_split(package):
   )
   seen = []
   for split, size in (('train', 144), ('validation', 16), ('test', 40)):
-    table = tfds_tables.from_tfds(builder, split)
+    table = catalogue.from_tfds(builder, split)
     assert table.size == size
     raw = table.read(range(size), ['image', 'left', 'right'])
     pixels = np.stack(raw['image'])
@@ -150,8 +150,8 @@ def test_a_users_npz_is_read(tmp_path, monkeypatch):
     'two_digits',
     settings={'source': 'npz', 'path': str(tmp_path / 'mine.npz')},
   )
-  assert tfds_tables.from_tfds(builder, 'test').size == 6
-  assert tfds_tables.from_tfds(builder, 'train').size == 18
+  assert catalogue.from_tfds(builder, 'test').size == 6
+  assert catalogue.from_tfds(builder, 'train').size == 18
 
 
 def test_bad_sources(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtl_jax.data import loading
+from mtl_jax.data import fitting, own_data
 
 X = np.arange(6.0)
 Y = np.array(['a', 'b'] * 3)
@@ -17,7 +17,7 @@ Y = np.array(['a', 'b'] * 3)
 
 def load(train, test=None, kind='classification', **options):
   test = train if test is None else test
-  return loading.from_splits(
+  return own_data.from_splits(
     {'train': train, 'test': test}, labels={'y': kind}, **options
   )
 
@@ -211,7 +211,7 @@ def test_a_constant_has_no_deviation():
 
 
 def test_whole_floats_are_classes_by_number():
-  label = loading.fitting.Label(kind='classification', num_classes=4)
+  label = fitting.Label(kind='classification', num_classes=4)
   data = load({'x': X, 'y': [0.0, 2, np.nan, 0, 2, 2]}, kind=label)
   assert rows_of(data, 'y') == [0, 2, -1, 0, 2, 2]
   assert data.info.cardinalities['y'] == 4

@@ -6,13 +6,13 @@ import re
 import numpy as np
 import pytest
 
-from mtl_jax.data import cells, encoding, files, loading, overview
+from mtl_jax.data import cells, encoding, files, fitting, overview, own_data
 
 COLUMNS = {'x': 'float', 'y': 'class'}
 
 
 def load(path, columns=None, kind='classification', test=None, **options):
-  return loading.load_files(
+  return own_data.load_files(
     {'train': path, 'test': test or path},
     columns or COLUMNS,
     labels={'y': kind},
@@ -149,7 +149,7 @@ def test_columns_of_0_and_1_are_one_multilabel_label(tmp_path):
   columns = {'x': 'float', 'a': 'integer', 'b': 'float', 'c': 'integer'}
 
   def read(**options):
-    return loading.load_files(
+    return own_data.load_files(
       {'train': path, 'test': f'{path}[:1]'},
       columns,
       {'x': 'x', 'y': ('a', 'b', 'c')},
@@ -186,7 +186,7 @@ def test_names_of_columns_in_any_writing(tmp_path):
                rows.split()]  # fmt: skip
     write(other, records)
     for file in (path, other):
-      data = loading.load_files(
+      data = own_data.load_files(
         {'train': file}, {'x': 'float', name: 'class'}, labels={name: 'binary'}
       )
       assert rows_of(data, name) == [0, 1] and rows_of(data, 'x') == [1, 2]
@@ -213,7 +213,7 @@ def test_a_constant_label_is_said(tmp_path):
   train, test = tmp_path / 'a.csv', tmp_path / 'b.csv'
   train.write_text('x,y\n1,1.7e9\n2,1.8e9\n')
   test.write_text('x,y\n1,-1\n2,\n')
-  label = loading.fitting.Label(kind='regression', shift=True)
+  label = fitting.Label(kind='regression', shift=True)
   data = load(train, NUMBERS, label, test)
   assert lines_of(data) == [
     'test has -1 as every label of task y; its scores there are undefined.'
@@ -362,7 +362,7 @@ def test_a_file_of_utf_16_and_one_of_latin_1(tmp_path):
 def test_classes_by_number_are_held_against_their_number(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('x,y\n1,0\n2,5\n')
-  label = loading.fitting.Label(kind='classification', num_classes=3)
+  label = fitting.Label(kind='classification', num_classes=3)
   with pytest.raises(ValueError, match=r"from 0 to 2, found '5' in example 2"):
     load(path, {'x': 'float', 'y': 'integer'}, label)
   with pytest.raises(ValueError, match='3 names .* found 2 .0, 5.; leave num'):
@@ -470,11 +470,11 @@ def test_lists_of_0_and_1_of_several_lengths_are_no_ids(tmp_path):
 def test_an_empty_line_of_one_column_is_an_empty_cell(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('\nx\n1\n\n3\n\n\n')
-  columns = loading.files.read_columns(path, {'x': 'float'})
+  columns = files.read_columns(path, {'x': 'float'})
   np.testing.assert_equal(columns['x'], [1, np.nan, 3])
   path.write_text('x\n1\n\nabc\n')
   with pytest.raises(ValueError, match=r'row 4, column'):
-    loading.files.read_columns(path, {'x': 'float'})
+    files.read_columns(path, {'x': 'float'})
 
 
 def test_numbers_may_stand_for_missing_values_in_any_writing(tmp_path):
@@ -486,7 +486,7 @@ def test_numbers_may_stand_for_missing_values_in_any_writing(tmp_path):
   assert rows_of(data, 'y') == [0, 1, -1, 0]
   for x in (np.array([-999, -999, 3, 5]), np.array([-999.0, -999, 3, 5])):
     part = {'x': x, 'y': [0, 1, -999, 0]}
-    made = loading.from_splits(
+    made = own_data.from_splits(
       {'train': part}, labels={'y': 'binary'}, reading=reading
     )
     assert rows_of(made, 'x') == [4, 4, 3, 5]
@@ -496,6 +496,6 @@ def test_numbers_may_stand_for_missing_values_in_any_writing(tmp_path):
 def test_a_constant_that_nobody_learns_is_an_input(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('x,y\n1,a\n2,a\n')
-  assert loading.load_files({'train': path}, COLUMNS).info.classes['y'] == (
+  assert own_data.load_files({'train': path}, COLUMNS).info.classes['y'] == (
     'a',
   )

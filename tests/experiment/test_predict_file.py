@@ -14,7 +14,7 @@ FEATURES = {'city': 'city', 'shoe': 'shoe', 'tokens': 'text'}
 
 
 def make_encoder():
-  table = data.tables.from_arrays(
+  table = data.arrays.from_arrays(
     {'city': CITIES, 'shoe': np.array([0, 1, 2, 1]), 'text': ['a b'] * 4},
     names={'shoe': ('40', '41', '42')},
   )
