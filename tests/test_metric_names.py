@@ -8,6 +8,7 @@ from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, checks
 from mtl_jax.studies import plan
 from mtl_jax.tasks import kinds
+from mtl_jax.tasks.kinds import next_item
 
 TARGETS = {
   'few': {'kind': 'classification', 'recalls': (0.5,)},
@@ -70,3 +71,10 @@ def test_a_study_is_told_before_data_are_read():
   with pytest.raises(ValueError, match="did you mean 'few/accuracy'"):
     plan.list_metrics(settings_lib.from_config(config))
   assert kinds.metric_names({'kind': 'mine.own'}) is None
+
+
+def test_the_next_item_has_its_own():
+  (metric,) = next_item.for_items('item', 9, top=5).values()
+  nobody = dict.fromkeys(('better', 'equal', 'best', 'mask'), np.zeros(0))
+  known = kinds.metric_names({'kind': 'next_item', 'top': 5})
+  assert known == {'loss', *metric.compute(nobody)} != {'loss'}

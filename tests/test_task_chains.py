@@ -11,7 +11,7 @@ from scipy import special
 import sweeps
 
 from mtl_jax import combinators, evaluation, models, tasks as tasks_lib
-from mtl_jax.tasks import chains as task_chains
+from mtl_jax.tasks.kinds import chains as task_chains
 from mtl_jax.training import parallel, step
 
 N = 24

@@ -255,15 +255,16 @@ def test_values_are_checked_before_training(name, spec, column, value, message):
   spec = {'kind': 'binary', **spec}
   task = make(name, **spec)
   rows = draw()
-  kinds.check_values(task, spec, DATA['main'].splits['train'], 'train')
+  kind = kinds.LABELS[spec['kind']]
+  kinds.check_values(task, spec, kind, DATA['main'].splits['train'], 'train')
   rows[column][7] = value
   bad = data.from_splits({'train': rows}, labels=LABELS).splits['train']
   with pytest.raises(ValueError, match=message):
-    kinds.check_values(task, spec, bad, 'train')
+    kinds.check_values(task, spec, kind, bad, 'train')
   if name == 'verdict':  # what no label weighs may be anything
     rows['verdict'] = [*rows['verdict'][:7], '', *rows['verdict'][8:]]
     mended = data.from_splits({'train': rows}, labels=LABELS).splits['train']
-    kinds.check_values(task, spec, mended, 'train')
+    kinds.check_values(task, spec, kind, mended, 'train')
 
 
 @pytest.mark.parametrize('declared', [('scam', 'fine'), ('x', 'scam', 'fine')])

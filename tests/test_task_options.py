@@ -10,7 +10,8 @@ from sklearn.utils import class_weight
 import sweeps
 
 from mtl_jax import tasks
-from mtl_jax.tasks import kinds, thresholds
+from mtl_jax.tasks import kinds
+from mtl_jax.tasks.kinds import thresholds
 
 NAN = float('nan')
 B, C = 60, 4

@@ -10,7 +10,7 @@ import sklearn.metrics
 
 from mtl_jax import evaluation, models, tasks
 from mtl_jax.experiment import build
-from mtl_jax.tasks import thresholds as task_thresholds
+from mtl_jax.tasks.kinds import thresholds as task_thresholds
 
 CUTS = (1.5, 2.5, 3.5, 4.5)
 RNG = np.random.default_rng(0)

@@ -15,15 +15,12 @@ from mtl_jax.evaluation.loops import (
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
 from mtl_jax.evaluation.results import Result, score_name
 from mtl_jax.evaluation.selection import Selection, make_selection, undefined
-from mtl_jax.tasks.metrics import (
-  Given,
-  for_binary,
-  for_classification,
-  for_exceeds,
-  for_multilabel,
-  for_ordinal,
-  for_regression,
-)
+from mtl_jax.tasks.kinds.binary import for_binary
+from mtl_jax.tasks.kinds.classification import for_classification
+from mtl_jax.tasks.kinds.multilabel import for_multilabel
+from mtl_jax.tasks.kinds.regression import for_regression
+from mtl_jax.tasks.kinds.thresholds import for_exceeds, for_ordinal
+from mtl_jax.tasks.metrics.wrappers import Given
 
 __all__ = [
   'Given',

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.evaluation import experts, relations
 from mtl_jax.models import interface
-from mtl_jax.tasks.metrics import states
+from mtl_jax.tasks.task import as_float
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
@@ -153,7 +153,7 @@ def _task_state(task, outputs, arrays):
   """
   seen = _seen(task, outputs)
   losses = task.loss(outputs if task.reads else outputs[task.name], arrays)
-  losses = states.as_float(losses)
+  losses = as_float(losses)
   weights = tasks_lib.mask_of(task, arrays, losses)
   total = jnp.where(weights > 0, losses * weights, 0).sum()
   mask = tasks_lib.labelled(task, arrays, losses)

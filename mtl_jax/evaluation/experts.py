@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax import tasks
 from mtl_jax.tasks.metrics import states
 
 Array = jax.Array
@@ -43,7 +44,7 @@ def _weights(weights, rows):
   """
   last = {name: w.reshape(len(rows), -1)[:, -1] for name, w in weights.items()}
   kept = {
-    name: jnp.where(rows, states.as_float(w), 0) for name, w in last.items()
+    name: jnp.where(rows, tasks.as_float(w), 0) for name, w in last.items()
   }
   size = sum(map(jnp.abs, kept.values()))
   entropy: Any = 0.0
@@ -59,7 +60,7 @@ def _weights(weights, rows):
 
 def _units(x, rows):
   """Moments and extremes of each unit of an expert, ``[F]``."""
-  x = states.as_float(x)
+  x = tasks.as_float(x)
   there = rows.reshape(-1, *[1] * (x.ndim - 1))
   axes = tuple(range(x.ndim - 1))
   count = rows.sum() * (x[0].size // x.shape[-1])

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.tasks.metrics import states
+from mtl_jax.tasks.task import as_float
 
 Array = jax.Array
 # Moments of C columns are C x C: tasks with more classes have no relations.
@@ -48,7 +48,7 @@ def moments(columns: Mapping[str, Array], masks: Mapping[str, Array]) -> Any:
   mask = jnp.stack([masks[name] for name in columns], -1)  # [B, K]
   values, origins = [], []
   for name, x in columns.items():
-    x = jnp.where(masks[name][:, None], states.as_float(x), 0)
+    x = jnp.where(masks[name][:, None], as_float(x), 0)
     # About a member, then about the mean: small where values are large and
     # close together, exactly 0 for a constant.
     origin = x[masks[name].argmax()]

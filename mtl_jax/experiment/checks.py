@@ -102,7 +102,9 @@ def check_data(
       data.check_labels(source, labels, steps=steps, name=place)
       for task in tasks:
         if task.stream == name:
-          task_kinds.check_values(task, targets[task.name], source, place)
+          spec = targets[task.name]
+          kind = task_kinds.LABELS.get(spec['kind'])
+          task_kinds.check_values(task, spec, kind, source, place)
     for split in ('train', 'validation'):
       _check_labelled(name, split, stream.splits[split], labels)
 

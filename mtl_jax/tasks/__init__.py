@@ -1,23 +1,24 @@
 """Tasks: what is predicted, by which loss, and how it is scored."""
 
+from mtl_jax.tasks.kinds.binary import binary
+from mtl_jax.tasks.kinds.classification import classification
+from mtl_jax.tasks.kinds.multilabel import multilabel
+from mtl_jax.tasks.kinds.next_item import next_item
+from mtl_jax.tasks.kinds.regression import regression
+from mtl_jax.tasks.kinds.thresholds import relabelled
 from mtl_jax.tasks.task import (
   EXAMPLE_MASK,
   Array,
   Arrays,
   Metric,
   Task,
-  binary,
-  classification,
+  as_float,
   group_key,
   known,
   labelled,
   loss_weights,
   mask_key,
   mask_of,
-  multilabel,
-  next_item,
-  regression,
-  relabelled,
 )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
   'Arrays',
   'Metric',
   'Task',
+  'as_float',
   'binary',
   'classification',
   'group_key',

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from mtl_jax.tasks import metrics
+from mtl_jax import evaluation
 
 TOP = 3
-BINARY = metrics.for_binary('y', group='user', top=TOP)['groups']
-RATED = metrics.for_regression('y', group='user', top=TOP)['groups']
+BINARY = evaluation.for_binary('y', group='user', top=TOP)['groups']
+RATED = evaluation.for_regression('y', group='user', top=TOP)['groups']
 
 
 def random_case(seed, n=90, number=12, grades=2):
@@ -101,4 +101,4 @@ def test_groups_are_whole_numbers():
   with pytest.raises(ValueError, match="whole number .* group 'user', found f"):
     run(BINARY, scores, labels, users.astype(np.float32), mask)
   with pytest.raises(ValueError, match='expected top >= 1, found 0'):
-    metrics.for_binary('y', group='user', top=0)
+    evaluation.for_binary('y', group='user', top=0)

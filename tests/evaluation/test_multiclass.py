@@ -9,10 +9,10 @@ import scipy.stats
 import sklearn.calibration
 import sklearn.metrics
 
-from mtl_jax.tasks import metrics
+from mtl_jax import evaluation
 
 C = 5
-METRICS = metrics.for_classification(C, 'y')
+METRICS = evaluation.for_classification(C, 'y')
 
 
 def random_case(seed, n=200, classes=C, ties=False):
@@ -187,14 +187,14 @@ def test_ranks_come_from_scores_in_float32(in_batches):
   # These differ by less than bfloat16 can tell, and float32 tells.
   logits = np.float32([[1.001, 0], [1.002, 0], [1.003, 0]])
   labels = np.int32([1, 0, 0])
-  metric = metrics.for_classification(2, 'y')['auc']
+  metric = evaluation.for_classification(2, 'y')['auc']
   value = in_batches(metric, logits, labels)['auc']
   assert value == 1.0
 
 
 def test_thousands_of_classes_cost_what_the_logits_cost(in_batches):
   number, n = 3000, 60
-  table = metrics.for_classification(number, 'y')
+  table = evaluation.for_classification(number, 'y')
   generator = np.random.default_rng(9)
   logits = generator.integers(0, 300, (n, number)).astype(np.float32)  # ties
   labels = generator.integers(0, number, n).astype(np.int32)

@@ -8,11 +8,11 @@ import scipy.special
 import sklearn.calibration
 import sklearn.metrics
 
-from mtl_jax.tasks import metrics
+from mtl_jax import evaluation
 
 L = 4
-MULTILABEL = metrics.for_multilabel(L, 'y')
-BINARY = metrics.for_binary('y', recalls=(0.5, 0.9))
+MULTILABEL = evaluation.for_multilabel(L, 'y')
+BINARY = evaluation.for_binary('y', recalls=(0.5, 0.9))
 
 
 def random_case(seed, n=200, labels=L, ties=False):
@@ -211,10 +211,10 @@ def test_half_precision_outputs_are_ranked_as_they_are():
 
 def test_no_label_is_an_error():
   with pytest.raises(ValueError, match="'y': expected at least 1 label, f.* 0"):
-    metrics.for_multilabel(0, 'y')
+    evaluation.for_multilabel(0, 'y')
 
 
 @pytest.mark.parametrize('recalls', [(0.0,), (0.5, 1.1)])
 def test_recalls_lie_in_their_range(recalls):
   with pytest.raises(ValueError, match='expected recalls above 0 and up to 1'):
-    metrics.for_binary('y', recalls=recalls)
+    evaluation.for_binary('y', recalls=recalls)

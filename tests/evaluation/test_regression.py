@@ -4,11 +4,11 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from mtl_jax.tasks import metrics
+from mtl_jax import evaluation
 
 
 def run(in_batches, outputs, labels, *args, mean=0.0, std=1.0, **kwargs):
-  (metric,) = metrics.for_regression('y', mean, std).values()
+  (metric,) = evaluation.for_regression('y', mean, std).values()
   outputs = np.asarray(outputs, np.float32)[:, None]
   return in_batches(metric, outputs, np.float32(labels), *args, **kwargs)
 
@@ -122,7 +122,9 @@ def test_vectors_are_means_over_components(in_batches):
   mean, std = np.array([0.0, 5.0, -3.0]), np.array([1.0, 2.0, 0.5])
   labels = mean + std * (z + generator.normal(size=z.shape))
   labels = labels.astype(np.float32)
-  (metric,) = metrics.for_regression('y', mean.tolist(), std.tolist()).values()
+  (metric,) = evaluation.for_regression(
+    'y', mean.tolist(), std.tolist()
+  ).values()
   y, p = labels.astype(np.float64), z.astype(np.float64) * std + mean
   values = in_batches(metric, z, labels, sizes=(16, 3))
   expected = {
@@ -151,7 +153,7 @@ def test_counts_agree_with_scikit_learn(in_batches, sizes):
   rates = np.exp(generator.normal(size=90)).astype(np.float32)
   labels = generator.poisson(rates).astype(np.float32)
   mask = generator.integers(0, 2, 90)
-  table = metrics.for_regression('y', 3.0, 2.0, loss='poisson')
+  table = evaluation.for_regression('y', 3.0, 2.0, loss='poisson')
   hidden = np.where(mask > 0, labels, np.nan)
   values = in_batches(
     table['deviance'], rates[:, None], hidden, mask, sizes=sizes
@@ -170,7 +172,7 @@ def test_counts_agree_with_scikit_learn(in_batches, sizes):
 @pytest.mark.parametrize('q', [0.1, 0.5, 0.9])
 def test_quantiles_agree_with_scikit_learn(in_batches, q):
   z, labels = random_case(9, mean=4.0, std=3.0)
-  table = metrics.for_regression('y', 4.0, 3.0, loss='quantile', quantile=q)
+  table = evaluation.for_regression('y', 4.0, 3.0, loss='quantile', quantile=q)
   values = in_batches(
     table['deviance'], np.float32(z)[:, None], np.float32(labels)
   )
@@ -186,7 +188,7 @@ def test_quantiles_agree_with_scikit_learn(in_batches, q):
 
 @pytest.mark.parametrize('loss', ['poisson', 'quantile'])
 def test_deviances_that_are_not_defined(in_batches, loss):
-  metric = metrics.for_regression('y', loss=loss)['deviance']
+  metric = evaluation.for_regression('y', loss=loss)['deviance']
   ones = np.ones((8, 1), np.float32)
   nothing = in_batches(metric, ones, ones[:, 0], np.zeros(8))
   assert np.isnan(list(nothing.values())).all()

@@ -10,7 +10,7 @@ import pytest
 import sharing_cases as cases
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.tasks import chains as task_chains
+from mtl_jax.tasks.kinds import chains as task_chains
 
 close = np.testing.assert_allclose
 

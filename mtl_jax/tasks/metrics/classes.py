@@ -5,7 +5,7 @@ there are L labels in {0, 1} with a mask each, so that single ones may be
 missing; a binary task has L = 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -22,128 +22,13 @@ AVERAGES = tuple(f'{s}_{kind}' for kind in ('macro', 'micro') for s in SCORES)
 BINS = 15
 
 
-def _ratio(numerator, denominator):
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
   """The quotient, and 0 where nothing was to be counted."""
   return np.divide(
     numerator,
     denominator,
     out=np.zeros_like(numerator),
     where=denominator != 0,
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Confusion(states.Summed):
-  """Accuracy, and precision, recall and F1 as macro and micro averages.
-
-  The state has three counts per class, ``[3, C]``: right ones, labels and
-  predictions. The macro averages run over the classes that occur among labels
-  or predictions; a class without a prediction has precision 0 (both as in
-  scikit-learn). All are NaN where nothing is labelled or a logit is NaN.
-
-  Attributes:
-    label: key of the labels ``[B, ...]`` in the batch.
-    num_classes: C.
-  """
-
-  label: str
-  num_classes: int
-
-  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
-    """Counts of one batch."""
-    logits, labels, rows = states.class_rows(outputs, batch[self.label], mask)
-    # argmax would rank NaN highest and count it as a prediction.
-    ok = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, 1.0)
-    guess = logits.argmax(-1)
-
-    def count(classes, values):
-      members = jax.nn.one_hot(classes, self.num_classes)
-      return jnp.where(rows[:, None], members * values[:, None], 0).sum(0)
-
-    right = jnp.where(guess == labels, ok, 0 * ok)
-    return jnp.stack(
-      [count(labels, right), count(labels, ok), count(guess, ok)]
-    )
-
-  def compute(self, state: Any) -> dict[str, float]:
-    """Accuracy, precision, recall and F1."""
-    hits, true, predicted = np.asarray(state, np.float64)
-    total = true.sum()
-    if not total > 0:
-      return states.nans(('accuracy', *AVERAGES))
-    occurs = (true + predicted) > 0
-    accuracy = float(hits.sum() / total)
-    values = (
-      _ratio(hits, predicted)[occurs].mean(),
-      _ratio(hits, true)[occurs].mean(),
-      _ratio(2 * hits, true + predicted)[occurs].mean(),
-      # One prediction and one label each: every miss is once a false
-      # positive and once a false negative.
-      *(accuracy,) * 3,
-    )
-    named = zip(AVERAGES, map(float, values), strict=True)
-    return {'accuracy': accuracy, **dict(named)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Counts(states.Summed):
-  """Accuracy, precision, recall and F1 per label, then averaged.
-
-  A probability above one half predicts the label. What was never predicted
-  has precision 0, what never occurs recall 0, as in scikit-learn.
-  ``accuracy`` is the share of single labels that are right, and
-  ``subset_accuracy`` (scikit-learn's accuracy of multi-label tasks) that of
-  examples with all their labels right. Macro averages run over the labels
-  that are known for some example. With nothing labelled, or a NaN among the
-  logits, all are NaN.
-
-  Attributes:
-    label: key of the labels in the batch.
-    binary: L = 1, and the names are those of the positive class: precision,
-      recall, f1.
-  """
-
-  label: str
-  binary: bool = False
-
-  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
-    """Counts ``[4, L]`` (true +, false +, false -, true -), and subsets [2]."""
-    logits, labels, known = states.label_rows(outputs, batch[self.label], mask)
-    ok = jnp.where(jnp.isnan(logits), jnp.nan, 1.0)
-    guess, truth = logits > 0, labels > 0
-    cells = (guess & truth, guess & ~truth, ~guess & truth, ~guess & ~truth)
-    counts = [jnp.where(known, cell * ok, 0).sum(0) for cell in cells]
-    rows = known.any(-1)
-    right = rows & (~known | (guess == truth)).all(-1)
-    subsets = jnp.stack([right.sum(), rows.sum()]).astype(counts[0].dtype)
-    return {'counts': jnp.stack(counts), 'subsets': subsets}
-
-  def compute(self, state: Any) -> dict[str, float]:
-    """The averages; names without a suffix for a binary task."""
-    counts = np.asarray(state['counts'], np.float64)  # [4, L]
-    known = counts.sum(0)  # [L]
-    names = SCORES if self.binary else AVERAGES
-    if not known.sum() > 0:
-      extra = () if self.binary else ('subset_accuracy',)
-      return states.nans(('accuracy', *extra, *names))
-    right = counts[0].sum() + counts[3].sum()
-    values = {'accuracy': float(right / known.sum())}
-    pooled = [score.item() for score in _scores(counts.sum(1, keepdims=True))]
-    if self.binary:
-      return values | dict(zip(names, pooled, strict=True))
-    subsets, rows = np.asarray(state['subsets'], np.float64)
-    values['subset_accuracy'] = float(subsets / rows)
-    single = [score[known > 0].mean().item() for score in _scores(counts)]
-    return values | dict(zip(names, single + pooled, strict=True))
-
-
-def _scores(counts):
-  """Precision, recall and F1, each ``[L]``, from counts ``[4, L]``."""
-  hits, alarms, misses, _ = counts
-  return (
-    _ratio(hits, hits + alarms),
-    _ratio(hits, hits + misses),
-    _ratio(2 * hits, 2 * hits + alarms + misses),
   )
 
 
@@ -178,7 +63,7 @@ class Ranking(states.Kept):
   def compute(self, state: Any) -> dict[str, float]:
     """The areas, and the precisions."""
     rows = states.labelled_rows(state)
-    names = [f'precision_at_recall_{r:g}' for r in self.recalls]
+    names = [_at_recall(r) for r in self.recalls]
     areas = []
     for scores, positive in self._columns(rows):
       curve = curves.curve(scores, positive)
@@ -207,42 +92,6 @@ class Ranking(states.Kept):
     scores = shifted / shifted.sum(-1, keepdims=True)
     for c in np.unique(labels):
       yield scores[:, c], labels == c
-
-
-@dataclasses.dataclass(frozen=True)
-class TrueRank(states.Summed):
-  """Rank of the true class: ``hit_rate_K`` and ``mrr``.
-
-  The rank counts from 1, with half of the classes of an equal logit before it.
-  The hit rate is the share of examples whose class is among the first K, and
-  mrr the mean of 1 / rank.
-
-  Attributes:
-    label: key of the labels in the batch.
-    top: K.
-  """
-
-  label: str
-  top: int = 10
-
-  def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Array:
-    """Hits, reciprocal ranks and examples, ``[3]``."""
-    logits, labels, rows = states.class_rows(outputs, batch[self.label], mask)
-    own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], -1)
-    ties = (logits == own).sum(-1) - 1
-    rank = 1 + (logits > own).sum(-1) + ties / 2
-    rank = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, rank)
-    hits = jnp.where(jnp.isnan(rank), jnp.nan, rank <= self.top)
-    columns = jnp.stack([hits, 1 / rank, jnp.ones_like(rank)])
-    return jnp.where(rows, columns, 0).sum(-1)
-
-  def compute(self, state: Any) -> dict[str, float]:
-    """The means."""
-    names = (f'hit_rate_{self.top}', 'mrr')
-    hits, reciprocal, count = np.asarray(state, np.float64).tolist()
-    if not count:
-      return states.nans(names)
-    return dict(zip(names, (hits / count, reciprocal / count), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,3 +207,13 @@ def check_recalls(recalls: Sequence[float]) -> tuple[float, ...]:
       'those at which precision is asked for, such as (0.5, 0.9).'
     )
   return values
+
+
+def metric_names(spec: Mapping[str, Any]) -> list[str]:
+  """Names of the metrics of this file, with the recalls of a target."""
+  names = ['auc', 'pr_auc', 'log_loss', 'ece']
+  return names + [_at_recall(r) for r in spec.get('recalls') or ()]
+
+
+def _at_recall(recall):
+  return f'precision_at_recall_{recall:g}'

@@ -1,5 +1,6 @@
 """Rankings within groups, such as the items that one user was shown."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -7,9 +8,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax import names as names_lib
+from mtl_jax.tasks import task as task_lib
 from mtl_jax.tasks.metrics import states
+from mtl_jax.tasks.task import as_float
 
 Array = jax.Array
+GROUPS = {'group': '', 'top': 10}  # options of kinds of task
+
+
+def key_of(name: str, info: Any, group: str) -> str:
+  """The key of the batch that says to which group a row belongs, or ''.
+
+  Args:
+    name: of the task, for messages.
+    info: facts of its data, with ``shapes``.
+    group: the column that the config names, or ''.
+
+  Raises:
+    ValueError: if it is no column of a number per example.
+  """
+  if group and info.shapes.get(group) != ():
+    raise ValueError(
+      f'Task {name!r}: expected group to name a column of the data, found '
+      f'{group!r}; {names_lib.nearest(group, info.shapes)}'
+    )
+  key = task_lib.group_key(group)
+  return key if group and key in info.shapes else group
+
+
+def in_groups(
+  label: str, group: str, top: int, binary: bool
+) -> dict[str, task_lib.Metric]:
+  """The metrics within groups, none where there is no group.
+
+  Raises:
+    ValueError: if ``top`` is below 1.
+  """
+  if not group:
+    return {}
+  if not top >= 1:
+    raise ValueError(
+      f'Metrics of {label!r}: expected top >= 1, found {top}; it is K of '
+      'NDCG@K.'
+    )
+  return {'groups': InGroups(label, group, top, binary)}
+
+
+def metric_names(spec: Mapping[str, Any], binary: bool) -> tuple[str, ...]:
+  """Names of metrics of a target whose options have a group."""
+  if not spec.get('group'):
+    return ()
+  ndcg = f'ndcg_{spec.get("top", GROUPS["top"])}'
+  return ('gauc', ndcg) if binary else (ndcg,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +107,8 @@ class InGroups(states.Kept):
         "declare the column 'integer' or 'class'."
       )
     return {
-      'scores': states.as_float(outputs[..., 0]),
-      'labels': states.as_float(batch[self.label]),
+      'scores': as_float(outputs[..., 0]),
+      'labels': as_float(batch[self.label]),
       'groups': groups.astype(jnp.int32),
       'mask': (mask > 0) & (groups >= 0),
     }

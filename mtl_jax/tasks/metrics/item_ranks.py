@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.tasks.metrics import states
+from mtl_jax.tasks.task import as_float
 
 Array = jax.Array
 # Columns of what a head over a catalogue puts out. In training there is the
 # first; behind the others come the ids and the scores of the k best items.
 LOSS, BETTER, EQUAL = range(3)
 FIRST_BEST = 3
+NAMES = ('hr', 'ndcg', 'mrr', 'coverage')
 
 
 def at_k(
@@ -90,7 +92,7 @@ class ItemRanks(states.Kept):
   def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
     """Counts and best items of each position, ``[N]`` and ``[N, k]``."""
     del batch
-    rows = states.as_float(outputs).reshape(-1, outputs.shape[-1])
+    rows = as_float(outputs).reshape(-1, outputs.shape[-1])
     best = rows[:, FIRST_BEST : FIRST_BEST + self.top]
     if rows.shape[-1] < FIRST_BEST + 1:  # a head that does not rank
       raise ValueError(
@@ -109,7 +111,7 @@ class ItemRanks(states.Kept):
     """The means over positions."""
     rows = states.labelled_rows(state)
     k = self.top
-    names = [f'{name}_{k}' for name in ('hr', 'ndcg', 'mrr', 'coverage')]
+    names = [f'{name}_{k}' for name in NAMES]
     if not len(rows['better']) or np.isnan(rows['better']).any():
       return states.nans(names)
     values = at_k(rows['better'], rows['equal'], k).values()

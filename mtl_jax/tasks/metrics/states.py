@@ -5,15 +5,11 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
-import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.tasks.task import as_float
+
 Array = jax.Array
-
-
-def as_float(x: Array) -> Array:
-  """At least float32: scores in bfloat16 would tie and round."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def class_rows(
@@ -85,3 +81,12 @@ def labelled_rows(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def nans(names: Sequence[str]) -> dict[str, float]:
   """Each name with NaN: the values of statistics that are not defined."""
   return {name: float('nan') for name in names}
+
+
+def explained(residual: float, total: float, count: float) -> float:
+  """The share of a total that is explained: R2, D2."""
+  if count < 2 or np.isnan(residual):
+    return float('nan')
+  if total == 0:
+    return float(residual == 0)
+  return 1 - residual / total

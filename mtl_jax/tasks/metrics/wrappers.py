@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tasks
+from mtl_jax.tasks import task as tasks
 
 
 @dataclasses.dataclass(frozen=True)

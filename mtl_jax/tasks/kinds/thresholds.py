@@ -5,17 +5,24 @@ rating, each with a head and a gradient of its own. `ordinal` asks about all in
 turn with one head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import tasks
-
-Array = jax.Array
+from mtl_jax.tasks.kinds import (
+  binary as binary_lib,
+  classification,
+  kind as kind_lib,
+  regression,
+)
+from mtl_jax.tasks.metrics import wrappers
+from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
 
 
 def levels(numbers: Array, thresholds: Sequence[float]) -> Array:
@@ -25,7 +32,7 @@ def levels(numbers: Array, thresholds: Sequence[float]) -> Array:
     >>> levels(jnp.array([1.0, 4.0, 5.0]), [1.5, 2.5, 3.5, 4.5])
     Array([0, 3, 4], dtype=int32)
   """
-  numbers = numbers.astype(jnp.promote_types(numbers.dtype, jnp.float32))
+  numbers = as_float(numbers)
   exceeded = numbers[..., None] > jnp.asarray(thresholds, numbers.dtype)
   return exceeded.sum(-1, dtype=jnp.int32)
 
@@ -50,7 +57,7 @@ def log_probabilities(logits: Array) -> Array:
     >>> jnp.exp(log_probabilities(jnp.zeros(2)))
     Array([0.5 , 0.25, 0.25], dtype=float32)
   """
-  z = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  z = as_float(logits)
   reached = jnp.cumsum(jax.nn.log_sigmoid(z), -1)
   before = jnp.concatenate([jnp.zeros_like(z[..., :1]), reached], -1)
   stopped = jnp.concatenate(
@@ -80,7 +87,7 @@ def check(name: str, thresholds: Sequence[float]) -> tuple[float, ...]:
 
 def exceeds(
   name: str, threshold: float, *, label: str | None = None, **kwargs
-) -> tasks.Task:
+) -> Task:
   """Binary task: is the number more than a threshold? NaN is missing.
 
   Of whole numbers none is missing, not even -1.
@@ -103,13 +110,13 @@ def exceeds(
     Array([0.6931472], dtype=float32)
   """
   key, cuts = label or name, check(name, [threshold])
-  task = tasks.relabelled(
-    tasks.binary(name, label=key, **kwargs),
+  task = relabelled(
+    binary_lib.binary(name, label=key, **kwargs),
     key,
     lambda numbers: levels(numbers, cuts),
   )
   return dataclasses.replace(
-    task, mask=lambda batch: tasks.known(batch, key, codes=False)
+    task, mask=lambda batch: known(batch, key, codes=False)
   )
 
 
@@ -119,7 +126,7 @@ def ordinal(
   *,
   label: str | None = None,
   **kwargs,
-) -> tasks.Task:
+) -> Task:
   r"""Ordinal task: in which of C levels between thresholds is the number?
 
   The head says with logits z how probable it is that the number exceeds each
@@ -160,11 +167,11 @@ def ordinal(
     log_p = log_probabilities(outputs)
     return -jnp.take_along_axis(log_p, level[..., None], -1)[..., 0]
 
-  return tasks.Task(
+  return Task(
     name=name,
     size=len(cuts),
     loss=loss,
-    mask=lambda batch: tasks.known(batch, key, codes=False),
+    mask=lambda batch: known(batch, key, codes=False),
     output=lambda outputs: log_probabilities(outputs[name]),
     predict=jnp.exp,
     target=lambda batch: jax.nn.one_hot(
@@ -186,3 +193,121 @@ def values(thresholds: Sequence[float]) -> tuple[float, ...]:
   ends = cuts[0] - steps[0] / 2, cuts[-1] + steps[-1] / 2
   inner = (cuts[1:] + cuts[:-1]) / 2
   return tuple(float(x) for x in (ends[0], *inner, ends[1]))
+
+
+def relabelled(task: Task, key: str, relabel: Callable[[Array], Array]) -> Task:
+  """A task whose labels are made of others; the mask stays that of the task.
+
+  Args:
+    task: of the labels that are made.
+    key: of the labels in the batch.
+    relabel: from the labels in the batch to those of the task.
+  """
+  target, weights = task.target, task.example_weights
+
+  def read(batch):
+    return {**batch, key: relabel(batch[key])}
+
+  return dataclasses.replace(
+    task,
+    loss=lambda outputs, batch: task.loss(outputs, read(batch)),
+    target=target and (lambda batch: target(read(batch))),
+    example_weights=weights and (lambda batch: weights(read(batch))),
+  )
+
+
+def _exceeds(
+  name: str,
+  info: kind_lib.DataFacts,
+  label: str,
+  *,
+  threshold: float,
+  **options,
+) -> Task:
+  """As binary: is the number more than the threshold?
+
+  Several tasks may have one label, as one of each threshold of a rating.
+  """
+  (cut,) = check(name, [threshold])
+  metrics = functools.partial(for_exceeds, threshold=cut)
+  names = (f'up to {cut:g}', f'over {cut:g}')
+  return exceeds(
+    name,
+    cut,
+    **binary_lib.arguments_of_events(
+      name, info, label, names, metrics=metrics, **options
+    ),
+  )
+
+
+def _ordinal(
+  name: str,
+  info: kind_lib.DataFacts,
+  label: str,
+  *,
+  thresholds: Sequence[float],
+) -> Task:
+  """Levels between thresholds of a number, by the odds of each next one.
+
+  Predicted are probabilities of the levels; besides metrics of classes there
+  are those of the mean number, with a midpoint for each level.
+  """
+  del info
+  thresholds = check(name, thresholds)
+  return ordinal(
+    name,
+    thresholds,
+    label=label,
+    metrics=for_ordinal(label, thresholds),
+    labels=tuple(f'{x:.12g}' for x in values(thresholds)),
+    score='r2',
+  )
+
+
+def for_exceeds(label: str, threshold: float, **options) -> dict[str, Metric]:
+  """Metrics of a task with logits ``[B, 1]`` of exceeding a threshold.
+
+  Args:
+    label: key of the numbers.
+    threshold: of the task.
+    **options: of `binary.for_binary`.
+  """
+  relabel = functools.partial(levels, thresholds=(threshold,))
+  return {
+    name: wrappers.Relabelled(metric, label, relabel)
+    for name, metric in binary_lib.for_binary(label, **options).items()
+  }
+
+
+def for_ordinal(label: str, thresholds: Sequence[float]) -> dict[str, Metric]:
+  """Metrics of log-probabilities ``[B, C]`` of levels between thresholds."""
+  cuts = tuple(thresholds)
+  relabel = functools.partial(levels, thresholds=cuts)
+  of_classes: dict[str, Metric] = {
+    name: wrappers.Relabelled(metric, label, relabel)
+    for name, metric in classification.for_classification(
+      len(cuts) + 1, label
+    ).items()
+  }
+  numbers = values(cuts)
+  return of_classes | {
+    name: wrappers.OfMean(metric, numbers)
+    for name, metric in regression.for_regression(label).items()
+  }
+
+
+def _ordinal_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
+  numbers = regression.metric_names({})
+  return (*classification.metric_names(spec), *numbers)
+
+
+EXCEEDS = kind_lib.TaskKind(
+  'exceeds',
+  _exceeds,
+  'regression',
+  binary_lib.EVENTS | classification.SHAPE,
+  binary_lib.metric_names,
+)
+ORDINAL = kind_lib.TaskKind(
+  'ordinal', _ordinal, 'regression', {}, _ordinal_names
+)

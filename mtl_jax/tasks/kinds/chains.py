@@ -10,9 +10,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import tasks
+from mtl_jax.tasks.kinds import (
+  binary as binary_lib,
+  classification,
+  kind as kind_lib,
+)
+from mtl_jax.tasks.metrics import wrappers
+from mtl_jax.tasks.task import Array, Task, as_float
 
-Array = jax.Array
 Outputs = Mapping[str, Array]  # {task: logits [B, 1]}
 
 
@@ -39,9 +44,7 @@ def joint_log_probabilities(logits: Sequence[Array]) -> tuple[Array, Array]:
     >>> jnp.exp(yes), jnp.exp(no)
     (Array([0.25], dtype=float32), Array([0.75], dtype=float32))
   """
-  first, *others = [
-    z.astype(jnp.promote_types(z.dtype, jnp.float32)) for z in logits
-  ]
+  first, *others = map(as_float, logits)
   yes, no = jax.nn.log_sigmoid(first), jax.nn.log_sigmoid(-first)
   for z in others:
     no = jnp.logaddexp(no, yes + jax.nn.log_sigmoid(-z))
@@ -66,7 +69,7 @@ def entire_space(
   label: str | None = None,
   of: str = 'joint',
   **kwargs,
-) -> tasks.Task:
+) -> Task:
   r"""An event given those before it, learned from all examples (ESMM).
 
   The head gives :math:`z`, the logit of this event given the earlier ones, and
@@ -125,7 +128,7 @@ def entire_space(
         f'Task {name!r}: expected no {option} of the loss of several events, '
         f'found {kwargs[option]}; leave it out.'
       )
-  base = tasks.binary(name, label=label, **kwargs)
+  base = binary_lib.binary(name, label=label, **kwargs)
   key = label or name
 
   def log_probabilities(outputs):
@@ -159,7 +162,7 @@ def order_calibrated(
   alpha: float = 0.6,
   label: str | None = None,
   **kwargs,
-) -> tasks.Task:
+) -> Task:
   r"""An event whose probability should not exceed that of the one before.
 
   .. math:: L = \mathrm{BCE}(y, p) + \alpha \max(p - p_{\mathrm{before}}, 0)
@@ -201,7 +204,7 @@ def order_calibrated(
       f'Task {name!r}: expected alpha >= 0, found {alpha}; 0 leaves the order '
       'out.'
     )
-  base = tasks.binary(name, label=label, **kwargs)
+  base = binary_lib.binary(name, label=label, **kwargs)
 
   def loss(outputs, batch):
     own, before = (_logit(name, outputs, task) for task in (name, after))
@@ -209,3 +212,69 @@ def order_calibrated(
     return base.loss(outputs[name], batch) + alpha * excess
 
   return dataclasses.replace(base, loss=loss, reads=(after,))
+
+
+def _entire_space(
+  name: str,
+  info: kind_lib.DataFacts,
+  label: str,
+  *,
+  after: str | Sequence[str],
+  of: str = 'joint',
+  given: str | Sequence[str] = (),
+  positive: str = '',
+  **options,
+) -> Task:
+  """Sigmoid cross-entropy of this event and those ``after`` which it comes.
+
+  Of the 'conditional' probability, metrics are those of examples where the
+  earlier events happened, as the labels ``given`` say: by default those of
+  their tasks' names.
+  """
+  after, given = (
+    (x,) if isinstance(x, str) else tuple(x) for x in (after, given)
+  )
+  names = binary_lib.names_of_two(name, info, label, positive)
+  arguments = binary_lib.arguments_of_events(
+    name, info, label, names, **options
+  )
+  if of == 'conditional':
+    arguments['metrics'] = {
+      key: wrappers.Given(metric, given or after)
+      for key, metric in arguments['metrics'].items()
+    }
+  return entire_space(name, after, of=of, **arguments)
+
+
+def _order_calibrated(
+  name: str,
+  info: kind_lib.DataFacts,
+  label: str,
+  *,
+  after: str,
+  alpha: float = 0.6,
+  positive: str = '',
+  **options,
+) -> Task:
+  """As binary, and a penalty where it is more probable than ``after``."""
+  names = binary_lib.names_of_two(name, info, label, positive)
+  arguments = binary_lib.arguments_of_events(
+    name, info, label, names, **options
+  )
+  return order_calibrated(name, after, alpha=alpha, **arguments)
+
+
+ENTIRE_SPACE = kind_lib.TaskKind(
+  'entire_space',
+  _entire_space,
+  'binary',
+  binary_lib.EVENTS,
+  binary_lib.metric_names,
+)
+ORDER_CALIBRATED = kind_lib.TaskKind(
+  'order_calibrated',
+  _order_calibrated,
+  'binary',
+  binary_lib.EVENTS | classification.SHAPE,
+  binary_lib.metric_names,
+)

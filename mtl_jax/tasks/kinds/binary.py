@@ -1,0 +1,181 @@
+"""Binary tasks: whether an event happens, with their loss and metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax import names as names_lib
+from mtl_jax.tasks.kinds import (
+  class_weights as class_weights_lib,
+  classification as classification_lib,
+  kind as kind_lib,
+)
+from mtl_jax.tasks.metrics import (
+  classes,
+  counts as counts_lib,
+  grouped_ranking as groups,
+)
+from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
+
+# Options of tasks of events, with their defaults.
+EVENTS = classification_lib.WEIGHTS | classification_lib.RECALLS | groups.GROUPS
+
+
+def binary(
+  name: str,
+  *,
+  label: str | None = None,
+  class_weights: Sequence[float] | None = None,
+  label_smoothing: float = 0.0,
+  focal: float = 0.0,
+  **kwargs,
+) -> Task:
+  """Binary task: sigmoid cross-entropy; labels ``[B]`` in {0, 1}, -1 missing.
+
+  Options as of `classification` with two classes, 0 and 1.
+
+  Example:
+    >>> like = binary('like')
+    >>> like.loss(jnp.zeros((2, 1)), {'like': jnp.array([1, 0])})
+    Array([0.6931472, 0.6931472], dtype=float32)
+  """
+  key = label or name
+  classification_lib.check_options(name, label_smoothing, focal)
+  return Task(
+    name=name,
+    size=1,
+    loss=lambda outputs, batch: sigmoid(
+      as_float(outputs[..., 0]),
+      as_float(jnp.maximum(batch[key], 0)),
+      smoothing=label_smoothing,
+      focal=focal,
+    ),
+    mask=lambda batch: known(batch, key),
+    example_weights=None
+    if class_weights is None
+    else class_weights_lib.of_labels(name, key, class_weights, 2),
+    predict=lambda outputs: jax.nn.sigmoid(as_float(outputs)),
+    target=lambda batch: as_float(batch[key][..., None]),
+    **kwargs,
+  )
+
+
+def sigmoid(
+  logits: Array, labels: Array, *, smoothing: float = 0.0, focal: float = 0.0
+) -> Array:
+  """Cross-entropy of labels in {0, 1}, of the shape of the logits.
+
+  The same as `classification.softmax` over the logits ``(0, logit)``.
+  """
+  smooth = (1 - smoothing) * labels + smoothing / 2 if smoothing else labels
+  losses = optax.losses.sigmoid_binary_cross_entropy(logits, smooth)
+  if focal:
+    wrong = jax.nn.log_sigmoid(jnp.where(labels > 0, -logits, logits))
+    losses *= jnp.exp(focal * wrong)
+  return losses
+
+
+def _binary(
+  name: str,
+  info: kind_lib.DataFacts,
+  label: str,
+  *,
+  positive: str = '',
+  **options,
+) -> Task:
+  """Sigmoid cross-entropy of labels in {0, 1}.
+
+  Of two strings, the second in sorted order is 1, or the one that ``positive``
+  names.
+  """
+  names = names_of_two(name, info, label, positive)
+  return binary(
+    name, **arguments_of_events(name, info, label, names, **options)
+  )
+
+
+def names_of_two(
+  name: str, info: kind_lib.DataFacts, label: str, positive: str
+) -> tuple[str, ...]:
+  """Names of the classes 0 and 1, () without names.
+
+  Raises:
+    ValueError: if ``positive`` is not the name of the second.
+  """
+  names = tuple(info.classes.get(label, ()))
+  names = names if len(names) == 2 else ()
+  if positive and positive.casefold() not in map(str.casefold, names[1:]):
+    raise ValueError(
+      f'Task {name!r}: expected label {label!r} to have two classes, of which '
+      f'{positive!r} is 1, found {" and ".join(names) or "no names"}; '
+      f'{names_lib.nearest(positive, names)}'
+    )
+  return names
+
+
+def for_binary(
+  label: str,
+  *,
+  recalls: Sequence[float] = (),
+  group: str = '',
+  top: int = 10,
+) -> dict[str, Metric]:
+  """Metrics of a binary task with logits ``[B, 1]``.
+
+  Args:
+    label: key of the labels.
+    recalls: at which the precision is measured.
+    group: key of whole numbers ``[B]``: examples of one are ranked against each
+      other, for gauc and ndcg.
+    top: K of ndcg.
+  """
+  recalls = classes.check_recalls(recalls)
+  return {
+    'counts': counts_lib.Counts(label, binary=True),
+    'auc': classes.Ranking(label, binary=True, recalls=recalls),
+    'log_loss': classes.LogLoss(label),
+    'calibration': classes.Calibration(label),
+  } | groups.in_groups(label, group, top, binary=True)
+
+
+def arguments_of_events(
+  name,
+  info,
+  label,
+  names,
+  *,
+  class_weights,
+  recalls,
+  group,
+  top,
+  metrics=for_binary,
+  **options,
+) -> dict[str, Any]:
+  """Arguments of a task of two classes."""
+  group = groups.key_of(name, info, group)
+  counts = info.counts.get(label)
+  return {
+    'label': label,
+    'class_weights': class_weights_lib.weights_of(
+      name, class_weights, 2, names, counts
+    ),
+    'metrics': metrics(label, recalls=recalls, group=group, top=top),
+    'labels': names,
+    'positive': names[1] if names else '',
+    'score': 'auc',
+    **options,
+  }
+
+
+def metric_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
+  """Names of metrics of an event."""
+  names = ('accuracy', *classes.SCORES, *classes.metric_names(spec))
+  return (*names, *groups.metric_names(spec, binary=True))
+
+
+BINARY = kind_lib.TaskKind(
+  'binary', _binary, 'binary', EVENTS | classification_lib.SHAPE, metric_names
+)
