@@ -2,12 +2,16 @@
 
 from mtl_jax.models.build_model import build_model
 from mtl_jax.models.content_adapter import ContentAdapter
-from mtl_jax.models.heads import HEADS, GateHead, LinearHead, MLPHead
+from mtl_jax.models.gate_head import GateHead
+from mtl_jax.models.heads import HEADS, LinearHead, MLPHead
 from mtl_jax.models.inputs import INPUTS, InputEncoder
-from mtl_jax.models.interface import MultiTaskModel
+from mtl_jax.models.interface import (
+  MultiTaskModel,
+  ParameterRow,
+  parameter_table,
+)
 from mtl_jax.models.item_heads import ItemHead, ProfileHead
 from mtl_jax.models.items import STEP, ItemTable, NextItemHead
-from mtl_jax.models.parameter_table import ParameterRow, parameter_table
 from mtl_jax.models.sharing import (
   SHARING,
   Sharing,

@@ -248,40 +248,10 @@ class _Parts:
 
   @property
   def tables(self):
-    """Tables of items of which a batch reads some rows, and which it reads.
-
-    None where a head reads all of them, or a table is read otherwise.
-    """
-    if not isinstance(self.inputs, items.ItemTable) or self.inputs.rows == (
-      'vectors'
-    ):
-      return None
-    if self.sharing.task_inputs:  # copies of the encoder have their own
-      return None
-    heads: list[Any] = [
-      head for head in self.heads.values() if hasattr(head, 'reads')
-    ]
-    if not any(getattr(head, 'negatives', 0) for head in heads):
-      return None
-    if any(getattr(head, 'negatives', 1) == 0 for head in heads):
-      return None
-
-    def rows_of(batch):
-      numbers = []
-      for task, head in self.heads.items():
-        arrays = batch.get((self.streams or {}).get(task, 'main'))
-        if arrays is None:
-          continue
-        numbers.append(arrays[self.inputs.items].ravel())
-        if hasattr(head, 'reads'):
-          some: Any = head
-          read = some.reads(arrays)
-          if read is None:  # it draws as many as there are
-            read = jnp.arange(self.inputs.size)
-          numbers.append(read)
-      return jnp.concatenate(numbers)
-
-    return {'inputs/embed/embedding': rows_of}
+    """See `MultiTaskModel.tables`."""
+    if not isinstance(self.inputs, items.ItemTable) or self.sharing.task_inputs:
+      return None  # copies of the encoder have tables of their own
+    return items.tables_read(self.inputs, self.heads, self.streams or {})
 
 
 def _check_name(kind, name, known, advice):

@@ -1,14 +1,15 @@
-"""Convolution and pooling in forms that suit the CPU as well."""
+"""Images, and convolution and pooling in forms that suit the CPU as well."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import math
+from typing import Any
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from mtl_jax.models import manual_axes
+from mtl_jax.models import layers
 
 Array = jax.Array
 CONVOLUTIONS = ('xla', 'product')
@@ -16,6 +17,20 @@ CONVOLUTIONS = ('xla', 'product')
 SMALLEST_BATCH = 32
 # Examples of one part of a batch, whose arrays fit a CPU's cache.
 _PART, _MOST_PARTS = 64, 8
+
+
+def read_image(owner: Any, field: str, batch: Mapping[str, Any]) -> Array:
+  """Images ``[B, H, W, C]`` as floats; whole numbers are divided by 255."""
+  x = layers.read_array(owner, field, batch)
+  if x.ndim == 3:
+    x = x[..., None]
+  if x.ndim != 4:
+    raise ValueError(
+      f'{type(owner).__name__}: expected images [B, H, W] or [B, H, W, C], '
+      f'found an array of shape {x.shape}; reshape it in the data pipeline.'
+    )
+  scale = 255 if jnp.issubdtype(x.dtype, jnp.integer) else 1
+  return x.astype(layers.compute_dtype(owner.dtype, x)) / scale
 
 
 def patch_conv(
@@ -77,7 +92,7 @@ def max_pool(x: Array, window: int = 2) -> Array:
 
   By comparisons: the gradient of ``nn.max_pool`` is a select-and-scatter, which
   took half of LeNet's step on CPU, and that of ``x.max`` can go nowhere (see
-  `masked_max` in layers.py). One of equal maxima gets the gradient.
+  `masked_max` in pooling.py). One of equal maxima gets the gradient.
 
   Args:
     x: ``[B, H, W, C]``.
@@ -142,7 +157,7 @@ def conv_pool(x: Array, kernel: Array, bias: Array) -> Array:
       'conv_pool: expected a square window of odd size, found '
       f'{kernel.shape[:2]}; use patch_conv and max_pool.'
     )
-  x, kernel, bias = manual_axes.vary_together(x, kernel, bias)
+  x, kernel, bias = layers.vary_together(x, kernel, bias)
   height, width = (2 * ((n - window + 1) // 2) for n in x.shape[1:3])
   x = x[:, : height + window - 1, : width + window - 1]
   blocks = _block_kernel(kernel)
@@ -211,7 +226,7 @@ def _pooled_forward(size, x, kernel, bias):
   patches = patches.reshape(len(patches), -1)  # [m m C, h w B]
   z = (kernel @ patches).reshape(4, -1, *space)
   first, *others = (z[q] for q in range(4))
-  # By comparisons, for the reason that `masked_max` of layers.py gives.
+  # By comparisons, for the reason that `masked_max` of pooling.py gives.
   place = jnp.zeros(first.shape, jnp.int8)
   for number, other in enumerate(others, 1):
     stays = (first >= other) | jnp.isnan(first)

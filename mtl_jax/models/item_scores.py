@@ -11,7 +11,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import manual_axes
+from mtl_jax.models import layers
 
 Array = jax.Array
 SAMPLING = ('popularity', 'uniform')
@@ -151,7 +151,7 @@ def _best(score, parts, h, targets, top):
     jnp.full((len(h), top), -jnp.inf, dtype),
     jnp.zeros((len(h), top), parts[1].dtype),
   )
-  *carry, _, _ = manual_axes.vary_together(*carry, h, targets)
+  *carry, _, _ = layers.vary_together(*carry, h, targets)
   return lax.scan(step, tuple(carry), parts)[0]
 
 
@@ -166,7 +166,7 @@ def _count(score, parts, h, targets, target):
     return counts + jnp.stack([better, equal, jnp.sum(others, axis=-1)]), None
 
   counts = jnp.zeros((3, len(h)), jnp.int32)
-  counts, _ = manual_axes.vary_together(counts, h)
+  counts, _ = layers.vary_together(counts, h)
   return lax.scan(step, counts, parts)[0]
 
 

@@ -4,7 +4,7 @@ Items are numbered from 1; row 0 is padding, and is never recommended. The table
 is a parameter of the input encoder, so it is shared by all tasks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -454,3 +454,40 @@ class NextItemHead(nn.Module):
       self.chunk,
     )
     return ranked.reshape(batch, steps, -1)
+
+
+def tables_read(
+  table: ItemTable, heads: Mapping[str, nn.Module], streams: Mapping[str, str]
+) -> dict[str, Callable[[Any], Array]] | None:
+  """The table of which a batch reads some rows, and which it reads.
+
+  Args:
+    table: the input encoder of all streams.
+    heads: of the tasks.
+    streams: task -> its stream.
+
+  Returns:
+    See `MultiTaskModel.tables`; None where a head reads all rows, or the table
+    is read otherwise.
+  """
+  reading: list[Any] = [h for h in heads.values() if hasattr(h, 'reads')]
+  negatives = [getattr(head, 'negatives', None) for head in reading]
+  if table.rows == 'vectors' or 0 in negatives or not any(negatives):
+    return None
+
+  def rows_of(batch):
+    numbers = []
+    for task, head in heads.items():
+      arrays = batch.get(streams.get(task, 'main'))
+      if arrays is None:
+        continue
+      numbers.append(arrays[table.items].ravel())
+      if hasattr(head, 'reads'):
+        some: Any = head
+        read = some.reads(arrays)
+        if read is None:  # it draws as many as there are
+          read = jnp.arange(table.size)
+        numbers.append(read)
+    return jnp.concatenate(numbers)
+
+  return {f'inputs/{LEARNED}': rows_of}

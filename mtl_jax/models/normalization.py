@@ -10,7 +10,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from mtl_jax import tasks
-from mtl_jax.models import layers, manual_axes
+from mtl_jax.models import layers
 
 Array = jax.Array
 
@@ -68,7 +68,7 @@ class BatchNorm(nn.Module):
     axes = tuple(range(x.ndim - 1))
     weight = jnp.ones(x.shape[:1], x.dtype) if mask is None else mask
     weight = weight.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
-    x, weight = manual_axes.vary_together(x, weight)
+    x, weight = layers.vary_together(x, weight)
     # Sums cross the data axis before the division.
     count = self._reduce(weight.sum() * math.prod(x.shape[1:-1]))
     seen = jnp.maximum(count, 1)

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers, manual_axes
+from mtl_jax.models import layers, pooling
 
 Array = jax.Array
 
@@ -39,7 +39,7 @@ def window_max(x: Array, kernel: Array, mask: Array) -> Array:
     Array([[7.]], dtype=float32)
   """
   mask = mask.astype(bool)
-  x, kernel, mask = manual_axes.vary_together(x, kernel, mask)
+  x, kernel, mask = layers.vary_together(x, kernel, mask)
   width, channels, filters = kernel.shape
   flat = kernel.reshape(width * channels, filters)
   return _window_max(width, x, flat, mask)
@@ -71,7 +71,7 @@ def _forward(width, x, kernel, mask):
   batch, length, size = windows.shape
   z = windows.reshape(-1, size) @ kernel
   z = jnp.where(mask[..., None], z.reshape(batch, length, -1), -jnp.inf)
-  largest, first = layers.first_of_largest(z)  # [B, F] each
+  largest, first = pooling.first_of_largest(z)  # [B, F] each
   seen = mask.any(1)[:, None]
   first = jnp.where(seen, first, length)  # The length: there is none.
   return jnp.where(seen, largest, 0), (windows, kernel, first)

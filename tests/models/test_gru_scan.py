@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from mtl_jax.models.gru_scan import gru_scan
+from mtl_jax.models.trunks.gru import gru_scan
 from mtl_jax.training import parallel
 
 B, T, D, H = 8, 7, 3, 5

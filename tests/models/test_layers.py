@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sweeps
 
-from mtl_jax.models import convolution, layers
+from mtl_jax.models import convolution, pooling
 
 EPSILON = 1e-6
 
@@ -41,7 +41,7 @@ def test_gradient_through_masked_max_of_normalized_is_exact(masked, x64):
     def pooled(w):
       given = jnp.array(mask) if masked else None
       return jnp.tanh(
-        layers.masked_max(normalized(jnp.array(x) @ w), given)
+        pooling.masked_max(normalized(jnp.array(x) @ w), given)
       ).sum()
 
     value = pooled(jnp.array(w))
@@ -79,7 +79,7 @@ def test_gradient_through_max_pool_of_normalized_is_exact():
 
 def test_max_of_nan_is_nan():
   x = jnp.array([[1.0, jnp.nan, 2.0, 0.0]])
-  assert jnp.isnan(layers.masked_max(x[..., None], None)).all()
+  assert jnp.isnan(pooling.masked_max(x[..., None], None)).all()
   for order in (x, x[:, ::-1]):
     square = order.reshape(1, 2, 2, 1)
     assert jnp.isnan(convolution.max_pool(square)).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import models
-from mtl_jax.models.lstm_scan import lstm_scan
+from mtl_jax.models.trunks.lstm import lstm_scan
 
 B, T, D, H = 8, 7, 3, 5
 

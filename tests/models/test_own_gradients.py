@@ -12,7 +12,7 @@ import pytest
 import sweeps
 
 from mtl_jax import models
-from mtl_jax.models import convolution, layers, text_windows
+from mtl_jax.models import convolution, pooling, text_windows
 from mtl_jax.training import jaxprs
 
 
@@ -316,18 +316,18 @@ def test_the_first_maximum_over_time_gets_the_gradient(masked):
     if mask[b].any():
       expected[b, known[b, :, f].argmax(), f] = 1
   given = jnp.asarray(mask) if masked else None
-  gradient = jax.grad(lambda x: layers.masked_max(x, given).sum())(x)
+  gradient = jax.grad(lambda x: pooling.masked_max(x, given).sum())(x)
   np.testing.assert_array_equal(gradient, expected)
-  together = jax.vmap(layers.masked_max, in_axes=(0, None))(x[None], given)
-  np.testing.assert_array_equal(together[0], layers.masked_max(x, given))
+  together = jax.vmap(pooling.masked_max, in_axes=(0, None))(x[None], given)
+  np.testing.assert_array_equal(together[0], pooling.masked_max(x, given))
 
 
 def test_the_first_maximum_on_other_back_ends_is_the_same(monkeypatch):
   x = whole(5, 6, 4).at[0, 2, 1].set(jnp.nan)
   with monkeypatch.context() as patch:
     patch.setattr(jax, 'default_backend', lambda: 'gpu')
-    expected = layers.first_of_largest(x)
-  actual = layers.first_of_largest(x)
+    expected = pooling.first_of_largest(x)
+  actual = pooling.first_of_largest(x)
   jax.tree.map(np.testing.assert_array_equal, actual, expected)
   assert actual[1][0, 1] == 2 and actual[1].dtype == jnp.int32
 

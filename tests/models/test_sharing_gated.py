@@ -267,6 +267,8 @@ def test_training_draws_connections_anew():
     ('snr', {'start': 1.0}, r'snr: expected start in \[1e-06, 0.999999\]'),
     ('stem', {'task_experts': 0}, 'stem: expected task_experts to be a whole'),
     ('home', {'rank': 0}, 'home: expected rank to be a whole number of at'),
+    ('home', {'experts': (1, 0, 1)}, 'home: expected experts to be a whole'),
+    ('home', {'experts': (1, 2)}, 'home: expected experts for all tasks, of'),
     ('pepnet', {'tower_widths': (0,)}, 'pepnet: expected tower_widths to be'),
     ('pepnet', {'prior': {'categorical': {'u': (0, 1)}}}, 'both at least 1'),
   ],

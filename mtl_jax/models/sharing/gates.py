@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers
+from mtl_jax.models import layers, pooling
 from mtl_jax.models.sharing import copies, scope as scope_lib
 
 Array = jax.Array
@@ -114,8 +114,8 @@ def selector(
         # Padding must not matter, not even a NaN in it.
         x = jnp.where(mask[..., None], x, 0)
       if per_step(trunk):
-        return layers.running_mean(_floats(x), mask).reshape(-1, x.shape[-1])
-      x = layers.masked_mean(_floats(x), mask)
+        return pooling.running_mean(_floats(x), mask).reshape(-1, x.shape[-1])
+      x = pooling.masked_mean(_floats(x), mask)
   rows = as_rows(x)
   if not per_step(trunk):
     return rows

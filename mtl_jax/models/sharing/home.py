@@ -40,9 +40,7 @@ class SelfGate(nn.Module):
 def home(
   *,
   categories: Mapping[str, Sequence[str]] | None = None,
-  shared_experts: int = 2,
-  category_experts: int = 2,
-  task_experts: int = 2,
+  experts: int | Sequence[int] = 2,
   rank: int = 4,
   level_widths: Sequence[int] = (),
   gate_widths: Sequence[int] = (),
@@ -79,9 +77,8 @@ def home(
   Args:
     categories: category -> its tasks, each in one; tasks that the model does
       not have are left out. None is one category of all.
-    shared_experts: experts for all tasks, on each level.
-    category_experts: experts of each category, on each level.
-    task_experts: experts of each task.
+    experts: how many for all tasks and of each category, both on each level,
+      and of each task: three numbers, or one.
     rank: of the feature gates, r.
     level_widths: units of the layers of an expert of the second level; () is
       one layer, as wide as the trunk's features.
@@ -111,10 +108,15 @@ def home(
     at Kuaishou, KDD 2025. Written after its description; numbers of experts,
     the rank and the inputs of each gate are ours.
   """
-  options.check_whole(
-    'home', shared_experts=shared_experts, category_experts=category_experts,
-    task_experts=task_experts, rank=rank,
-  )  # fmt: skip
+  numbers = experts if isinstance(experts, Sequence) else (experts,) * 3
+  if len(numbers) != 3:
+    raise ValueError(
+      'home: expected experts for all tasks, of each category and of each '
+      f'task, found {experts!r}; give three numbers, or one.'
+    )
+  for number in numbers:
+    options.check_whole('home', experts=number)
+  options.check_whole('home', rank=rank)
   layer = expert_layers.Experts(
     owner='home',
     embeddings=embeddings,
@@ -123,10 +125,7 @@ def home(
     level_widths=level_widths,
     rank=rank,
   )
-  hierarchy = _Hierarchy(
-    layer, categories, shared_experts, category_experts, task_experts,
-    gate_widths,
-  )  # fmt: skip
+  hierarchy = _Hierarchy(layer, categories, *numbers, gate_widths)
 
   def check(trunk, tasks):
     del trunk

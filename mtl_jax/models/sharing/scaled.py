@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers
+from mtl_jax.models import layers, pooling
 from mtl_jax.models.sharing import gates
 
 Array = jax.Array
@@ -82,14 +82,14 @@ class ScaledInputs(nn.Module):
         # Factors of each step know the steps up to it, as features do already.
         g_mean = e.astype(jnp.promote_types(e.dtype, jnp.float32))
         if not isinstance(trunk, gates.Layers):
-          g_mean = layers.running_mean(g_mean, mask)
+          g_mean = pooling.running_mean(g_mean, mask)
         g = self._factors(g_mean, batch)
         means.append((g * g_mean).reshape(-1, e.shape[-1]))
         return e * g.astype(e.dtype)
       if e.ndim > 2:
         real = e if mask is None else jnp.where(mask[..., None], e, 0)
         real = real.reshape(e.shape[0], -1, e.shape[-1])
-        e_mean = layers.masked_mean(real, mask)
+        e_mean = pooling.masked_mean(real, mask)
       e_mean = e_mean.astype(jnp.promote_types(e.dtype, jnp.float32))
       g = self._factors(e_mean, batch)
       means.append(g * e_mean)

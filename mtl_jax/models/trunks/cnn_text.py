@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import convolution, layers, text_windows
+from mtl_jax.models import convolution, layers, pooling, text_windows
 
 
 class CNNText(nn.Module):
@@ -78,7 +78,7 @@ class CNNText(nn.Module):
       if self.fast:  # Strides of one, and padding as the window needs it.
         return text_windows.window_max(x, kernel, mask)
       z = convolution.patch_conv(x, kernel, strides, padding, **dimensions)
-      return layers.masked_max(z, mask)
+      return pooling.masked_max(z, mask)
 
     pooled = []
     for width in self.widths:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.models import layers
+from mtl_jax.models import layers, pooling
 
 Array = jax.Array
 FUSIONS = ('concat', 'gate', 'attention')
@@ -161,7 +161,7 @@ class Fusion(nn.Module):
       mask = x > 0 if tokens else jnp.ones(x.shape[: x.ndim - 1], bool)
       mask = mask[:, None] if mask.ndim == 1 else mask
     if tokens:
-      x = layers.masked_mean(self._embed(name, x), mask)
+      x = pooling.masked_mean(self._embed(name, x), mask)
       return x, mask.any(-1, keepdims=True)
     # What is absent may be anything, even NaN.
     x = jnp.where(mask if x.ndim == 2 else mask[..., None], x, 0)
@@ -232,4 +232,4 @@ class Fusion(nn.Module):
         nn.Dense(2 * self.features, dtype=self.dtype, name=f'up_{i}')(y), train
       )
       z = z + nn.Dense(self.features, dtype=self.dtype, name=f'down_{i}')(y)
-    return layers.masked_mean(z, mask)
+    return pooling.masked_mean(z, mask)

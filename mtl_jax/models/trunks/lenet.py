@@ -66,7 +66,7 @@ class LeNet(nn.Module):
   @nn.compact
   def __call__(self, batch: Mapping[str, Any], *, train: bool) -> jax.Array:
     """Features ``[B, features]`` of images ``[B, H, W, C]``."""
-    x = layers.read_image(self, 'inputs', batch)
+    x = convolution.read_image(self, 'inputs', batch)
     for index, channels in enumerate(self.channels):
       smallest = min(x.shape[1:3])
       if smallest < self.window + 1:

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers
+from mtl_jax.models import layers, pooling
 
 Array = jax.Array
 POOLS = ('last', 'mean', 'max', 'none')
@@ -76,7 +76,7 @@ def run_layers(
       both.append(turned[:, ::-1] if sequence else turned)
     x = jnp.concatenate(both, axis=-1)
   if trunk.pool == 'mean':
-    x = layers.masked_mean(x, mask)
+    x = pooling.masked_mean(x, mask)
   elif trunk.pool == 'max':
-    x = layers.masked_max(x, mask)
+    x = pooling.masked_max(x, mask)
   return drop(x)

@@ -71,7 +71,7 @@ class ResNet(nn.Module):
       axis_name=self.axis_name,
       dtype=self.dtype,
     )
-    x = layers.read_image(self, 'inputs', batch)
+    x = convolution.read_image(self, 'inputs', batch)
     x = nn.relu(norm(x=self._conv(x, self.widths[0], 3, 1)))
     counts = self.blocks
     if isinstance(counts, int):

@@ -10,7 +10,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.models import layers
+from mtl_jax.models import layers, pooling
 
 Array = jax.Array
 
@@ -273,7 +273,7 @@ def pool_steps(x: Array, real: Array, pool: str) -> Array:
   if pool == 'none':
     return x
   if pool == 'mean':
-    return layers.masked_mean(x, real)
+    return pooling.masked_mean(x, real)
   # Of an example with no step it is one of padding, which is zero.
   step = jnp.argmax(real, axis=1)
   if pool == 'last':
