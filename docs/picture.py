@@ -10,14 +10,14 @@ from matplotlib import figure as mpl_figure
 import matplotlib.image
 import numpy as np
 
-from mtl_jax.reporting import plots, result_tables, run_record
+from mtl_jax.reporting import plots, report, result_tables
 
 DPI = 100
 
 
 def main(workdir: str, target: str) -> None:
   """Draws the run of a work directory into a PNG file."""
-  run = run_record.read(workdir)
+  run = report.read_record(workdir)
   figures = []
   for task in run.tasks:
     score = run.score(task)

@@ -13,10 +13,8 @@ from mtl_jax.combinators.base import (
   Weighting,
   combine_by,
   from_gramian,
-  from_jacobian,
   from_losses,
   has_weights,
-  scale_by,
   weighting_of,
 )
 from mtl_jax.combinators.cagrad import cagrad, solve_cagrad
@@ -43,6 +41,7 @@ from mtl_jax.combinators.from_functions import (
   gradients_from_jacobian,
   task_gradients,
 )
+from mtl_jax.combinators.from_jacobian import from_jacobian
 from mtl_jax.combinators.go4align import GO4AlignState, cluster_means, go4align
 from mtl_jax.combinators.graddrop import graddrop, solve_graddrop
 from mtl_jax.combinators.gradients import TaskGradients, path_name
@@ -91,6 +90,7 @@ from mtl_jax.combinators.task_transforms import (
   clip_per_task,
   log_losses,
   per_task_momentum,
+  scale_by,
 )
 from mtl_jax.combinators.uncertainty import uncertainty
 from mtl_jax.combinators.upgrad import (

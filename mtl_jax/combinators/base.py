@@ -1,4 +1,4 @@
-"""Combinators from functions: of losses, of the Gramian, of the Jacobian."""
+"""Combinators that choose one weight per task, by losses or the Gramian."""
 
 from collections.abc import Callable
 import dataclasses
@@ -104,38 +104,6 @@ def has_weights(method: Any) -> bool:
   return isinstance(method, Weighting) or isinstance(update, _Combine)
 
 
-def scale_by(method: Method) -> optax.GradientTransformationExtraArgs:
-  """Scales the task gradients, in front of a combinator in an optax.chain.
-
-  For weights ``[K]``; ``chain(scale_by(dwa(2)), pcgrad(), adam(1e-3))`` runs
-  PCGrad on the gradients of DWA's weighted losses.
-
-  Args:
-    method: chooses the weights.
-
-  Raises:
-    TypeError: if the method has no weights.
-    ValueError: if its weights differ by group of parameters.
-  """
-  weighting = weighting_of(method)
-  if weighting.labels is not None:
-    raise ValueError(
-      'Expected a method with one weight per task, found one with weights for '
-      'each group of parameters; put it at the head of the chain.'
-    )
-
-  def update(
-    updates, state, params=None, *, key=None, step=0, epoch=0, **extra
-  ):
-    del params, extra
-    weights, state = weighting.weights(
-      expect_gradients(updates), state, key=key, step=step, epoch=epoch
-    )
-    return updates.scale(weights, given=weighting.heads == 'given'), state
-
-  return optax.GradientTransformationExtraArgs(weighting.init, update)
-
-
 def from_losses(
   f: Callable[..., jax.Array], heads: gradients_lib.Heads = 'weighted'
 ) -> optax.GradientTransformationExtraArgs:
@@ -174,7 +142,7 @@ def from_gramian(
 
 
 def _stateless(f, argument, heads):
-  key_argument = _key_argument(f)
+  key_argument = key_argument_of(f)
 
   def weights(gradients, state, *, key, step, epoch):
     del step, epoch
@@ -186,7 +154,9 @@ def _stateless(f, argument, heads):
   )
 
 
-def _key_argument(f):
+def key_argument_of(
+  f: Callable[..., Any],
+) -> Callable[[jax.Array | None], dict[str, jax.Array | None]]:
   """``key -> {'key': key}`` for a function that draws, else ``key -> {}``."""
   takes_key = 'key' in inspect.signature(f).parameters
 
@@ -205,34 +175,6 @@ def expect_key(key: jax.Array | None) -> None:
       'Expected a random key, found none; pass key=jax.random.key(...) to '
       'update.'
     )
-
-
-def from_jacobian(
-  f: Callable[..., Any],
-) -> optax.GradientTransformationExtraArgs:
-  """A combinator without weights, of ``f(J, present [K]) -> direction``.
-
-  Args:
-    f: takes a pytree with leaves ``[K, *shape]`` of the shared parameters and
-      returns one with leaves ``[*shape]``; it may take ``key`` too. All other
-      parameters get the gradient of the plain sum of losses.
-
-  Example:
-    >>> median = lambda jacobian, present: jax.tree.map(
-    ...     lambda rows: jnp.median(rows, axis=0), jacobian)
-    >>> coordinate_median = from_jacobian(median)
-  """
-  key_argument = _key_argument(f)
-
-  def update(updates, state, params=None, *, key=None, **extra):
-    del params, extra
-    gradients = expect_gradients(updates)
-    direction = f(gradients.jacobian(), gradients.present, **key_argument(key))
-    return gradients.with_direction(direction), state
-
-  return optax.GradientTransformationExtraArgs(
-    lambda params: optax.EmptyState(), update
-  )
 
 
 def expect_gradients(updates: Any) -> gradients_lib.TaskGradients:

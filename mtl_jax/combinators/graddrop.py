@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.combinators import arguments, base, state as state_lib
+from mtl_jax.combinators.from_jacobian import from_jacobian
 
 
 def solve_graddrop(
@@ -86,7 +87,7 @@ def graddrop(
       lambda rows, draws: solve_graddrop(rows, draws, leaks), jacobian, key
     )
 
-  return base.from_jacobian(direction)
+  return from_jacobian(direction)
 
 
 def _at_features(leak):

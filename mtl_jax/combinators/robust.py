@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import arguments, base
+from mtl_jax.combinators import arguments
+from mtl_jax.combinators.from_jacobian import from_jacobian
 
 
 def trimmed_mean(trim: int = 1) -> optax.GradientTransformationExtraArgs:
@@ -42,7 +43,7 @@ def trimmed_mean(trim: int = 1) -> optax.GradientTransformationExtraArgs:
       )
     return _mean_of_middle(jacobian, present, trim)
 
-  return base.from_jacobian(direction)
+  return from_jacobian(direction)
 
 
 def coordinate_median() -> optax.GradientTransformationExtraArgs:
@@ -67,7 +68,7 @@ def coordinate_median() -> optax.GradientTransformationExtraArgs:
   def direction(jacobian, present):
     return _mean_of_middle(jacobian, present, present.shape[0])
 
-  return base.from_jacobian(direction)
+  return from_jacobian(direction)
 
 
 def _mean_of_middle(jacobian, present, trim):

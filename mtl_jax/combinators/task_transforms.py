@@ -15,6 +15,38 @@ from mtl_jax.combinators import (
 )
 
 
+def scale_by(method: base.Method) -> optax.GradientTransformationExtraArgs:
+  """Scales the task gradients, in front of a combinator in an optax.chain.
+
+  For weights ``[K]``; ``chain(scale_by(dwa(2)), pcgrad(), adam(1e-3))`` runs
+  PCGrad on the gradients of DWA's weighted losses.
+
+  Args:
+    method: chooses the weights.
+
+  Raises:
+    TypeError: if the method has no weights.
+    ValueError: if its weights differ by group of parameters.
+  """
+  weighting = base.weighting_of(method)
+  if weighting.labels is not None:
+    raise ValueError(
+      'Expected a method with one weight per task, found one with weights for '
+      'each group of parameters; put it at the head of the chain.'
+    )
+
+  def update(
+    updates, state, params=None, *, key=None, step=0, epoch=0, **extra
+  ):
+    del params, extra
+    weights, state = weighting.weights(
+      base.expect_gradients(updates), state, key=key, step=step, epoch=epoch
+    )
+    return updates.scale(weights, given=weighting.heads == 'given'), state
+
+  return optax.GradientTransformationExtraArgs(weighting.init, update)
+
+
 def log_losses(
   *, epsilon: float = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
@@ -86,7 +118,7 @@ def clip_per_task(max_norm: float) -> optax.GradientTransformationExtraArgs:
       norm > max_norm, max_norm / jnp.where(norm > 0, norm, 1), 1
     )
 
-  return base.scale_by(base.from_gramian(factor))
+  return scale_by(base.from_gramian(factor))
 
 
 class PerTaskMomentumState(NamedTuple):

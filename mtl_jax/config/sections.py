@@ -311,6 +311,30 @@ class Claim:
       )
 
 
+def claim(
+  text: str,
+  statistic: str,
+  method: str,
+  relation: str = '>',
+  threshold: float = 0.0,
+  **more: Any,
+) -> dict[str, Any]:
+  """One of ``config.study.claims``; `Claim` has all its fields.
+
+  Example:
+    >>> claim('Far.', 'distance', 'adam', '>', 0.5, over='max')['over']
+    'max'
+  """
+  return {
+    'text': text,
+    'statistic': statistic,
+    'method': method,
+    'relation': relation,
+    'threshold': threshold,
+    **more,
+  }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySettings:
   """A comparison of methods, each run with all seeds of the population.

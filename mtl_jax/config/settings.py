@@ -21,6 +21,7 @@ from mtl_jax.config.sections import (
   Settings,
   Spec,
   TrainingSettings,
+  claim,
 )
 
 __all__ = [
@@ -81,30 +82,6 @@ def data_config(**fields: Any) -> ml_collections.ConfigDict:
   config = Config(dataclasses.asdict(DataSettings()))
   config.update(fields)
   return config
-
-
-def claim(
-  text: str,
-  statistic: str,
-  method: str,
-  relation: str = '>',
-  threshold: float = 0.0,
-  **more: Any,
-) -> dict[str, Any]:
-  """One of ``config.study.claims``; `sections.Claim` has all its fields.
-
-  Example:
-    >>> claim('Far.', 'distance', 'adam', '>', 0.5, over='max')['over']
-    'max'
-  """
-  return {
-    'text': text,
-    'statistic': statistic,
-    'method': method,
-    'relation': relation,
-    'threshold': threshold,
-    **more,
-  }
 
 
 def from_config(

@@ -1,4 +1,4 @@
-"""Evaluation and prediction over a split: the device steps, the host merges."""
+"""Evaluation over a split: the device steps, the host merges."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -112,38 +112,6 @@ class _Merger:
     while self._stack:
       state = results.merge(self._tasks, self._stack.pop()[1], state)
     return state
-
-
-def predict(
-  predict_step: Step,
-  tasks: Sequence[tasks_lib.Task],
-  params: Any,
-  model_state: Any,
-  batches: Iterable[Batch],
-) -> dict[str, np.ndarray]:
-  """Predictions for all examples, in their order.
-
-  Args:
-    predict_step: of `make_predict_step`, jitted.
-    tasks: those of the step.
-    params: parameters.
-    model_state: batch statistics and the like.
-    batches: ``{stream: arrays}``; rows with ``example_mask`` 0 are dropped.
-
-  Returns:
-    ``{task: [N, ...]}``, in the units of `Task.predict`: probabilities, or
-    values. Tasks whose stream is in no batch are left out.
-  """
-  streams = {task.name: task.stream for task in tasks}
-  parts: dict[str, list[np.ndarray]] = {}
-  for batch in batches:
-    predictions = states.to_host(predict_step(params, model_state, batch))
-    for name, values in predictions.items():
-      rows = batch[streams[name]].get(tasks_lib.EXAMPLE_MASK)
-      if rows is not None:
-        values = values[states.to_host(rows) > 0]
-      parts.setdefault(name, []).append(values)
-  return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def evaluate_members(

@@ -309,7 +309,7 @@ def _train(program, profile) -> tuple[Any, Any, Any] | None:
     stack.callback(latest.close)
     record = reporting.open_writers(program.folder, resumed)
     stack.callback(record.close)
-    bar = stack.enter_context(reporting.Progress(plan.steps, start=step))
+    bar = stack.enter_context(reporting.ProgressBar(plan.steps, start=step))
     if profile:
       stack.enter_context(
         profiling.profiled(stepper, program.folder / 'profile')

@@ -1,6 +1,6 @@
 """Writers, tables, the progress bar, results.json, plots and the report."""
 
-from mtl_jax.reporting.progress import Progress
+from mtl_jax.reporting.progress import ProgressBar
 from mtl_jax.reporting.report import write_report
 from mtl_jax.reporting.result_tables import (
   Table,
@@ -14,7 +14,7 @@ from mtl_jax.reporting.writers import MetricWriter, open_writers
 
 __all__ = [
   'MetricWriter',
-  'Progress',
+  'ProgressBar',
   'Table',
   'final_tables',
   'open_writers',

@@ -5,14 +5,13 @@ import sys
 import time
 from typing import Self, TextIO
 
-import rich.console
-import rich.progress
+from mtl_jax.reporting import terminal
 
 # A step may take a tenth of a millisecond; the eye needs ten frames a second.
 FRAME_SECONDS = 0.1
 
 
-class Progress:
+class ProgressBar:
   """Step, speed and time left of a run; a context manager.
 
   Args:
@@ -23,7 +22,7 @@ class Progress:
     clock: seconds, rising.
 
   Example:
-    >>> with Progress(2, file=sys.stdout, every=0) as progress:
+    >>> with ProgressBar(2, file=sys.stdout, every=0) as progress:
     ...   progress.update(2, {'loss/genre': 0.25})
     step 2/2  100%  loss/genre 0.25
   """
@@ -46,7 +45,7 @@ class Progress:
     self._every = every
     if file.isatty():
       self._every = FRAME_SECONDS
-      self._bar = _bar(file)
+      self._bar = terminal.bar(file)
       self._row = self._bar.add_task('', total=total, completed=start, news='')
 
   def __enter__(self) -> Self:
@@ -91,15 +90,6 @@ class Progress:
     share = f'{step / max(self._total, 1):.0%}'
     parts = [f'step {step}/{self._total}', share, speed, self._news]
     print('  '.join(filter(None, parts)), file=self._file, flush=True)
-
-
-def _bar(file: TextIO) -> rich.progress.Progress:
-  return rich.progress.Progress(
-    rich.progress.BarColumn(bar_width=30),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TextColumn('{task.fields[news]}'),
-    console=rich.console.Console(file=file),
-  )
 
 
 def describe(scalars: Mapping[str, float]) -> str:

@@ -1,15 +1,12 @@
 """Tables: of parameters, of tasks, and of what was found."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import math
 import sys
 from typing import Any, TextIO
 
-import rich.box
-import rich.console
-import rich.table
-import rich.text
+from mtl_jax.reporting import terminal
 
 # Metrics in the order in which people read them. Of averages over classes the
 # macro one is shown, for the micro ones of classes all equal the accuracy.
@@ -112,53 +109,6 @@ class Table:
     body = [line(self.heads), rule, *map(line, self.rows)]
     return '\n'.join(x for x in (self.title, *body, self.note) if x)
 
-  def to_markdown(self) -> str:
-    """A table of GitHub's Markdown, without the title.
-
-    Example:
-      >>> print(Table('Sums', ['a', 'b'], [['x', '1']]).to_markdown())
-      | a | b |
-      | :-- | --: |
-      | x | 1 |
-    """
-    marks = [
-      ':--' if i < self.left else '--:' for i in range(len(self.columns))
-    ]
-    cells = self.marked('**{}**'.format, lambda c: c.replace('|', '\\|'))
-    rows = [cells[0], marks, *cells[1:]]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-
-  def marked(
-    self, bold: Callable[[str], str], escape: Callable[[str], str]
-  ) -> list[list[str]]:
-    """The head and the rows, escaped, with bold cells as ``bold`` has them."""
-    rows = [
-      [
-        bold(escape(str(cell))) if (i, j) in self.bold else escape(str(cell))
-        for j, cell in enumerate(row)
-      ]
-      for i, row in enumerate(self.rows)
-    ]
-    return [[escape(c) for c in self.heads], *rows]
-
-  def to_rich(self) -> rich.table.Table:
-    """For a terminal."""
-    table = rich.table.Table(
-      title=self.title or None,
-      title_justify='left',
-      title_style='bold',
-      caption=self.note or None,
-      caption_justify='left',
-      box=rich.box.SIMPLE_HEAD,
-      pad_edge=False,
-    )
-    for i, name in enumerate(self.heads):
-      justify = 'left' if i < self.left else 'right'
-      table.add_column(rich.text.Text(name), justify=justify)
-    for row in self.rows:
-      table.add_row(*map(rich.text.Text, row))
-    return table
-
 
 def show(
   table: Table, file: TextIO | None = None, *, shown: set[str] | None = None
@@ -176,15 +126,10 @@ def show(
     if table.to_text() in shown:
       return
     shown.add(table.to_text())
-  if not file.isatty():
+  if file.isatty():
+    terminal.print_table(table, file)
+  else:
     print(table.to_text(), end='\n\n', file=file, flush=True)
-    return
-  console = rich.console.Console(file=file)
-  drawn = table.to_rich()
-  # In a narrow terminal lines are wrapped; numbers are never cut.
-  needed = rich.console.Console(width=1000).measure(drawn).maximum
-  console.width = max(console.width, needed)
-  console.print(drawn)
 
 
 def parameter_table(rows: Iterable[Any]) -> Table:

@@ -10,7 +10,7 @@ from matplotlib import figure as mpl_figure
 from mtl_jax import reporting
 from mtl_jax.reporting import (
   expert_use,
-  latex,
+  markup,
   pages,
   plots,
   progress,
@@ -161,10 +161,10 @@ def write_page(
     path.parent.mkdir(parents=True, exist_ok=True)
     note = f'\n{table.note}\n' if table.note else ''
     whole_files.write_atomically(
-      path.with_suffix('.md'), f'{table.to_markdown()}\n{note}'
+      path.with_suffix('.md'), f'{markup.markdown(table)}\n{note}'
     )
     whole_files.write_atomically(
-      path.with_suffix('.tex'), latex.tabular(table) + '\n'
+      path.with_suffix('.tex'), markup.tabular(table) + '\n'
     )
   whole_files.write_json(workdir / SUMMARY, summary.numbers())
   path = workdir / report.REPORT

@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 def run(file, steps=100, seconds=1.0, start=0, **kwargs):
   """Steps of one second each; the first one compiles for a minute."""
   clock = Clock()
-  with progress.Progress(
+  with progress.ProgressBar(
     steps, start, file=file, clock=clock, **kwargs
   ) as shown:
     clock.now += 60

@@ -9,7 +9,6 @@ import pytest
 from mtl_jax.reporting import (
   report,
   results_file as results,
-  run_record,
   whole_files,
   writers,
 )
@@ -113,7 +112,7 @@ def test_names_and_config_are_escaped(workdir):
 def test_config_file_comes_before_the_config_of_the_results(workdir):
   finish(workdir)
   whole_files.write_json(workdir / 'config.json', {'seed': 17})
-  assert run_record.read(workdir).config == {'seed': 17}
+  assert report.read_record(workdir).config == {'seed': 17}
 
 
 def test_a_run_that_goes_on_has_a_report_too(workdir):
@@ -146,7 +145,7 @@ def test_one_task_alone(tmp_path):
 
 
 def test_series_and_pairs(workdir):
-  run = run_record.read(workdir)
+  run = report.read_record(workdir)
   assert run.tasks == tuple(TASKS)
   steps, values = run.series('train', 'loss/department')
   np.testing.assert_array_equal(steps, [1, 51, 101])
@@ -179,7 +178,7 @@ def test_what_the_monitor_measured_is_drawn(tmp_path):
     }
     writer.write('gradients', step, row)
   writer.close()
-  run = run_record.read(tmp_path)
+  run = report.read_record(tmp_path)
   assert run.by_task('weight')['a'][1].tolist() == [0.25, 1.5]
   assert run.groups() == ['high', 'low']
   assert run.cosines('low')['a, b'][1].tolist() == [0.25, 0.25]

@@ -8,7 +8,7 @@ import pytest
 from readable import assert_readable
 import study_cases
 
-from mtl_jax.reporting import latex, plots
+from mtl_jax.reporting import markup, plots
 from mtl_jax.studies import (
   page as page_lib,
   record,
@@ -217,7 +217,7 @@ def test_tables_for_papers(small):
   summary = small
   study = summary.study
   table = study_tables.methods_table(summary)
-  text = latex.tabular(table)
+  text = markup.tabular(table)
   head, *body = re.findall(r'^(.*?) \\\\$', text, re.MULTILINE)
   assert len(body) == len(study.methods) + 1
   assert {line.count(' & ') for line in (head, *body)} == {

@@ -24,6 +24,7 @@ def next_item(
     **kwargs: further fields of `Task`.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> task = next_item('item', 4)
     >>> task.loss(jnp.array([[[2.5]]]), {'item': jnp.array([[2]])})
     Array([[2.5]], dtype=float32)

@@ -1,4 +1,6 @@
-"""Tables for papers."""
+"""Tables for papers and pages of repositories: LaTeX and Markdown."""
+
+from collections.abc import Callable
 
 from mtl_jax.reporting import result_tables
 
@@ -41,7 +43,7 @@ def tabular(table: result_tables.Table) -> str:
     \bottomrule
     \end{tabular}
   """
-  head, *body = table.marked(r'\textbf{{{}}}'.format, escape)
+  head, *body = _marked(table, r'\textbf{{{}}}'.format, escape)
   form = 'l' * table.left + 'r' * (len(table.columns) - table.left)
   lines = [
     rf'\begin{{tabular}}{{{form}}}',
@@ -53,3 +55,36 @@ def tabular(table: result_tables.Table) -> str:
     r'\end{tabular}',
   ]
   return '\n'.join(lines)
+
+
+def markdown(table: result_tables.Table) -> str:
+  """A table of GitHub's Markdown, without the title.
+
+  Example:
+    >>> print(markdown(result_tables.Table('', ['a', 'b'], [['x', '1']])))
+    | a | b |
+    | :-- | --: |
+    | x | 1 |
+  """
+  marks = [
+    ':--' if i < table.left else '--:' for i in range(len(table.columns))
+  ]
+  cells = _marked(table, '**{}**'.format, lambda c: c.replace('|', '\\|'))
+  rows = [cells[0], marks, *cells[1:]]
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def _marked(
+  table: result_tables.Table,
+  bold: Callable[[str], str],
+  escape: Callable[[str], str],
+) -> list[list[str]]:
+  """The head and the rows, escaped, with bold cells as ``bold`` has them."""
+  rows = [
+    [
+      bold(escape(str(cell))) if (i, j) in table.bold else escape(str(cell))
+      for j, cell in enumerate(row)
+    ]
+    for i, row in enumerate(table.rows)
+  ]
+  return [[escape(c) for c in table.heads], *rows]
