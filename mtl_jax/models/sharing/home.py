@@ -114,6 +114,7 @@ def home(
       'home: expected experts for all tasks, of each category and of each '
       f'task, found {experts!r}; give three numbers, or one.'
     )
+  for_all, per_category, per_task = numbers
   for number in numbers:
     options.check_whole('home', experts=number)
   options.check_whole('home', rank=rank)
@@ -125,7 +126,9 @@ def home(
     level_widths=level_widths,
     rank=rank,
   )
-  hierarchy = _Hierarchy(layer, categories, *numbers, gate_widths)
+  hierarchy = _Hierarchy(
+    layer, categories, for_all, per_category, per_task, gate_widths
+  )
 
   def check(trunk, tasks):
     del trunk
