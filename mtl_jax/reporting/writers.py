@@ -5,7 +5,7 @@ import json
 import math
 import os
 import pathlib
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,24 +15,6 @@ from mtl_jax.reporting import whole_files
 
 Scalars = Mapping[str, float]
 RECORD = 'metrics.jsonl'
-
-
-class MetricWriter(Protocol):
-  """Takes rows of numbers; ``kind`` is 'train', 'validation', 'gradients'."""
-
-  def write(
-    self,
-    kind: str,
-    step: int,
-    scalars: Scalars,
-    arrays: Mapping[str, Any] | None = None,
-  ) -> None:
-    """Adds a row; arrays are small, such as a Gramian."""
-    ...
-
-  def close(self) -> None:
-    """Writes what is still to be written."""
-    ...
 
 
 class JsonlWriter:
@@ -149,10 +131,14 @@ class TensorBoardWriter:
       self._writer.close()
 
 
-class Writers:
-  """Several writers as one."""
+class MetricWriter:
+  """Several writers as one.
 
-  def __init__(self, writers: Sequence[MetricWriter]):
+  Args:
+    writers: with the methods of this class.
+  """
+
+  def __init__(self, writers: Sequence[Any]):
     self._writers = tuple(writers)
 
   def write(
@@ -162,19 +148,26 @@ class Writers:
     scalars: Scalars,
     arrays: Mapping[str, Any] | None = None,
   ) -> None:
-    """Gives the row to each of them."""
+    """Gives a row of numbers to each of them.
+
+    Args:
+      kind: 'train', 'validation' or 'gradients'.
+      step: of the row.
+      scalars: by name.
+      arrays: small ones, such as a Gramian.
+    """
     for writer in self._writers:
       writer.write(kind, step, scalars, arrays)
 
   def close(self) -> None:
-    """Closes each of them."""
+    """Writes what is still to be written."""
     for writer in self._writers:
       writer.close()
 
 
 def open_writers(
   workdir: whole_files.Path, restored_step: int | None = None
-) -> Writers:
+) -> MetricWriter:
   """The writers of a work directory; only process 0 writes anything.
 
   Args:
@@ -182,9 +175,9 @@ def open_writers(
     restored_step: step of the checkpoint that the run goes on from, if any.
   """
   if jax.process_index() != 0:
-    return Writers([])
+    return MetricWriter([])
   workdir = pathlib.Path(workdir)
-  return Writers(
+  return MetricWriter(
     [
       JsonlWriter(workdir / RECORD, restored_step),
       TensorBoardWriter(workdir / 'tensorboard', restored_step),

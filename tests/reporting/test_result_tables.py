@@ -118,15 +118,6 @@ def test_a_narrow_terminal_cuts_no_number(monkeypatch):
     assert cell in file.getvalue()
 
 
-def test_markdown_escapes_bars():
-  table = result_tables.Table('', ['a|b', 'n'], [['x', '1']])
-  assert table.to_markdown().splitlines() == [
-    '| a\\|b | n |',
-    '| :-- | --: |',
-    '| x | 1 |',
-  ]
-
-
 @pytest.mark.parametrize(
   ('value', 'text'),
   [

@@ -225,7 +225,7 @@ def test_tables_for_papers(small):
   }
   assert r'segmentation error, degrees $\downarrow$' in head
   assert r'\textbf{' in text and '±' not in text
-  assert '**' in table.to_markdown()
+  assert '**' in markup.markdown(table)
 
 
 def test_pictures_are_reproducible(small):

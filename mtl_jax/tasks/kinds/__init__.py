@@ -13,12 +13,13 @@ from mtl_jax.tasks.kinds.binary import BINARY, EVENTS
 from mtl_jax.tasks.kinds.chains import ENTIRE_SPACE, ORDER_CALIBRATED
 from mtl_jax.tasks.kinds.class_weights import weights_of
 from mtl_jax.tasks.kinds.classification import CLASSIFICATION, SHAPE
-from mtl_jax.tasks.kinds.kind import DataFacts, TaskKind, check_values
+from mtl_jax.tasks.kinds.kind import DataFacts, TaskKind
 from mtl_jax.tasks.kinds.multilabel import MULTILABEL
 from mtl_jax.tasks.kinds.next_item import NEXT_ITEM
 from mtl_jax.tasks.kinds.own import of_user
 from mtl_jax.tasks.kinds.regression import REGRESSION
 from mtl_jax.tasks.kinds.thresholds import EXCEEDS, ORDINAL
+from mtl_jax.tasks.kinds.values import check_values
 
 __all__ = [
   'EVENTS',

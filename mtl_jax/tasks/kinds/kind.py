@@ -5,8 +5,6 @@ import dataclasses
 import inspect
 from typing import Any, Protocol
 
-import numpy as np
-
 from mtl_jax import names as names_lib
 from mtl_jax.tasks import task as task_lib
 from mtl_jax.tasks.kinds import steps
@@ -164,67 +162,3 @@ def _describe(kind, task, options, weight_column):
   if options.get('top') and kind == 'next_item':
     parts.append(f'of {task.size - 1:,}')
   return f'{kind} ({", ".join(parts)})' if parts else kind
-
-
-def check_values(
-  task: task_lib.Task,
-  spec: Mapping[str, Any],
-  labels: str | None,
-  split: Any,
-  place: str,
-) -> None:
-  """Raises for weights or counts that a mean, or a logarithm, cannot take.
-
-  Args:
-    task: of the spec.
-    spec: ``{'kind': ..., option: value}``.
-    labels: kind of its labels, see `TaskKind`; None for a user's own kind.
-    split: a source of the task's stream: ``take(rows, keys)``.
-    place: what the message calls it.
-
-  Raises:
-    ValueError: naming the column, the value and the row.
-  """
-  label = spec.get('label') or task.name
-  counts = labels is not None and spec.get('loss') == 'poisson'
-  column = task.weight_column
-  if not counts and not column:
-    return
-  keys = {column, *([label, task_lib.mask_key(label)] if labels else [])} - {''}
-  values = split.take(np.arange(len(split)), keys)
-  if labels:
-    codes = labels != 'regression'
-    known = np.asarray(task_lib.known(values, label, codes=codes))
-  else:  # nobody knows where its labels are missing
-    known = ~np.isnan(values[column])
-  if counts:
-    _check_numbers(
-      f'{place}, label {label!r}: expected counts',
-      values[label],
-      known,
-      'choose another loss, or mend the labels',
-    )
-  if column:
-    labelled = known.reshape(len(known), -1).any(axis=1)
-    _check_numbers(
-      f'{place}: expected weights {column!r}',
-      values[column],
-      labelled,
-      'mend them, or remove the rows',
-    )
-    if labelled.any() and not (values[column][labelled] > 0).any():
-      raise ValueError(
-        f'{place}: expected a weight {column!r} above 0 in some labelled row, '
-        'found none; mend them, or leave weight_column out.'
-      )
-
-
-def _check_numbers(expected, values, known, advice):
-  bad = known & ~((values >= 0) & np.isfinite(values))
-  if bad.any():
-    row = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
-    found = values[row][bad[row]].flat[0] if values.ndim > 1 else values[row]
-    raise ValueError(
-      f'{expected} of at least 0, found {found:g} in example {row + 1}; '
-      f'{advice}.'
-    )

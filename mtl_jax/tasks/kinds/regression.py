@@ -19,7 +19,6 @@ from mtl_jax.tasks.metrics import (
 from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
 
 LOSSES = ('mse', 'huber', 'quantile', 'poisson')
-PerComponent = float | tuple[float, ...]
 
 
 def regression(
@@ -86,11 +85,11 @@ def regression(
     labels = jnp.nan_to_num(as_float(batch[key]))
     head = of_label(outputs)
     if loss == 'poisson':
-      return poisson(head + jnp.log(rate), labels)
+      return deviance.poisson(head + jnp.log(rate), labels)
     error = (labels - shift) / scale - head
     if loss == 'huber':
       return optax.losses.huber_loss(error, delta=delta)
-    return pinball(error, quantile) if loss == 'quantile' else error**2
+    return deviance.pinball(error, quantile) if loss == 'quantile' else error**2
 
   def target(batch):
     labels = as_float(batch[key])
@@ -124,17 +123,6 @@ def _units(values, size) -> Any:
     return values
   array = np.asarray(values, np.float32)
   return float(array[0]) if size == 1 else array
-
-
-def pinball(errors: Array, quantile: float) -> Array:
-  """The quantile loss of ``label - prediction``."""
-  return jnp.maximum(quantile * errors, (quantile - 1) * errors)
-
-
-def poisson(log_rates: Array, labels: Array) -> Array:
-  """Half the deviance of counts, from the logarithms of their rates."""
-  own = jax.scipy.special.xlogy(labels, labels)
-  return jnp.exp(log_rates) - labels + own - labels * log_rates
 
 
 def check_options(name, loss, quantile, mean, std, size) -> None:
@@ -277,8 +265,8 @@ class Errors:
   """
 
   label: str
-  mean: PerComponent = 0.0
-  std: PerComponent = 1.0
+  mean: deviance.PerComponent = 0.0
+  std: deviance.PerComponent = 1.0
 
   def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
     """Count, sums of errors, and moments of (label, output) pairs, ``[D]``."""

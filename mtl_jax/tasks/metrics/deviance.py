@@ -1,15 +1,27 @@
-"""Mean losses of counts and of quantiles, and D2, the share explained."""
+"""Losses of counts and of quantiles, and their metrics."""
 
 import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.tasks.metrics import curves, states
 
 Array = jax.Array
 PerComponent = float | tuple[float, ...]
+
+
+def pinball(errors: Array, quantile: float) -> Array:
+  """The quantile loss of ``label - prediction``."""
+  return jnp.maximum(quantile * errors, (quantile - 1) * errors)
+
+
+def poisson(log_rates: Array, labels: Array) -> Array:
+  """Half the deviance of counts, from the logarithms of their rates."""
+  own = jax.scipy.special.xlogy(labels, labels)
+  return jnp.exp(log_rates) - labels + own - labels * log_rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,22 +69,22 @@ class Deviance(states.Kept):
 
   def _of_one(self, labels, predicted):
     if not self.quantile:
-      loss = _poisson(labels, predicted)
-      best = _poisson(labels, labels.mean())
+      loss = _mean_poisson(labels, predicted)
+      best = _mean_poisson(labels, labels.mean())
       return loss, states.explained(loss, best, len(labels))
     below = np.mean(labels <= predicted)
     gap = np.nan if np.isnan(predicted).any() else abs(below - self.quantile)
-    loss = _pinball(labels, predicted, self.quantile)
+    loss = _mean_pinball(labels, predicted, self.quantile)
     best = np.quantile(labels, self.quantile)
-    best = _pinball(labels, best, self.quantile)
+    best = _mean_pinball(labels, best, self.quantile)
     return loss, gap, states.explained(loss, best, len(labels))
 
 
-def _poisson(labels, rates):
+def _mean_poisson(labels, rates):
   ratio = np.where(labels > 0, labels, 1) / np.where(labels > 0, rates, 1)
   return float(2 * np.mean(labels * np.log(ratio) - labels + rates))
 
 
-def _pinball(labels, predicted, quantile):
+def _mean_pinball(labels, predicted, quantile):
   error = labels - predicted
   return float(np.mean(np.maximum(quantile * error, (quantile - 1) * error)))
