@@ -35,7 +35,7 @@ from mtl_jax.experiment import (
   steppers,
   ways,
 )
-from mtl_jax.training import parallel, programs
+from mtl_jax.training import programs
 
 HERE = pathlib.Path(__file__).parent
 SEEDS = 16
@@ -142,8 +142,7 @@ class Alone:
     sections = {'data.on_device': on_device}
     own = settings_lib.with_values(experiment.settings, sections)
     experiment = dataclasses.replace(experiment, settings=own)
-    mesh = parallel.make_mesh(jax.devices()[:1])
-    self._stepper = steppers.for_one(experiment, mesh)
+    self._stepper = steppers.for_one(experiment, jax.devices()[:1])
     self._members = begin(self._stepper, [members_lib.Member(0, 0)], {})
     self._step = 0
     self.time(self.longest)

@@ -169,7 +169,7 @@ def take_step(builder):
 
   def update():
     key = jax.random.key(0)
-    state = step_lib.init_state(Engine.model, builder, key, None)
+    state = builder.init_state(Engine.model, key, None)
     return step(state, None)[0].params
 
   return jax.eval_shape(update)
@@ -276,7 +276,7 @@ def test_expressions_run(text):
   if isinstance(made, combinators.Weighting):
     made = combinators.combine_by(made)
   if isinstance(made, optax.GradientTransformation):
-    assert take_step(step_lib.as_builder(made)).shape == (D,)
+    assert take_step(step_lib.from_chain(made)).shape == (D,)
   else:
     gramian = getattr(made, 'gramian', lambda: made)()
     np.testing.assert_array_equal(gramian, 4 * np.eye(K))

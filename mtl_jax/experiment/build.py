@@ -143,12 +143,8 @@ class Experiment:
   def make_state(self, seed: Any, hyper: Hyper = NONE) -> step_lib.TrainState:
     """The state of a member at step 0; its ``step`` is None."""
     method = self.make_method(hyper)
-    state = step_lib.init_state(
-      self.model,
-      method.builder,
-      jax.random.key(seed),
-      self.example_batch(),
-      method.optimizer,
+    state = method.builder.init_state(
+      self.model, jax.random.key(seed), self.example_batch(), method.optimizer
     )
     return state._replace(step=None)
 
@@ -278,7 +274,7 @@ class Experiment:
     if plan.leaves is None or manual or devices == 1:
       return plan
     # Under plain jit the step is traced with the whole batch.
-    whole = engine.shapes(*shapes, self.batch_shapes(), **options)
+    whole = gramians.shapes_of(engine, *shapes, self.batch_shapes(), **options)
     return dataclasses.replace(plan, leaves=whole.leaves)
 
   @functools.cached_property
@@ -482,10 +478,10 @@ def build(
   checks.check_data(loaded, tasks, targets)
   checks.check_ids(loaded, settings)
   # The members of a population are spread over devices, and not their batches.
-  mesh = parallel.make_mesh(None if is_alone(settings) else jax.devices()[:1])
+  devices = jax.device_count() if is_alone(settings) else 1
   streams = _streams(settings, targets.values())
   for name, stream in streams.items():
-    checks.check_batch_size(name, stream, loaded[name], settings, mesh)
+    checks.check_batch_size(name, stream, loaded[name], settings, devices)
   make_model: MakeModel = functools.partial(
     models_lib.make_model, settings, tasks, loaded
   )
@@ -508,7 +504,7 @@ def build(
   outer_batches = None
   if builder.bilevel or outer.OUTER in settings.streams:
     outer_batches = outer_stream.make_stream(
-      settings, builder, tasks, loaded, mesh, reader
+      settings, builder, tasks, loaded, devices, reader
     )
   experiment = Experiment(
     settings=settings,
@@ -531,7 +527,8 @@ def _check_settings(settings) -> None:
   """Raises for what settings alone say, before data are read."""
   training = settings.training
   checks.check_numbers(settings)
-  parallel.check_mode(training.mode)
+  if training.mode != 'jit':
+    parallel.check_mode(training.mode)
   gramians.check(training.gramian, training.gramian_chunk)
   for name in settings.baselines:
     lookup.find('baseline', name, simple_baselines.BASELINES)

@@ -10,7 +10,7 @@ import numpy as np
 from mtl_jax import data, evaluation, models, reporting, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.tasks import kinds as task_kinds
-from mtl_jax.training import optimizers, parallel
+from mtl_jax.training import optimizers
 
 SPLITS = ('train', 'validation', 'test')
 # Smallest value of each number that has one; None = above 0.
@@ -356,7 +356,7 @@ def check_batch_size(
   stream: settings_lib.DataSettings,
   source: data.Data,
   settings: settings_lib.Settings,
-  mesh: Any,
+  devices: int,
 ) -> None:
   """Raises for a batch that the data or the devices cannot make."""
   count = len(source.splits['train'])
@@ -371,9 +371,13 @@ def check_batch_size(
       f'Stream {name!r}: expected an evaluation batch size of at least 1, '
       f'found {stream.evaluation_batch_size}; change evaluation_batch_size.'
     )
-  parallel.check_batch_size(
-    stream.batch_size, mesh, settings.training.accumulate
-  )
+  accumulate = settings.training.accumulate
+  if stream.batch_size % (devices * accumulate):
+    raise ValueError(
+      f'Expected a batch size that divides by {devices} devices x '
+      f'{accumulate} microbatches, found {stream.batch_size}; change '
+      'data.batch_size.'
+    )
 
 
 def metric_names(experiment: Any) -> set[str]:

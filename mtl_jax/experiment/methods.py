@@ -142,14 +142,14 @@ def make_method(
   options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
   method = _build('combinator', options, METHODS, offered)
   around = [place for place in ('wrappers', 'before') if spec.get(place)]
-  if not around:
-    return step_lib.as_builder(_as_combinator(method))
   if isinstance(method, step_lib.StepBuilder):
-    raise ValueError(
-      f'Expected no combinator.{around[0]} with {spec["name"]!r}, which makes '
-      f'a step of its own, found {len(spec[around[0]])}; remove '
-      f'combinator.{around[0]}.'
-    )
+    if around:
+      raise ValueError(
+        f'Expected no combinator.{around[0]} with {spec["name"]!r}, which '
+        f'makes a step of its own, found {len(spec[around[0]])}; remove '
+        f'combinator.{around[0]}.'
+      )
+    return method
   for wrapper in spec.get('wrappers', ()):
     # Only the monitor can measure from outside what has no weights.
     if not combinators.has_weights(method) and wrapper.get('name') != 'monitor':
@@ -163,8 +163,9 @@ def make_method(
     _in_front(_build('transform', item, BEFORE, offered), item['name'])
     for item in spec.get('before', ())
   ]
-  return step_lib.as_builder(
-    optax.chain(*transforms, _as_combinator(method)) if transforms else method
+  method = _as_combinator(method)
+  return step_lib.from_chain(
+    optax.chain(*transforms, method) if transforms else method
   )
 
 

@@ -19,7 +19,7 @@ def make_stream(
   method: step_lib.StepBuilder,
   tasks: Sequence[tasks_lib.Task],
   sources: Mapping[str, data.Data],
-  mesh: Any,
+  devices: int,
   reader: Any,
 ) -> data.Stream | None:
   """Stream of the outer loss, if the config has one.
@@ -33,7 +33,7 @@ def make_stream(
     method: step builder.
     tasks: what is learned.
     sources: data by stream.
-    mesh: of devices.
+    devices: that a batch is split over.
     reader: `build.Sources`, where data are read, or are at hand already.
 
   Raises:
@@ -50,7 +50,7 @@ def make_stream(
       )
     return None
   if section is None:
-    _check_halves(settings, sources, mesh)
+    _check_halves(settings, sources, devices)
     return None
   if any(
     isinstance(source.splits['train'], data.Blank)
@@ -70,7 +70,7 @@ def make_stream(
   labels = checks.labels_of(inner, tasks, settings.targets)
   name = f'stream {outer.OUTER!r}, train'
   data.check_labels(own.splits['train'], labels, name=name)
-  checks.check_batch_size(outer.OUTER, section, own, settings, mesh)
+  checks.check_batch_size(outer.OUTER, section, own, settings, devices)
   return data.Stream(own.splits['train'], section.batch_size)
 
 
@@ -134,13 +134,13 @@ def _check_same(own, expected, inner) -> None:
     )
 
 
-def _check_halves(settings, sources, mesh) -> None:
+def _check_halves(settings, sources, devices) -> None:
   streams = {'main': settings.data, **settings.streams}
   for name in sources:
     size = streams[name].batch_size
-    if size % (2 * mesh.size):
+    if size % (2 * devices):
       raise ValueError(
-        f'Expected a batch size that divides into two halves on {mesh.size} '
+        f'Expected a batch size that divides into two halves on {devices} '
         f'devices, found {size} for stream {name!r}; change batch_size, or '
         f'give the outer loss a stream {outer.OUTER!r}.'
       )

@@ -60,12 +60,10 @@ class ProblemExperiment:
     del seed  # it is among the numbers that vary
     member = self._member(hyper)
     params = self.problem.start(member.start_key, hyper['start'])
-    state = step_lib.init_state(
-      member.model(params),
-      member.method.builder,
-      member.step_key,
-      BATCH,
-      member.method.optimizer,
+    check_shared(self.problem, params)
+    method = member.method
+    state = method.builder.init_state(
+      member.model(params), member.step_key, BATCH, method.optimizer
     )
     return state._replace(step=None, key=member.step_key)
 
@@ -78,7 +76,7 @@ class ProblemExperiment:
     problem, method = self.problem, member.method
     step = method.builder.make_step(
       step_lib.StepParts(
-        engine=make_engine(problem, member.model(None), member.data),
+        engine=make_engine(problem, member.model(None)),
         optimizer=method.optimizer,
         steps_per_epoch=self.steps_per_epoch,
         project=None if problem.bounds is None else _onto(problem.bounds),
@@ -128,12 +126,11 @@ class ProblemExperiment:
     tasks = make_tasks(self.problem)
 
     def model(params):
-      return method.builder.wrap(make_model(self.problem, params), tasks)
+      return method.builder.wrap(make_model(self.problem, params, data), tasks)
 
     return _Member(
       method,
       model,
-      data,
       self.problem.test(test_key, data),
       start_key,
       jax.random.fold_in(step_key, hyper['start']),
@@ -141,56 +138,29 @@ class ProblemExperiment:
 
 
 class _Member(NamedTuple):
-  """A method, a model that starts at given parameters, data and keys."""
+  """A method, a model that starts at given parameters, and keys."""
 
   method: methods.MethodParts
   model: Callable[[Any], interface.MultiTaskModel]
-  data: Any
   test: Any
   start_key: jax.Array
   step_key: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class ProblemEngine(engine_lib.Engine):
-  """The engine of a problem: task gradients of its losses, with its noise.
-
-  Attributes:
-    problem: what is minimised.
-    data: of the member, of which each step draws a batch.
-  """
-
-  problem: Any = None
-  data: Any = None
-
-  def __call__(
-    self,
-    params: Any,
-    model_state: Any,
-    batch: Any,
-    *,
-    key: Any = None,
-    train: bool = True,
-  ) -> tuple[combinators.TaskGradients, Any]:
-    """As `engine.Engine`; the batch is not read."""
-    del batch, train
-    problem, noise = self.problem, self.problem.noise
-    batch_key, noise_key = jax.random.split(key)
-    batch = problem.batch(batch_key, self.data)
-    gradients = combinators.task_gradients(
-      lambda p: problem.losses(p, batch), params, shared=problem.shared
-    )
-    return problems.with_noise(gradients, noise, noise_key), model_state
-
-
 def make_engine(
-  problem: problems.Problem, model: interface.MultiTaskModel, data: Any
+  problem: problems.Problem, model: interface.MultiTaskModel
 ) -> engine_lib.Engine:
-  """The engine of networks where a problem has a cut, else one of its own."""
-  tasks = make_tasks(problem)
-  if has_cut(problem):
-    return engine_lib.Engine(model, tasks)
-  return ProblemEngine(model, tasks, problem=problem, data=data)
+  """The engine of networks, whose task gradients have the problem's noise."""
+
+  def sample(gradients, key):
+    if not has_cut(problem):  # What the model has there are the losses.
+      gradients = gradients.copy(
+        features=None, feature_gramian=None, feature_pullback=None
+      )
+    _, noise_key = jax.random.split(key)
+    return problems.with_noise(gradients, problem.noise, noise_key)
+
+  return engine_lib.Engine(model, make_tasks(problem), sample=sample)
 
 
 def has_cut(problem: problems.Problem) -> bool:
@@ -199,19 +169,24 @@ def has_cut(problem: problems.Problem) -> bool:
 
 
 def make_model(
-  problem: problems.Problem, params: Any
+  problem: problems.Problem, params: Any, data: Any
 ) -> interface.MultiTaskModel:
   """A problem as a model that starts at given parameters.
 
-  Its features are those of the problem, or all parameters.
+  Args:
+    problem: whose features the model has, or its losses ``[K]`` in their place.
+    params: where it starts.
+    data: of the member, of which each step draws a batch.
   """
   cut: Any = problem.features
 
   def features(params, model_state, batch, *, stream, train, key):
-    del batch, stream, train, key
-    if not has_cut(problem):
-      return params, model_state
-    return cut(params)[None], model_state
+    del batch, stream, train
+    if has_cut(problem):
+      return cut(params)[None], model_state
+    batch_key, _ = jax.random.split(key)
+    losses = problem.losses(params, problem.batch(batch_key, data))
+    return losses[None], model_state
 
   def outputs(params, model_state, z, batch, *, tasks, train, key):
     del params, batch, train, key
@@ -224,7 +199,7 @@ def make_model(
 
 def make_tasks(problem: problems.Problem) -> list[tasks_lib.Task]:
   """One task per loss of a problem, of one example."""
-  heads: Any = problem.heads
+  heads: Any = problem.heads if has_cut(problem) else lambda losses: losses
 
   def task(index, name):
     def loss(outputs, batch):
@@ -234,6 +209,19 @@ def make_tasks(problem: problems.Problem) -> list[tasks_lib.Task]:
     return tasks_lib.Task(name=name, size=1, loss=loss, likelihood='regression')
 
   return [task(*item) for item in enumerate(problem.tasks)]
+
+
+def check_shared(problem: problems.Problem, params: Any) -> None:
+  """Raises a ValueError unless the tasks share a parameter."""
+  paths = [
+    combinators.path_name(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(params)
+  ]
+  if not any(map(problem.shared, paths)):
+    raise ValueError(
+      'Expected shared= of a problem to be true for at least one parameter, '
+      f'found none; parameters are {", ".join(map(repr, paths))}.'
+    )
 
 
 def check_method(

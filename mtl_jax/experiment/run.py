@@ -33,7 +33,6 @@ from mtl_jax.reporting import whole_files, writers
 from mtl_jax.training import (
   checkpoints,
   loop,
-  parallel,
 )
 
 
@@ -276,7 +275,7 @@ def _doubtful(experiment) -> list[str]:
 
 def _stepper_of_one(experiment, profile) -> steppers.Stepper:
   """The stepper of a run alone."""
-  stepper = steppers.for_one(experiment, parallel.make_mesh(), profile=profile)
+  stepper = steppers.for_one(experiment, jax.devices(), profile=profile)
   if stepper.longest > 1:
     print(
       f'Training data on device; {stepper.longest} steps per compiled call.',

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl_jax import data, evaluation
 from mtl_jax.experiment import build, data_parallel
-from mtl_jax.training import checkpoints, jaxprs, programs
+from mtl_jax.training import checkpoints, jaxprs, parallel, programs
 
 ON_DEVICE = {'auto': None, 'always': True, 'never': False}
 DEVICE_LIMIT = 2**30  # bytes of training data on a device, if 'auto'
@@ -255,7 +255,10 @@ Stepper = DeviceProgram | data_parallel.DataParallel
 
 
 def for_one(
-  experiment: build.Experiment, mesh: Any, *, profile: bool = False
+  experiment: build.Experiment,
+  devices: Sequence[jax.Device],
+  *,
+  profile: bool = False,
 ) -> Stepper:
   """Stepper of a run alone.
 
@@ -264,12 +267,13 @@ def for_one(
   ``data.on_device = 'auto'``, a model with convolutions on a CPU, whose back
   end is slow on these in a loop.
   """
-  alone = mesh.size == 1 and experiment.settings.training.mode == 'jit'
+  alone = len(devices) == 1 and experiment.settings.training.mode == 'jit'
   if not alone or profile or not stretches_pay(experiment):
+    mesh = parallel.make_mesh(devices)
     return data_parallel.DataParallel(experiment, mesh)
   way = programs.Way('vmap', 1, experiment.plan.longest)
   feeder = Feeder(experiment)
-  return DeviceProgram(experiment, way, list(mesh.devices.flat), feeder)
+  return DeviceProgram(experiment, way, devices, feeder)
 
 
 def stretches_pay(experiment: build.Experiment) -> bool:

@@ -4,22 +4,24 @@ Everything here is a part of a sum over devices and microbatches;
 `mtl_jax.training.engine` adds the parts up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.training import head_losses
-from mtl_jax.training.forward import Forward, Leaf, Leaves
+from mtl_jax.training.forward import Forward, Leaf, Leaves, TrunkPass, add
 
 Array = jax.Array
 
 
 def pullback(
-  pass_: Forward, leaves: Sequence[Leaf], v: Array, u: Array
+  pass_: Forward,
+  leaves: Sequence[Leaf],
+  v: Array,
+  u: Array,
+  direction: Mapping[str, Any] | None = None,
 ) -> Leaves:
   """Gradient of ``sum_k v_k S_k`` (shared leaves), ``u`` for the others.
 
@@ -28,86 +30,42 @@ def pullback(
     leaves: from `describe_leaves`.
     v: ``[K]`` weights for shared leaves.
     u: ``[K]`` weights for all others.
+    direction: of the features of each stream, for shared leaves of the trunk in
+      place of v.
   """
   total: Leaves = {}
   for stream in pass_.streams:
     by_v, by_u = _pull_heads(total, stream, leaves, v, u)
-    _add_trunk(total, stream, leaves, by_v, None if v is u else by_u)
-  return total
-
-
-def feature_pullback(
-  pass_: Forward, leaves: Sequence[Leaf], directions: Sequence[Any], u: Array
-) -> Leaves:
-  """Gradient of a direction at the features (shared leaves), else as above.
-
-  A shared leaf that a head reads besides gets its plain gradient ``u``.
-
-  Args:
-    pass_: from `forward`.
-    leaves: from `describe_leaves`.
-    directions: a pytree like the features, a stream.
-    u: ``[K]`` weights for what the direction does not reach.
-  """
-  total: Leaves = {}
-  for stream, direction in zip(pass_.streams, directions, strict=True):
-    _, by_u = _pull_heads(total, stream, leaves, u, u)
-    _add_trunk(total, stream, leaves, direction, by_u)
+    if direction is not None:
+      by_v = direction[stream.name]
+    elif v is u:
+      by_u = None
+    _add_trunk(total, stream, leaves, by_v, by_u)
   return total
 
 
 def rows(
-  pass_: Forward, leaves: Sequence[Leaf], scales: Array, chunk: int = 0
-) -> Leaves:
-  """Task gradients of the shared leaves, ``{leaf: [K, *shape]}``.
+  pass_: Forward, wanted: Collection[int], scales: Array, chunk: int = 0
+) -> tuple[Leaves, dict[int, list[Array]]]:
+  """Task gradients of some leaves, ``{leaf: [K, *shape]}``.
 
   One vmapped backward pass per stream, over the tasks of that stream.
 
   Args:
     pass_: from `forward`.
-    leaves: from `describe_leaves`.
+    wanted: the leaves, shared ones.
     scales: ``[K]``: row k is the gradient of ``scales[k] S_k``.
     chunk: tasks in the trunk's backward pass at a time; 0 = all.
-  """
-  wanted = {i for i, leaf in enumerate(leaves) if leaf.shared}
-  return _rows(pass_, wanted, scales, chunk)[0]
-
-
-def rows_and_reads(
-  pass_: Forward, leaves: Sequence[Leaf], scales: Array
-) -> tuple[Leaves, dict[int, tuple[Array, Array]]]:
-  """As `rows`, but for the leaves whose rows are not made.
-
-  Args:
-    pass_: from `forward`.
-    leaves: from `describe_leaves`.
-    scales: ``[K]``.
 
   Returns:
-    Rows of the other leaves, and ``{leaf: (the other operand [N, ...],
-    cotangents [K, N, width])}``, see `jaxprs.probed`.
+    The rows, and cotangents ``[K, N, width]`` of each reading of the leaves
+    whose rows are not made, see `jaxprs.probed`.
   """
-  probed = set(pass_.kinds)
-  for stream in pass_.streams:
-    for heads in stream.heads:
-      probed -= heads.reads  # A head that reads it, too.
-  wanted = {i for i, leaf in enumerate(leaves) if leaf.shared} - probed
-  gradients, reads = _rows(pass_, wanted, scales, 0)
-  return gradients, {
-    i: (
-      jnp.concatenate([x for s in pass_.streams for x in s.operands[i]]),
-      jnp.concatenate(reads[i], axis=1),
-    )
-    for i in probed
-  }
-
-
-def _rows(pass_, wanted, scales, chunk):
   num_tasks = len(pass_.sums)
   total: Leaves = {}
   reads: dict[int, list[Array]] = {}
   for stream in pass_.streams:
-    tasks, stacked, of_heads = _each(stream, scales)
+    tasks, stacked, of_heads = each(stream, scales)
 
     def pull(cotangent, stream=stream):
       gradients, read = stream.pull_reads(cotangent)
@@ -119,7 +77,7 @@ def _rows(pass_, wanted, scales, chunk):
       swapped = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stacked)
       parts, read = jax.vmap(pull, in_axes=1)(swapped)
     for i, part in parts.items():
-      head_losses.add(total, i, scatter(part, tasks, num_tasks))
+      add(total, i, scatter(part, tasks, num_tasks))
     for i, items in read.items():
       reads.setdefault(i, []).extend(
         scatter(x, tasks, num_tasks) for x in items
@@ -127,7 +85,7 @@ def _rows(pass_, wanted, scales, chunk):
     for some, rows_ in of_heads:
       for i, part in rows_.items():
         if i in wanted:  # A head that reads the trunk's parameters.
-          head_losses.add(total, i, scatter(part, some, num_tasks))
+          add(total, i, scatter(part, some, num_tasks))
   return total, reads
 
 
@@ -157,26 +115,6 @@ def after(x: Array, done: Any) -> Array:
   return x + nothing
 
 
-def cotangents(pass_: Forward, scales: Array) -> list[tuple[list[int], Any]]:
-  """Task gradients at the features: the tasks of a stream, ``[k, B, ...]``.
-
-  Args:
-    pass_: from `forward`.
-    scales: ``[K]``, as in `rows`.
-  """
-  return [_each(stream, scales)[:2] for stream in pass_.streams]
-
-
-def feature_gramian(pass_: Forward, scales: Array) -> Array:
-  """``[K, K]``: inner products of the task gradients at the features."""
-  num_tasks = len(pass_.sums)
-  parts = []
-  for tasks, stacked in cotangents(pass_, scales):
-    full = jax.tree.map(lambda x, t=tasks: scatter(x, t, num_tasks), stacked)
-    parts.append(rows_lib.total_inner(full))
-  return jnp.sum(jnp.stack(parts), axis=0)
-
-
 def _pull_heads(total, stream, leaves, v, u):
   """Adds the heads' gradients; the features' cotangents by v, and by u."""
   by_v, by_u = [], []
@@ -185,13 +123,15 @@ def _pull_heads(total, stream, leaves, v, u):
     some = v[tasks]
     of_v, of_u = heads.pull(some, some if v is u else u[tasks])
     for i in of_v[0]:
-      head_losses.add(total, i, (of_v if leaves[i].shared else of_u)[0][i])
+      add(total, i, (of_v if leaves[i].shared else of_u)[0][i])
     by_v.append(of_v[1])
     by_u.append(of_u[1])
   return tuple(jax.tree.map(lambda *xs: sum(xs), *by) for by in (by_v, by_u))
 
 
-def _each(stream, scales):
+def each(
+  stream: TrunkPass, scales: Array
+) -> tuple[list[int], Any, list[tuple[Sequence[int], Leaves]]]:
   """Tasks in order, their cotangents ``[k, B, ...]``, and rows of heads."""
   pulled = [
     heads.each(scales[jnp.array(heads.tasks)]) for heads in stream.heads
@@ -218,7 +158,7 @@ def _add_trunk(total, stream, leaves, by_v, by_u):
   if by_u is not None and not all(leaves[i].shared for i in shared):
     others = stream.pull(by_u)
   for i in shared:
-    head_losses.add(total, i, (shared if leaves[i].shared else others)[i])
+    add(total, i, (shared if leaves[i].shared else others)[i])
 
 
 def scatter(part: Array, tasks: Sequence[int], num_tasks: int) -> Array:
@@ -237,7 +177,9 @@ def gradient_tree(params: Any, gradients: Leaves) -> Any:
   )
 
 
-def rows_tree(params: Any, leaves: Sequence[Leaf], gradients: Leaves, k: int):
+def rows_tree(
+  params: Any, leaves: Sequence[Leaf], gradients: Mapping[int, Any], k: int
+) -> Any:
   """J as `TaskGradients.jacobian` states it: masked where not shared."""
   flat, treedef = jax.tree.flatten(params)
   filled: list[Any] = []

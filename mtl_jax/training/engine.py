@@ -1,6 +1,6 @@
 """Task gradients of a model: over all devices, and over microbatches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.combinators import rows as rows_lib
 from mtl_jax.models import interface
 from mtl_jax.training import (
   backward,
+  feature_passes,
   forward as forward_lib,
   gramians,
-  jaxprs,
+  layerwise,
   microbatches,
   touched_rows,
 )
@@ -52,6 +52,8 @@ class Engine:
       is another matrix, of the gradients at the features (MGDA-UB).
     chunk: tasks at a time, of 'chunked'; 0 = as 'auto' would.
     axis_name: mapped axis over devices, or None under plain jit.
+    sample: ``(task gradients, key) -> task gradients`` that are given in their
+      place, such as noisy ones.
 
   Raises:
     ValueError: if the way to the Gramian is unknown.
@@ -65,6 +67,7 @@ class Engine:
   gramian: str = 'stacked'
   chunk: int = 0
   axis_name: str | None = None
+  sample: Callable[..., combinators.TaskGradients] | None = None
 
   def __post_init__(self):
     gramians.check(self.gramian, self.chunk)
@@ -98,22 +101,21 @@ class Engine:
     own, own_key = engine.of_device(params, key)
     run = functools.partial(forward_lib.forward, network, own)
     if engine.accumulate == 1:
-      devices = engine.num_devices() if engine.gramian == 'layerwise' else 0
-      parts: Any = run(model_state, batch, key=own_key, devices=devices)
+      choose = None
+      if engine.gramian == 'layerwise':
+        devices = engine.num_devices()
+        choose = functools.partial(layerwise.choose, devices=devices)
+      parts: Any = run(model_state, batch, key=own_key, without_rows=choose)
     else:
       parts = microbatches.Microbatches(
         run, batch, model_state, own_key, engine.accumulate, engine.axis_name
       )
-    passes = _Passes(
+    passes = BatchPasses(
       engine, network, parts, own, own_key, (params, model_state, batch, key)
     )
-    gradients = combinators.TaskGradients(
-      passes.losses,
-      passes.counts > 0,
-      passes.counts,
-      passes.on_demand(),
-      alone=passes.alone,
-    )
+    gradients = passes.gradients()
+    if self.sample is not None:
+      gradients = self.sample(gradients, key)
     return gradients, passes.new_state
 
   def network(self, params: Any, train: bool = True) -> forward_lib.Network:
@@ -165,85 +167,111 @@ class Engine:
     """The way to the Gramian, chosen where it is left to choose.
 
     Args:
-      *arguments: of `shapes`.
+      *arguments: of `gramians.shapes_of`, after the engine.
       memory: bytes that may be held for the Gramian; by default a quarter of
         the device's, or 1 GiB where it does not say.
-      **options: of `shapes`.
+      **options: of `gramians.shapes_of`.
     """
-    shapes = functools.partial(self.shapes, *arguments, **options)
+    shapes = functools.partial(gramians.shapes_of, self, *arguments, **options)
     return gramians.plan(shapes, self.gramian, self.chunk, memory)
 
-  def shapes(
-    self,
-    params: Any,
-    model_state: Any,
-    batch: forward_lib.Batch,
-    *,
-    key: Array | None = None,
-    train: bool = True,
-    devices: int = 1,
-  ) -> gramians.Shapes:
-    """Operations and bytes that a way is chosen by.
 
-    Args:
-      params: arrays or their shapes, as all that follows.
-      model_state: before the step.
-      batch: what one device sees of a batch.
-      key: for dropout.
-      train: whether the model is in training mode.
-      devices: over how many of them the batch's examples are gathered, in the
-        manual modes.
-    """
-    return gramians.shapes_of(
-      self.network(params, train),
-      params,
-      model_state,
-      batch,
-      key=key,
-      accumulate=self.accumulate,
-      devices=devices,
-    )
+class BatchPasses:
+  """The passes over one batch: sums over devices and microbatches.
 
-
-class _Passes:
-  """The passes over one batch: sums over devices and microbatches."""
+  Attributes:
+    engine: whose.
+    leaves: what is known of each parameter.
+    params: of this device.
+    per_example: ``[K]``, factors that make means of sums.
+    over: ``of_pass -> pytree``, the sum of ``of_pass(forward pass)`` over
+      microbatches.
+    new_state: of the model, after the batch.
+  """
 
   def __init__(self, engine, network, parts, params, key, arguments):
-    self._engine, self._arguments = engine, arguments
-    self._train, self._leaves = network.train, network.leaves
-    self._axis_name = engine.axis_name
-    self._params, self._key = params, key
-    whole = engine.accumulate == 1
-    # With microbatches the sum of the rows is held anyway.
-    self._lazy = whole and engine.gramian in ('chunked', 'layerwise')
-    self._sparse = whole and engine.gramian == 'layerwise'
-    self._over = parts.total
-    sums, counts, self.new_state, self.alone = parts.losses(len(engine.tasks))
-    sums, self.counts = self._reduce((sums, counts))
-    self._per_example = forward_lib.per_example(self.counts)
-    self.losses = sums * self._per_example
+    """Runs the forward pass; ``arguments`` are those of the engine's call."""
+    self.engine, self._arguments = engine, arguments
+    self.leaves, self._train = network.leaves, network.train
+    self.params, self._key = params, key
+    self.over = parts.total
+    sums, counts, self.new_state, self._alone = parts.losses(len(engine.tasks))
+    sums, self._counts = self.reduce((sums, counts))
+    self.per_example = forward_lib.per_example(self._counts)
+    self._losses = sums * self.per_example
 
-  def on_demand(self) -> combinators.Passes:
-    """Functions that the task gradients are made of."""
-    return combinators.Passes(
-      pullback=self._pullback,
-      rows=lambda: self._rows(self._per_example),
-      rows_after=self._rows_after if self._lazy else None,
-      gramian_rows=self._gramian_rows if self._sparse else None,
-      feature_gramian=self._feature_gramian,
-      gramian_of_features=self._engine.gramian == 'features',
-      features=self._features,
-      feature_pullback=self._feature_pullback,
+  def gradients(self) -> combinators.TaskGradients:
+    """Task gradients of these passes, which are made on demand."""
+    engine, of = self.engine, functools.partial
+    # With microbatches the sum of the rows is held anyway.
+    way = engine.gramian if engine.accumulate == 1 else ''
+    passes = combinators.Passes(
+      pullback=self.pullback,
+      rows=self._rows,
+      rows_after=self._rows_after if way in ('chunked', 'layerwise') else None,
+      gramian_rows=of(layerwise.rows, self) if way == 'layerwise' else None,
+      feature_gramian=of(feature_passes.gramian, self),
+      gramian_of_features=engine.gramian == 'features',
+      features=of(feature_passes.features, self),
+      feature_pullback=of(feature_passes.pullback, self),
       split=self._split,
-      penalty=None if self._engine.model.penalty is None else self._penalty,
+      penalty=None if engine.model.penalty is None else self._penalty,
     )
+    return combinators.TaskGradients(
+      self._losses, self._counts > 0, self._counts, passes, alone=self._alone
+    )
+
+  def reduce(self, tree: Any) -> Any:
+    """Sums over this device as sums over the global batch."""
+    if self.engine.axis_name is None:
+      return tree
+    return jax.lax.psum(tree, self.engine.axis_name)  # over the data axis
+
+  def total(self, of_pass: Callable[[forward_lib.Forward], Any]) -> Any:
+    """The sum of ``of_pass(forward pass)`` over microbatches and devices."""
+    return self.reduce(self.over(of_pass))
+
+  def pullback(self, v: Array, u: Array, direction: Any = None) -> Any:
+    """A gradient of the structure of the parameters, see `backward.pullback`.
+
+    Args:
+      v: ``[K]`` weights of the mean losses, for shared parameters.
+      u: ``[K]`` weights of the mean losses, for all others.
+      direction: at the features, in place of v.
+    """
+    v_sum, same = v * self.per_example, v is u
+    u_sum = v_sum if same else u * self.per_example
+
+    def of_pass(pass_):
+      part = backward.pullback(pass_, self.leaves, v_sum, u_sum, direction)
+      return backward.gradient_tree(self.params, part)
+
+    return self.total(of_pass)
+
+  def rows_tree(self, rows: Mapping[int, Any]) -> Any:
+    """Rows by leaf as J, see `TaskGradients.jacobian`."""
+    number = len(self._losses)
+    return backward.rows_tree(self.params, self.leaves, rows, number)
+
+  def _rows(self, scales=None):
+    scales = self.per_example if scales is None else scales
+    shared = {i for i, leaf in enumerate(self.leaves) if leaf.shared}
+
+    def of_pass(pass_):
+      rows, _ = backward.rows(pass_, shared, scales, self.engine.chunk)
+      return self.rows_tree(rows)
+
+    return self.total(of_pass)
+
+  def _rows_after(self, x):
+    return self._rows(backward.after(self.per_example, x))
 
   def _split(self, number):
     # Passes of their own: batch statistics are then independent too.
     params, model_state, batch, key = self._arguments
     parts = microbatches.split(batch, number, 'parts')
     return [
-      self._engine(
+      self.engine(
         params,
         model_state,
         jax.tree.map(lambda x, i=i: x[i], parts),
@@ -253,112 +281,23 @@ class _Passes:
       for i in range(number)
     ]
 
-  def _reduce(self, tree):
-    # Over the data axis: local sums become sums over the global batch.
-    if self._axis_name is None:
-      return tree
-    return jax.lax.psum(tree, self._axis_name)
-
   def _penalty(self):
     """Of the whole batch at once, also where there are microbatches."""
     _, model_state, batch, _ = self._arguments
 
     def penalty(params):
-      return self._engine.model.penalty(
+      return self.engine.model.penalty(
         params, model_state, batch, train=self._train, key=self._key
       )
 
-    flat, treedef = jax.tree.flatten(jax.grad(penalty)(self._params))
+    flat, treedef = jax.tree.flatten(jax.grad(penalty)(self.params))
     # A mean over devices, whose parts of the batch are of one size.
-    devices = self._engine.num_devices()
-    return self._reduce(
+    devices = self.engine.num_devices()
+    return self.reduce(
       treedef.unflatten(
         [
           jnp.zeros_like(g) if leaf.frozen else g / devices
-          for g, leaf in zip(flat, self._leaves, strict=True)
+          for g, leaf in zip(flat, self.leaves, strict=True)
         ]
       )
     )
-
-  def _gradient(self, of_pass):
-    def tree(pass_):
-      return backward.gradient_tree(self._params, of_pass(pass_))
-
-    return self._reduce(self._over(tree))
-
-  def _pullback(self, v, u):
-    v_sum, same = v * self._per_example, v is u
-    u_sum = v_sum if same else u * self._per_example
-    return self._gradient(
-      lambda pass_: backward.pullback(pass_, self._leaves, v_sum, u_sum)
-    )
-
-  def _rows(self, scales):
-    def of_pass(pass_):
-      part = backward.rows(pass_, self._leaves, scales, self._engine.chunk)
-      return backward.rows_tree(self._params, self._leaves, part, len(scales))
-
-    return self._reduce(self._over(of_pass))
-
-  def _rows_after(self, x):
-    return self._rows(backward.after(self._per_example, x))
-
-  def _gramian_rows(self):
-    def of_pass(pass_):
-      return backward.rows_and_reads(pass_, self._leaves, self._per_example)
-
-    rows, reads = self._over(of_pass)
-    kinds = self._over(lambda pass_: pass_.kinds)
-    rows = self._reduce(rows)
-    for i, (operands, cotangents) in reads.items():
-      # Of all devices: two examples meet in an inner product.
-      operands = touched_rows.gather(operands, self._axis_name)
-      cotangents = touched_rows.gather(cotangents, self._axis_name, 1)
-      if kinds[i] == jaxprs.LOOKUP:
-        rows[i] = touched_rows.compact(operands, cotangents)
-      else:
-        rows[i] = rows_lib.Factored(operands, cotangents)
-    return backward.rows_tree(
-      self._params, self._leaves, rows, len(self.losses)
-    )
-
-  def _feature_gramian(self):
-    return self._reduce(
-      self._over(
-        lambda pass_: backward.feature_gramian(pass_, self._per_example)
-      )
-    )
-
-  def _features(self):
-    self._check_whole()
-
-    def of_pass(pass_):
-      pulled = backward.cotangents(pass_, self._per_example)
-      number = len(self._per_example)
-      return {
-        stream.name: jax.tree.map(
-          lambda x, tasks=tasks: backward.scatter(x, tasks, number), stacked
-        )
-        for stream, (tasks, stacked) in zip(pass_.streams, pulled, strict=True)
-      }
-
-    values = self._over(lambda p: {s.name: s.features for s in p.streams})
-    return combinators.Features(values, self._over(of_pass), self._reduce)
-
-  def _feature_pullback(self, direction, u):
-    self._check_whole()
-    u_sum = u * self._per_example
-
-    def of_pass(pass_):
-      directions = [direction[stream.name] for stream in pass_.streams]
-      return backward.feature_pullback(pass_, self._leaves, directions, u_sum)
-
-    return self._gradient(of_pass)
-
-  def _check_whole(self):
-    if self._engine.accumulate > 1:
-      raise ValueError(
-        'Expected the whole batch at once for a method that acts on features, '
-        f'found {self._engine.accumulate} microbatches; set '
-        'training.accumulate to 1.'
-      )

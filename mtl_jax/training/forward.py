@@ -1,7 +1,7 @@
 """One forward pass, cut at the features, kept ready for any backward pass.
 
 `forward` runs the trunk once per stream and each task's head and loss once, and
-keeps their jaxprs. Nothing here crosses devices: losses are sums and
+keeps their pullbacks. Nothing here crosses devices: losses are sums and
 gradients are parts of a sum; `mtl_jax.training.engine` reduces them.
 """
 
@@ -17,11 +17,12 @@ import numpy as np
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.combinators import path_name
 from mtl_jax.models import interface
-from mtl_jax.training import gramians, head_losses, jaxprs
+from mtl_jax.training import jaxprs
 
 Array = jax.Array
 Batch = Mapping[str, tasks_lib.Arrays]
 Leaves = jaxprs.Leaves
+Pulled = tuple[Leaves, Any]  # gradients, and the features' cotangent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,49 +78,17 @@ class Network:
       params, state, arrays, stream=stream, train=self.train, key=key
     )
 
-  def heads_together(
-    self,
-    stream: str,
-    params: Any,
-    features: Any,
-    state: Any,
-    arrays: tasks_lib.Arrays,
-    key: Array | None,
-  ) -> list[head_losses.HeadGroup]:
-    """Heads of one stream that run as one; arguments as of `loss`."""
+  def heads(self, stream: str, state: Any) -> dict[int, interface.Head]:
+    """Heads that the model tells of, by number of a task of the stream."""
     if not isinstance(self.model.outputs, interface.Outputs):
-      return []
+      return {}
     declared = self.model.outputs.heads(state)
-    heads = {
+    return {
       k: declared[task.name]
       for k, task in enumerate(self.tasks)
       # A loss that reads other tasks' outputs runs their heads itself.
       if task.stream == stream and not task.reads and task.name in declared
     }
-
-    def apply(first, structure):
-      def outputs(given, features, key):
-        own = structure.unflatten(given)
-        return first.apply(own, features, arrays, train=self.train, key=key)
-
-      return outputs
-
-    def loss(task):
-      return lambda outputs: loss_sum(task, {task.name: outputs}, arrays)
-
-    return [
-      head_losses.HeadGroup(
-        tasks,
-        [heads[k] for k in tasks],
-        leaves,
-        apply(heads[tasks[0]], structure),
-        [loss(self.tasks[k]) for k in tasks],
-        None if key is None else jnp.stack([heads[k].key(key) for k in tasks]),
-      )
-      for tasks, leaves, structure in head_losses.groups(
-        heads, self.leaves, params, features
-      )
-    ]
 
   def loss(
     self,
@@ -154,6 +123,27 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
+class Heads:
+  """Heads of some tasks, all of one stream.
+
+  Attributes:
+    tasks: their numbers, g of them.
+    reads: the leaves that have gradients.
+    features: by task, the numbers of the features' arrays that it reads.
+    pull: weights ``[g]`` twice, v and u -> the gradients of the sums weighted
+      by v, and by u, each with its cotangent of the features.
+    each: scales ``[g]`` -> the features' cotangents ``[g, ...]``, and rows
+      ``[g, *shape]`` of shared leaves that the heads read.
+  """
+
+  tasks: Sequence[int]
+  reads: frozenset[int]
+  features: Mapping[int, frozenset[int]]
+  pull: Callable[[Array, Array], tuple[Pulled, Pulled]]
+  each: Callable[[Array], tuple[Any, Leaves]]
+
+
+@dataclasses.dataclass(frozen=True)
 class TrunkPass:
   """One stream's trunk pass, and the heads that read its features.
 
@@ -171,7 +161,7 @@ class TrunkPass:
   features: Any
   pull_reads: Callable[[Any], tuple[Leaves, dict[int, list[Array]]]]
   operands: Mapping[int, Sequence[Array]]
-  heads: Sequence[head_losses.Heads] = ()
+  heads: Sequence[Heads] = ()
   shares: Mapping[int, bool] = dataclasses.field(default_factory=dict)
 
   def pull(self, cotangent: Any) -> Leaves:
@@ -188,7 +178,7 @@ class Forward:
     counts: ``[K]`` labelled examples, tokens or pixels, or their weights.
     model_state: after the pass.
     streams: the pass of each.
-    kinds: leaves whose rows are not made, see `gramians.without_rows`.
+    kinds: leaves whose rows are not made, see `layerwise.without_rows`.
   """
 
   sums: Array
@@ -220,7 +210,7 @@ def forward(
   batch: Batch,
   *,
   key: Array | None = None,
-  devices: int = 0,
+  without_rows: Callable[..., Mapping[int, str]] | None = None,
 ) -> Forward:
   """Runs trunk and heads, stream by stream.
 
@@ -230,14 +220,13 @@ def forward(
     model_state: before the pass.
     batch: of all streams.
     key: for dropout.
-    devices: over how many devices what is read of embedding tables and dense
-      layers is going to be gathered, in place of gradients; 0 for none of it.
+    without_rows: chooses the leaves whose rows are not made, such as
+      `layerwise.choose`; None for no such leaf.
   """
   flat, treedef = jax.tree.flatten(params)
   num_tasks, names = len(network.tasks), network.streams
-  sums: list[Any] = [None] * num_tasks
-  counts: list[Any] = [None] * num_tasks
   trainable = [not leaf.frozen for leaf in network.leaves]
+  losses: dict[int, tuple[Array, Array]] = {}
   passes = []
 
   def trunk(flat, state, stream):
@@ -246,11 +235,9 @@ def forward(
 
   trunks = [functools.partial(trunk, stream=stream) for stream in names]
   kinds: Mapping[int, str] = {}
-  if devices:
+  if without_rows is not None:
     shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
-    kinds = gramians.kinds(
-      trunks, flat, shared, model_state, num_tasks, devices
-    )
+    kinds = without_rows(trunks, flat, shared, model_state, num_tasks)
   for name, run in zip(names, trunks, strict=True):
     run = functools.partial(run, state=model_state)
     probed, zeros = jaxprs.probed(run, flat, kinds)
@@ -258,31 +245,74 @@ def forward(
     features, pull, (model_state, operands) = jax.vjp(
       whole.function, whole.leaves, zeros, has_aux=True
     )
+    heads, own, model_state = _run_heads(
+      network, name, params, features, model_state, batch[name], key
+    )
+    losses.update(own)
+    shares = _shares(heads, whole.reads, network.leaves)
+    passes.append(TrunkPass(name, features, pull, operands, heads, shares))
+  sums, counts = zip(*(losses[k] for k in range(num_tasks)), strict=True)
+  return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
 
-    def loss(flat, features, state, task, arrays=batch[name]):
+
+def _run_heads(network, stream, params, features, state, arrays, key):
+  """Heads of one stream, ``{task: (sum, count)}``, and the model state."""
+  flat, treedef = jax.tree.flatten(params)
+  heads, losses = [], {}
+  trainable = [not leaf.frozen for leaf in network.leaves]
+  shared = {i for i, leaf in enumerate(network.leaves) if leaf.shared}
+  groups = _together(network, stream, params, features, state, arrays, key)
+  first = {group.tasks[0]: group for group in groups}
+  for k, task in enumerate(network.tasks):
+    if task.stream != stream or k in losses:
+      continue
+    if k in first:
+      some, *of_each = first[k].run(flat, features, trainable)
+      heads.append(some)
+      pairs = zip(*map(list, of_each), strict=True)
+      losses.update(zip(some.tasks, pairs, strict=True))
+      continue
+
+    def total(flat, features, task=task, state=state):
       params = treedef.unflatten(flat)
       return network.loss(task, params, features, state, arrays, key)
 
-    ran = head_losses.run(
-      {
-        k: functools.partial(loss, task=task)
-        for k, task in enumerate(network.tasks)
-        if task.stream == name
-      },
-      network.heads_together(
-        name, params, features, model_state, batch[name], key
-      ),
-      network.leaves,
-      flat,
-      features,
-      model_state,
+    head = jaxprs.narrowed(total, flat, trainable, features)
+    sum_, pull, (count, state) = jax.vjp(
+      head.function, head.leaves, features, has_aux=True
     )
-    model_state = ran.model_state
-    for k in ran.sums:
-      sums[k], counts[k] = ran.sums[k], ran.counts[k]
-    shares = _shares(ran.heads, whole.reads, network.leaves)
-    passes.append(TrunkPass(name, features, pull, operands, ran.heads, shares))
-  return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
+    heads.append(_single(k, pull, head.reads[0], shared, jnp.ones_like(sum_)))
+    losses[k] = sum_, count
+  return heads, losses, state
+
+
+def _together(network, stream, params, features, state, arrays, key):
+  """Groups of heads that run as one; there are none where all kinds differ."""
+  declared = network.heads(stream, state)
+  if len({head.kind for head in declared.values()}) == len(declared):
+    return []
+  from mtl_jax.training import stacked_heads  # made of the parts of this file
+
+  return stacked_heads.find(network, declared, params, features, arrays, key)
+
+
+def _single(task, pull_one, reads, shared, one) -> Heads:
+  """One head, from the pullback of its sum."""
+
+  def times(tree, weight):
+    return jax.tree.map(lambda x: x * weight.astype(x.dtype), tree)
+
+  def pull(v, u):
+    pulled = pull_one(one)
+    by_v = times(pulled, v[0])
+    return by_v, by_v if v is u else times(pulled, u[0])
+
+  def each(scales):
+    gradients, cotangent = times(pull_one(one), scales[0])
+    rows = {i: g for i, g in gradients.items() if i in shared}
+    return jax.tree.map(lambda x: x[None], (cotangent, rows))
+
+  return Heads((task,), reads.leaves, {task: reads.others}, pull, each)
 
 
 def _shares(heads, reads, leaves) -> dict[int, bool]:
@@ -316,3 +346,8 @@ def loss_sum(
 def per_example(counts: Array) -> Array:
   """The factor that makes means of sums; 1 where nothing is labelled."""
   return 1 / jnp.where(counts > 0, counts, 1)  # weights may sum to less than 1
+
+
+def add(total: Leaves, i: int, value: Array) -> None:
+  """Adds a gradient of leaf i to those that there are."""
+  total[i] = total[i] + value if i in total else value

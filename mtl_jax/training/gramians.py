@@ -1,13 +1,4 @@
-r"""Choice of the way to a Gramian: counted from shapes, not timed.
-
-Of a dense layer it needs no Jacobian. Where a matrix ``W [n, m]`` is read as
-``x @ W`` alone, with N rows of x, its task gradients are ``x^T g_k``, and
-
-.. math:: \langle x^T g_s, x^T g_t \rangle = \langle g_s, (x x^T) g_t \rangle,
-
-which needs no array ``[K, n, m]``. It pays where N is small beside n and m;
-a layer that is used twice has more rows of x, and is exact as well.
-"""
+"""Choice of the way to a Gramian: counted from shapes, not timed."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -19,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax import combinators
-from mtl_jax.training import jaxprs
+from mtl_jax.training import jaxprs, layerwise
 
 WAYS = ('auto', 'stacked', 'chunked', 'layerwise', 'features')
 UNKNOWN_MEMORY = 2**30
@@ -224,26 +215,28 @@ def asks_for_rows(
 
 
 def shapes_of(
-  network: Any,
+  engine: Any,
   params: Any,
   model_state: Any,
   batch: Mapping[str, Any],
   *,
-  key: jax.Array | None,
-  accumulate: int,
+  key: jax.Array | None = None,
+  train: bool = True,
   devices: int = 1,
 ) -> Shapes:
   """Inputs of the cost model, by tracing the trunk once per stream.
 
   Args:
-    network: model and tasks, a `forward.Network`.
+    engine: an `engine.Engine`.
     params: arrays or their shapes, as all that follows.
     model_state: before the step.
     batch: what one device sees of a batch.
     key: for dropout.
-    accumulate: microbatches per step.
-    devices: over how many of them the batch's examples are gathered.
+    train: whether the model is in training mode.
+    devices: over how many of them the batch's examples are gathered, in the
+      manual modes.
   """
+  network, accumulate = engine.network(params, train), engine.accumulate
   flat, treedef = jax.tree.flatten(params)
   shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
   num_tasks = len(network.tasks)
@@ -270,9 +263,15 @@ def shapes_of(
       uses_of.setdefault(i, []).extend(places)
       number = sum(use.number for use in places)
       weights[i] += 2.0 * own * number * flat[i].size
-  chosen = without_rows(
-    uses_of, {i: flat[i].shape for i in uses_of}, num_tasks, devices
-  )
+  plain = {
+    i: uses
+    for i, uses in uses_of.items()
+    if all(use.kind != jaxprs.OTHER for use in uses)
+  }
+  chosen: Mapping[int, str] = {}
+  if plain:
+    sizes = {i: flat[i].shape for i in plain}
+    chosen = layerwise.without_rows(plain, sizes, num_tasks, devices)
   touched = {i: flat[i].size for i in shared}
   saved = 0.0
   for i, kind in chosen.items():
@@ -280,7 +279,7 @@ def shapes_of(
     touched[i] = number * flat[i].shape[1]
     if kind == jaxprs.PRODUCT:
       saved += weights[i]
-      saved -= flops_of_mixing(num_tasks, number, *flat[i].shape)
+      saved -= layerwise.flops_of_mixing(num_tasks, number, *flat[i].shape)
   ways = list(chosen.values())
   by_product, by_lookup = map(ways.count, (jaxprs.PRODUCT, jaxprs.LOOKUP))
   return Shapes(
@@ -357,78 +356,3 @@ def _memory() -> float:
   stats = jax.local_devices()[0].memory_stats() or {}
   limit = stats.get('bytes_limit')
   return MEMORY_SHARE * limit if limit else UNKNOWN_MEMORY
-
-
-def kinds(
-  functions: Sequence[Callable[..., Any]],
-  flat: Sequence[Any],
-  wanted: Sequence[int],
-  argument: Any,
-  num_tasks: int,
-  devices: int = 1,
-) -> dict[int, str]:
-  """As `without_rows`, of what several functions do with the parameters.
-
-  Args:
-    functions: of the parameters, and of the argument.
-    flat: all parameters.
-    wanted: positions of shared parameters.
-    argument: of all functions.
-    num_tasks: K.
-    devices: see `without_rows`.
-  """
-  total: dict[int, list[jaxprs.Use]] = {}
-  for f in functions:
-    for i, uses in jaxprs.find(f, flat, wanted, argument).items():
-      total.setdefault(i, []).extend(uses)
-  shapes = {i: flat[i].shape for i in total}
-  return without_rows(total, shapes, num_tasks, devices)
-
-
-def without_rows(
-  uses: Mapping[int, Sequence[jaxprs.Use]],
-  shapes: Mapping[int, tuple[int, ...]],
-  num_tasks: int,
-  devices: int = 1,
-) -> dict[int, str]:
-  """Choice of parameters whose rows are not made, and their replacement.
-
-  Args:
-    uses: of each parameter, in all streams, from `jaxprs.find`.
-    shapes: of these parameters.
-    num_tasks: K.
-    devices: over how many devices what is read is going to be gathered;
-      gradients are summed there.
-
-  Returns:
-    ``{parameter: jaxprs.LOOKUP or jaxprs.PRODUCT}``.
-  """
-  chosen = {}
-  for leaf, places in uses.items():
-    kinds = {use.kind for use in places}
-    number = sum(use.number for use in places)
-    rows, width = shapes[leaf]
-    if kinds == {jaxprs.LOOKUP} and number * devices < rows:
-      chosen[leaf] = jaxprs.LOOKUP
-    elif kinds == {jaxprs.PRODUCT}:
-      by_rows = cost_of_rows(num_tasks, number, rows, width)
-      if cost_of_product(num_tasks, number * devices, rows, width) < by_rows:
-        chosen[leaf] = jaxprs.PRODUCT
-  return chosen
-
-
-def cost_of_rows(k: int, number: int, n: int, m: int) -> float:
-  """Operations for K gradients ``[n, m]`` of N rows, and their Gramian."""
-  flops = 2.0 * k * number * n * m + 2.0 * k * k * n * m
-  return flops + jaxprs.traffic(2 * k * n * m)
-
-
-def cost_of_product(k: int, number: int, n: int, m: int) -> float:
-  """Operations for the same Gramian by ``x x^T``."""
-  flops = flops_of_mixing(k, number, n, m) + 2.0 * k * k * number * m
-  return flops + jaxprs.traffic(2 * k * number * m)
-
-
-def flops_of_mixing(k: int, number: int, n: int, m: int) -> float:
-  """Operations for ``x x^T``, and its product with K cotangents."""
-  return 2.0 * number * number * (n + k * m)

@@ -5,11 +5,11 @@ Three questions are answered from the jaxpr of a function:
 - on which parameters it depends (`dependencies`, `narrowed`), so that a
   head costs no dense zero for each table of the trunk;
 - where it uses a matrix in one of two plain ways (`find`, `probed`), so that
-  the Gramian needs no gradient of that matrix: whole rows by their numbers (an
-  embedding, see `touched_rows`), or a product ``x @ W`` (a dense layer, see
-  `gramians`), whatever framework wrote it. The other operand, and the
-  cotangent of the result, say all about its gradient. Any other use, such as in
-  a scan, under remat, transposed or reshaped, is OTHER;
+  the Gramian needs no gradient of that matrix (`layerwise`): whole rows by
+  their numbers (an embedding), or a product ``x @ W`` (a dense layer), whatever
+  framework wrote it. The other operand, and the cotangent of the result, say
+  all about its gradient. Any other use, such as in a scan, under remat,
+  transposed or reshaped, is OTHER;
 - how many operations it takes (`count`), and whether it convolves
   (`convolves`).
 

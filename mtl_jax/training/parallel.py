@@ -92,17 +92,6 @@ def check_mode(mode: str) -> None:
     )
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
-  """Raises a ValueError if a batch does not divide over the devices."""
-  parts = mesh.size * accumulate
-  if batch_size % parts:
-    raise ValueError(
-      f'Expected a batch size that divides by {mesh.size} devices x '
-      f'{accumulate} microbatches, found {batch_size}; change '
-      'data.batch_size.'
-    )
-
-
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
   """Places host arrays ``[B, ...]`` on the devices, split along B.
 

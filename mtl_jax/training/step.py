@@ -6,7 +6,7 @@ need gradients at other points, of other batches, or a network of their own, as
 a `StepBuilder`. All steps end in `StepParts.finish`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -87,6 +87,7 @@ class StepParts:
     model_state: Any,
     method: Any,
     rows: touched_rows.TouchedRows | None = None,
+    own: Mapping[str, Any] | None = None,
     losses_at: Callable[[Any], Array] | None = None,
   ) -> tuple[TrainState, dict[str, Array]]:
     """The end of a step: penalty, optimizer, second look, state and metrics.
@@ -99,6 +100,8 @@ class StepParts:
       model_state: after the step.
       method: state of the method after the step.
       rows: of which a narrow direction is; None of a whole one.
+      own: entries of the parameters, a dict, that the method has moved itself;
+        they count in place of what the optimizer makes of them.
       losses_at: ``params -> [K]``, losses of the same batch, for a method whose
         state has a field ``losses_after``; others pay nothing for it.
 
@@ -111,7 +114,7 @@ class StepParts:
     if rows is None:
       update = optax.with_extra_args_support(self.optimizer).update
       updates, optimizer = update(direction, before['optimizer'], state.params)
-      params = optax.apply_updates(state.params, updates)
+      params: Any = optax.apply_updates(state.params, updates)
     else:
       params, optimizer, updates = rows.apply(
         self.optimizer,
@@ -122,6 +125,8 @@ class StepParts:
       )
     if self.project is not None:
       params = self.project(params)
+    if own:
+      params = {**params, **own}
     wanted = optax.tree.get_all_with_path(method, 'losses_after')
     if losses_at is not None and wanted:
       method = optax.tree.set(method, losses_after=losses_at(params))
@@ -207,6 +212,33 @@ class StepBuilder(NamedTuple):
   reads_whole: Callable[..., bool] = lambda params, model: bool(model.tables)
   acts_on_model: bool = True
 
+  def init_state(
+    self,
+    model: interface.MultiTaskModel,
+    key: Array,
+    batch: Any,
+    optimizer: optax.GradientTransformation | None = None,
+  ) -> TrainState:
+    """A fresh state.
+
+    Args:
+      model: its `init` gets a key derived from ``key``.
+      key: typed key of the run.
+      batch: ``{stream: {name: [B, ...]}}``, for its shapes only.
+      optimizer: behind the method; nothing by default.
+    """
+    init_key, base_key = jax.random.split(key)
+    params, model_state = model.init(init_key, batch)
+    # A key of its own: the parameters are those of any other method.
+    method_key = jax.random.fold_in(init_key, 1)
+    opt_state = {
+      'method': self.init(method_key, model, params, batch),
+      'optimizer': (optimizer or optax.identity()).init(params),
+    }
+    return TrainState(
+      jnp.zeros((), jnp.int32), params, model_state, opt_state, base_key
+    )
+
 
 def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
   """The step of a combinator, or of an Optax chain with one at its head.
@@ -271,46 +303,21 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
   )
 
 
-def as_builder(
-  method: StepBuilder | optax.GradientTransformation,
-) -> StepBuilder:
-  """A step builder as it is, and a combinator by `from_chain`."""
-  return method if isinstance(method, StepBuilder) else from_chain(method)
-
-
 def init_state(
   model: interface.MultiTaskModel,
-  method: StepBuilder | optax.GradientTransformation,
+  tx: optax.GradientTransformation,
   key: Array,
   batch: Any,
   optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
-  """A fresh state.
-
-  Args:
-    model: its `init` gets a key derived from ``key``.
-    method: step builder, combinator, or chain with a combinator at its head.
-    key: typed key of the run.
-    batch: ``{stream: {name: [B, ...]}}``, for its shapes only.
-    optimizer: behind the method; nothing by default.
-  """
-  init_key, base_key = jax.random.split(key)
-  params, model_state = model.init(init_key, batch)
-  # A key of its own: the parameters are those of any other method.
-  method_key = jax.random.fold_in(init_key, 1)
-  opt_state = {
-    'method': as_builder(method).init(method_key, model, params, batch),
-    'optimizer': (optimizer or optax.identity()).init(params),
-  }
-  return TrainState(
-    jnp.zeros((), jnp.int32), params, model_state, opt_state, base_key
-  )
+  """A fresh state for a combinator, see `StepBuilder.init_state`."""
+  return from_chain(tx).init_state(model, key, batch, optimizer)
 
 
 def make_train_step(
   model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
-  method: StepBuilder | optax.GradientTransformation,
+  tx: optax.GradientTransformation,
   optimizer: optax.GradientTransformation | None = None,
   *,
   steps_per_epoch: int = 1,
@@ -322,7 +329,8 @@ def make_train_step(
   Args:
     model: pure functions.
     tasks: what is learned.
-    method: step builder, combinator, or chain with a combinator at its head.
+    tx: a combinator, or a chain with one at its head. Another step builder has
+      a `make_step` of its own.
     optimizer: behind the method; nothing by default.
     steps_per_epoch: for methods that count epochs.
     lazy_rows: see `StepParts`.
@@ -345,7 +353,7 @@ def make_train_step(
     steps_per_epoch=steps_per_epoch,
     lazy_rows=lazy_rows,
   )
-  return as_builder(method).make_step(parts)
+  return from_chain(tx).make_step(parts)
 
 
 def _update(tx, gradients, method_state, params, **extra):

@@ -3,9 +3,6 @@
 Where a model declares in `MultiTaskModel.tables` which rows of a parameter
 ``[V, ...]`` a batch reads, these rows stand for it as ``[R, ...]`` in the step:
 in task gradients, Gramian and direction, and in the optimizer if it is lazy.
-
-`compact` is for tables without a declaration, of which a trunk is seen to read
-rows: there only the Gramian is made of the rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -301,28 +298,3 @@ def _shapes(init, params, paths, more):
     )
 
   return jax.eval_shape(init, jax.tree_util.tree_map_with_path(leaf, params))
-
-
-def compact(numbers: Array, cotangents: Array) -> Array:
-  """Rows with the inner products of a table's task gradients.
-
-  A table ``[V, D]`` that a trunk reads by row numbers alone has a gradient that
-  is zero elsewhere: the gradient of what N readings gave says all.
-
-  Args:
-    numbers: ``[N]``, which row of the table each cotangent belongs to; below
-      zero, to none.
-    cotangents: ``[K, N, D]``.
-
-  Returns:
-    ``[K, N, D]``: one row for each number that occurs, and zeros.
-  """
-  cotangents = jnp.where((numbers >= 0)[:, None], cotangents, 0)
-  order = jnp.argsort(numbers)
-  sorted_numbers = numbers[order]
-  new = jnp.concatenate(
-    [jnp.zeros(1, bool), sorted_numbers[1:] != sorted_numbers[:-1]]
-  )
-  place = jnp.cumsum(new)
-  total = jnp.zeros_like(cotangents)
-  return total.at[:, place].add(cotangents[:, order])

@@ -17,20 +17,18 @@ from mtl_jax.experiment import (
   same_config,
   steppers,
 )
-from mtl_jax.training import (
-  checkpoints,
-  loop,
-  parallel,
-  programs,
-)
+from mtl_jax.training import checkpoints, loop, programs
+
+
+def see_one_device(patch):
+  only = jax.devices()[:1]
+  patch.setattr(jax, 'devices', lambda *unused: only)
+  patch.setattr(jax, 'device_count', lambda *unused: 1)
 
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-  make_mesh = parallel.make_mesh
-  monkeypatch.setattr(
-    parallel, 'make_mesh', lambda *_: make_mesh(jax.devices()[:1])
-  )
+  see_one_device(monkeypatch)
 
 
 def make_config(tiny, **training):
@@ -59,11 +57,8 @@ def params(path):
 @pytest.fixture(scope='module')
 def whole(tiny, tmp_path_factory):
   path = tmp_path_factory.mktemp('whole')
-  make_mesh = parallel.make_mesh
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      parallel, 'make_mesh', lambda *_: make_mesh(jax.devices()[:1])
-    )
+    see_one_device(patch)
     outcome = tiny.run(make_config(tiny), path)
   return path, outcome
 
@@ -175,7 +170,7 @@ def test_streams_that_are_drawn(tiny, tmp_path):
       settings_lib.from_config(config),
       sources=build.Sources({'main': tiny.data(), 'other': tiny.data(seed=1)}),
     )
-    stepper = steppers.for_one(experiment, parallel.make_mesh())
+    stepper = steppers.for_one(experiment, jax.devices())
     assert stepper.longest == (4 if on_device == 'always' else 1)
     stepper.begin([0])
     found.append(first_batch(stepper))
@@ -210,8 +205,8 @@ def test_who_takes_a_batch_a_step(tiny):
     experiment = build.build(
       settings_lib.from_config(config), sources=build.Sources({'main': loaded})
     )
-    mesh = parallel.make_mesh()
-    return steppers.for_one(experiment, mesh, profile=profile).longest
+    devices = jax.devices()
+    return steppers.for_one(experiment, devices, profile=profile).longest
 
   assert longest() == 2
   assert longest(profile=True) == 1

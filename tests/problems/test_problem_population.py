@@ -1,5 +1,7 @@
 """All runs of a method as one program: equal to each run alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import sweeps
 
 from mtl_jax import combinators, problems
 from mtl_jax.experiment import methods, problem as problem_lib
-from mtl_jax.training import step as step_lib
+from mtl_jax.training import engine as engine_lib, step as step_lib
 
 MEMBERS = problems.make_members(2, 3)
 
@@ -320,3 +322,57 @@ def test_a_step_builder_needs_a_cut():
     problem_lib.check_method(
       problems.two_valleys(), step_lib.StepBuilder(lambda parts: None)
     )
+
+
+def gradients_of(problem, params, noise_key=0):
+  model = problem_lib.make_model(problem, params, None)
+  engine = problem_lib.make_engine(problem, model)
+  assert type(engine) is engine_lib.Engine
+  key = jax.random.key(noise_key)
+  return engine(params, {}, problem_lib.BATCH, key=key)[0]
+
+
+def test_a_problem_has_the_engine_of_networks():
+  x = jnp.array([1.0, -2.0])
+
+  def everything(problem):
+    gradients = gradients_of(problem, x)
+    first, second = gradients.split(2)
+    return {
+      'losses': gradients.losses,
+      'rows': gradients.jacobian(),
+      'direction': gradients.combine(jnp.array([1.0, 3.0])),
+      'parts': (first.jacobian(), second.jacobian()),
+    }
+
+  still, noisy = jax.jit(
+    lambda: [everything(problems.two_valleys(noise=s)) for s in (0.0, 0.1)]
+  )()
+  losses = lambda x: problems.two_valleys().losses(x, None)
+  slope = jax.jacrev(losses)(x)
+  np.testing.assert_allclose(still['losses'], losses(x), rtol=1e-6)
+  np.testing.assert_allclose(noisy['losses'], losses(x), rtol=1e-6)
+  for rows in (still['rows'], *still['parts']):
+    np.testing.assert_allclose(rows, slope, rtol=1e-6)
+  direction = slope[0] + 3 * slope[1]
+  np.testing.assert_allclose(still['direction'], direction, rtol=1e-6)
+  samples = [noisy['rows'], *noisy['parts']]
+  for one in samples:
+    gap = np.abs(one - slope)
+    assert (gap > 0).all() and gap.max() < 0.5
+  assert not np.allclose(samples[1], samples[2])
+
+
+@pytest.mark.parametrize('at', ['features', 'feature_gramian'])
+def test_losses_are_no_features(at):
+  with pytest.raises(ValueError, match='cut at the features, found none'):
+    getattr(gradients_of(problems.two_valleys(), jnp.ones(2)), at)()
+
+
+def test_a_problem_whose_tasks_share_nothing_is_refused():
+  problem = dataclasses.replace(
+    problems.two_valleys(), shared=lambda path: False
+  )
+  run = make_run(problem, balanced, steps=2, record_every=2)
+  with pytest.raises(ValueError, match='shared= of a problem .* found none'):
+    run(problems.make_members(1, 1))

@@ -109,8 +109,3 @@ def test_state_is_donated(toy, toy_model, toy_tasks):
 def test_unknown_mode_is_named():
   with pytest.raises(ValueError, match="jit, shard_map, pmap, found 'gmap'"):
     parallel.parallelize(lambda axis: None, parallel.make_mesh(), 'gmap')
-
-
-def test_batch_that_does_not_divide_is_named():
-  with pytest.raises(ValueError, match='divides by 4 devices x 2 micro'):
-    parallel.check_batch_size(12, parallel.make_mesh(), 2)

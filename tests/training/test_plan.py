@@ -123,7 +123,7 @@ def test_of_tables_what_is_read_counts():
   )
   batch = {'main': {'tokens': np.ones((8, 30), np.int32)}}
   params, state = model.init(jax.random.key(0), batch)
-  shapes = engine.Engine(model, tasks).shapes(params, state, batch)
+  shapes = gramians.shapes_of(engine.Engine(model, tasks), params, state, batch)
   kernel = 3 * 16 * 8
   assert sorted(shapes.sizes) == sorted([8, kernel, 5000 * 16])
   assert sorted(shapes.touched) == sorted([8, kernel, 8 * 30 * 16])

@@ -11,7 +11,7 @@ import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.combinators import rows as rows_lib
-from mtl_jax.training import forward, gramians, jaxprs, parallel
+from mtl_jax.training import forward, jaxprs, layerwise, parallel
 
 BATCH, DIM, WIDTH = 4, 24, 32
 TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
@@ -121,7 +121,7 @@ def by_product(model, params, batch, **options):
     params,
     {},
     {'main': batch},
-    devices=1,
+    without_rows=layerwise.choose,
     **options,
   )
   kinds = pass_.kinds.items()
@@ -309,7 +309,7 @@ def test_factored_rows_have_the_inner_products_of_the_rows(
 
 def test_what_is_less_work_is_chosen():
   use = lambda number, kind=jaxprs.PRODUCT: jaxprs.Use(kind, number)
-  choose = lambda *uses, k=4, devices=1: gramians.without_rows(
+  choose = lambda *uses, k=4, devices=1: layerwise.without_rows(
     {0: list(uses)}, {0: (100, 100)}, k, devices
   )
   assert choose(use(10)) == {0: jaxprs.PRODUCT}

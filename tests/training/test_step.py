@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from mtl_jax import combinators, models, tasks as tasks_lib
-from mtl_jax.training import step as step_lib
+from mtl_jax.training import engine as engine_lib, step as step_lib
 
 WRONG = {
   'clip_by_global_norm': optax.clip_by_global_norm(1.0),
@@ -124,3 +124,44 @@ def test_an_absent_task_moves_nothing_of_its_own(toy):
     state.params['heads']['b'], before['heads']['b']
   )
   assert np.isfinite(jax.tree.leaves(jax.device_get(metrics))[0]).all()
+
+
+def test_what_a_method_has_moved_itself_counts(toy):
+  """In the state, and in the losses after the update."""
+  model, seen = toy.model(), []
+  parts = step_lib.StepParts(
+    engine=engine_lib.Engine(model, toy.tasks()), optimizer=optax.sgd(0.1)
+  )
+  state = step_lib.from_chain(combinators.weighted_sum()).init_state(
+    model, jax.random.key(0), None, parts.optimizer
+  )
+  own = {'gate': state.params['gate'] + 2}
+
+  def losses_at(params):
+    seen.append(params)
+    return jnp.arange(3.0)
+
+  @jax.jit
+  def step(state):
+    gradients, model_state = parts.engine(
+      state.params, {}, {'main': toy.batch()}
+    )
+    return parts.finish(
+      state,
+      gradients.combine(jnp.ones(3)),
+      gradients=gradients,
+      model_state=model_state,
+      method=SecondLookState(jnp.zeros(3)),
+      own=own,
+      losses_at=losses_at,
+    )[0]
+
+  after = step(state)
+  np.testing.assert_array_equal(after.params['gate'], own['gate'])
+  moved = after.params['trunk']['w'] - state.params['trunk']['w']
+  assert np.abs(moved).max() > 0
+  np.testing.assert_array_equal(
+    after.opt_state['method'].losses_after, np.arange(3)
+  )
+  (looked,) = seen
+  assert looked['gate'] is own['gate']

@@ -9,7 +9,7 @@ import pytest
 import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import forward, parallel, touched_rows as tables
+from mtl_jax.training import forward, layerwise, parallel
 
 VOCAB, DIM, BATCH, LENGTH = 400, 4, 8, 5
 TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
@@ -92,7 +92,11 @@ def close(a, b, tolerance=1e-5):
 def sparse_leaves(model, params, batch):
   leaves = forward.describe_leaves(params, model.shared)
   pass_ = forward.forward(
-    forward.Network(model, TASKS, leaves), params, {}, batch, devices=1
+    forward.Network(model, TASKS, leaves),
+    params,
+    {},
+    batch,
+    without_rows=layerwise.choose,
   )
   return [leaves[i].path for i in pass_.kinds]
 
@@ -248,6 +252,6 @@ def test_compact_rows_have_the_inner_products_of_the_table():
   table = np.zeros((3, 6, 4))
   for n, c in zip(numbers, cotangents.swapaxes(0, 1), strict=True):
     table[:, n] += c * (n >= 0)
-  found = tables.compact(jnp.asarray(numbers), jnp.asarray(cotangents))
+  found = layerwise.compact(jnp.asarray(numbers), jnp.asarray(cotangents))
   products = np.einsum('ivd,jvd->ij', table, table)
   close(np.einsum('ind,jnd->ij', found, found), products)

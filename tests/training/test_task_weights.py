@@ -55,21 +55,22 @@ def run(toy, method, tasks, batches, mode='jit', devices=1, accumulate=1):
   with jax.enable_x64(True):
     model, made = toy.model(), METHODS[method]()
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    builder = isinstance(made, step.StepBuilder)
-    tx = optax.sgd(0.1) if builder else optax.chain(made, optax.sgd(0.1))
-    options = {'accumulate': accumulate}
+    builder, sgd = made, optax.sgd(0.1)
+    if not isinstance(made, step.StepBuilder):
+      builder, sgd = step.from_chain(optax.chain(made, sgd)), None
 
     def make(axis):
-      if not builder:
-        return step.make_train_step(model, tasks, tx, axis_name=axis, **options)
       parts = engines.step_parts(
-        model=model, tasks=tasks, tx=tx, axis_name=axis, **options
+        model=model,
+        tasks=tasks,
+        tx=sgd,
+        axis_name=axis,
+        accumulate=accumulate,
       )
-      return made.make_step(parts)
+      return builder.make_step(parts)
 
-    method = (made, None, tx) if builder else (tx, None)
     init = parallel.replicate(
-      lambda key: step.init_state(model, method[0], key, *method[1:]), mesh
+      lambda key: builder.init_state(model, key, None, sgd), mesh
     )
     train = parallel.parallelize(make, mesh, mode)
     current, losses = init(jax.random.key(3)), []

@@ -11,9 +11,6 @@ import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
 from mtl_jax.experiment import methods
-from mtl_jax.training import (
-  step as step_lib,
-)
 
 RATE = 0.1
 OPTIONS = {
@@ -66,7 +63,7 @@ def make(
   parts = engines.step_parts(
     model=wrapped, tasks=tasks, tx=sgd, frozen=frozen, **changes
   )
-  state = step_lib.init_state(wrapped, made, jax.random.key(0), batch, sgd)
+  state = made.init_state(wrapped, jax.random.key(0), batch, sgd)
   return state, jax.jit(made.make_step(parts))
 
 

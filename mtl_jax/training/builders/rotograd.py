@@ -169,18 +169,16 @@ def _make_step(parts, tx, scale, burn_in):
         slopes, method.optimizer, state.params[NAME]
       )
       method = method._replace(optimizer=opt_state)
-      rotations = _moved(parts.engine.frozen, state.params[NAME], updates)
-    state, metrics = parts.finish(
+      moved = _moved(parts.engine.frozen, state.params[NAME], updates)
+      rotations = {NAME: moved}
+    return parts.finish(
       state,
       gradients.with_feature_direction(direction),
       gradients=gradients,
       model_state=model_state,
       method=method,
+      own=rotations,
     )
-    if rotations is not None:
-      # What the optimizer of the network made of them is dropped.
-      state = state._replace(params={**state.params, NAME: rotations})
-    return state, metrics
 
   return step
 

@@ -12,7 +12,7 @@ import pytest
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import interface
-from mtl_jax.training import parallel, step as step_lib
+from mtl_jax.training import parallel
 
 NAMES = ('a', 'b', 'c')
 
@@ -77,7 +77,7 @@ def compiled(builder, tx, mode, devices, num_tasks, x64, parts):
   )
 
   def init(key):
-    return step_lib.init_state(model, builder, key, None, tx)
+    return builder.init_state(model, key, None, tx)
 
   return mesh, parallel.replicate(init, mesh), step
 

@@ -10,7 +10,7 @@ import optax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import interface
-from mtl_jax.training import parallel, step as step_lib
+from mtl_jax.training import parallel
 
 DIM, WIDTH, HIDDEN = 5, 4, 3
 NAMES = ('a', 'b', 'c')
@@ -141,7 +141,7 @@ def start(builder, batch, names=NAMES, tx=None, model=None, tasks=None):
   tasks = tasks or make_tasks(names)
   model = builder.wrap(model or make_model(names), tasks)
   tx = tx or optax.sgd(0.1)
-  state = step_lib.init_state(model, builder, jax.random.key(3), batch, tx)
+  state = builder.init_state(model, jax.random.key(3), batch, tx)
   return model, tasks, tx, state
 
 
@@ -168,9 +168,7 @@ def run(
     lambda axis: builder.make_step(make(axis_name=axis)), mesh, mode
   )
   init = parallel.replicate(
-    lambda key: change(
-      step_lib.init_state(model, builder, key, batches[0], tx)
-    ),
+    lambda key: change(builder.init_state(model, key, batches[0], tx)),
     mesh,
   )
   state = init(jax.random.key(3))

@@ -15,7 +15,7 @@ from mtl_jax.contrib import second_order
 from mtl_jax.contrib.auto_lambda import auto_lambda
 from mtl_jax.contrib.forum import forum
 from mtl_jax.contrib.moml import moml
-from mtl_jax.training import parallel, step as step_lib
+from mtl_jax.training import parallel
 from mtl_jax.training.builders import outer
 
 LEARN = optax.sgd(0.5)  # fast, so that what is wrong with weights shows
@@ -106,7 +106,7 @@ def test_a_step_maps_over_members(net, name):
 
     def init(seed):
       key = jax.random.key(seed)
-      return step_lib.init_state(model, builder, key, None, tx)
+      return builder.init_state(model, key, None, tx)
 
     state = jax.jit(jax.vmap(init))(jnp.arange(2))
     step = jax.jit(jax.vmap(builder.make_step(parts), (0, None)))

@@ -36,12 +36,12 @@ class Case:
   def of_combinator(self, combinator):
     tx = optax.chain(combinator, TX)
     step = step_lib.make_train_step(self.model, self.tasks, tx)
-    return self._flops(self.model, step, tx)
+    return self._flops(self.model, step, step_lib.from_chain(tx))
 
-  def _flops(self, model, step, method, *optimizer):
+  def _flops(self, model, step, builder, *optimizer):
     state = jax.eval_shape(
-      lambda: step_lib.init_state(
-        model, method, jax.random.key(0), self.batch, *optimizer
+      lambda: builder.init_state(
+        model, jax.random.key(0), self.batch, *optimizer
       )
     )
     compiled = jax.jit(step).lower(state, self.batch).compile()
