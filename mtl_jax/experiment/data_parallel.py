@@ -1,6 +1,6 @@
 """The stepper of one member whose batch is split over devices."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
-from mtl_jax import data, evaluation
+from mtl_jax import combinators, data, evaluation
 from mtl_jax.experiment import build
 from mtl_jax.training import checkpoints, parallel, programs
 
@@ -16,22 +16,31 @@ from mtl_jax.training import checkpoints, parallel, programs
 class DataParallel:
   """One member, a step per call, its batch split over all devices of a mesh.
 
-  State and parameters are whole on every device; `state_sharding` is where
-  that is decided.
+  `state_sharding` decides where the state lies: whole on every device, or with
+  some of its arrays split over an axis of the mesh that the batch is not.
   """
 
   longest = 1
   compile_s, peak_mb = 0.0, None
 
-  def __init__(self, experiment: build.Experiment, mesh: Any):
+  def __init__(
+    self,
+    experiment: build.Experiment,
+    mesh: Any,
+    spec_of: Callable[[str], PartitionSpec] | None = None,
+  ):
     """Builds the step.
 
     Args:
       experiment: of the member.
-      mesh: of devices, from `parallel.make_mesh`.
+      mesh: of devices, from `parallel.make_mesh`; it may have further axes.
+      spec_of: ``path -> spec`` of the arrays of the state, such as
+        ``params/trunk/w`` and the optimizer's moments of it; None for a state
+        that is whole on every device, as all modes but 'jit' need it.
     """
     self.way = programs.Way(experiment.settings.training.mode, 1, 1)
     self._experiment, self._mesh = experiment, mesh
+    self._spec_of = spec_of
     self._iterator: Iterator[Any] = iter(())
     self._drawn: tuple[int, Any] = (-1, None)  # step, its batch
     self._seed = 0
@@ -47,14 +56,30 @@ class DataParallel:
 
       return alone
 
-    self._step = parallel.parallelize(make_step, mesh, self.way.way)
-    self._keep_better = jax.jit(
-      programs.keep_better, out_shardings=self.state_sharding()
+    self._sharding = None
+    if spec_of is not None:
+      shapes = jax.eval_shape(
+        lambda: programs.as_members(experiment.make_state(0, {}))
+      )
+      # The number of the step is no array of members.
+      self._sharding = self.state_sharding(shapes)._replace(
+        step=parallel.whole(mesh)
+      )
+    self._step = parallel.parallelize(
+      make_step, mesh, self.way.way, self._sharding
     )
 
-  def state_sharding(self) -> NamedSharding:
-    """Sharding of each leaf of a state."""
-    return NamedSharding(self._mesh, PartitionSpec())
+  def state_sharding(self, tree: Any) -> Any:
+    """Shardings of arrays ``[1, ...]`` of a state, or of parts of one."""
+    spec_of = self._spec_of
+    if spec_of is None:
+      return parallel.whole(self._mesh)
+
+    def of_leaf(path, _):
+      spec = PartitionSpec(None, *spec_of(combinators.path_name(path)))
+      return NamedSharding(self._mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(of_leaf, tree)
 
   def begin(self, seeds: Sequence[int]) -> None:
     """Sets whose order of the data the next steps follow."""
@@ -62,8 +87,8 @@ class DataParallel:
     self._drawn = (-1, None)
 
   def place(self, tree: Any) -> Any:
-    """Puts host arrays ``[1, ...]`` on every device."""
-    return parallel.place_replicated(tree, self._mesh)
+    """Puts host arrays ``[1, ...]`` where the state lies."""
+    return parallel.place(tree, self._mesh, self.state_sharding(tree))
 
   def init(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:
     """The state of the member at step 0, ``[1, ...]``."""
@@ -74,12 +99,14 @@ class DataParallel:
     """The shapes of the same, placed: to restore a checkpoint."""
     del hyper
     shapes = jax.eval_shape(self._make_state(seeds))
-    return checkpoints.abstract(shapes, self.state_sharding())
+    return checkpoints.abstract(shapes, self.state_sharding(shapes))
 
   def _make_state(self, seeds):
     make = self._experiment.make_state
     return parallel.replicate(
-      lambda: programs.as_members(make(seeds[0], {})), self._mesh
+      lambda: programs.as_members(make(seeds[0], {})),
+      self._mesh,
+      self._sharding,
     )
 
   def compile(self, members: programs.Members, start: int) -> None:
@@ -130,13 +157,16 @@ class DataParallel:
 
   def keep_better(self, better: np.ndarray, new: Any, old: Any) -> Any:
     """As `loop.Stepper` has it."""
-    return self._keep_better(self.place(better), new, old)
+    sharding = self.state_sharding(old)
+    pick = jax.jit(programs.keep_better, out_shardings=sharding)
+    return pick(self.place(better), new, old)
 
   def evaluate(
     self, params: Any, model_state: Any, split: str
   ) -> list[evaluation.Result]:
     """The result of the member on a split."""
-    batches = self._experiment.evaluation_batches(split, self._mesh.size)
+    devices = self._mesh.shape[parallel.AXIS]
+    batches = self._experiment.evaluation_batches(split, devices)
     return [
       evaluation.evaluate(
         self._evaluate,
@@ -154,4 +184,4 @@ class DataParallel:
     def of_one(params, model_state, batch):
       return step(*programs.one_of((params, model_state)), batch)
 
-    return jax.jit(of_one, out_shardings=self.state_sharding())
+    return jax.jit(of_one, out_shardings=parallel.whole(self._mesh))

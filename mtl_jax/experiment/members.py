@@ -145,7 +145,7 @@ def begin(
       name: stepper.keep_better(everyone, start, start) for name in best_shapes
     }
     progress = [
-      loop.Progress(finished=i >= number) for i in range(len(members))
+      loop.MemberProgress(finished=i >= number) for i in range(len(members))
     ]
   active = np.array([not member.finished for member in progress])
   return (
@@ -162,7 +162,7 @@ def save(
   step: int,
   members: programs.Members,
   best: Mapping[str, Any],
-  progress: Sequence[loop.Progress],
+  progress: Sequence[loop.MemberProgress],
 ) -> None:
   """Begins to write a checkpoint that `begin` can go on from."""
   latest.save(

@@ -262,7 +262,7 @@ def make_plan(steps: int, record_every: int) -> loop.Plan:
 
 
 def train(
-  experiment: ProblemExperiment, members: problems.Members
+  experiment: ProblemExperiment, members: problems.ProblemMembers
 ) -> tuple[problems.Path, dict[str, float]]:
   """Runs all members of a method, as one program.
 
@@ -290,7 +290,7 @@ def train(
   some, _, _ = loop.fit(
     some,
     {},
-    [loop.Progress() for _ in range(number)],
+    [loop.MemberProgress() for _ in range(number)],
     0,
     experiment.plan,
     stepper,

@@ -21,7 +21,9 @@ from mtl_jax.recommendation import protocols
 from mtl_jax.training import loop
 
 
-def keep(program: Any, tree: Any, progress: Sequence[loop.Progress]) -> None:
+def keep(
+  program: Any, tree: Any, progress: Sequence[loop.MemberProgress]
+) -> None:
   """Writes how each member of a recommender ranks the test targets.
 
   Args:

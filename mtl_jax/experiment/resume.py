@@ -11,7 +11,7 @@ def take(
   experiment: Any,
   latest: checkpoints.Checkpoints,
   number: int,
-) -> list[loop.Progress]:
+) -> list[loop.MemberProgress]:
   """Progress of members, as the plan of now has it, and lines on what differs.
 
   Args:
@@ -30,14 +30,14 @@ def take(
       f'{latest.directory.parent} has a checkpoint, found {steps}; set '
       'training.steps, or choose another --workdir.'
     )
-  progress = [loop.Progress(**m) for m in restored.info['members']]
+  progress = [loop.MemberProgress(**m) for m in restored.info['members']]
   apply_patience(progress[:number], restored.step, experiment.plan)
   _say_schedule(restored, experiment)
   return progress
 
 
 def apply_patience(
-  progress: Sequence[loop.Progress], step: int, plan: loop.Plan
+  progress: Sequence[loop.MemberProgress], step: int, plan: loop.Plan
 ) -> None:
   """Resumes or stops members whose patience has changed, and says so.
 

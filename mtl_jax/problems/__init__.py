@@ -26,8 +26,8 @@ from mtl_jax.problems.measures import (
   task_loss,
 )
 from mtl_jax.problems.population import (
-  Members,
   Path,
+  ProblemMembers,
   even_preferences,
   is_small,
   make_members,

@@ -13,7 +13,7 @@ Params = Any
 LARGEST_PATH = 64
 
 
-class Members(NamedTuple):
+class ProblemMembers(NamedTuple):
   """P members: seeds x starts x preferences, the last fastest.
 
   Attributes:
@@ -42,7 +42,7 @@ class Path(NamedTuple):
 
 def make_members(
   seeds: int, starts: int, preferences: np.ndarray | None = None
-) -> Members:
+) -> ProblemMembers:
   """Every seed with every start and every preference.
 
   Args:
@@ -59,7 +59,7 @@ def make_members(
   chosen = None
   if preferences is not None:
     chosen = jnp.asarray(np.asarray(preferences)[row], float)
-  return Members(
+  return ProblemMembers(
     jnp.asarray(seed, jnp.int32), jnp.asarray(start, jnp.int32), chosen
   )
 

@@ -48,7 +48,7 @@ class ProblemRuns:
   """
 
   problem: problems.Problem
-  members: problems.Members
+  members: problems.ProblemMembers
   shape: tuple[int, int, int]
   runs: Mapping[str, problem_lib.ProblemExperiment]
 

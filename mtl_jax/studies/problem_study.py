@@ -72,7 +72,7 @@ def finish(
   path: pathlib.Path,
   settings: settings_lib.Settings,
   problem: problems.Problem,
-  members: problems.Members,
+  members: problems.ProblemMembers,
   paths: Mapping[str, problems.Path],
   *,
   shape: tuple[int, int, int],
@@ -115,7 +115,7 @@ def finish(
 def make_study(
   settings: settings_lib.Settings,
   problem: problems.Problem,
-  members: problems.Members,
+  members: problems.ProblemMembers,
   paths: Mapping[str, problems.Path],
   *,
   shape: tuple[int, int, int],
@@ -187,7 +187,7 @@ def _shown(problem, paths, shape) -> list[str]:
 
 
 def _members(settings, problem, members, path, shape):
-  """The records of a method's runs, in the order of `problems.Members`."""
+  """The records of a method's runs, in the order of its members."""
   end = end_of(path, shape)
   values = {}
   with np.errstate(divide='ignore', invalid='ignore'):

@@ -203,8 +203,15 @@ def _first_line(error: Exception) -> str:
   return lines[0][:200] if lines else type(error).__name__
 
 
-def abstract(state: Any, sharding: jax.sharding.Sharding) -> Any:
-  """The shapes of a state (or of what ``jax.eval_shape`` gave), placed."""
+def abstract(state: Any, sharding: Any) -> Any:
+  """The shapes of a state (or of what ``jax.eval_shape`` gave), placed.
+
+  Args:
+    state: arrays or their shapes.
+    sharding: one, or a pytree of them that is a prefix of the state.
+  """
   return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    state,
+    jax.tree.broadcast(sharding, state),
   )

@@ -245,20 +245,17 @@ def shapes_of(
   forward = backward = activations = 0.0
   for stream in network.streams:
 
-    def features(params, *arguments, stream=stream):
+    def features(flat, *arguments, stream=stream):
+      params = treedef.unflatten(flat)
       return network.features(stream, params, *arguments)[0]
 
     arguments = (model_state, batch[stream], key)
-    counted = jaxprs.count(features, params, *arguments)
+    counted = jaxprs.count(features, flat, *arguments)
     own = sum(task.stream == stream for task in network.tasks)
     forward += counted.flops
     backward += own * 2 * counted.flops
     activations = max(activations, counted.largest / accumulate)
-
-    def of_leaves(flat, *arguments, features=features):
-      return features(treedef.unflatten(flat), *arguments)
-
-    uses = jaxprs.find(of_leaves, flat, shared, *arguments)
+    uses = jaxprs.find(features, flat, shared, *arguments)
     for i, places in uses.items():
       uses_of.setdefault(i, []).extend(places)
       number = sum(use.number for use in places)
@@ -268,20 +265,14 @@ def shapes_of(
     for i, uses in uses_of.items()
     if all(use.kind != jaxprs.OTHER for use in uses)
   }
-  chosen: Mapping[int, str] = {}
-  if plain:
-    sizes = {i: flat[i].shape for i in plain}
-    chosen = layerwise.without_rows(plain, sizes, num_tasks, devices)
   touched = {i: flat[i].size for i in shared}
-  saved = 0.0
-  for i, kind in chosen.items():
-    number = devices * sum(use.number for use in uses_of[i])
-    touched[i] = number * flat[i].shape[1]
-    if kind == jaxprs.PRODUCT:
-      saved += weights[i]
-      saved -= layerwise.flops_of_mixing(num_tasks, number, *flat[i].shape)
-  ways = list(chosen.values())
-  by_product, by_lookup = map(ways.count, (jaxprs.PRODUCT, jaxprs.LOOKUP))
+  saved, leaves = 0.0, Leaves(len(shared), 0, 0)
+  if plain:
+    less, saved, ways = layerwise.saving(
+      plain, flat, weights, num_tasks, devices
+    )
+    touched |= less
+    leaves = Leaves(len(shared) - len(less), *ways)
   return Shapes(
     num_tasks=num_tasks,
     sizes=tuple(flat[i].size for i in shared),
@@ -291,7 +282,7 @@ def shapes_of(
     activations=activations,
     accumulate=accumulate,
     saved=saved,
-    leaves=Leaves(len(shared) - len(chosen), by_product, by_lookup),
+    leaves=leaves,
   )
 
 

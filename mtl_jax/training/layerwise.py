@@ -80,6 +80,39 @@ def without_rows(
   return chosen
 
 
+def saving(
+  uses: Mapping[int, Sequence[jaxprs.Use]],
+  flat: Sequence[Any],
+  weights: Mapping[int, float],
+  num_tasks: int,
+  devices: int,
+) -> tuple[dict[int, int], float, tuple[int, int]]:
+  """Numbers and operations of the parameters whose rows are not made.
+
+  Args:
+    uses: as of `without_rows`.
+    flat: all parameters, or their shapes.
+    weights: operations of each parameter's K gradients.
+    num_tasks: K.
+    devices: see `without_rows`.
+
+  Returns:
+    By parameter, the size of what is multiplied in a gradient's place; the
+    operations saved; and how many are dense layers, and embedding tables.
+  """
+  shapes = {i: flat[i].shape for i in uses}
+  chosen = without_rows(uses, shapes, num_tasks, devices)
+  sizes, saved = {}, 0.0
+  for i, kind in chosen.items():
+    number = devices * sum(use.number for use in uses[i])
+    sizes[i] = number * shapes[i][1]
+    if kind == jaxprs.PRODUCT:
+      saved += weights[i]
+      saved -= flops_of_mixing(num_tasks, number, *shapes[i])
+  ways = list(chosen.values())
+  return sizes, saved, (ways.count(jaxprs.PRODUCT), ways.count(jaxprs.LOOKUP))
+
+
 def cost_of_rows(k: int, number: int, n: int, m: int) -> float:
   """Operations for K gradients ``[n, m]`` of N rows, and their Gramian."""
   flops = 2.0 * k * number * n * m + 2.0 * k * k * n * m

@@ -59,7 +59,7 @@ class Plan:
 
 
 @dataclasses.dataclass
-class Progress:
+class MemberProgress:
   """Progress of a member besides its state; stored in every checkpoint.
 
   Attributes:
@@ -151,7 +151,7 @@ class Hooks:
   evaluate: Callable[[Any, Any], Sequence[tuple[Scalars, Scalars]]] | None
   write: Callable[[str, int, Series], None]
   tick: Callable[[int, Scalars], None]
-  save: Callable[[int, programs.Members, Any, Sequence[Progress]], None]
+  save: Callable[[int, programs.Members, Any, Sequence[MemberProgress]], None]
   probe: Callable[[Any], Series] | None = None
   measure: Callable[[Any], Series] | None = None
   record: Callable[[int, Any], None] | None = None
@@ -161,7 +161,7 @@ class Hooks:
 def fit(
   members: programs.Members,
   best: Mapping[str, Any],
-  progress: Sequence[Progress],
+  progress: Sequence[MemberProgress],
   step: int,
   plan: Plan,
   stepper: Stepper,

@@ -21,6 +21,7 @@ def parallelize(
   make_step: Callable[[str | None], Callable],
   mesh: Mesh,
   mode: str = 'jit',
+  state_sharding: Any = None,
 ) -> Any:
   """Compiles a step for the devices of a mesh.
 
@@ -32,23 +33,31 @@ def parallelize(
       agree up to rounding, but for dropout, which the manual modes draw on
       each device by itself, and for heads with negatives, which they score
       against those of the device.
+    state_sharding: where the state lies: a sharding, or a pytree of them that
+      is a prefix of the state; by default all of it on every device, as the
+      manual modes need it.
 
   Returns:
     ``(state, batch) -> (state, metrics)`` over a batch from `shard_batch` and
-    a replicated state, which is donated.
+    a state from `replicate` or `place`, which is donated.
 
   Raises:
-    ValueError: if the mode is unknown.
+    ValueError: if the mode is unknown, or takes whole states only.
   """
   check_mode(mode)
   if mode == 'jit':
-    replicated = NamedSharding(mesh, PartitionSpec())
+    state = _or_whole(state_sharding, mesh)
     split = NamedSharding(mesh, PartitionSpec(AXIS))
     return jax.jit(
       make_step(None),
-      in_shardings=(replicated, split),
-      out_shardings=replicated,
+      in_shardings=(state, split),
+      out_shardings=(state, whole(mesh)),
       donate_argnums=0,
+    )
+  if state_sharding is not None:
+    raise ValueError(
+      f"Expected mode 'jit' for a state that is split over devices, found "
+      f"{mode!r}; set training.mode to 'jit'."
     )
   if mode == 'shard_map':
     step = jax.shard_map(
@@ -110,22 +119,46 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
   )
 
 
-def place_replicated(tree: Any, mesh: Mesh) -> Any:
-  """Puts host arrays, the same in every process, on every device."""
-  sharding = NamedSharding(mesh, PartitionSpec())
+def whole(mesh: Mesh) -> NamedSharding:
+  """Sharding of arrays that every device of a mesh holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def place(tree: Any, mesh: Mesh, state_sharding: Any = None) -> Any:
+  """Puts host arrays, the same in every process, on the devices of a mesh.
+
+  Args:
+    tree: of a state, or of a part of one.
+    mesh: of devices.
+    state_sharding: as of `parallelize`; a prefix of the tree.
+  """
+  sharding = _or_whole(state_sharding, mesh)
   if jax.process_count() == 1:
     return jax.device_put(tree, sharding)
   return jax.tree.map(
-    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    lambda x, s: jax.make_array_from_process_local_data(
+      s, np.asarray(x), np.shape(x)
+    ),
     tree,
+    jax.tree.broadcast(sharding, tree),
   )
 
 
-def replicate(make: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-  """Compiles ``make`` so that its results live on every device.
+def replicate(
+  make: Callable[..., Any], mesh: Mesh, state_sharding: Any = None
+) -> Callable[..., Any]:
+  """Compiles ``make`` so that the state that it makes lies on all devices.
 
   States are made this way, rather than by device_put, whose result may share
   memory with its source: donating one would then delete the other.
+
+  Args:
+    make: returns a state.
+    mesh: of devices.
+    state_sharding: as of `parallelize`.
   """
-  sharding = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(make, out_shardings=sharding)
+  return jax.jit(make, out_shardings=_or_whole(state_sharding, mesh))
+
+
+def _or_whole(state_sharding, mesh):
+  return whole(mesh) if state_sharding is None else state_sharding

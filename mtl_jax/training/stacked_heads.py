@@ -41,10 +41,7 @@ class HeadGroup:
   keys: Any = None
 
   def run(
-    self,
-    flat: Sequence[Array],
-    features: Any,
-    trainable: Sequence[bool],
+    self, flat: Sequence[Array], features: Any, trainable: Sequence[bool]
   ) -> tuple[forward.Heads, Array, Array]:
     """Runs them as one: the heads, their sums and their counts ``[g]``.
 

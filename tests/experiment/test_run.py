@@ -317,7 +317,9 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience(
 
 
 def progress(since, **values):
-  return loop.Progress(best_step=2, evaluations_since_best=since, **values)
+  return loop.MemberProgress(
+    best_step=2, evaluations_since_best=since, **values
+  )
 
 
 def test_another_patience_is_heeded_or_said(capsys):

@@ -129,11 +129,11 @@ class Run:
       device,
     )
     restored = self.latest.restore(shapes)
-    progress = [loop.Progress() for _ in self.seeds]
+    progress = [loop.MemberProgress() for _ in self.seeds]
     if restored:
       fresh = restored.trees['state']
       best = {name: restored.trees['best'][name] for name in best}
-      progress = [loop.Progress(**m) for m in restored.info['members']]
+      progress = [loop.MemberProgress(**m) for m in restored.info['members']]
     self.at = restored.step if restored else 0
     hooks = loop.Hooks(
       evaluate=evaluate,
@@ -317,6 +317,8 @@ def test_rows_are_means_over_labels(toy, tmp_path):
 
 
 def test_progress_survives_json():
-  progress = loop.Progress(best_score=0.5, best_step=3)
-  again = loop.Progress(**json.loads(json.dumps(dataclasses.asdict(progress))))
+  progress = loop.MemberProgress(best_score=0.5, best_step=3)
+  again = loop.MemberProgress(
+    **json.loads(json.dumps(dataclasses.asdict(progress)))
+  )
   assert again == progress

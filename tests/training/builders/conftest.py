@@ -104,7 +104,7 @@ def run(
     if start is None:
       state = init(jax.random.key(3))
     else:
-      state = parallel.place_replicated(start, mesh)
+      state = parallel.place(start, mesh)
     first = jax.tree.map(np.array, jax.device_get(state._replace(key=None)))
     for batch in batches:
       state, metrics = step(state, parallel.shard_batch(batch, mesh))
