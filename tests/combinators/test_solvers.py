@@ -104,7 +104,17 @@ def test_alternating_directions_find_most_signs_of_a_singular_problem():
   """Half of the rank is missing."""
   rng = np.random.default_rng(1)
   a = cosines(rng.normal(size=(64, 32)), 1e-5, np.float32)
-  x = np.asarray(jax.jit(splitting.solve)(a, a))
+
+  @jax.jit
+  def solve(a, q):
+    return splitting.solve(
+      a,
+      q,
+      lambda x: nonnegative_qp.residual(a, q, x),
+      lambda x: nonnegative_qp.solved(a, q, x),
+    )
+
+  x = np.asarray(solve(a, a))
   assert np.all(x >= 0)
   solutions = [oracles.cone(np.float64(a), np.float64(q), 0) for q in a]
   agree = (x > 1e-4) == (np.array(solutions) > 1e-4)
@@ -112,21 +122,44 @@ def test_alternating_directions_find_most_signs_of_a_singular_problem():
   assert 0.2 < (x > 1e-4).mean() < 0.8
 
 
-def test_many_right_sides_of_a_singular_problem_are_solved(precision):
-  """So many that all four stages run."""
+def test_many_right_sides_are_solved(precision):
+  """So many that all stages run; singular, with and without a direction that
+  helps all tasks, and regular."""
   dtype, ridge, tolerance = precision
   rng = np.random.default_rng(2)
-  a = cosines(rng.normal(size=(64, 32)), ridge, dtype)
-  x = jax.jit(nonnegative_qp.solve)(a, a)
-  assert np.all(np.asarray(x) >= 0)
-  assert relative_residual(a, a, x, tolerance) < tolerance
+  problems = np.stack(
+    [
+      cosines(rng.normal(size=(64, rank)) + shift, ridge, dtype)
+      for rank, shift in ((32, 0), (32, 0.1), (32, 0.5), (64, 0), (128, 0))
+    ]
+  )
+  # In turn, so that each stops where it is solved.
+  xs = jax.jit(lambda p: jax.lax.map(lambda a: nonnegative_qp.solve(a, a), p))(
+    problems
+  )
+  for a, x in zip(problems, xs, strict=True):
+    assert np.all(np.asarray(x) >= 0)
+    assert relative_residual(a, a, x, tolerance) < tolerance
+
+
+def test_solved_right_sides_of_many_stay_as_they_are_under_vmap():
+  """A regular problem beside a singular one, which takes longer."""
+  rng = np.random.default_rng(3)
+  rows = (rng.normal(size=(64, 128)), rng.normal(size=(64, 32)))
+  problems = np.stack([cosines(r, 1e-5, np.float32) for r in rows])
+  x = jax.jit(jax.vmap(nonnegative_qp.solve))(problems, problems)[0]
+  alone = jax.jit(nonnegative_qp.solve)(problems[0], problems[0])
+  np.testing.assert_allclose(x, alone, atol=1e-5)
 
 
 def test_interior_point_alone_solves_what_exchanges_may_not(precision):
   dtype, ridge, tolerance = precision
   problems = np.stack(list(hard_problems(ridge, dtype)))
   q = -np.ones(problems.shape[1], dtype)
-  found = jax.jit(jax.vmap(lambda a: interior_point.solve(a, q)))(problems)
+  skip = np.zeros(1, bool)
+  found = jax.jit(
+    jax.vmap(lambda a: interior_point.solve(a, q[None], skip)[0])
+  )(problems)
   # Not polished, so a few times the final tolerance.
   for a, x in zip(problems, found, strict=True):
     assert relative_residual(a, q, x, tolerance) < 10 * tolerance
@@ -136,7 +169,7 @@ def test_exchanges_alone_reach_the_solution_of_an_easy_problem():
   rng = np.random.default_rng(0)
   a = cosines(rng.normal(size=(12, 40)), 1e-5, np.float32)
   q = np.asarray(a[0])
-  x = nonnegative_qp._exchange(a, q, jnp.ones(12))
+  x = nonnegative_qp._exchange(a, q[None], jnp.ones((1, 12)))[0]
   expected = oracles.cone(np.float64(a), np.float64(q), 0)
   np.testing.assert_allclose(x, expected, atol=1e-5)
 

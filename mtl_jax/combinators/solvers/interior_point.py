@@ -1,34 +1,43 @@
 """A primal-dual interior point method for small nonnegative programs."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+from mtl_jax.combinators.solvers import turns
 
 _STEPS = 40
 
 
-def solve(
-  a: jax.Array, q: jax.Array, skip: jax.Array | bool = False
-) -> jax.Array:
+def solve(a: jax.Array, q: jax.Array, skip: jax.Array) -> jax.Array:
   """``min_x 1/2 x^T A x + q^T x``, ``x >= 0``, by Mehrotra's method.
 
   Args:
     a: ``[K, K]``, positive definite, with a diagonal near 1.
-    q: ``[K]``, the largest entry near 1.
-    skip: true to make no step.
+    q: ``[R, K]``, the largest entry of each near 1.
+    skip: ``[R]`` bool: true to make no step.
 
   Returns:
-    ``[K]``: x > 0.
+    ``[R, K]``: x > 0.
   """
   ones = jnp.ones_like(q)
-  start = (0, ones, ones, jnp.asarray(skip))
-  _, x, _, _ = jax.lax.while_loop(
-    lambda c: (c[0] < _STEPS) & ~c[-1], lambda c: _step(a, q, c), start
-  )
-  return x
+  start = _Point(ones, ones, jnp.zeros(len(q), int), skip)
+  return turns.take(functools.partial(_step, a), q, start).x
 
 
-def _step(a, q, carry):
-  i, x, z, _ = carry
+class _Point(NamedTuple):
+  """Points of right sides: ``[R, K]`` x and ``A x + q``; ``[R]`` the others."""
+
+  x: jax.Array
+  z: jax.Array
+  count: jax.Array
+  done: jax.Array
+
+
+def _step(a, q, point):
+  x, z, count, _ = point
   excess = a @ x + q - z
   mean = x @ z / len(q)  # the complementarity gap, a variable
   direction = _newton(a, x, z, excess)
@@ -44,7 +53,8 @@ def _step(a, q, carry):
   excess = a @ x + q - z
   tolerance = 4 * jnp.finfo(a.dtype).eps * (1 + jnp.sum(x))
   gap = jnp.maximum(jnp.max(jnp.abs(excess)), jnp.max(jnp.minimum(x, z)))
-  return i + 1, x, z, gap < tolerance
+  count = count + 1
+  return _Point(x, z, count, (gap < tolerance) | (count == _STEPS))
 
 
 def _newton(a, x, z, excess):

@@ -2,19 +2,19 @@
 
 ``min_x 1/2 x^T A x + q^T x`` subject to ``x >= 0``. With ``y = A x + q`` the
 conditions for the solution are ``min(x, y) = 0``; the size of that vector is
-the residual here. Four stages, each of which leaves solved problems alone:
+the residual here. Three stages, each of which leaves solved problems alone:
 
-1. conjugate gradients on the face of the orthant (`proportioning`): cheap
-   products for all right sides at once, which solve most problems;
-2. alternating directions (`splitting`), where many are left: products as well,
-   which find most signs on singular Gramians;
-3. exchanges of the active set (block principal pivoting): exact once the
+1. cheap products for all right sides at once: conjugate gradients on the face
+   of the orthant (`proportioning`), or, for 64 right sides and more,
+   alternating directions (`splitting`); they solve most problems, and find
+   most signs of the others;
+2. exchanges of the active set (block principal pivoting): exact once the
    signs are nearly right;
-4. a primal-dual interior point method: 10 to 20 steps on any problem, for the
+3. a primal-dual interior point method: 10 to 20 steps on any problem, for the
    few on which exchanges cycle.
 
 The last two factor one matrix per right-hand side and step. They take the right
-sides that are left, some at a time, so that few of them cost little.
+sides that are left, some at a time (`turns`), so that few of them cost little.
 
 References:
   Kim and Park, Fast nonnegative matrix factorization: an active-set-like
@@ -22,6 +22,9 @@ References:
   Mehrotra, On the implementation of a primal-dual interior point method, SIAM
   Journal on Optimization, 1992.
 """
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +34,9 @@ from mtl_jax.combinators.solvers import (
   proportioning,
   scaling,
   splitting,
+  turns,
 )
 
-_TOGETHER = 8
 _MANY = 64  # right sides for which alternating directions pay
 _EXCHANGES = 12
 REFINEMENTS, _CORRECTIONS = 3, 3
@@ -59,14 +62,14 @@ def solve(
   size = jnp.max(jnp.abs(q), axis=1, keepdims=True)
   size = jnp.where(size == 0, 1, size)
   q = q / size
-  x = jnp.zeros_like(q) if start is None else start / size
-  many = len(q) >= _MANY
-  x = proportioning.solve(
-    a, q, x, lambda x: solved(a, q, x), patience=2 if many else 4
-  )
-  x = _split(a, q, x) if many else x
-  x = _rest(_exchange, a, q, x)
-  x = _rest(_interior, a, q, x)
+  done = functools.partial(solved, a, q)
+  if start is None and len(q) >= _MANY:
+    x = splitting.solve(a, q, functools.partial(residual, a, q), done)
+  else:
+    x = jnp.zeros_like(q) if start is None else start / size
+    x = proportioning.solve(a, q, x, done)
+  x = _exchange(a, q, x)
+  x = _interior(a, q, x)
   return x * size
 
 
@@ -82,64 +85,80 @@ def solved(a: jax.Array, q: jax.Array, x: jax.Array) -> jax.Array:
   return residual(a, q, x) <= tolerance
 
 
-def _split(a, q, x):
-  """`splitting`, for those that are not solved, if it pays."""
-  done = solved(a, q, x)
-  return jax.lax.cond(
-    jnp.sum(~done) > _TOGETHER,
-    lambda: jnp.where(done[:, None], x, splitting.solve(a, q)),
-    lambda: x,
-  )
-
-
-def _rest(solver, a, q, x):
-  """A solver of one row, for those that are not solved, some at a time."""
-  together = min(_TOGETHER, len(q))
-
-  def some(carry):
-    x, tried = carry
-    rows = jnp.argsort(tried)[:together]  # Those not tried come first.
-    solutions = jax.vmap(solver, (None, 0, 0))(a, q[rows], x[rows])
-    return x.at[rows].set(solutions), tried.at[rows].set(True)
-
-  x, _ = jax.lax.while_loop(
-    lambda carry: ~jnp.all(carry[1]), some, (x, solved(a, q, x))
-  )
-  return x
-
-
 def _exchange(a, q, x):
-  """Block principal pivoting from the support of ``x``; ``[K]`` each."""
-  num = len(q)
-  eps = jnp.finfo(a.dtype).eps
-
-  def pivot(carry):
-    i, free, fewest, tries, best, _ = carry
-    x = free_solution(a, q, free)
-    y = jnp.where(free, 0, a @ x + q)
-    tolerance = 4 * eps * (2 + jnp.sum(jnp.abs(x)))
-    wrong = jnp.where(free, x < -tolerance, y < -tolerance)
-    number = jnp.sum(wrong)
-    # All wrong signs flip at once while that makes progress. Flips of one at
-    # a time could not cycle, but take longer than the interior point method.
-    tries = jnp.where(number < fewest, 3, tries - 1)
-    fewest = jnp.minimum(number, fewest)
-    best = better(a, q, best, jnp.maximum(x, 0))
-    done = (number == 0) | (tries == 0) | solved(a, q, best)
-    return i + 1, free ^ wrong, fewest, tries, best, done
-
-  start = (0, x > 0, jnp.asarray(num + 1), jnp.asarray(3), x, solved(a, q, x))
-  carry = jax.lax.while_loop(
-    lambda c: (c[0] < _EXCHANGES) & ~c[-1], pivot, start
+  """Block principal pivoting from the supports of ``x``; ``[R, K]`` each."""
+  number = jnp.full(len(q), q.shape[1] + 1)
+  start = _Rows(
+    x > 0, x, number, jnp.full(len(q), 3), 0 * number, solved(a, q, x)
   )
-  return carry[-2]
+  return turns.take(functools.partial(_pivot, a), q, start).best
+
+
+class _Rows(NamedTuple):
+  """Exchanges of right sides; of one of them within `_pivot`.
+
+  Attributes:
+    free: ``[R, K]`` bool: the coordinates that are not held at 0.
+    best: ``[R, K]``: the best x so far.
+    fewest: ``[R]``: the least number of wrong signs so far.
+    tries: ``[R]``: exchanges that may still pass without fewer of them.
+    count: ``[R]``: exchanges made.
+    done: ``[R]`` bool: whether it is over, by a solution or without one.
+  """
+
+  free: jax.Array
+  best: jax.Array
+  fewest: jax.Array
+  tries: jax.Array
+  count: jax.Array
+  done: jax.Array
+
+
+def _pivot(a, q, row):
+  """One exchange of one right side."""
+  x = free_solution(a, q, row.free)
+  y = jnp.where(row.free, 0, a @ x + q)
+  eps = jnp.finfo(a.dtype).eps
+  tolerance = 4 * eps * (2 + jnp.sum(jnp.abs(x)))
+  wrong = jnp.where(row.free, x < -tolerance, y < -tolerance)
+  number = jnp.sum(wrong)
+  # All wrong signs flip at once while that makes progress. Flips of one at
+  # a time could not cycle, but take longer than the interior point method.
+  tries = jnp.where(number < row.fewest, 3, row.tries - 1)
+  best = better(a, q, row.best, jnp.maximum(x, 0))
+  count = row.count + 1
+  done = (number == 0) | (tries == 0) | (count == _EXCHANGES)
+  return _Rows(
+    row.free ^ wrong,
+    best,
+    jnp.minimum(number, row.fewest),
+    tries,
+    count,
+    done | solved(a, q, best),
+  )
 
 
 def _interior(a, q, x):
-  inner = interior_point.solve(a, q, skip=solved(a, q, x))
-  x = better(a, q, x, inner)
-  polished = free_solution(a, q, inner > a @ inner + q)
-  return better(a, q, x, jnp.maximum(polished, 0))
+  """The interior point method, for those that are not solved."""
+  done = solved(a, q, x)
+  inner = interior_point.solve(a, q, skip=done)
+
+  def polish(q, row):
+    x, inner, _ = row
+    x = better(a, q, x, inner)
+    polished = free_solution(a, q, inner > a @ inner + q)
+    x = better(a, q, x, jnp.maximum(polished, 0))
+    return _Polished(x, inner, jnp.array(True))
+
+  return turns.take(polish, q, _Polished(x, inner, done)).x
+
+
+class _Polished(NamedTuple):
+  """``[R, K]``: x, and what the interior point method gave; ``[R]``: done."""
+
+  x: jax.Array
+  inner: jax.Array
+  done: jax.Array
 
 
 def without_ridge(

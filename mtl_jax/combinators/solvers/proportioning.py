@@ -22,9 +22,7 @@ _STEPS = 25  # Between two looks at what is solved.
 _LOOKS, _MOST = 8, 24
 
 
-def solve(
-  a: jax.Array, q: jax.Array, x: jax.Array, solved, patience: int = 4
-) -> jax.Array:
+def solve(a: jax.Array, q: jax.Array, x: jax.Array, solved) -> jax.Array:
   """``min_x 1/2 x^T A x + q^T x``, ``x >= 0``, for every row of ``q``.
 
   Args:
@@ -33,11 +31,10 @@ def solve(
     x: ``[R, K]``, >= 0: where to start from.
     solved: ``x [R, K] -> [R]`` bool; when all are, it stops. Solved rows stay
       as they are.
-    patience: when to stop if no row is solved, in 25 steps.
 
   Returns:
-    ``[R, K]``, >= 0, after at most 200 steps, or 600 while many more rows are
-    solved with each 25.
+    ``[R, K]``, >= 0, after at most 200 steps (100 if no row is solved), or 600
+    while many more rows are solved with each 25.
   """
   length = 1 / jnp.max(jnp.sum(jnp.abs(a), axis=1))  # 1 / a bound on the norm
 
@@ -54,7 +51,7 @@ def solve(
 
   def goes_on(carry):
     i, _, done, more = carry
-    looks = jnp.where(jnp.any(done), _LOOKS, patience)
+    looks = jnp.where(jnp.any(done), _LOOKS, _LOOKS // 2)
     worth = (i < looks) | ((i < _MOST) & (16 * more > len(q)))
     return worth & ~jnp.all(done)
 
