@@ -2,6 +2,7 @@
 
 from mtl_jax.evaluation.eval_steps import (
   make_eval_step,
+  make_predict_step,
   unrelated,
 )
 from mtl_jax.evaluation.knockouts import HOWS, knock_out
@@ -10,7 +11,7 @@ from mtl_jax.evaluation.loops import (
   evaluate,
   evaluate_members,
 )
-from mtl_jax.evaluation.predictions import make_predict_step, predict
+from mtl_jax.evaluation.predictions import predict
 from mtl_jax.evaluation.relations import cosines, gradient_scalars
 from mtl_jax.evaluation.results import Result, score_name
 from mtl_jax.evaluation.selection import Selection, make_selection, undefined

@@ -1,4 +1,4 @@
-"""Pure step on the device: the statistics of one batch."""
+"""Pure steps on the device: the statistics, or predictions, of one batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,17 +33,17 @@ def make_eval_step(
     ValueError: if there is no task, two have the same name, or weights in the
       overall score are negative or all 0.
   """
-  check_tasks(tasks)
+  _check_tasks(tasks)
 
   def eval_step(params: Any, model_state: Any, batch: Batch) -> Any:
     per_task, related, shared = {}, {}, {}
-    for stream, group in group_by_stream(tasks, batch).items():
-      outputs = run_model(model, group, params, model_state, batch, stream)
+    for stream, group in _group_by_stream(tasks, batch).items():
+      outputs = _run_model(model, group, params, model_state, batch, stream)
       facts = [_task_state(t, outputs, batch[stream]) for t in group]
       per_task |= {t.name: f[0] for t, f in zip(group, facts, strict=True)}
       related[stream] = _relation_states(
         {
-          t.name: (rows, seen_outputs(t, outputs), t)
+          t.name: (rows, _seen(t, outputs), t)
           for t, (_, rows) in zip(group, facts, strict=True)
         },
         batch[stream],
@@ -56,8 +56,30 @@ def make_eval_step(
   return eval_step
 
 
-def check_tasks(tasks: Sequence[tasks_lib.Task]) -> None:
-  """Raises for two tasks of one name, or weights that have no mean."""
+def make_predict_step(
+  model: interface.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
+) -> Step:
+  """A pure ``(params, model_state, batch) -> {task: [B, ...]}``.
+
+  Labels need not be in the batch.
+
+  Raises:
+    ValueError: if there is no task, two have the same name, or weights in the
+      overall score are negative or all 0.
+  """
+  _check_tasks(tasks)
+
+  def predict_step(params: Any, model_state: Any, batch: Batch) -> Any:
+    predictions = {}
+    for stream, group in _group_by_stream(tasks, batch).items():
+      outputs = _run_model(model, group, params, model_state, batch, stream)
+      predictions |= {t.name: t.predict(_seen(t, outputs)) for t in group}
+    return predictions
+
+  return predict_step
+
+
+def _check_tasks(tasks: Sequence[tasks_lib.Task]) -> None:
   names = [task.name for task in tasks]
   if not names or len(set(names)) < len(names):
     raise ValueError(
@@ -72,7 +94,7 @@ def check_tasks(tasks: Sequence[tasks_lib.Task]) -> None:
     )
 
 
-def group_by_stream(
+def _group_by_stream(
   tasks: Sequence[tasks_lib.Task], batch: Batch
 ) -> dict[str, list[tasks_lib.Task]]:
   """The tasks of each stream that the batch has."""
@@ -83,7 +105,7 @@ def group_by_stream(
   return groups
 
 
-def run_model(
+def _run_model(
   model: interface.MultiTaskModel,
   tasks: Sequence[tasks_lib.Task],
   params: Any,
@@ -116,7 +138,7 @@ def _rows(arrays):
   return jnp.ones(len(next(iter(arrays.values()))))
 
 
-def seen_outputs(task: tasks_lib.Task, outputs: Mapping[str, Array]) -> Array:
+def _seen(task: tasks_lib.Task, outputs: Mapping[str, Array]) -> Array:
   """Outputs that a task's predictions and metrics read."""
   if task.output is None:
     return outputs[task.name]
@@ -129,7 +151,7 @@ def _task_state(task, outputs, arrays):
   The loss is the mean that training takes, without the task's ``loss_weight``;
   metrics count every labelled example once.
   """
-  seen = seen_outputs(task, outputs)
+  seen = _seen(task, outputs)
   losses = task.loss(outputs if task.reads else outputs[task.name], arrays)
   losses = as_float(losses)
   weights = tasks_lib.mask_of(task, arrays, losses)

@@ -1,4 +1,4 @@
-"""Predictions of a split: the device step, and the loop over batches."""
+"""Predictions of a split: the loop over its batches."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,37 +6,8 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import tasks as tasks_lib
-from mtl_jax.evaluation import eval_steps
 from mtl_jax.evaluation.eval_steps import Batch, Step
-from mtl_jax.models import interface
 from mtl_jax.tasks.metrics import states
-
-
-def make_predict_step(
-  model: interface.MultiTaskModel, tasks: Sequence[tasks_lib.Task]
-) -> Step:
-  """A pure ``(params, model_state, batch) -> {task: [B, ...]}``.
-
-  Labels need not be in the batch.
-
-  Raises:
-    ValueError: if there is no task, two have the same name, or weights in the
-      overall score are negative or all 0.
-  """
-  eval_steps.check_tasks(tasks)
-
-  def predict_step(params: Any, model_state: Any, batch: Batch) -> Any:
-    predictions = {}
-    for stream, group in eval_steps.group_by_stream(tasks, batch).items():
-      outputs = eval_steps.run_model(
-        model, group, params, model_state, batch, stream
-      )
-      predictions |= {
-        t.name: t.predict(eval_steps.seen_outputs(t, outputs)) for t in group
-      }
-    return predictions
-
-  return predict_step
 
 
 def predict(

@@ -14,6 +14,7 @@ from mtl_jax.tasks.kinds import (
   kind as kind_lib,
 )
 from mtl_jax.tasks.metrics import (
+  at_recall,
   classes,
   counts as counts_lib,
   grouped_ranking as groups,
@@ -21,7 +22,7 @@ from mtl_jax.tasks.metrics import (
 from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
 
 # Options of tasks of events, with their defaults.
-EVENTS = classification_lib.WEIGHTS | classification_lib.RECALLS | groups.GROUPS
+EVENTS = classification_lib.WEIGHTS | at_recall.RECALLS | groups.GROUPS
 
 
 def binary(
@@ -132,10 +133,9 @@ def for_binary(
       other, for gauc and ndcg.
     top: K of ndcg.
   """
-  recalls = classes.check_recalls(recalls)
   return {
     'counts': counts_lib.Counts(label, binary=True),
-    'auc': classes.Ranking(label, binary=True, recalls=recalls),
+    'auc': classes.Ranking(label, binary=True, recalls=tuple(recalls)),
     'log_loss': classes.LogLoss(label),
     'calibration': classes.Calibration(label),
   } | groups.in_groups(label, group, top, binary=True)

@@ -13,7 +13,7 @@ from mtl_jax.tasks.kinds import (
   class_weights as class_weights_lib,
   kind as kind_lib,
 )
-from mtl_jax.tasks.metrics import classes, states, true_rank
+from mtl_jax.tasks.metrics import at_recall, classes, states, true_rank
 from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
 
 # Of more classes, areas under curves would hold all logits of a split.
@@ -21,7 +21,6 @@ MANY_CLASSES = 1000
 # Options that several kinds have, with their defaults.
 WEIGHTS = {'class_weights': None}
 SHAPE = {'label_smoothing': 0.0, 'focal': 0.0}
-RECALLS = {'recalls': ()}
 
 
 def classification(
@@ -180,7 +179,7 @@ def for_classification(
     >>> confusion.compute(state)['accuracy']
     0.5
   """
-  recalls = classes.check_recalls(recalls)
+  recalls = tuple(recalls)
   if num_classes > MANY_CLASSES and not recalls:
     ranked = {'rank': true_rank.TrueRank(label)}
   else:
@@ -256,6 +255,6 @@ CLASSIFICATION = kind_lib.TaskKind(
   'classification',
   _classification,
   'classification',
-  WEIGHTS | SHAPE | RECALLS,
+  WEIGHTS | SHAPE | at_recall.RECALLS,
   metric_names,
 )

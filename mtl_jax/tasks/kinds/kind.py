@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from mtl_jax import names as names_lib
 from mtl_jax.tasks import task as task_lib
-from mtl_jax.tasks.kinds import steps
+from mtl_jax.tasks.kinds import per_step as per_step_lib
 
 
 class DataFacts(Protocol):
@@ -112,7 +112,7 @@ class TaskKind:
     options = {**self.shared, **options}
     label, facts = label or name, info
     if per_step:
-      facts = steps.facts_of_steps(name, info, label, options)
+      facts = per_step_lib.facts_of_steps(name, info, label, options)
     task = self.make(name, facts, label, **options)
     return with_common(
       task,

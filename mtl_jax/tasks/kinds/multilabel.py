@@ -13,7 +13,7 @@ from mtl_jax.tasks.kinds import (
   classification as classification_lib,
   kind as kind_lib,
 )
-from mtl_jax.tasks.metrics import classes, counts
+from mtl_jax.tasks.metrics import at_recall, classes, counts
 from mtl_jax.tasks.task import Metric, Task, as_float, known
 
 
@@ -128,7 +128,7 @@ def for_multilabel(
     )
   return {
     'counts': counts.Counts(label),
-    'auc': classes.Ranking(label, recalls=classes.check_recalls(recalls)),
+    'auc': classes.Ranking(label, recalls=tuple(recalls)),
     'log_loss': classes.LogLoss(label),
     'calibration': classes.Calibration(label),
   }
@@ -144,8 +144,6 @@ MULTILABEL = kind_lib.TaskKind(
   'multilabel',
   _multilabel,
   'multilabel',
-  classification_lib.WEIGHTS
-  | classification_lib.SHAPE
-  | classification_lib.RECALLS,
+  classification_lib.WEIGHTS | classification_lib.SHAPE | at_recall.RECALLS,
   metric_names,
 )

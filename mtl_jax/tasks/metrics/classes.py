@@ -5,7 +5,7 @@ there are L labels in {0, 1} with a mask each, so that single ones may be
 missing; a binary task has L = 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.tasks.metrics import curves, states
+from mtl_jax.tasks.metrics import at_recall, curves, states
 
 Array = jax.Array
 
@@ -47,12 +47,19 @@ class Ranking(states.Kept):
     exclusive: whether outputs are logits of classes.
     binary: L = 1: there is nothing to pool, and no ``auc_micro``.
     recalls: in (0, 1].
+
+  Raises:
+    ValueError: if one is not.
   """
 
   label: str
   exclusive: bool = False
   binary: bool = False
   recalls: tuple[float, ...] = ()
+
+  def __post_init__(self):
+    if self.recalls:
+      at_recall.check(self.recalls)
 
   def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
     """Logits ``[N, L]`` of all examples, with their labels and mask."""
@@ -63,11 +70,11 @@ class Ranking(states.Kept):
   def compute(self, state: Any) -> dict[str, float]:
     """The areas, and the precisions."""
     rows = states.labelled_rows(state)
-    names = [_at_recall(r) for r in self.recalls]
+    names = [at_recall.metric_name(r) for r in self.recalls]
     areas = []
     for scores, positive in self._columns(rows):
       curve = curves.curve(scores, positive)
-      points = [curves.precision_at(curve, r) for r in self.recalls]
+      points = [at_recall.precision_at(curve, r) for r in self.recalls]
       areas.append([curves.area(curve), curves.precision(curve), *points])
     means = map(curves.mean_defined, np.transpose(areas))
     names = ['auc', 'pr_auc', *names]
@@ -194,26 +201,7 @@ class Calibration(states.Summed):
     return {'ece': float(gap)}
 
 
-def check_recalls(recalls: Sequence[float]) -> tuple[float, ...]:
-  """The recalls at which precision is asked for, in (0, 1].
-
-  Raises:
-    ValueError: if one is not.
-  """
-  values = tuple(map(float, recalls))
-  if not all(0 < r <= 1 for r in values):
-    raise ValueError(
-      f'Metrics: expected recalls above 0 and up to 1, found {recalls}; name '
-      'those at which precision is asked for, such as (0.5, 0.9).'
-    )
-  return values
-
-
 def metric_names(spec: Mapping[str, Any]) -> list[str]:
   """Names of the metrics of this file, with the recalls of a target."""
   names = ['auc', 'pr_auc', 'log_loss', 'ece']
-  return names + [_at_recall(r) for r in spec.get('recalls') or ()]
-
-
-def _at_recall(recall):
-  return f'precision_at_recall_{recall:g}'
+  return names + [at_recall.metric_name(r) for r in spec.get('recalls') or ()]

@@ -65,29 +65,12 @@ def precision(counts: Curve | None) -> float:
   """
   if counts is None or not counts.won.any():
     return float('nan')
-  at, _ = _precisions(counts)
+  at, _ = precisions(counts)
   won = counts.won[::-1]
   return float(np.sum(at * won) / won.sum())
 
 
-def precision_at(counts: Curve | None, recall: float) -> float:
-  """The best precision of a threshold that reaches this recall.
-
-  Returns:
-    In [0, 1]; NaN where there is no positive.
-
-  Example:
-    >>> three = curve(np.array([3, 2, 1]), np.array([1, 0, 1]))
-    >>> precision_at(three, 0.5), round(precision_at(three, 0.9), 3)
-    (1.0, 0.667)
-  """
-  if counts is None or not counts.won.any():
-    return float('nan')
-  at, recalls = _precisions(counts)
-  return float(at[recalls >= recall].max())
-
-
-def _precisions(counts):
+def precisions(counts: Curve) -> tuple[np.ndarray, np.ndarray]:
   """Precision and recall at each threshold, from the highest."""
   hits = np.cumsum(counts.won[::-1])
   alarms = np.cumsum(counts.lost[::-1])
