@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.reporting import result_tables, results_file as results
+from mtl_jax.reporting import markup, result_tables, results_file as results
 from mtl_jax.studies import (
   claims as claims_lib,
   page as page_lib,
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> None:
     sections[name] = _section(name, spec, facts)
     rows.append([f'[{name}](#{name})', *_overview(facts)])
   columns = ['config', *VERDICTS, 'time']
-  overview = result_tables.Table('', columns, rows).to_markdown() + '\n'
+  overview = markup.markdown(result_tables.Table('', columns, rows)) + '\n'
   text = ''.join(f'\n## {name}\n{x}' for name, x in sections.items())
   PAGE.write_text(HEAD + overview + text, encoding='utf-8')
   print(f'{PAGE}: {len(sections)} configs')
@@ -215,7 +215,7 @@ def _section(name: str, spec: str, facts: Facts) -> str:
     lines += [f'![The runs of {name}](images/{name}.png)', '']
   if facts.rows:
     table = result_tables.Table('', COLUMNS, facts.rows, left=3)
-    lines += [table.to_markdown(), '']
+    lines += [markup.markdown(table), '']
   for absent, why in facts.absent.items():
     lines += [f'Not run: `{absent}`: {why}.', '']
   shown = ('Seen in the runs:', 'Not run:')
