@@ -3,9 +3,9 @@
 from mtl_jax.data.blank_data import Blank, blank
 from mtl_jax.data.catalogue import from_tfds, make_builder
 from mtl_jax.data.cells import Reading, name_of
-from mtl_jax.data.encoding import Column, Counts, Encoder, mask_key
+from mtl_jax.data.columns.recipe import Column, Counts, Label
+from mtl_jax.data.encoding import Encoder, fit_encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns, read_some
-from mtl_jax.data.fitting import Label, fit_encoder
 from mtl_jax.data.info import DataInfo, describe
 from mtl_jax.data.label_checks import check_keys, check_labels
 from mtl_jax.data.loading import (
@@ -39,7 +39,7 @@ from mtl_jax.data.sources import (
   from_batch,
 )
 from mtl_jax.data.tables import Field, Table, part, select
-from mtl_jax.data.text import TextOptions, Tokenizer, train_tokenizer
+from mtl_jax.data.tokenization import TextOptions, Tokenizer, train_tokenizer
 from mtl_jax.data.train_batches import train_dataset, train_iterator
 
 __all__ = (

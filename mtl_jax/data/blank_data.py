@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from mtl_jax.data import encoding, info as info_lib, loading, sources
+from mtl_jax.data.columns import recipe
 
 INTEGERS = (
   'class', 'category', 'text', 'set', 'sequence', 'multilabel', 'multihot',
@@ -25,7 +26,7 @@ class Blank:
   size: int
   arrays: Mapping[str, np.ndarray]
   name: str = 'blank'
-  counts: encoding.Counts = dataclasses.field(default_factory=encoding.Counts)
+  counts: recipe.Counts = dataclasses.field(default_factory=recipe.Counts)
 
   def __len__(self) -> int:
     return self.size

@@ -5,7 +5,8 @@ import dataclasses
 
 import numpy as np
 
-from mtl_jax.data import encoding, fitting, sources
+from mtl_jax.data import encoding, sources
+from mtl_jax.data.columns import numbers
 
 # Statistics of a split that is not in memory come from as many rows of it.
 SAMPLE = 10_000
@@ -93,14 +94,14 @@ def describe(
     classes={key: _names(c) for key, c in columns.items() if c.names},
     cardinalities=known | _largest(splits, columns, one),
     counts={key: tuple(c.tolist()) for key, c in counted.items()},
-    means={k: _plain(fitting.moments(seen[k])[0]) for k in floats},
-    stds={k: _plain(fitting.moments(seen[k])[1]) for k in floats},
+    means={k: _plain(numbers.moments(seen[k])[0]) for k in floats},
+    stds={k: _plain(numbers.moments(seen[k])[1]) for k in floats},
     pooled={k: _pooled(seen[k]) for k in vectors},
   )
 
 
 def _pooled(values):
-  mean, std = fitting.moments(values.reshape(-1))
+  mean, std = numbers.moments(values.reshape(-1))
   return float(mean), float(std)
 
 

@@ -1,6 +1,6 @@
 """From names in a config to sources of batches, and what is known of them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import os
@@ -12,13 +12,15 @@ from mtl_jax import names as names_lib
 from mtl_jax.data import (
   catalogue,
   encoding,
-  fitting,
+  fills,
   info as info_lib,
   sources,
   tables,
-  text as text_lib,
 )
+from mtl_jax.data.columns import recipe
 
+# Arguments of `encoding.fit_encoder` that are none of the options.
+GIVEN = ('table', 'features', 'labels', 'fill', 'categories')
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
 
@@ -45,7 +47,7 @@ class Data:
 
 def load(
   name: str,
-  features: fitting.Features,
+  features: encoding.Features,
   *,
   splits: Mapping[str, str] = SPLITS,
   settings: Mapping[str, Any] | None = None,
@@ -74,16 +76,13 @@ def load(
 
 def from_tables(
   splits: Mapping[str, tables.Table],
-  features: fitting.Features,
+  features: encoding.Features,
   *,
-  text: Mapping[str, text_lib.TextOptions] | None = None,
-  standardize: Collection[str] = (),
-  labels: Mapping[str, str | fitting.Label] | None = None,
+  labels: Mapping[str, str | recipe.Label] | None = None,
   fill: Mapping[str, str] | None = None,
-  ids: Collection[str] = (),
-  ignore_case: bool = False,
   encoder: encoding.Encoder | None = None,
   cache: sources.Cache = 'auto',
+  **options,
 ) -> Data:
   """Encodes tables: everything is learned from the split ``train``.
 
@@ -91,22 +90,20 @@ def from_tables(
     splits: tables by name; 'train' is needed unless an encoder is given.
     features: ``{key in the batch: feature}``, or several features of numbers
       that make one vector.
-    text: keys that are texts, and how they are tokenized.
-    standardize: keys of float inputs that get mean 0 and variance 1.
     labels: ``{key: kind of task}`` of what is learned, by which strings become
-      classes and whole numbers values: see `fitting.fit_encoder`.
+      classes and whole numbers values: see `encoding.fit_encoder`.
     fill: key -> what becomes of missing numbers, see there; the id of a missing
       'category' is one above the largest of all splits.
-    ids: keys of whole numbers of which it is counted how many training lacks.
-    ignore_case: compare names without their case.
     encoder: of another run; nothing is learned then.
     cache: keep splits in memory: True, False or 'auto', by their size.
+    **options: ``text``, ``standardize``, ``ids`` and ``ignore_case`` of
+      `encoding.fit_encoder`.
 
   Returns:
     Sources, encoder and facts.
 
   Raises:
-    ValueError: if there is no split 'train', or a feature is unknown.
+    ValueError: if there is no split 'train', or a feature or option is unknown.
 
   Example:
     >>> import numpy as np
@@ -116,6 +113,7 @@ def from_tables(
     >>> data.info.means['label'], data.info.shapes['inputs']
     (1.5, (4,))
   """
+  names_lib.check_options('from_tables', encoding.fit_encoder, options, GIVEN)
   if encoder is not None:
     derived = next(iter(splits.values())).derived
     encoder = dataclasses.replace(encoder, derived=derived)
@@ -126,9 +124,9 @@ def from_tables(
       f"Expected a split 'train' to learn vocabularies and means from, found "
       f'{", ".join(splits)}; name one.'
     )
-  features = fitting.with_groups(features, labels)
+  features = encoding.with_groups(features, labels)
   needed = (
-    encoder.features if encoder else fitting.reads(splits[first], features)
+    encoder.features if encoder else encoding.reads(splits[first], features)
   )
   _check_columns(splits.values(), needed, first)
   kept = {
@@ -136,20 +134,17 @@ def from_tables(
     for split, table in splits.items()
   }
   if encoder is None:
-    encoder = fitting.fit_encoder(
+    encoder = encoding.fit_encoder(
       kept[first],
       features,
-      text=text,
-      standardize=standardize,
       labels=labels,
       fill=fill,
       categories={
-        key: _next_id(kept.values(), features[key])
+        key: fills.next_id(kept.values(), feature)
         for key, how in (fill or {}).items()
-        if how == 'category' and isinstance(features.get(key), str)
+        if how == 'category' and isinstance(feature := features.get(key), str)
       },
-      ids=ids,
-      ignore_case=ignore_case,
+      **options,
     )
   made = {
     split: sources.from_table(table, encoder, cache)
@@ -173,16 +168,6 @@ def _check_columns(splits, needed, first):
           f'{table.name}: expected a column {feature!r}, as in {first}, found '
           f'none; {names_lib.nearest(feature, known)}'
         )
-
-
-def _next_id(splits, feature):
-  """One above the largest whole number of a feature in all splits."""
-  largest = -1
-  for table in splits:
-    if table.own and table.fields[feature].kind == 'integer':
-      values = table.read(range(table.size), [feature])[feature]
-      largest = max(largest, int(values.max()))
-  return largest + 1
 
 
 def fingerprint(data: Data) -> dict[str, str]:

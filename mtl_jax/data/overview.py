@@ -350,7 +350,7 @@ def gaps(
       yield (
         f'{column.kind}s {key!r} are padded to {column.length} {steps}, with '
         'the mask '
-        f'{encoding.mask_key(key)!r}' + (f'; cut: {cut}.' if cut else '.')
+        f'{tasks.mask_key(key)!r}' + (f'; cut: {cut}.' if cut else '.')
       )
 
 

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 import os
 from typing import Any
 
-from mtl_jax.data import arrays, cells, files, fitting, loading, tables
+from mtl_jax.data import arrays, cells, encoding, files, loading, tables
+from mtl_jax.data.columns import recipe
 
 
 def load_files(
   splits: Mapping[str, str | os.PathLike],
   columns: Mapping[str, str],
-  features: fitting.Features | None = None,
+  features: encoding.Features | None = None,
   *,
-  labels: Mapping[str, str | fitting.Label] | None = None,
+  labels: Mapping[str, str | recipe.Label] | None = None,
   reading: cells.Reading = cells.DEFAULT,
   **options,
 ) -> loading.Data:
@@ -22,7 +23,7 @@ def load_files(
     splits: ``{'train': 'my.csv[:80%]', ...}``, see `files.open_files`.
     columns: ``{column: kind}``, see there.
     features: ``{key in the batch: column}``; see `default_features`.
-    labels: see `fitting.fit_encoder`. A column of strings that is learned as
+    labels: see `encoding.fit_encoder`. A column of strings that is learned as
       'multilabel' is read as 'set'.
     reading: how cells are written.
     **options: of `loading.from_tables`.
@@ -49,7 +50,7 @@ def load_files(
 
 def from_splits(
   splits: Mapping[str, Any],
-  features: fitting.Features | None = None,
+  features: encoding.Features | None = None,
   *,
   columns: Mapping[str, str] | None = None,
   reading: cells.Reading = cells.DEFAULT,
@@ -87,7 +88,7 @@ def from_splits(
 
 def default_features(
   table: tables.Table, labels: Mapping[str, Any] | None
-) -> fitting.Features:
+) -> encoding.Features:
   """All features of a table by their names, and ``inputs`` of its numbers.
 
   The numbers that are not labels are the vector ``inputs``, where labels are

@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from mtl_jax.data import arrays as arrays_lib, encoding, fitting, tables
+from mtl_jax.data import arrays as arrays_lib, encoding, tables
+from mtl_jax.data.columns import recipe, row_groups
 
 Batch = dict[str, np.ndarray]
 Cache = bool | Literal['auto']
@@ -37,13 +38,13 @@ class Columns:
     arrays: ``{key: [N, ...]}``, equally long.
     finish: makes a batch out of some rows of them.
     name: what error messages call it.
-    counts: of values that are missing or unknown, see `encoding.Counts`.
+    counts: of values that are missing or unknown, see `recipe.Counts`.
   """
 
   arrays: Mapping[str, np.ndarray]
   finish: Callable[..., Batch]
   name: str = 'data'
-  counts: encoding.Counts = dataclasses.field(default_factory=encoding.Counts)
+  counts: recipe.Counts = dataclasses.field(default_factory=recipe.Counts)
 
   def __len__(self) -> int:
     return len(next(iter(self.arrays.values())))
@@ -86,12 +87,12 @@ class Records:
 
   @functools.cached_property
   def _groups(self):
-    return encoding.find_groups(self.encoder, self.table, _CHUNK)
+    return _groups_of(self.table, self.encoder)
 
   @functools.cached_property
-  def counts(self) -> encoding.Counts:
+  def counts(self) -> recipe.Counts:
     """As of `Columns`, of some rows spread evenly."""
-    counts = encoding.Counts()
+    counts = recipe.Counts()
     size = min(self.table.size, _CHUNK)
     rows = np.linspace(0, self.table.size - 1, size).astype(int)
     raw = self.table.read(rows.tolist(), self.encoder.features)
@@ -116,8 +117,8 @@ def from_table(
   """
   if not fits(table, encoder.features, cache):
     return Records(table, encoder)
-  counts = encoding.Counts()
-  groups = encoding.find_groups(encoder, table, _CHUNK)
+  counts = recipe.Counts()
+  groups = _groups_of(table, encoder)
   chunks = [
     encoder.encode(
       table.read(range(i, min(i + _CHUNK, table.size)), encoder.features),
@@ -132,6 +133,11 @@ def from_table(
     key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]
   }
   return Columns(arrays, encoder.finish, table.name, counts)
+
+
+def _groups_of(table, encoder) -> row_groups.Groups:
+  columns = {k: x for k, x in encoder.columns.items() if x.kind == 'group'}
+  return row_groups.find(columns, table, _CHUNK) if columns else {}
 
 
 def remember(table: tables.Table, features, cache: Cache) -> tables.Table:
@@ -172,7 +178,7 @@ def from_arrays(
      'label': array([2], dtype=int32)}
   """
   table = arrays_lib.from_arrays(arrays, name=name)
-  encoder = fitting.fit_encoder(table, {key: key for key in arrays})
+  encoder = encoding.fit_encoder(table, {key: key for key in arrays})
   raw = table.read(range(table.size), encoder.features)
   return Columns(encoder.encode(raw), encoder.finish, name)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import data, tasks as tasks_lib
-from mtl_jax.data import item_content
+from mtl_jax.data import item_content, new_rows
 from mtl_jax.experiment import config_data, new_items, recommend, trained
 
 
@@ -176,7 +176,7 @@ def read_inputs(
   """
   features = set(features)
   made = content.made & features if content else set()
-  kinds = encoder.file_kinds(sorted(features - made))
+  kinds = new_rows.file_kinds(encoder, sorted(features - made))
   if content and made:
     kinds = {**content.kinds, **kinds}
   raw, names, doubts = data.read_some(path, kinds, reading)
@@ -188,7 +188,7 @@ def read_inputs(
       continue
     close = difflib.get_close_matches(feature, names - kinds.keys(), n=1)
     own = content is not None and feature in content.kinds
-    if not raw or close or not (own or encoder.may_lack(feature)):
+    if not raw or close or not (own or new_rows.may_lack(encoder, feature)):
       hint = f'rename {close[0]!r}' if close else f'add {feature!r}'
       (odd, *more) = sorted(names) or ['']
       if not more and any(mark in odd for mark in ';,\t|'):
@@ -214,12 +214,13 @@ def read_inputs(
     _check_content(raw, content, kinds, path)
     arrays = content.arrays(raw, count, str(path))
     typed = {name: arrays[name] for name in made}
+  read_kinds = new_rows.kinds(encoder)
   for feature, values in raw.items():
     if feature not in features or feature in made:
       continue
-    read_as = encoder.kinds.get(feature)
+    read_as = read_kinds.get(feature)
     typed[feature] = (
-      encoder.parse({feature: values}, reading)[feature]
+      new_rows.parse(encoder, {feature: values}, reading)[feature]
       if read_as in ('declared', 'multihot')
       else values
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import combinators, data, evaluation, names as names_lib
+from mtl_jax.data import new_rows
 from mtl_jax.experiment import build, checks, restore
 from mtl_jax.training import engine as engine_lib
 
@@ -64,14 +65,16 @@ class Trained:
         feature
         for feature in needed
         if row.get(feature) is None
-        and (not encoder.may_lack(feature) or not needed & row.keys())
+        and (not new_rows.may_lack(encoder, feature) or not needed & row.keys())
       ]
       if lacks:
         raise ValueError(
           f'Expected {", ".join(sorted(needed))} in example {number}, found '
           f'{", ".join(sorted(row)) or "nothing"}; add {sorted(lacks)[0]!r}.'
         )
-    raw = encoder.parse({f: [row.get(f) for row in rows] for f in known})
+    raw = new_rows.parse(
+      encoder, {f: [row.get(f) for row in rows] for f in known}
+    )
     return self.predict_columns(raw, len(rows), stream, tasks)[0]
 
   def predict_columns(
@@ -84,8 +87,8 @@ class Trained:
     """Predictions for columns of N values, and the source made of them.
 
     Args:
-      raw: ``{feature: N values}``, typed as by `data.Encoder.parse`; those that
-        are absent are missing.
+      raw: ``{feature: N values}``, typed as by `new_rows.parse`; those that are
+        absent are missing.
       count: N.
       stream: whose inputs they are.
       tasks: some of that stream's; all by default.
@@ -97,7 +100,8 @@ class Trained:
     encoder = self._encoder(stream)
     needed = self.features(stream, names)
     absent = {f: [None] * count for f in needed - raw.keys()}
-    columns = {f: raw[f] for f in needed & raw.keys()} | encoder.parse(absent)
+    columns = {f: raw[f] for f in needed & raw.keys()}
+    columns |= new_rows.parse(encoder, absent)
     counts = data.Counts()
     stored = encoder.encode(columns, counts=counts)
     unread = self._unread(stream, names)

@@ -9,7 +9,7 @@ from mtl_jax.data import (
   loading,
   packages,
   pipeline,
-  text,
+  tokenization,
   train_batches,
 )
 
@@ -31,7 +31,7 @@ def test_imdb_reviews_by_name():
         'validation': 'train[90%:]',
         'test': 'test',
       },  # fmt: skip
-      text={'tokens': text.TextOptions(max_length=8, min_frequency=1)},
+      text={'tokens': tokenization.TextOptions(max_length=8, min_frequency=1)},
     )
   stream = pipeline.Stream(data.splits['train'], 4)
   batch = next(train_batches.train_iterator({'main': stream}, seed=0))['main']

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import sections
-from mtl_jax.data import (
-  cells,
-  files,
-  fitting,
-  overview as summary,
-  own_data,
-  parsing,
-)
+from mtl_jax.data import cells, files, overview as summary, own_data, parsing
+from mtl_jax.data.columns import recipe
 
 NAN = float('nan')
 
@@ -119,7 +113,7 @@ def test_numbers_keep_their_differences():
     {'train': rows},
     {'x': ('t', 'big'), 'label': 'label'},
     standardize=['x'],
-    labels={'label': fitting.Label(kind='regression', shift=True)},
+    labels={'label': recipe.Label(kind='regression', shift=True)},
   )
   batch = data.splits['train'].take(np.arange(50))
   expected = (np.arange(50) - 24.5) / np.arange(50).std()
@@ -234,7 +228,7 @@ def test_classes_come_from_train_in_any_order_of_the_splits(order):
   ],
 )  # fmt: skip
 def test_which_class_is_one(values, label, expected, names):
-  label = fitting.Label(kind='binary', **label)
+  label = recipe.Label(kind='binary', **label)
   data = own_data.from_splits({'train': {'k': values}}, labels={'k': label})
   assert data.splits['train'].take(np.arange(3))['k'].tolist() == expected
   assert data.info.classes.get('k', ()) == names
@@ -281,7 +275,7 @@ def test_sets_in_all_writings_are_one_label(tmp_path, values, names):
 
 
 def test_every_user_has_an_id_and_new_ones_are_counted(monkeypatch):
-  monkeypatch.setattr(fitting, 'FIT_ROWS', 10)
+  monkeypatch.setattr(recipe, 'FIT_ROWS', 10)
   users = [f'u{i}' for i in range(60)]
   data = own_data.from_splits(
     {'train': {'user': users}, 'test': {'user': ['u1', 'new', None, 'u59']}},
@@ -372,7 +366,7 @@ def test_classes_that_training_lacks_are_refused_or_named():
   with pytest.raises(ValueError, match="test, label 'k': .*'d' in example 2"):
     own_data.from_splits(splits, labels={'k': 'classification'})
   splits = {'train': {'k': [0, 3]}, 'test': {'k': [0, 2]}}
-  label = fitting.Label(kind='classification', num_classes=4)
+  label = recipe.Label(kind='classification', num_classes=4)
   data = own_data.from_splits(splits, labels={'k': label})
   assert data.info.cardinalities['k'] == 4
   assert summary.notes(data, {'k': 'k'})[0] == (

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import arrays as arrays_lib, encoding, fitting, text
+from mtl_jax.data import (
+  arrays as arrays_lib,
+  encoding,
+  new_rows,
+  tokenization,
+)
+from mtl_jax.data.columns import strings
 
-OPTIONS = text.TextOptions(max_length=4, min_frequency=1)
+OPTIONS = tokenization.TextOptions(max_length=4, min_frequency=1)
 
 
 def make(**changes):
@@ -28,7 +34,7 @@ def batch_of(table, encoder, rows=range(4)):
 
 def test_each_kind_becomes_int32_or_float32():
   table = make()
-  encoder = fitting.fit_encoder(
+  encoder = encoding.fit_encoder(
     table,
     {
       'tokens': 'review',
@@ -62,7 +68,7 @@ def test_each_kind_becomes_int32_or_float32():
 
 def test_what_is_new_in_another_split_is_unknown():
   table = make()
-  encoder = fitting.fit_encoder(
+  encoder = encoding.fit_encoder(
     table, {'tokens': 'review', 'user': 'user'}, text={'tokens': OPTIONS}
   )
   other = make(review=['new', 'good', 'x', 'y'], user=['u9', 'u1', '', 'u3'])
@@ -75,7 +81,7 @@ def test_what_is_new_in_another_split_is_unknown():
 
 def test_inputs_are_standardized_with_training_statistics():
   table = make(stars=np.array([1.0, 2.0, 3.0, 6.0]))
-  encoder = fitting.fit_encoder(
+  encoder = encoding.fit_encoder(
     table,
     {'x': ('age', 'stars'), 'steps': 'steps', 'one': 'stars'},
     standardize=('x', 'steps', 'one'),
@@ -93,7 +99,7 @@ def test_inputs_are_standardized_with_training_statistics():
 
 def test_a_saved_encoder_predicts_without_labels():
   table = make()
-  encoder = fitting.fit_encoder(
+  encoder = encoding.fit_encoder(
     table,
     {'tokens': 'review', 'user': 'user', 'x': ('age', 'stars'), 'y': 'kind'},
     text={'tokens': OPTIONS},
@@ -111,7 +117,7 @@ def test_a_saved_encoder_predicts_without_labels():
 
 def test_some_keys_of_a_batch():
   table = make()
-  encoder = fitting.fit_encoder(
+  encoder = encoding.fit_encoder(
     table, {'tokens': 'review', 'y': 'kind'}, text={'tokens': OPTIONS}
   )
   stored = encoder.encode(table.read([0], encoder.features))
@@ -120,7 +126,7 @@ def test_some_keys_of_a_batch():
 
 
 def test_bytes_are_utf8():
-  assert encoding.strings([b'caf\xc3\xa9', 'plain']) == ['café', 'plain']
+  assert strings.strings([b'caf\xc3\xa9', 'plain']) == ['café', 'plain']
 
 
 @pytest.mark.parametrize(
@@ -141,14 +147,16 @@ def test_bytes_are_utf8():
 )
 def test_bad_mappings(features, options, message):
   with pytest.raises(ValueError, match=message):
-    fitting.fit_encoder(make(), features, **options)
+    encoding.fit_encoder(make(), features, **options)
 
 
 def test_a_class_is_given_by_name_or_by_number():
   table = make()
-  encoder = fitting.fit_encoder(table, {'department': 'kind'})
+  encoder = encoding.fit_encoder(table, {'department': 'kind'})
   for given in (['b', '', 'a'], [1, -1, 0], ['b', -1, 0], [b'b', b'', b'a']):
-    stored = encoder.encode(encoder.parse({'kind': given}))['department']
+    stored = encoder.encode(new_rows.parse(encoder, {'kind': given}))[
+      'department'
+    ]
     assert stored.tolist() == [1, -1, 0]
     assert stored.dtype == np.int32
 
@@ -181,9 +189,9 @@ def test_values_of_another_kind(raw, message):
     'rating': 'stars',
     'x': ('age', 'stars'),
   }
-  encoder = fitting.fit_encoder(make(), features, text={'tokens': OPTIONS})
+  encoder = encoding.fit_encoder(make(), features, text={'tokens': OPTIONS})
   with pytest.raises(ValueError, match=message):
-    encoder.encode(encoder.parse(raw))
+    encoder.encode(new_rows.parse(encoder, raw))
 
 
 def test_masks_of_two_texts_may_not_be_called_alike():
@@ -191,7 +199,7 @@ def test_masks_of_two_texts_may_not_be_called_alike():
   with pytest.raises(
     ValueError, match="the mask of 'notes', found that of 'no"
   ):
-    fitting.fit_encoder(
+    encoding.fit_encoder(
       table,
       {'note': 'note', 'notes': 'notes'},
       text={'note': OPTIONS, 'notes': OPTIONS},

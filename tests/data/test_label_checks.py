@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import arrays as arrays_lib, fitting, label_checks, sources
+from mtl_jax.data import arrays as arrays_lib, encoding, label_checks, sources
 
 GOOD = {
   'kind': np.array([0, 2, -1]),
@@ -65,7 +65,7 @@ def test_the_example_is_named_in_sources_that_are_not_in_memory():
   values = np.zeros(30_000)
   values[20_000:] = 7
   table = arrays_lib.from_arrays({'y': values.astype(int)})
-  encoder = fitting.fit_encoder(table, {'y': 'y'})
+  encoder = encoding.fit_encoder(table, {'y': 'y'})
   source = sources.Records(table, encoder)
   with pytest.raises(ValueError, match=r'found 7 in example 2000[1-4]'):
     label_checks.check_labels(source, {'y': ('classification', 5)})

@@ -7,11 +7,11 @@ import pytest
 
 from mtl_jax.data import (
   arrays as arrays_lib,
-  fitting,
   label_checks,
   loading,
   own_data,
 )
+from mtl_jax.data.columns import recipe
 
 MOODS = ['good', 'bad', 'good', '', 'bad', 'good']
 
@@ -50,7 +50,7 @@ def test_names_of_numbers_are_in_their_order():
 
 
 def test_rare_classes_of_long_splits_are_found(monkeypatch):
-  monkeypatch.setattr(fitting, 'FIT_ROWS', 4)
+  monkeypatch.setattr(recipe, 'FIT_ROWS', 4)
   data = load(['a'] * 5 + ['rare'] + ['b'] * 7, other=['rare'])
   assert data.info.classes['mood'] == ('a', 'b', 'rare')
   assert column(data, 'mood', 'test').tolist() == [2]

@@ -13,13 +13,13 @@ from mtl_jax.data import (
   own_data,
   pipeline,
   sources,
-  text,
+  tokenization,
   train_batches,
 )
 
 pytestmark = pytest.mark.smoke
 
-OPTIONS = {'tokens': text.TextOptions(max_length=4, min_frequency=1)}
+OPTIONS = {'tokens': tokenization.TextOptions(max_length=4, min_frequency=1)}
 FEATURES = {'tokens': 'review', 'label': 'kind', 'stars': 'stars', 'user': 'id'}
 
 
@@ -88,10 +88,10 @@ def test_reading_records_equals_memory():
 
 def test_the_vocabulary_is_that_of_the_training_split():
   data = loading.from_tables(splits(), FEATURES, text=OPTIONS)
-  words = data.encoder.tokenizers['tokens'].decode(range(2, 6))
+  words = data.encoder.columns['tokens'].trained_tokenizer.decode(range(2, 6))
   assert sorted(words) == ['coat', 'dress', 'onlytrain', 'soft']
   batch = data.splits['test'].take(np.arange(20))
-  assert (batch['tokens'] == text.UNKNOWN).any()
+  assert (batch['tokens'] == tokenization.UNKNOWN).any()
 
 
 def test_a_saved_encoder_is_used_as_it_is():
@@ -136,7 +136,7 @@ def test_a_csv_file_trains_without_a_builder(tmp_path):
   # New texts, to predict: no labels in them.
   new = {'review': ['word1 word1 zzz']}
   tokens = data.encoder.finish(data.encoder.encode(new))['tokens']
-  assert tokens[0, 0] == tokens[0, 1] != text.UNKNOWN == tokens[0, 2]
+  assert tokens[0, 0] == tokens[0, 1] != tokenization.UNKNOWN == tokens[0, 2]
 
 
 def test_all_columns_are_taken_by_default(tmp_path):

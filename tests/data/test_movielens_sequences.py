@@ -5,13 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mtl_jax.data import (
-  catalogue,
-  encoding,
-  fitting,
-  packages,
-  sources,
-)
+from mtl_jax.data import catalogue, encoding, packages, sources
 from mtl_jax.data.builders import movielens_sequences as movielens
 
 pytestmark = pytest.mark.smoke
@@ -145,7 +139,7 @@ def test_batches_read_the_derived_history_from_disk(builder):
     catalogue.make_builder('movielens_sequences/item'), 'train'
   )
   features = {'history': 'history', 'history_mask': 'history_mask'}
-  encoder = fitting.fit_encoder(part, features | {'label': 'genre'})
+  encoder = encoding.fit_encoder(part, features | {'label': 'genre'})
   assert set(encoder.features) == {'genre', 'items', 'ratings', 'gaps'}
   kept = sources.from_table(part, encoder, cache=True)
   read = sources.from_table(part, encoder, cache=False)

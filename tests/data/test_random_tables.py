@@ -8,7 +8,13 @@ import hypothesis
 from hypothesis import strategies as st
 import numpy as np
 
-from mtl_jax.data import cells, encoding, overview, own_data
+from mtl_jax.data import (
+  cells,
+  encoding,
+  new_rows,
+  overview,
+  own_data,
+)
 from mtl_jax.experiment import predict
 
 NAMES = [
@@ -250,7 +256,7 @@ def test_files_arrays_and_predictions_say_the_same(
     for name in columns
     if name != 'label'
   }
-  new = saved.finish(saved.encode(saved.parse(raw)))
+  new = saved.finish(saved.encode(new_rows.parse(saved, raw)))
   for key, values in new.items():
     expected = np.concatenate([part[key] for part in evaluated])
     np.testing.assert_array_equal(values, expected)

@@ -7,16 +7,17 @@ from mtl_jax import tasks
 from mtl_jax.data import (
   blank_data,
   encoding,
-  fitting,
+  new_rows,
   overview,
   own_data,
   sources,
 )
+from mtl_jax.data.columns import recipe
 
 GROUP = tasks.group_key('u')
 LABELS = {
-  'y': fitting.Label(kind='binary'),
-  GROUP: fitting.Label(kind='group', of='u'),
+  'y': recipe.Label(kind='binary'),
+  GROUP: recipe.Label(kind='group', of='u'),
 }
 Y = [0, 1, 0, 1]
 
@@ -85,8 +86,10 @@ def test_rows_that_splits_share_are_seen_in_spite_of_groups():
 def test_to_predict_no_group_is_needed():
   data = load(list('abab'), list('abab'))
   saved = encoding.Encoder.from_json(data.encoder.to_json())
-  assert saved.may_lack('u')
-  assert saved.encode(saved.parse({'u': ['a', 'new']})).keys() == {'u'}
+  assert new_rows.may_lack(saved, 'u')
+  assert saved.encode(new_rows.parse(saved, {'u': ['a', 'new']})).keys() == {
+    'u'
+  }
   blank = blank_data.blank(saved, data.info)
   batch = blank.splits['test'].take(np.arange(2))
   assert batch[GROUP].dtype == np.int32

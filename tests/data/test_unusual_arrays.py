@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtl_jax.data import fitting, own_data
+from mtl_jax.data import own_data
+from mtl_jax.data.columns import recipe
 
 X = np.arange(6.0)
 Y = np.array(['a', 'b'] * 3)
@@ -211,7 +212,7 @@ def test_a_constant_has_no_deviation():
 
 
 def test_whole_floats_are_classes_by_number():
-  label = fitting.Label(kind='classification', num_classes=4)
+  label = recipe.Label(kind='classification', num_classes=4)
   data = load({'x': X, 'y': [0.0, 2, np.nan, 0, 2, 2]}, kind=label)
   assert rows_of(data, 'y') == [0, 2, -1, 0, 2, 2]
   assert data.info.cardinalities['y'] == 4

@@ -6,7 +6,15 @@ import re
 import numpy as np
 import pytest
 
-from mtl_jax.data import cells, encoding, files, fitting, overview, own_data
+from mtl_jax.data import (
+  cells,
+  encoding,
+  files,
+  new_rows,
+  overview,
+  own_data,
+)
+from mtl_jax.data.columns import recipe
 
 COLUMNS = {'x': 'float', 'y': 'class'}
 
@@ -213,7 +221,7 @@ def test_a_constant_label_is_said(tmp_path):
   train, test = tmp_path / 'a.csv', tmp_path / 'b.csv'
   train.write_text('x,y\n1,1.7e9\n2,1.8e9\n')
   test.write_text('x,y\n1,-1\n2,\n')
-  label = fitting.Label(kind='regression', shift=True)
+  label = recipe.Label(kind='regression', shift=True)
   data = load(train, NUMBERS, label, test)
   assert lines_of(data) == [
     'test has -1 as every label of task y; its scores there are undefined.'
@@ -362,7 +370,7 @@ def test_a_file_of_utf_16_and_one_of_latin_1(tmp_path):
 def test_classes_by_number_are_held_against_their_number(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('x,y\n1,0\n2,5\n')
-  label = fitting.Label(kind='classification', num_classes=3)
+  label = recipe.Label(kind='classification', num_classes=3)
   with pytest.raises(ValueError, match=r"from 0 to 2, found '5' in example 2"):
     load(path, {'x': 'float', 'y': 'integer'}, label)
   with pytest.raises(ValueError, match='3 names .* found 2 .0, 5.; leave num'):
@@ -411,7 +419,9 @@ def test_sequences_of_names(tmp_path):
   assert "missing inputs 'x': 20% of train; they are empty" in lines
   # To predict, the same from what was saved.
   encoder = encoding.Encoder.from_json(data.encoder.to_json())
-  again = encoder.encode(encoder.parse({'x': [row['x'] for row in rows]}))
+  again = encoder.encode(
+    new_rows.parse(encoder, {'x': [row['x'] for row in rows]})
+  )
   assert encoder.finish(again)['x'].tolist() == expected
   with pytest.raises(ValueError, match='a sequence with a name in some row'):
     load(
@@ -436,8 +446,8 @@ def test_ids_that_training_lacks_are_counted(tmp_path):
   (line,) = [line for line in lines_of(data) if 'ids of' in line]
   assert "ids of 'u' that train lacks: 50% of test" in line
   saved = encoding.Encoder.from_json(data.encoder.to_json())
-  counts = encoding.Counts()
-  saved.encode(saved.parse({'u': ['7', 3, None]}), counts=counts)
+  counts = recipe.Counts()
+  saved.encode(new_rows.parse(saved, {'u': ['7', 3, None]}), counts=counts)
   assert counts['u', 'u', 'unknown'] == 1 and counts['u', 'u', 'members'] == 2
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mtl_jax import data, tasks
 from mtl_jax.config import settings
+from mtl_jax.data import new_rows
 from mtl_jax.experiment import predict, trained
 
 CITIES = ['rome', 'oslo', 'rome', 'bonn']
@@ -24,7 +25,7 @@ def make_encoder():
 def encode(rows):
   encoder = make_encoder()
   raw = {key: [row[key] for row in rows] for key in rows[0]}
-  return encoder.encode(encoder.parse(raw))
+  return encoder.encode(new_rows.parse(encoder, raw))
 
 
 def test_classes_are_read_by_name():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from mtl_jax.data import text
+from mtl_jax.data import tokenization
 
 pytestmark = pytest.mark.smoke
 
@@ -16,7 +16,9 @@ TEXTS = ['The dress fits.', 'the dress is soft', 'THE coat!', "isn't it"]
 
 
 def train(texts=TEXTS, **options):
-  return text.train_tokenizer(texts, text.TextOptions(**options))
+  return tokenization.train_tokenizer(
+    texts, tokenization.TextOptions(**options)
+  )
 
 
 def split(one):
@@ -51,7 +53,7 @@ def test_length_of_the_longest_training_text():
 
 def test_special_names_in_a_text_are_ordinary_words():
   tokenizer = train([*TEXTS, '[PAD] [PAD]'], min_frequency=1, max_length=3)
-  assert (tokenizer.encode(['[PAD] x [UNK]']) != text.PAD).all()
+  assert (tokenizer.encode(['[PAD] x [UNK]']) != tokenization.PAD).all()
 
 
 def test_case_can_be_kept():
@@ -65,14 +67,14 @@ def test_case_can_be_kept():
 @hypothesis.given(texts=st.lists(st.text(max_size=30), min_size=1, max_size=5))
 def test_a_saved_tokenizer_encodes_any_text_alike(kind, texts):
   tokenizer = train(kind=kind, min_frequency=1, max_length=6, vocabulary=40)
-  again = text.Tokenizer(tokenizer.to_json())
+  again = tokenization.Tokenizer(tokenizer.to_json())
   ids = tokenizer.encode(texts)
   np.testing.assert_array_equal(again.encode(texts), ids)
   assert ids.shape == (len(texts), 6)
   assert ids.dtype == np.int32
   assert (ids < tokenizer.size).all()
   # Padding is on the right, and only there.
-  mask = ids != text.PAD
+  mask = ids != tokenization.PAD
   assert (mask[:, :-1] >= mask[:, 1:]).all()
   assert again.size == tokenizer.size
 
@@ -89,9 +91,9 @@ def test_tokens_can_be_read_back():
 
 def test_bad_options():
   with pytest.raises(ValueError, match="word or bpe, found 'char'"):
-    text.TextOptions(kind='char')
+    tokenization.TextOptions(kind='char')
   with pytest.raises(ValueError, match='found 2 and 128; enlarge them'):
-    text.TextOptions(vocabulary=2)
+    tokenization.TextOptions(vocabulary=2)
   with pytest.raises(ValueError, match='found none; lower min_frequency'):
     train(['a b c'], min_frequency=2)
 
@@ -109,6 +111,8 @@ def test_characters_are_words_where_no_space_is_written(
   script, sentence, words
 ):
   del script  # for the name of the test
-  tokenizer = text.train_tokenizer([sentence] * 2, text.TextOptions())
+  tokenizer = tokenization.train_tokenizer(
+    [sentence] * 2, tokenization.TextOptions()
+  )
   (ids,) = tokenizer.encode([sentence])
   assert tokenizer.decode(ids) == words

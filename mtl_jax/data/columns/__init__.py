@@ -1,0 +1,1 @@
+"""Kinds of columns: how each is learned from training, and encoded."""
