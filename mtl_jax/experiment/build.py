@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 import dataclasses
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,13 @@ from mtl_jax.evaluation import simple_baselines
 from mtl_jax.experiment import (
   checks,
   config_data,
+  input_tables,
   log_tasks,
   methods,
   models as models_lib,
   outer_stream,
+  step_numbers,
+  trainable,
   workdir as workdir_lib,
 )
 from mtl_jax.tasks import kinds as task_kinds
@@ -41,42 +44,13 @@ from mtl_jax.training import (
 from mtl_jax.training.builders import outer
 
 MakeModel = Callable[[str | None], models.MultiTaskModel]
-Hyper = Mapping[str, Any]  # {setting: number or array}
-NONE: Hyper = {}
-
-
-class Trainable(Protocol):
-  """Trainable part of a run: a model on data, or an analytic problem.
-
-  Attributes:
-    plan: when things happen.
-    task_names: K names.
-    make_record: ``hyper -> (state, metrics) -> pytree`` that a run keeps of a
-      step; None for its metrics.
-  """
-
-  plan: loop.Plan
-  make_record: Callable[[Hyper], Callable[[Any, Any], Any]] | None
-
-  @property
-  def task_names(self) -> tuple[str, ...]:
-    """K names."""
-    ...
-
-  def make_state(self, seed: Any, hyper: Hyper = NONE) -> Any:
-    """The state of a member at step 0; its ``step`` is None."""
-    ...
-
-  def make_step(
-    self, axis_name: str | None = None, hyper: Hyper = NONE
-  ) -> step_lib.Step:
-    """The training step of a member, not compiled."""
-    ...
+Hyper = trainable.Hyper
+NONE = trainable.NONE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """A model, its data and its method, built and checked: see `Trainable`.
+  """A model, its data and its method, built and checked: a `Trainable`.
 
   Attributes:
     settings: what it was built from.
@@ -126,7 +100,8 @@ class Experiment:
   @functools.cached_property
   def log(self) -> log_tasks.LogTasks | None:
     """Tasks of a log of users and items; None but of a recommender."""
-    return log_tasks.of(self.settings)
+    named = any(s.name == config_data.LOG for s in self.streams.values())
+    return log_tasks.of(self.settings) if named else None
 
   @property
   def streams(self) -> dict[str, settings_lib.DataSettings]:
@@ -176,7 +151,8 @@ class Experiment:
     """``(state, batch) -> ...`` whose heads draw items by the step's number."""
     section = self.settings.model
     specs = (section.head, *section.heads.values())
-    return _counting(step) if any(x.get('negatives') for x in specs) else step
+    draws = any(spec.get('negatives') for spec in specs)
+    return step_numbers.counting(step) if draws else step
 
   def make_engine(self, axis_name: str | None = None) -> engine_lib.Engine:
     """The engine, with the way to the Gramian as the settings have it."""
@@ -285,19 +261,6 @@ class Experiment:
     builder = self.make_method(NONE).builder
     return builder.reads_whole(self.params_shapes[0], self.model)
 
-  def with_settings(self, settings: settings_lib.Settings) -> 'Experiment':
-    """The same data, tasks and model with another method and optimizer."""
-    model = self.make_model(None)
-    make_method = functools.partial(
-      methods.build_method,
-      settings,
-      self.tasks,
-      model.shared,
-      self.plan.steps,
-      self.frozen,
-    )
-    return dataclasses.replace(self, settings=settings, make_method=make_method)
-
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
     """One example of each stream that a task reads, for shapes."""
     batch = {}
@@ -400,9 +363,10 @@ class Experiment:
     Vectors that items are described by are among the splits.
     """
     prints = {name: data.fingerprint(x) for name, x in self.data.items()}
-    digests = models_lib.digests_of_vectors(self.settings, self.data)
-    for name, digest in digests.items():
-      prints[name] = {**prints[name], workdir_lib.VECTORS: digest}
+    if self.settings.model.inputs:
+      vectors = input_tables.digests_of_vectors(self.settings, self.data)
+      for name, digest in vectors.items():
+        prints[name] = {**prints[name], workdir_lib.VECTORS: digest}
     if self.outer is not None and outer.OUTER not in prints:
       prints[outer.OUTER] = {'train': data.digest(self.outer.source)}
     return prints
@@ -476,7 +440,8 @@ def build(
   loaded = _read(settings, targets, reader, encoders or {}, facts)
   tasks = tuple(make_task(name, spec, loaded) for name, spec in targets.items())
   checks.check_data(loaded, tasks, targets)
-  checks.check_ids(loaded, settings)
+  if settings.model.inputs:
+    input_tables.check_ids(loaded, settings)
   # The members of a population are spread over devices, and not their batches.
   devices = jax.device_count() if is_alone(settings) else 1
   streams = _streams(settings, targets.values())
@@ -543,7 +508,9 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
       stream,
       encoders.get(name),
       _labels(settings, targets, name),
-      tuple(checks.table_sizes(settings, name)),
+      tuple(input_tables.table_sizes(settings, name))
+      if settings.model.inputs
+      else (),
     )
     for name, stream in _streams(settings, targets.values()).items()
   }
@@ -553,26 +520,6 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
     name: dataclasses.replace(source, info=facts[name])
     for name, source in loaded.items()
   }
-
-
-def _counting(step) -> Callable:
-  """Adds the number of the step to each batch: heads draw items by it."""
-
-  def counted(state, batch):
-    counted_batch = {}
-    for stream, arrays in batch.items():
-      if models.STEP in arrays:
-        raise ValueError(
-          f'Expected {models.STEP!r} to be free for the number of the step, by '
-          'which negatives are drawn, found a feature of that name; rename it '
-          'in data.features.'
-        )
-      size = len(next(iter(arrays.values())))
-      number = jnp.full(size, state.step, jnp.int32)
-      counted_batch[stream] = {**arrays, models.STEP: number}
-    return step(state, counted_batch)
-
-  return counted
 
 
 def _pick_targets(settings) -> dict[str, settings_lib.Spec]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 import re
 from typing import Any
 
-import jax
 import numpy as np
 
 from mtl_jax import data, evaluation, models, reporting, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
+from mtl_jax.experiment import input_tables
 from mtl_jax.tasks import kinds as task_kinds
 from mtl_jax.training import optimizers
 
@@ -172,76 +172,6 @@ def _check_labelled(name, split, source, labels):
       )
 
 
-def check_ids(
-  sources: Mapping[str, data.Data], settings: settings_lib.Settings
-) -> None:
-  """Raises for an id that has no row in the table of its feature."""
-  for name, stream in sources.items():
-    for split, source in stream.splits.items():
-      if not isinstance(source, data.Blank):
-        check_source_ids(
-          f'Stream {name!r}, {split}', name, stream, source, settings
-        )
-
-
-def check_source_ids(
-  place: str,
-  name: str,
-  stream: data.Data,
-  source: data.Source,
-  settings: settings_lib.Settings,
-) -> None:
-  """Raises for an id in a source of a stream that has no row in its table."""
-  for key, given in table_sizes(settings, name).items():
-    column = stream.encoder.columns.get(key)
-    size = given or stream.info.cardinalities.get(key)
-    if column is not None and size:
-      _check_ids(place, key, column, size, source)
-
-
-def _check_ids(place, key, column, size, source):
-  (feature, *_) = column.features
-  holes = source.counts[key, feature, 'missing']
-  if column.kind == 'integer' and holes and not column.by_value:
-    raise ValueError(
-      f'{place}: expected an id of {key!r} in every row, found {holes} rows '
-      f"without; set data.fill[{key!r}] to 'category', so that they get an id "
-      'of their own.'
-    )
-  rows = np.arange(len(source))
-  values = source.take(rows, [key])[key]
-  bad = ((values < 0) | (values >= size)).reshape(len(values), -1).any(axis=1)
-  if bad.any():
-    row = int(np.argmax(bad))
-    largest = int(values.max()) + 1
-    raise ValueError(
-      f'{place}: expected ids of {key!r} from 0 to {size - 1}, as its table '
-      f'has {size} rows, found {int(np.max(values[row]))} in example {row + 1} '
-      f'of {source.name}; make the table {largest} rows, or leave its '
-      f'size out: model.inputs.categorical = {{{key!r}: dim}}.'
-    )
-
-
-def table_sizes(
-  settings: settings_lib.Settings, stream: str
-) -> dict[str, int | None]:
-  """Feature of a stream -> rows of its table; None if the config has none."""
-  inputs = settings.model.inputs
-  if 'name' not in inputs:
-    inputs = inputs.get(stream, {})
-  sizes: dict[str, int | None] = {}
-  beside = inputs.get('categorical') or {}
-  if inputs.get('name') == 'items':
-    sizes[inputs.get('items', 'items')] = inputs.get('size')
-    if not isinstance(beside, Mapping):
-      beside = dict.fromkeys(beside, 0)
-    return sizes | {key: given or None for key, given in beside.items()}
-  for key, given in beside.items():
-    pair = given if isinstance(given, tuple) and len(given) == 2 else (0, 0)
-    sizes[key] = pair[0] or None
-  return sizes
-
-
 def label_table(experiment: Any) -> reporting.Table:
   """Labels of each task in each split: how many, and of which classes."""
   rows = []
@@ -254,7 +184,8 @@ def label_table(experiment: Any) -> reporting.Table:
 def notes(experiment: Any) -> list[str]:
   """Notes on doubtful data of an experiment, one line each."""
   several = len(experiment.data) > 1
-  return _numbered_twice(experiment) + [
+  doubled = input_tables.numbered_twice(experiment) if several else []
+  return doubled + [
     line
     for name, stream in experiment.data.items()
     for line in data.notes(
@@ -264,31 +195,6 @@ def notes(experiment: Any) -> list[str]:
       _inputs(experiment, name),
     )
   ]
-
-
-def _numbered_twice(experiment) -> list[str]:
-  """Lines on tables that streams share, though they number values each."""
-  section = experiment.settings.model
-  tokens = section.trunk.get('inputs', 'tokens')
-  keys = {tokens} if isinstance(tokens, str) else set()
-  if 'name' in section.inputs:
-    keys |= table_sizes(experiment.settings, '').keys()
-  lines = []
-  for key in sorted(keys):
-    columns = {
-      name: stream.encoder.columns[key]
-      for name, stream in experiment.data.items()
-      if key in stream.encoder.columns
-    }
-    known = {(c.vocabulary, c.names, c.tokenizer) for c in columns.values()}
-    if len(known) > 1:
-      lines.append(
-        f'Streams {", ".join(columns)} share one table for {key!r}, but number '
-        'its values each by itself, so that one row stands for different '
-        'values: name the column differently, or give each stream an encoder '
-        'of its own in model.inputs.'
-      )
-  return lines
 
 
 def show_data(experiment: Any, shown: set[str] | None = None) -> None:
@@ -386,9 +292,7 @@ def metric_names(experiment: Any) -> set[str]:
   Raises:
     ValueError: for scores that no metric has.
   """
-  params, model_state = jax.eval_shape(
-    lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
-  )
+  params, model_state = experiment.params_shapes
   return evaluation.check(
     evaluation.make_eval_step(experiment.model, experiment.tasks),
     experiment.tasks,
@@ -407,11 +311,13 @@ def check_model(experiment: Any) -> None:
   metric_names(experiment)
   for name, stream in experiment.data.items():
     _check_labels_as_inputs(name, stream, experiment)
-  params, _ = jax.eval_shape(
-    lambda: experiment.model.init(jax.random.key(0), experiment.example_batch())
-  )
   section = experiment.settings.optimizer
   rates = [pattern for pattern, _ in section.learning_rates]
-  paths = [row.path for row in models.parameter_table(params, lambda _: True)]
+  paths = [
+    row.path
+    for row in models.parameter_table(
+      experiment.params_shapes[0], lambda _: True
+    )
+  ]
   optimizers.check_patterns('optimizer.frozen', section.frozen, paths)
   optimizers.check_patterns('optimizer.learning_rates', rates, paths)

@@ -10,10 +10,10 @@ import optax
 
 from mtl_jax import combinators, contrib, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
+from mtl_jax.experiment import sweep_points, wrapped_methods
 from mtl_jax.training import optimizers, step as step_lib
 from mtl_jax.training.builders.rotograd import rotograd
 
-BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.COMBINATORS}
 STEP_BUILDERS = {**contrib.STEP_BUILDERS, 'rotograd': rotograd}
 # Options with a number per task.
 PER_TASK = ('weights', 'preference', 'ideal')
@@ -55,13 +55,13 @@ def build_method(
     ValueError: for names, options and numbers that are not as they must be.
   """
   fields = dataclasses.fields(settings.optimizer)
-  section = with_numbers(
-    {f.name: getattr(settings.optimizer, f.name) for f in fields},
-    hyper,
-    'optimizer',
-  )
+  section = {f.name: getattr(settings.optimizer, f.name) for f in fields}
+  spec = settings.combinator
+  if hyper:
+    section = sweep_points.with_numbers(section, hyper, 'optimizer')
+    spec = sweep_points.with_numbers(spec, hyper, 'combinator')
   builder = make_method(
-    with_numbers(settings.combinator, hyper, 'combinator'),
+    spec,
     [task.likelihood for task in tasks],
     shared,
     task_names=tuple(task.name for task in tasks),
@@ -83,28 +83,6 @@ def build_method(
     frozen=frozen,
   )
   return MethodParts(builder, optimizer)
-
-
-def with_numbers(
-  section: Mapping[str, Any], hyper: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-  """A section with the numbers of ``hyper`` that are settings of it.
-
-  Example:
-    >>> with_numbers({'c': 0.4, 'name': 'cagrad'}, {'combinator.c': 0.5},
-    ...              'combinator')
-    {'c': 0.5, 'name': 'cagrad'}
-  """
-  section = dict(section)
-  for path, value in hyper.items():
-    first, *keys, last = path.split('.')
-    if first == name:
-      inner = section
-      for key in keys:
-        inner[key] = dict(inner.get(key, {}))
-        inner = inner[key]
-      inner[last] = value
-  return section
 
 
 def make_method(
@@ -141,32 +119,17 @@ def make_method(
   }
   options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
   method = _build('combinator', options, METHODS, offered)
-  around = [place for place in ('wrappers', 'before') if spec.get(place)]
+  if spec.get('wrappers') or spec.get('before'):
+
+    def build(kind, section, table, **more):
+      return _build(kind, section, table, {**offered, **more})
+
+    method = wrapped_methods.wrap(method, spec, build)
   if isinstance(method, step_lib.StepBuilder):
-    if around:
-      raise ValueError(
-        f'Expected no combinator.{around[0]} with {spec["name"]!r}, which '
-        f'makes a step of its own, found {len(spec[around[0]])}; remove '
-        f'combinator.{around[0]}.'
-      )
     return method
-  for wrapper in spec.get('wrappers', ()):
-    # Only the monitor can measure from outside what has no weights.
-    if not combinators.has_weights(method) and wrapper.get('name') != 'monitor':
-      raise ValueError(
-        f'Expected a weighting to wrap, found the combinator {spec["name"]!r} '
-        'that does not choose weights; remove combinator.wrappers.'
-      )
-    inside = {**offered, 'inner': method}
-    method = _build('wrapper', wrapper, combinators.WRAPPERS, inside)
-  transforms = [
-    _in_front(_build('transform', item, BEFORE, offered), item['name'])
-    for item in spec.get('before', ())
-  ]
-  method = _as_combinator(method)
-  return step_lib.from_chain(
-    optax.chain(*transforms, method) if transforms else method
-  )
+  if isinstance(method, combinators.Weighting):
+    method = combinators.combine_by(method)
+  return step_lib.from_chain(method)
 
 
 def _build(kind, spec, table, offered):
@@ -236,21 +199,3 @@ def _labels(pattern):
     return '/'.join(filter(None, match.groups())) or 'on'
 
   return label
-
-
-def _as_combinator(method):
-  if isinstance(method, combinators.Weighting):
-    return combinators.combine_by(method)
-  return method
-
-
-def _in_front(transform, name):
-  if combinators.has_weights(transform):
-    return combinators.scale_by(transform)
-  if name in combinators.COMBINATORS:
-    raise ValueError(
-      'Expected a method that chooses one weight per task in '
-      f'combinator.before, found {name!r}; choose one that does, or one of '
-      f'{", ".join(combinators.TASK_TRANSFORMS)}.'
-    )
-  return transform

@@ -1,4 +1,4 @@
-"""An analytic problem as what a run trains: see `build.Trainable`.
+"""An analytic problem as what a run trains: see `trainable.Trainable`.
 
 A problem is a model without data: its step is that of networks.
 """

@@ -65,7 +65,7 @@ def open_member(
   workdir, settings, place = choose(path, method, member)
   params, model_state, info, step = open_best(workdir, place, best)
   encoders, facts = decode_encoders(info), decode_facts(info)
-  if predicts and sources is None:
+  if predicts:
     sources = build.Sources(
       {
         name: data.blank(encoder, facts[name])

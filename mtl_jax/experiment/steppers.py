@@ -105,7 +105,7 @@ class DeviceProgram:
     """Builds the program; it is compiled when it is first used.
 
     Args:
-      experiment: a `build.Trainable`, of all members.
+      experiment: a `trainable.Trainable`, of all members.
       way: how they run.
       devices: of the way 'devices'; others use the first.
       feeder: of the training data; None where a step reads none.

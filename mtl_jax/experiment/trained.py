@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 import dataclasses
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from mtl_jax import combinators, data, evaluation, names as names_lib
 from mtl_jax.data import new_rows
-from mtl_jax.experiment import build, checks, restore
+from mtl_jax.experiment import build, input_tables, restore
 from mtl_jax.training import engine as engine_lib
 
 
@@ -117,7 +118,7 @@ class Trained:
 
     source = data.Columns(stored, finish, 'the examples', counts)
     settings = self.experiment.settings
-    checks.check_source_ids(
+    input_tables.check_source_ids(
       'Predict', stream, self.experiment.data[stream], source, settings
     )
     batch_size = self.experiment.streams[stream].evaluation_batch_size
@@ -277,17 +278,37 @@ class Trained:
 
 
 def load(
-  path: pathlib.Path | str,
+  workdir: os.PathLike | str,
   method: str | None = None,
   member: int | None = None,
   *,
   best: str = '',
-  sources: build.Sources | None = None,
+  data: Mapping[str, Any] | None = None,
   predicts: bool = False,
 ) -> Trained:
-  """A member of a work directory: see `restore.open_member`."""
+  """A trained model: its parameters, predictions, gradients and Gramians.
+
+  Args:
+    workdir: of a run or a study.
+    method: of a study.
+    member: its index, where there are several.
+    best: the criterion that its parameters are the best by, one of
+      ``training.select`` and ``training.keep_best``; the first by default.
+    data: as it was given to `mtl_jax.run`, if it was.
+    predicts: whether nothing but predictions is asked for, for which the data
+      of the run need not be at hand.
+
+  Raises:
+    ValueError: if there is no checkpoint in it; or listing what there is, if
+      the choice is not one member.
+  """
   opened = restore.open_member(
-    path, method, member, best=best, sources=sources, predicts=predicts
+    pathlib.Path(workdir),
+    method,
+    member,
+    best=best,
+    sources=None if predicts else build.Sources(data),
+    predicts=predicts,
   )
   return Trained(
     opened.experiment,

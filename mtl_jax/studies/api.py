@@ -7,8 +7,6 @@ import pathlib
 import tempfile
 from typing import Any
 
-import jax
-
 from mtl_jax.config import sections, settings as settings_lib
 from mtl_jax.experiment import (
   build,
@@ -19,7 +17,13 @@ from mtl_jax.experiment import (
   run as run_lib,
   trained,
 )
-from mtl_jax.studies import page, problem_run, study
+from mtl_jax.studies import devices, page, problem_run, study
+
+load = trained.load
+evaluate = evaluate_lib.evaluate
+predict = predict_lib.predict_file
+report = page.write_any
+use_all_cores = devices.use_all_cores
 
 
 def run(
@@ -77,7 +81,9 @@ def run(
   given['trunk'] = trunk is not None
   _check_arguments(settings, several, [key for key in given if given[key]])
   sources = build.Sources(data)
-  _prepare(several)
+  os.environ.setdefault('NPROC', devices.THREADS)
+  if several:
+    devices.spread_members()
   if settings.problem.name:
     return problem_run.run(settings, path, dry_run=dry_run)
   if dry_run:
@@ -121,113 +127,6 @@ def _check_arguments(settings, several, given):
       'Expected a run alone to profile, found members of a population or a '
       'study; leave the profile out, or take one method and one seed.'
     )
-
-
-def load(
-  workdir: os.PathLike | str,
-  method: str | None = None,
-  member: int | None = None,
-  *,
-  best: str = '',
-  data: Mapping[str, Any] | None = None,
-) -> trained.Trained:
-  """A trained model: its parameters, predictions, gradients and Gramians.
-
-  Args:
-    workdir: of a run or a study.
-    method: of a study.
-    member: its index, where there are several.
-    best: the criterion that its parameters are the best by, one of
-      ``training.select`` and ``training.keep_best``; the first by default.
-    data: as it was given to `run`, if it was.
-
-  Raises:
-    ValueError: if there is no checkpoint in it; or listing what there is, if
-      the choice is not one member.
-  """
-  return trained.load(
-    pathlib.Path(workdir),
-    method,
-    member,
-    best=best,
-    sources=build.Sources(data),
-  )
-
-
-def evaluate(
-  workdir: os.PathLike | str,
-  method: str | None = None,
-  member: int | None = None,
-) -> outcome_lib.Outcome:
-  """Prints the table of a member again, computed from its best checkpoint."""
-  return evaluate_lib.evaluate(pathlib.Path(workdir), method, member)
-
-
-def predict(
-  workdir: os.PathLike | str,
-  source: str | None,
-  target: str | None = None,
-  tasks: str = '',
-  method: str | None = None,
-  member: int | None = None,
-) -> None:
-  """Writes predictions for a file of examples: `predict.predict_file`."""
-  predict_lib.predict_file(
-    pathlib.Path(workdir), source, target, tasks, method, member
-  )
-
-
-def report(workdir: os.PathLike | str) -> pathlib.Path:
-  """Writes tables and pictures again, from the record."""
-  return page.write_any(pathlib.Path(workdir))
-
-
-def use_all_cores() -> bool:
-  """Makes a CPU device of each core, if JAX has not started yet.
-
-  An accelerator is used as it is, and so is what the user asked of XLA.
-
-  Returns:
-    Whether members can be spread over all cores.
-  """
-  _allow_threads()
-  asked = 'host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
-  number = os.cpu_count()
-  if hasattr(os, 'sched_getaffinity'):
-    number = len(os.sched_getaffinity(0))
-  told = getattr(jax.config, 'jax_num_cpu_devices', -1) > 0
-  if asked or told or not number:
-    return True
-  try:
-    jax.config.update('jax_num_cpu_devices', number)
-  except RuntimeError:  # It has started: its devices are what they are.
-    return jax.device_count() > 1 or jax.default_backend() != 'cpu'
-  return True
-
-
-def _prepare(several: bool) -> None:
-  """Sets XLA up for a run, before JAX starts.
-
-  Args:
-    several: whether the run has members that may be spread over devices.
-  """
-  _allow_threads()
-  if several and not use_all_cores():
-    print(
-      'JAX has started with one device: members train on it one after the '
-      'other or at once; mtl_jax.use_all_cores() before JAX starts makes one '
-      'device per core, which is faster.',
-      flush=True,
-    )
-
-
-def _allow_threads() -> None:
-  """Sets the size of XLA's pool of threads on the CPU, if it is not set.
-
-  Its programs wait for threads of the pool that they run in: with no more
-  threads than devices they may deadlock. Many are slower.
-  """
-  os.environ.setdefault('NPROC', str(max(4, 2 * (os.cpu_count() or 1))))
 
 
 def _spec(given: Any) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
 """Operations of a method, counted from shapes."""
 
 from collections.abc import Callable
+import dataclasses
+import functools
 from typing import Any
 
 import jax
 
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import build
+from mtl_jax.experiment import build, methods
 from mtl_jax.training import engine as engine_lib, jaxprs
 
 # Fields of `record.Cost` that a population measures while it runs.
@@ -21,10 +23,21 @@ def relative_flops(experiment: build.Experiment) -> float:
   traced and without what nothing depends on; what stands in it twice counts
   twice, although XLA may merge it: an upper bound.
   """
-  plain = experiment.with_settings(
-    settings_lib.with_values(
-      experiment.settings, {'combinator': {'name': 'weighted_sum'}}
-    )
+  settings = settings_lib.with_values(
+    experiment.settings, {'combinator': {'name': 'weighted_sum'}}
+  )
+  model = experiment.make_model(None)
+  plain = dataclasses.replace(
+    experiment,
+    settings=settings,
+    make_method=functools.partial(
+      methods.build_method,
+      settings,
+      experiment.tasks,
+      model.shared,
+      experiment.plan.steps,
+      experiment.frozen,
+    ),
   )
   forward = _flops(plain, _losses(plain))
   once = _flops(plain, plain.make_step()) - forward
