@@ -131,10 +131,8 @@ def _extra_gradients(
   flat, treedef = jax.tree.flatten(state.params)
   total = [jnp.zeros_like(p) for p in flat]
   network = parts.engine.network(state.params)
-  if parts.engine.axis_name is not None:
-    # As the engine does: gradients are then those of this device's part.
-    flat = jax.lax.pcast(flat, parts.engine.axis_name, to='varying')
-    key = jax.random.fold_in(key, jax.lax.axis_index(parts.engine.axis_name))
+  # Gradients are then those of this device's part.
+  flat, key = parts.engine.of_device(flat, key)
   at_cut = gradients.features()
   delta = jax.tree.map(
     lambda c: jnp.tensordot(w.astype(c.dtype), c, 1), at_cut.cotangents

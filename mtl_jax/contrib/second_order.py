@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtl_jax import combinators, tasks as tasks_lib
-from mtl_jax.models import interface
+from mtl_jax import combinators
 from mtl_jax.training import engine as engine_lib, step as step_lib
 
 Array = jax.Array
@@ -55,27 +54,17 @@ class Inner:
     Returns:
       ``[K]``: :math:`u^\top \nabla L_k`, and the Hessian's product with u.
     """
-    parts, axis, key = self.parts, self.parts.engine.axis_name, self.key
+    engine, axis = self.parts.engine, self.parts.engine.axis_name
     per_example = engine_lib.per_example(counts)
-    scales = weights * per_example
-    if axis is not None:
-      # No psum may be differentiated but those of the model itself: pmap
-      # transposes one to a psum, and shard_map to nothing.
-      params, scales, direction = jax.lax.pcast(
-        (params, scales, direction), axis, to='varying'
-      )
-      key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    # No psum may be differentiated but those of the model itself: pmap
+    # transposes one to a psum, and shard_map to nothing.
+    (params, scales, direction), key = engine.of_device(
+      (params, weights * per_example, direction), self.key
+    )
 
     def product(scales, params):
       def total(params):
-        sums = task_sums(
-          parts.engine.model,
-          parts.engine.tasks,
-          params,
-          self.model_state,
-          self.batch,
-          key=key,
-        )
+        sums = task_sums(engine, params, self.model_state, self.batch, key)
         return jnp.sum(scales * sums)
 
       gradient = jax.grad(total)(params)
@@ -134,12 +123,10 @@ class Inner:
 
 
 def task_sums(
-  model: interface.MultiTaskModel,
-  tasks: Sequence[tasks_lib.Task],
+  engine: engine_lib.Engine,
   params: Any,
   model_state: Any,
   batch: engine_lib.Batch,
-  *,
   key: Array | None,
 ) -> Array:
   """Sums of the losses over this device's labels, ``[K]``, to differentiate.
@@ -147,29 +134,22 @@ def task_sums(
   The same passes as `forward.forward` makes in training mode.
 
   Args:
-    model: pure functions.
-    tasks: K of them.
+    engine: has the model and its tasks.
     params: arrays.
     model_state: before the pass.
     batch: of all streams.
     key: for dropout.
   """
-  sums: list[Any] = [None] * len(tasks)
-  for stream in dict.fromkeys(task.stream for task in tasks):
+  network = engine.network(params)
+  sums: list[Any] = [None] * len(network.tasks)
+  for stream in network.streams:
     arrays = batch[stream]
-    features, model_state = model.features(
-      params, model_state, arrays, stream=stream, train=True, key=key
+    features, model_state = network.features(
+      stream, params, model_state, arrays, key
     )
-    for k, task in enumerate(tasks):
+    for k, task in enumerate(network.tasks):
       if task.stream == stream:
-        outputs, model_state = model.outputs(
-          params,
-          model_state,
-          features,
-          arrays,
-          tasks=(task.name, *task.reads),
-          train=True,
-          key=key,
+        sums[k], (_, model_state) = network.loss(
+          task, params, features, model_state, arrays, key
         )
-        sums[k], _ = engine_lib.loss_sum(task, outputs, arrays)
   return jnp.stack(sums)

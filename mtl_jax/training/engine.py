@@ -23,7 +23,7 @@ from mtl_jax.training import (
 Array = jax.Array
 # What a step builder needs beside the engine.
 Batch = forward_lib.Batch
-loss_sum, per_example = forward_lib.loss_sum, forward_lib.per_example
+per_example = forward_lib.per_example
 
 
 @dataclasses.dataclass(frozen=True)

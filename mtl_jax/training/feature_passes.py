@@ -28,7 +28,7 @@ def gramian(passes: Any) -> Array:
 
 def features(passes: Any) -> combinators.Features:
   """The features, and the gradients of all tasks there."""
-  _check_whole(passes)
+  check_whole(passes.engine.accumulate)
   return combinators.Features(
     passes.over(lambda pass_: {s.name: s.features for s in pass_.streams}),
     passes.over(lambda pass_: _cotangents(pass_, passes.per_example)),
@@ -46,7 +46,7 @@ def pullback(passes: Any, direction: Any, u: Array) -> Any:
     direction: of the structure of the features, ``{stream: ...}``.
     u: ``[K]`` weights for what the direction does not reach.
   """
-  _check_whole(passes)
+  check_whole(passes.engine.accumulate)
   return passes.pullback(u, u, direction)
 
 
@@ -61,10 +61,10 @@ def _cotangents(pass_: forward.Forward, scales: Array) -> dict[str, Any]:
   return full
 
 
-def _check_whole(passes) -> None:
-  if passes.engine.accumulate > 1:
+def check_whole(accumulate: int, method: str = 'a method that') -> None:
+  """Raises a ValueError unless the whole batch is seen at once."""
+  if accumulate > 1:
     raise ValueError(
-      'Expected the whole batch at once for a method that acts on features, '
-      f'found {passes.engine.accumulate} microbatches; set '
-      'training.accumulate to 1.'
+      f'Expected the whole batch at once for {method} acts on features, found '
+      f'{accumulate} microbatches; set training.accumulate to 1.'
     )

@@ -224,8 +224,8 @@ def forward(
       `layerwise.choose`; None for no such leaf.
   """
   flat, treedef = jax.tree.flatten(params)
-  num_tasks, names = len(network.tasks), network.streams
   trainable = [not leaf.frozen for leaf in network.leaves]
+  shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
   losses: dict[int, tuple[Array, Array]] = {}
   passes = []
 
@@ -233,64 +233,53 @@ def forward(
     params = treedef.unflatten(flat)
     return network.features(stream, params, state, batch[stream], key)
 
-  trunks = [functools.partial(trunk, stream=stream) for stream in names]
+  def loss(flat, features, state, task):
+    params = treedef.unflatten(flat)
+    return network.loss(task, params, features, state, batch[task.stream], key)
+
+  trunks = {x: functools.partial(trunk, stream=x) for x in network.streams}
   kinds: Mapping[int, str] = {}
   if without_rows is not None:
-    shared = [i for i, leaf in enumerate(network.leaves) if leaf.shared]
-    kinds = without_rows(trunks, flat, shared, model_state, num_tasks)
-  for name, run in zip(names, trunks, strict=True):
+    kinds = without_rows(
+      list(trunks.values()), flat, shared, model_state, len(network.tasks)
+    )
+  for name, run in trunks.items():
     run = functools.partial(run, state=model_state)
     probed, zeros = jaxprs.probed(run, flat, kinds)
     whole = jaxprs.narrowed(probed, flat, trainable, zeros)
     features, pull, (model_state, operands) = jax.vjp(
       whole.function, whole.leaves, zeros, has_aux=True
     )
-    heads, own, model_state = _run_heads(
+    together = _together(
       network, name, params, features, model_state, batch[name], key
     )
-    losses.update(own)
-    shares = _shares(heads, whole.reads, network.leaves)
+    heads = []
+    for k, task in enumerate(network.tasks):
+      if task.stream != name or k in losses:
+        continue
+      if k in together:
+        some, own = together[k].run(flat, features, trainable)
+        losses.update(own)
+      else:
+        one = functools.partial(loss, state=model_state, task=task)
+        head = jaxprs.narrowed(one, flat, trainable, features)
+        total, back, (count, model_state) = jax.vjp(
+          head.function, head.leaves, features, has_aux=True
+        )
+        losses[k] = total, count
+        some = _single(k, back, head.reads[0], shared, jnp.ones_like(total))
+      heads.append(some)
+    shares = _shares(heads, whole.reads, shared)
     passes.append(TrunkPass(name, features, pull, operands, heads, shares))
-  sums, counts = zip(*(losses[k] for k in range(num_tasks)), strict=True)
+  sums, counts = zip(*(losses[k] for k in sorted(losses)), strict=True)
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
 
 
-def _run_heads(network, stream, params, features, state, arrays, key):
-  """Heads of one stream, ``{task: (sum, count)}``, and the model state."""
-  flat, treedef = jax.tree.flatten(params)
-  heads, losses = [], {}
-  trainable = [not leaf.frozen for leaf in network.leaves]
-  shared = {i for i, leaf in enumerate(network.leaves) if leaf.shared}
-  groups = _together(network, stream, params, features, state, arrays, key)
-  first = {group.tasks[0]: group for group in groups}
-  for k, task in enumerate(network.tasks):
-    if task.stream != stream or k in losses:
-      continue
-    if k in first:
-      some, *of_each = first[k].run(flat, features, trainable)
-      heads.append(some)
-      pairs = zip(*map(list, of_each), strict=True)
-      losses.update(zip(some.tasks, pairs, strict=True))
-      continue
-
-    def total(flat, features, task=task, state=state):
-      params = treedef.unflatten(flat)
-      return network.loss(task, params, features, state, arrays, key)
-
-    head = jaxprs.narrowed(total, flat, trainable, features)
-    sum_, pull, (count, state) = jax.vjp(
-      head.function, head.leaves, features, has_aux=True
-    )
-    heads.append(_single(k, pull, head.reads[0], shared, jnp.ones_like(sum_)))
-    losses[k] = sum_, count
-  return heads, losses, state
-
-
 def _together(network, stream, params, features, state, arrays, key):
-  """Groups of heads that run as one; there are none where all kinds differ."""
+  """Groups of heads that run as one, by their first task."""
   declared = network.heads(stream, state)
   if len({head.kind for head in declared.values()}) == len(declared):
-    return []
+    return {}
   from mtl_jax.training import stacked_heads  # made of the parts of this file
 
   return stacked_heads.find(network, declared, params, features, arrays, key)
@@ -315,12 +304,11 @@ def _single(task, pull_one, reads, shared, one) -> Heads:
   return Heads((task,), reads.leaves, {task: reads.others}, pull, each)
 
 
-def _shares(heads, reads, leaves) -> dict[int, bool]:
+def _shares(heads, reads, shared) -> dict[int, bool]:
   """Task -> whether its head, or features it reads, read a shared leaf."""
-  shared = {i for i, leaf in enumerate(leaves) if leaf.shared}
-  of_features = [bool(read.leaves & shared) for read in reads]
+  of_features = [not read.leaves.isdisjoint(shared) for read in reads]
   return {
-    k: bool(some.reads & shared) or any(of_features[n] for n in numbers)
+    k: not some.reads.isdisjoint(shared) or any(of_features[n] for n in numbers)
     for some in heads
     for k, numbers in some.features.items()
   }

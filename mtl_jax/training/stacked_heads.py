@@ -42,8 +42,8 @@ class HeadGroup:
 
   def run(
     self, flat: Sequence[Array], features: Any, trainable: Sequence[bool]
-  ) -> tuple[forward.Heads, Array, Array]:
-    """Runs them as one: the heads, their sums and their counts ``[g]``.
+  ) -> tuple[forward.Heads, dict[int, tuple[Array, Array]]]:
+    """Runs them as one: the heads, and ``{task: (sum, count)}``.
 
     Args:
       flat: all parameters of the model.
@@ -59,10 +59,8 @@ class HeadGroup:
     z, back = jax.vjp(select, features)
 
     def one(own, given, key, z):
-      given = list(given)
-      for n, x in zip(free, own, strict=True):
-        given[n] = x
-      return self.apply(given, z, key)
+      full = dict(enumerate(given)) | dict(zip(free, own, strict=True))
+      return self.apply(list(full.values()), z, key)
 
     def all_outputs(own, z):
       over = jax.vmap(one, in_axes=(0, 0, of_keys, None))
@@ -106,7 +104,8 @@ class HeadGroup:
       pull,
       each,
     )
-    return heads, sums, counts
+    pairs = zip(list(sums), list(counts), strict=True)
+    return heads, dict(zip(self.tasks, pairs, strict=True))
 
 
 def find(
@@ -116,8 +115,8 @@ def find(
   features: Any,
   arrays: tasks_lib.Arrays,
   key: Array | None,
-) -> list[HeadGroup]:
-  """Heads of one stream that may run as one.
+) -> dict[int, HeadGroup]:
+  """Heads of one stream that may run as one, by the first task of each group.
 
   Heads with a shared parameter have rows and stay alone, and so does a head of
   which other parameters are frozen.
@@ -141,8 +140,8 @@ def find(
   def loss(task):
     return lambda outputs: forward.loss_sum(task, {task.name: outputs}, arrays)
 
-  return [
-    HeadGroup(
+  return {
+    tasks[0]: HeadGroup(
       tasks,
       [declared[k] for k in tasks],
       leaves,
@@ -153,7 +152,7 @@ def find(
     for tasks, leaves, structure in _of_one_kind(
       declared, network.leaves, params, features
     )
-  ]
+  }
 
 
 def _of_one_kind(

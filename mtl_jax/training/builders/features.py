@@ -7,6 +7,7 @@ import jax
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import interface
+from mtl_jax.training import feature_passes
 from mtl_jax.training.step import StepParts
 
 
@@ -16,12 +17,7 @@ def check_whole(name: str, parts: StepParts) -> None:
   Raises:
     ValueError: if there are microbatches.
   """
-  if parts.engine.accumulate > 1:
-    raise ValueError(
-      f'Expected the whole batch at once for {name}, which acts on features, '
-      f'found {parts.engine.accumulate} microbatches; set '
-      'training.accumulate to 1.'
-    )
+  feature_passes.check_whole(parts.engine.accumulate, f'{name}, which')
 
 
 def check_num_tasks(name: str, parts: StepParts, num_tasks: int) -> None:
