@@ -10,7 +10,7 @@ import pytest
 import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.combinators import rows as rows_lib
+from mtl_jax.combinators import factored, rows as rows_lib
 from mtl_jax.training import forward, jaxprs, layerwise, parallel
 
 BATCH, DIM, WIDTH = 4, 24, 32
@@ -295,8 +295,8 @@ def test_no_array_of_the_size_of_the_rows():
 def test_factored_rows_have_the_inner_products_of_the_rows(
   large, many, monkeypatch
 ):
-  monkeypatch.setattr(rows_lib, '_LARGE', large)
-  monkeypatch.setattr(rows_lib, '_MANY', many)
+  monkeypatch.setattr(factored, '_LARGE', large)
+  monkeypatch.setattr(factored, '_MANY', many)
   rng = np.random.default_rng(0)
   x, g = rng.normal(size=(6, 5)), rng.normal(size=(7, 6, 9))
   rows = np.einsum('na,knb->kab', x, g).reshape(7, -1)
