@@ -20,7 +20,7 @@ from scipy import stats
 
 import mtl_jax
 from mtl_jax.experiment import cold_ranking, ranking_report, rankings
-from mtl_jax.recommendation import ranking, sources
+from mtl_jax.recommendation import log_settings, ranking
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = ROOT / 'configs' / 'rec' / 'movielens_text.py'
@@ -110,7 +110,7 @@ def cold(paths) -> dict[str, dict[str, float]]:
   """Table of cold films: among themselves and among all."""
   kept: dict[str, dict[str, float]] = {}
   config = mtl_jax.load_config(f'{CONFIG}:{next(iter(paths))},cold')
-  split = sources.make_split(config.data.settings.to_dict())
+  split = log_settings.make_split(config.data.settings.to_dict())
   for among, told in cold_ranking.AMONG.items():
     print(f'\nCold films among {told.replace("items", "films")}\n')
     header(

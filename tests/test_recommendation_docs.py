@@ -12,7 +12,7 @@ import mtl_jax
 from mtl_jax import models
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import build, ranking_checks
-from mtl_jax.recommendation import logs, sources, windows
+from mtl_jax.recommendation import log_settings, logs, windows
 from mtl_jax.recommendation.readers import recbole
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,10 +41,10 @@ def test_the_config_of_the_page_builds_on_a_folder(tmp_path, monkeypatch):
   assert experiment.task_names == ('item', 'interests', 'rating', 'like')
   batch = set(experiment.example_batch()['main']) - {'example_mask'}
   words = column('Your log')
-  assert set(words) == batch | {*sources.LOG, *sources.LAYOUT}
-  split = sources.make_split(config.data.settings.to_dict())
+  assert set(words) == batch | {*log_settings.LOG, *log_settings.LAYOUT}
+  split = log_settings.make_split(config.data.settings.to_dict())
   assert split.protocol == 'global_time'
-  assert sources.layout_of(config.data.settings) == windows.WindowLayout()
+  assert log_settings.layout_of(config.data.settings) == windows.WindowLayout()
 
 
 def test_heads_of_the_page_exist_and_the_history_is_one():
@@ -80,8 +80,10 @@ def test_what_stands_for_settings_of_recbole_exists():
     known.add(section)
     if hasattr(values, 'keys'):
       known |= {f'{section}.{key}' for key in values}
-  known |= {f'settings.{key}' for key in (*sources.LOG, *sources.LAYOUT)}
-  known |= set(sources.LOG)
+  known |= {
+    f'settings.{key}' for key in (*log_settings.LOG, *log_settings.LAYOUT)
+  }
+  known |= set(log_settings.LOG)
   for function in (logs.load, recbole.read):
     known |= {
       f'options.{key}' for key in inspect.signature(function).parameters

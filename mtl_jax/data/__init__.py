@@ -6,8 +6,7 @@ from mtl_jax.data.cells import Reading, name_of
 from mtl_jax.data.columns.recipe import Column, Counts, Label
 from mtl_jax.data.encoding import Encoder, fit_encoder, mask_key
 from mtl_jax.data.files import open_files, read_columns, read_some
-from mtl_jax.data.info import DataInfo, describe
-from mtl_jax.data.label_checks import check_keys, check_labels
+from mtl_jax.data.info import DataInfo, check_keys, check_labels, describe
 from mtl_jax.data.loading import (
   Data,
   digest,
@@ -22,7 +21,12 @@ from mtl_jax.data.overview import (
   label_rows,
   notes,
 )
-from mtl_jax.data.own_data import from_splits, load_files
+from mtl_jax.data.own_data import (
+  from_arrays,
+  from_batch,
+  from_splits,
+  load_files,
+)
 from mtl_jax.data.packages import cache_dir, fetch, read_member
 from mtl_jax.data.pipeline import (
   EvaluationBatches,
@@ -31,14 +35,13 @@ from mtl_jax.data.pipeline import (
   train_rows,
 )
 from mtl_jax.data.sampling import Draw, probabilities, proportional, uniform
+from mtl_jax.data.slices import part, select
 from mtl_jax.data.sources import (
   Columns,
   Records,
   Source,
-  from_arrays,
-  from_batch,
 )
-from mtl_jax.data.tables import Field, Table, part, select
+from mtl_jax.data.tables import Field, Table
 from mtl_jax.data.tokenization import TextOptions, Tokenizer, train_tokenizer
 from mtl_jax.data.train_batches import train_dataset, train_iterator
 

@@ -9,10 +9,8 @@ missing value None.
 import codecs
 import dataclasses
 import decimal
-import functools
 import re
 from typing import Any
-import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -81,12 +79,6 @@ class CellError(ValueError):
     self.message = message
 
 
-class Number(str):
-  """A number of a JSON file as it is written there, so that none is rounded."""
-
-  __slots__ = ()
-
-
 DEFAULT = Reading()
 
 
@@ -116,7 +108,7 @@ def identity(texts: pa.Array) -> pa.Array:
   if pc.any(powers).as_py():
     texts = pa.array(
       [
-        _whole_text(text) if power else text
+        whole_text(text) if power else text
         for text, power in zip(
           texts.to_pylist(), powers.to_pylist(), strict=True
         )
@@ -136,32 +128,8 @@ def name_of(value: Any) -> str:
   return identity(texts_of([value], DEFAULT))[0].as_py() or ''
 
 
-@functools.lru_cache(10_000)
-def clean(name: str) -> str:
-  """Name of a column without what does not count, see docs/data.md.
-
-  Example:
-    >>> clean(' e\u0301 ') == '\u00e9'
-    True
-  """
-  return unicodedata.normalize('NFC', name.strip().strip(MARKS).strip())
-
-
-def json_number(text: str) -> Number:
-  """Text of a number in JSON, without zeros at the end of its decimals.
-
-  And without an exponent if it is whole.
-
-  Example:
-    >>> json_number('1e3'), json_number('0.50')
-    ('1000', '0.5')
-  """
-  if 'e' in text.lower():
-    return Number(_whole_text(text))
-  return Number(text.rstrip('0').rstrip('.') if '.' in text else text)
-
-
-def _whole_text(text):
+def whole_text(text: str) -> str:
+  """A whole number without an exponent; other numbers stay."""
   value = decimal.Decimal(text)
   if value.adjusted() > 400 or value != value.to_integral_value():
     return text

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import csv
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import pathlib
 import sys
 from typing import Any
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pyarrow.compute
 import pyarrow.csv as pa_csv
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import arrays, cells, parsing, tables
+from mtl_jax.data import arrays, cells, parsing, slices, tables
 
 pc: Any = pyarrow.compute  # it makes its functions when it is imported
 _CHUNK = 20_000  # rows that are strings at a time
@@ -56,12 +58,12 @@ def open_files(
   read: dict[str, tables.Table] = {}  # one file may hold several splits
   result = {}
   for split, spec in splits.items():
-    path, bounds = split_spec(str(spec))
+    path, bounds = slices.split_spec(str(spec))
     if path not in read:
       values, _, doubts = _read(path, columns, reading, may_lack=False)
       table = arrays.from_columns(values, columns, name=path)
       read[path] = dataclasses.replace(table, doubts=doubts)
-    result[split] = tables.part(read[path], bounds) if bounds else read[path]
+    result[split] = slices.part(read[path], bounds) if bounds else read[path]
   unused = _unused(read, result)
   return {
     split: dataclasses.replace(table, doubts=(*table.doubts, *unused))
@@ -84,17 +86,15 @@ def _unused(read, splits) -> list[str]:
   return lines
 
 
-def split_spec(spec: str) -> tuple[str, str]:
-  """Path and slice.
+@functools.lru_cache(10_000)
+def clean(name: str) -> str:
+  """Name of a column without what does not count, see docs/data.md.
 
   Example:
-    >>> split_spec('a.csv[:80%]'), split_spec('a.csv')
-    (('a.csv', ':80%'), ('a.csv', ''))
+    >>> clean(' e\u0301 ') == '\u00e9'
+    True
   """
-  if spec.endswith(']') and '[' in spec:
-    path, _, bounds = spec[:-1].rpartition('[')
-    return path, bounds
-  return spec, ''
+  return unicodedata.normalize('NFC', name.strip().strip(cells.MARKS).strip())
 
 
 def read_columns(
@@ -155,7 +155,7 @@ def _read(path, columns, reading, may_lack):
       f'{path}: expected {file.encoding.upper()} text, found other bytes '
       f'({error}); save it so, or set data.encoding.'
     ) from error
-  lacking = [c for c in columns if cells.clean(c) not in file.seen]
+  lacking = [c for c in columns if clean(c) not in file.seen]
   if lacking and file.seen and not may_lack:
     raise ValueError(file.lacks(lacking[0]))
   return (
@@ -327,7 +327,7 @@ class _Csv:
       places = {
         column: header.index(name)
         for column in columns
-        if (name := cells.clean(column)) in header
+        if (name := clean(column)) in header
       }
       self.seen = set(header)
       if len(places) < len(columns):
@@ -425,7 +425,7 @@ class _Csv:
   def _header(self, reader, columns):
     try:
       first = next((row for row in reader if row), ())
-      header = [cells.clean(name) for name in first]
+      header = [clean(name) for name in first]
     except csv.Error:
       self._find_damage(0)
     if not header:
@@ -439,7 +439,7 @@ class _Csv:
         "characters; set data.encoding, to 'utf-16-le' or 'utf-16-be' as a "
         'rule.'
       )
-    for column in map(cells.clean, columns):
+    for column in map(clean, columns):
       if header.count(column) > 1:
         places = [i for i, name in enumerate(header, 1) if name == column]
         raise ValueError(
@@ -553,7 +553,7 @@ class _Jsonl:
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number of records, and their values by column."""
     records = (record for _, record in self._records())
-    names = [cells.clean(column) for column in columns]
+    names = [clean(column) for column in columns]
     while chunk := list(itertools.islice(records, _CHUNK)):
       for record in chunk:
         self.seen.update(record)
@@ -611,9 +611,9 @@ class _Double(ValueError):
 
 
 def _pairs(pairs):
-  record = {cells.clean(key): value for key, value in pairs}
+  record = {clean(key): value for key, value in pairs}
   if len(record) < len(pairs):
-    keys = [cells.clean(key) for key, _ in pairs]
+    keys = [clean(key) for key, _ in pairs]
     raise _Double(repr(next(key for key in keys if keys.count(key) > 1)))
   return record
 
@@ -621,6 +621,6 @@ def _pairs(pairs):
 _decode = json.JSONDecoder(
   object_pairs_hook=_pairs,
   # Numbers stay as they are written, as in a CSV file: ids keep every digit.
-  parse_float=cells.json_number,
-  parse_int=cells.Number,
+  parse_float=parsing.json_number,
+  parse_int=parsing.Number,
 ).decode

@@ -1,14 +1,13 @@
 """Overview of data before training: labels, gaps, leaks."""
 
 from collections.abc import Collection, Iterator, Mapping
-import itertools
 from typing import Any
 import unicodedata
 
 import numpy as np
 
 from mtl_jax import tasks
-from mtl_jax.data import encoding, info as info_lib, loading, sources
+from mtl_jax.data import encoding, info as info_lib, loading, shared_rows
 
 LABEL_COLUMNS = ('task', 'split', 'classes or values', 'labelled', 'missing')
 SHOWN = 6  # classes in one cell of the table
@@ -127,7 +126,7 @@ def notes(
   lines = [
     *_leaks(data, labels, inputs),
     *_copies(data, labels, inputs),
-    *_shared(data),
+    *(shared_rows.lines(data) if data.origins else ()),
     *_rare(data, labels),
     *gaps(data.splits, data.encoder, inputs),
     *_groups(data),
@@ -197,48 +196,6 @@ def _centred(values):
   values = values - values.mean(axis=0)
   norm = np.linalg.norm(values, axis=0)
   return values / np.where(norm > 0, norm, 1)
-
-
-def _shared(data) -> Iterator[str]:
-  for a, b in itertools.combinations(data.splits, 2):
-    same = 0
-    if a in data.origins and b in data.origins:
-      (file, rows), (other, others) = data.origins[a], data.origins[b]
-      same = len(np.intersect1d(rows, others)) if file == other else 0
-      if same:
-        yield f'{a} and {b} share {_rows(same)} of {file}.'
-    one, two = data.splits[a], data.splits[b]
-    both = isinstance(one, sources.Columns) and isinstance(two, sources.Columns)
-    if same or not both or a not in data.origins:
-      continue
-    first, second = _hashes(data, a), _hashes(data, b)
-    # Rows of few values are equal by chance: then they are within a split too.
-    _, counts = np.unique(first, return_counts=True)
-    chance = (counts[counts > 1].sum() + 3) / len(first)
-    equal = int(np.isin(second, first).sum())
-    if equal > 2 * chance * len(second):
-      yield f'{a} and {b} share {_rows(equal)} of equal content.'
-
-
-def _rows(count):
-  return f'{count:,} row{"s" * (count != 1)}'
-
-
-def _hashes(data, split):
-  """A number of 64 bits for the content of each row, labels included."""
-  source, columns = data.splits[split], data.encoder.columns
-  total = np.full(len(source), 0xCBF29CE484222325, np.uint64)
-  for key in sorted(source.arrays):
-    if key in columns and columns[key].kind == 'group':
-      continue  # they are numbered in each split by itself
-    values = source.arrays[key].reshape(len(total), -1)
-    if values.dtype.itemsize != 4:
-      values = values.astype(np.int32)
-    for word in values.view(np.uint32).T:
-      total ^= word
-      total *= np.uint64(0x9E3779B97F4A7C15)
-      total ^= total >> np.uint64(29)
-  return total
 
 
 def _rare(data, labels) -> Iterator[str]:

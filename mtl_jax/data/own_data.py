@@ -4,7 +4,17 @@ from collections.abc import Mapping
 import os
 from typing import Any
 
-from mtl_jax.data import arrays, cells, encoding, files, loading, tables
+import numpy as np
+
+from mtl_jax.data import (
+  arrays as arrays_lib,
+  cells,
+  encoding,
+  files,
+  loading,
+  sources,
+  tables,
+)
 from mtl_jax.data.columns import recipe
 
 
@@ -77,7 +87,9 @@ def from_splits(
   made = {
     split: given
     if isinstance(given, tables.Table)
-    else arrays.from_arrays(given, name=split, kinds=columns, reading=reading)
+    else arrays_lib.from_arrays(
+      given, name=split, kinds=columns, reading=reading
+    )
     for split, given in splits.items()
   }
   features = features or default_features(
@@ -105,3 +117,47 @@ def default_features(
   if labels and numbers and 'inputs' not in features:
     features['inputs'] = numbers
   return features
+
+
+def from_arrays(
+  arrays: Mapping[str, np.ndarray], name: str = 'arrays'
+) -> sources.Columns:
+  """A source of arrays that are batches already, but for their dtype.
+
+  Integers and booleans become int32, floats float32, and ``[N, H, W, C]`` of
+  bytes are images, in [0, 1].
+
+  Args:
+    arrays: ``{key: [N, ...]}``, equally long.
+    name: what error messages call it.
+
+  Example:
+    >>> source = from_arrays({'x': np.eye(3), 'label': np.arange(3)})
+    >>> source.take(np.array([2]))
+    {'x': array([[0., 0., 1.]], dtype=float32),
+     'label': array([2], dtype=int32)}
+  """
+  table = arrays_lib.from_arrays(arrays, name=name)
+  encoder = encoding.fit_encoder(table, {key: key for key in arrays})
+  raw = table.read(range(table.size), encoder.features)
+  return sources.Columns(encoder.encode(raw), encoder.finish, name)
+
+
+def from_batch(
+  arrays: Mapping[str, np.ndarray], name: str = 'arrays'
+) -> sources.Columns:
+  """A source of arrays as a source has put them out: nothing is done to them.
+
+  Args:
+    arrays: ``{key: [N, ...]}``, equally long.
+    name: what error messages call it.
+
+  Example:
+    >>> from_batch({'x': np.arange(3)}).take(np.array([2]))
+    {'x': array([2])}
+  """
+
+  def finish(picked, keys=None):
+    return {k: x for k, x in picked.items() if keys is None or k in keys}
+
+  return sources.Columns(dict(arrays), finish, name)

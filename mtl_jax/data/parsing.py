@@ -18,6 +18,12 @@ KINDS = ('class', 'float', 'integer', 'sequence', 'set', 'string')
 _BOOLEANS = {'true': '1', 'false': '0'}
 
 
+class Number(str):
+  """A number of a JSON file as it is written there, so that none is rounded."""
+
+  __slots__ = ()
+
+
 def parse(
   values: Sequence[Any], kind: str, reading: cells.Reading = cells.DEFAULT
 ) -> Any:
@@ -188,9 +194,7 @@ def _written_list(position, text):
   if not text or text[0] + text[-1] not in ('[]', '{}', '()'):
     return text
   try:
-    value = json.loads(
-      text, parse_float=cells.json_number, parse_int=cells.Number
-    )
+    value = json.loads(text, parse_float=json_number, parse_int=Number)
   except (json.JSONDecodeError, RecursionError):
     try:
       value = ast.literal_eval(text)
@@ -251,3 +255,17 @@ def stack(rows: Sequence[np.ndarray | None], kind: str) -> Any:
   dtype = np.int64 if kind == 'integer' else np.float64
   blank = np.full(length, cells.MISSING if kind == 'integer' else np.nan, dtype)
   return np.stack([blank if row is None else row for row in rows])
+
+
+def json_number(text: str) -> Number:
+  """Text of a number in JSON, without zeros at the end of its decimals.
+
+  And without an exponent if it is whole.
+
+  Example:
+    >>> json_number('1e3'), json_number('0.50')
+    ('1000', '0.5')
+  """
+  if 'e' in text.lower():
+    return Number(cells.whole_text(text))
+  return Number(text.rstrip('0').rstrip('.') if '.' in text else text)

@@ -65,7 +65,8 @@ def train_rows(
     ``(first step, number of steps) -> {stream: StepRows}``.
 
   Example:
-    >>> source = sources.from_arrays({'x': np.arange(6)})
+    >>> from mtl_jax.data import own_data
+    >>> source = own_data.from_arrays({'x': np.arange(6)})
     >>> order = train_rows({'main': Stream(source, 3)}, seed=0)
     >>> sorted(order(0, 2)['main'].rows.reshape(-1).tolist())
     [0, 1, 2, 3, 4, 5]
@@ -145,7 +146,8 @@ class EvaluationBatches:
     process_count: how many share a batch.
 
   Example:
-    >>> source = sources.from_arrays({'x': np.arange(3)})
+    >>> from mtl_jax.data import own_data
+    >>> source = own_data.from_arrays({'x': np.arange(3)})
     >>> [b['example_mask'].tolist() for b in EvaluationBatches(source, 2)]
     [[1.0, 1.0], [1.0, 0.0]]
   """

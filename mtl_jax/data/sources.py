@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from mtl_jax.data import arrays as arrays_lib, encoding, tables
+from mtl_jax.data import encoding, tables
 from mtl_jax.data.columns import recipe, row_groups
 
 Batch = dict[str, np.ndarray]
@@ -157,47 +157,3 @@ def fits(table: tables.Table, features, cache: Cache) -> bool:
     np.asarray(value).nbytes for values in raw.values() for value in values
   )
   return measured / len(rows) * table.size <= MEMORY_LIMIT
-
-
-def from_arrays(
-  arrays: Mapping[str, np.ndarray], name: str = 'arrays'
-) -> Columns:
-  """A source of arrays that are batches already, but for their dtype.
-
-  Integers and booleans become int32, floats float32, and ``[N, H, W, C]`` of
-  bytes are images, in [0, 1].
-
-  Args:
-    arrays: ``{key: [N, ...]}``, equally long.
-    name: what error messages call it.
-
-  Example:
-    >>> source = from_arrays({'x': np.eye(3), 'label': np.arange(3)})
-    >>> source.take(np.array([2]))
-    {'x': array([[0., 0., 1.]], dtype=float32),
-     'label': array([2], dtype=int32)}
-  """
-  table = arrays_lib.from_arrays(arrays, name=name)
-  encoder = encoding.fit_encoder(table, {key: key for key in arrays})
-  raw = table.read(range(table.size), encoder.features)
-  return Columns(encoder.encode(raw), encoder.finish, name)
-
-
-def from_batch(
-  arrays: Mapping[str, np.ndarray], name: str = 'arrays'
-) -> Columns:
-  """A source of arrays as a source has put them out: nothing is done to them.
-
-  Args:
-    arrays: ``{key: [N, ...]}``, equally long.
-    name: what error messages call it.
-
-  Example:
-    >>> from_batch({'x': np.arange(3)}).take(np.array([2]))
-    {'x': array([2])}
-  """
-
-  def finish(picked, keys=None):
-    return {k: x for k, x in picked.items() if keys is None or k in keys}
-
-  return Columns(dict(arrays), finish, name)

@@ -6,7 +6,6 @@ TFDS data sets, a user's own arrays and files all become tables; what follows
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
-import re
 from typing import Any, Literal
 
 import numpy as np
@@ -98,48 +97,6 @@ def check_size(name: str, size: int) -> None:
       f'{name}: expected at least one example, found an empty split; name a '
       'larger part of the data.'
     )
-
-
-SLICE = re.compile(r'^(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?$')
-
-
-def part(table: Table, bounds: str) -> Table:
-  """The rows of a slice such as ``':90%'``, ``'-1000:'`` or ``'10%:20%'``.
-
-  Raises:
-    ValueError: if the slice cannot be read.
-
-  Example:
-    >>> from mtl_jax.data import arrays
-    >>> part(arrays.from_arrays({'x': np.arange(10)}), '-20%:').size
-    2
-  """
-  match = SLICE.match(bounds)
-  if not match:
-    raise ValueError(
-      f'{table.name}: expected a slice such as :90% or -1000:, found '
-      f'{bounds!r}; write it so.'
-    )
-
-  def position(text):
-    if not text or not text.endswith('%'):
-      return int(text) if text else None
-    return round(int(text[:-1]) * table.size / 100)
-
-  rows = range(table.size)[position(match['start']) : position(match['stop'])]
-  return select(table, np.array(rows, int), f'{table.name}[{bounds}]')
-
-
-def select(table: Table, rows: np.ndarray, name: str | None = None) -> Table:
-  """The table of some of the rows ``[n]``, in that order."""
-
-  def read(positions, features):
-    return table.read(rows[np.asarray(positions, int)], features)
-
-  origin = table.origin and (table.origin[0], table.origin[1][rows])
-  return dataclasses.replace(
-    table, name=name or table.name, size=len(rows), read=read, origin=origin
-  )
 
 
 def remember(table: Table, features: Iterable[str]) -> Table:

@@ -41,7 +41,8 @@ def train_dataset(
     ValueError: if a batch is larger than its source, or cannot be divided.
 
   Example:
-    >>> source = sources.from_arrays({'x': np.arange(6)})
+    >>> from mtl_jax.data import own_data
+    >>> source = own_data.from_arrays({'x': np.arange(6)})
     >>> batches = train_dataset({'main': pipeline.Stream(source, 3)}, seed=0)
     >>> epoch = [batches[step]['main']['x'] for step in range(2)]
     >>> sorted(np.concatenate(epoch).tolist())

@@ -5,7 +5,7 @@ from typing import Any
 
 from mtl_jax import data, tasks
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.recommendation import sources as logs
+from mtl_jax.recommendation import log_settings as logs
 from mtl_jax.tasks import kinds as task_kinds
 
 LOG = 'interactions'  # the name of data that are a log of users and items

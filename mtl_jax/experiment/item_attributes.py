@@ -8,7 +8,7 @@ import numpy as np
 from mtl_jax import data, encoders
 from mtl_jax.data import packages
 from mtl_jax.experiment import config_data
-from mtl_jax.recommendation import protocols, sources as logs
+from mtl_jax.recommendation import log_settings as logs, protocols
 
 FROM_LOG = 'log'
 STRENGTH = 10.0  # imagined ratings of the mean item

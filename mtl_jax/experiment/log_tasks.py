@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import config_data
-from mtl_jax.recommendation import protocols, sources as logs
+from mtl_jax.recommendation import log_settings as logs, protocols
 
 
 @dataclasses.dataclass(frozen=True)

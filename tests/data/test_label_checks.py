@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_jax.data import arrays as arrays_lib, encoding, label_checks, sources
+from mtl_jax.data import arrays as arrays_lib, encoding, info, own_data, sources
 
 GOOD = {
   'kind': np.array([0, 2, -1]),
@@ -20,8 +20,8 @@ LABELS = {
 
 
 def check(**changes):
-  source = sources.from_arrays(GOOD | changes)
-  label_checks.check_labels(source, LABELS, name='Split train')
+  source = own_data.from_arrays(GOOD | changes)
+  info.check_labels(source, LABELS, name='Split train')
 
 
 def test_good_labels_pass():
@@ -68,15 +68,15 @@ def test_the_example_is_named_in_sources_that_are_not_in_memory():
   encoder = encoding.fit_encoder(table, {'y': 'y'})
   source = sources.Records(table, encoder)
   with pytest.raises(ValueError, match=r'found 7 in example 2000[1-4]'):
-    label_checks.check_labels(source, {'y': ('classification', 5)})
+    info.check_labels(source, {'y': ('classification', 5)})
 
 
 def test_a_missing_key_names_the_nearest():
-  source = sources.from_arrays(GOOD)
+  source = own_data.from_arrays(GOOD)
   with pytest.raises(ValueError, match="expected 'kinds' in .*mean 'kind'"):
-    label_checks.check_keys(source, ['value', 'kinds'])
+    info.check_keys(source, ['value', 'kinds'])
   with pytest.raises(ValueError, match="expected 'valu' in its batches"):
-    label_checks.check_labels(source, {'valu': ('regression', 1)})
+    info.check_labels(source, {'valu': ('regression', 1)})
 
 
 @pytest.mark.parametrize('values', [[0, -1, 1], [0.5, np.nan, 1.0]])
@@ -84,11 +84,11 @@ def test_a_mask_that_counts_a_missing_label_is_refused(values):
   kind = ('classification', 2) if values[0] == 0 else ('regression', 1)
   for mask in ([1.0, 0.0, 1.0], [1.0, 1.0, 0.0]):
     rows = {'y': np.array(values), 'y_mask': np.array(mask)}
-    source = sources.from_arrays(rows)
+    source = own_data.from_arrays(rows)
     if mask[1]:
       with pytest.raises(
         ValueError, match="mask 'y_mask' .* in example 2; set"
       ):
-        label_checks.check_labels(source, {'y': kind})
+        info.check_labels(source, {'y': kind})
     else:
-      label_checks.check_labels(source, {'y': kind})
+      info.check_labels(source, {'y': kind})

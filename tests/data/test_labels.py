@@ -7,7 +7,7 @@ import pytest
 
 from mtl_jax.data import (
   arrays as arrays_lib,
-  label_checks,
+  info,
   loading,
   own_data,
 )
@@ -40,7 +40,7 @@ def test_strings_become_classes(kind, cache):
   assert data.info.cardinalities['mood'] == 2
   assert data.info.counts == {'mood': (2, 3)}
   size = 2 if kind == 'classification' else 1
-  label_checks.check_labels(data.splits['test'], {'mood': (kind, size)})
+  info.check_labels(data.splits['test'], {'mood': (kind, size)})
 
 
 def test_names_of_numbers_are_in_their_order():
@@ -110,7 +110,7 @@ def test_whole_numbers_become_values():
   assert 'stars' not in data.info.cardinalities
   assert data.info.means['stars'] == np.mean(rows['stars'])
   np.testing.assert_allclose(data.info.stds['stars'], np.std(rows['stars']))
-  label_checks.check_labels(data.splits['test'], {'stars': ('regression', 1)})
+  info.check_labels(data.splits['test'], {'stars': ('regression', 1)})
 
 
 def test_empty_whole_numbers_of_files_are_missing(tmp_path):

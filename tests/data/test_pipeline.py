@@ -4,13 +4,13 @@ import grain
 import numpy as np
 import pytest
 
-from mtl_jax.data import pipeline, sampling, sources, train_batches
+from mtl_jax.data import own_data, pipeline, sampling, train_batches
 
 pytestmark = pytest.mark.smoke
 
 
 def source(n, name='x'):
-  return sources.from_arrays({name: np.arange(n), 'f': np.arange(n) / 2})
+  return own_data.from_arrays({name: np.arange(n), 'f': np.arange(n) / 2})
 
 
 def two_streams():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mtl_jax.data import arrays as arrays_lib, tables
+from mtl_jax.data import arrays as arrays_lib, slices, tables
 
 pytestmark = pytest.mark.smoke
 
@@ -55,11 +55,11 @@ def test_kinds_are_those_of_the_dtypes():
   ],
 )
 def test_a_part_is_a_slice(bounds, expected):
-  assert rows(tables.part(make(), bounds)) == list(expected)
+  assert rows(slices.part(make(), bounds)) == list(expected)
 
 
 def test_parts_of_parts_and_remembered_tables():
-  inner = tables.part(tables.part(make(), '2:8'), '-50%:')
+  inner = slices.part(slices.part(make(), '2:8'), '-50%:')
   assert rows(inner) == [5, 6, 7]
   calls = []
 
@@ -76,8 +76,8 @@ def test_parts_of_parts_and_remembered_tables():
 
 def test_bad_tables():
   with pytest.raises(ValueError, match=r'found an empty split; name a larger'):
-    tables.part(make(), '3:3')
+    slices.part(make(), '3:3')
   with pytest.raises(ValueError, match=r"slice such as :90% .* found '5'"):
-    tables.part(make(), '5')
+    slices.part(make(), '5')
   with pytest.raises(ValueError, match=r"one length, found \{'a': 2, 'b': 3\}"):
     arrays_lib.from_arrays({'a': [1, 2], 'b': [1, 2, 3]})

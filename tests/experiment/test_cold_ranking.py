@@ -16,7 +16,7 @@ from mtl_jax.experiment import (
   ranking_report,
   rankings,
 )
-from mtl_jax.recommendation import ranking, sources
+from mtl_jax.recommendation import log_settings, ranking
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs/rec/movielens_text.py'
 COLD = 3  # of twelve
@@ -221,7 +221,7 @@ def test_a_run_shows_cold_items_in_a_table_of_their_own(
   config.population.seeds = 2
   mtl_jax.run(config, tmp_path / 'run')
   said = capsys.readouterr().out
-  split = sources.make_split(config.data.settings.to_dict())
+  split = log_settings.make_split(config.data.settings.to_dict())
   count = len(split.targets('test'))
   title = f'Cold items: {COLD} of 12, {count} targets (made)'
   assert title.replace('made)', 'made, data, cold_items)') in said

@@ -6,7 +6,7 @@ import pytest
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import item_attributes
-from mtl_jax.recommendation import sources as logs
+from mtl_jax.recommendation import log_settings as logs
 
 
 def test_means_and_shares_are_those_of_training_events(tmp_path):

@@ -21,7 +21,7 @@ from mtl_jax.experiment import (
   run,
   workdir as workdir_lib,
 )
-from mtl_jax.recommendation import baselines, ranking, sources
+from mtl_jax.recommendation import baselines, log_settings, ranking
 
 K, V = 3, 12
 
@@ -53,7 +53,7 @@ def write(folder, points, seeds=1):
     point = points[index // seeds]
     place = workdir_lib.Place(index, index % seeds, point, f'group_{index}', 0)
     own = settings_lib.with_values(settings, point)
-    split = sources.make_split(own.data.settings)
+    split = log_settings.make_split(own.data.settings)
     members.append((split, rank_at_random(split, index)))
     program = workdir.program(place.program)
     program.mkdir(parents=True)
@@ -159,7 +159,7 @@ def test_ratings_alone_are_told_measured_and_no_reason_to_rank(
   config.data.settings.shares = {'test': 0.3}
   mtl_jax.run(config, tmp_path / 'run')
   said = capsys.readouterr().out
-  split = sources.make_split(config.data.settings.to_dict())
+  split = log_settings.make_split(config.data.settings.to_dict())
   assert f'made (data), random: 40 users, {V} items' in said
   assert 'Next item' not in said and 'by kind of target' not in said
   tables = json.loads((tmp_path / 'run/results.json').read_text())['ranking']

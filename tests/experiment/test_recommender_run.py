@@ -22,7 +22,7 @@ from mtl_jax.experiment import (
   recommend,
   trained,
 )
-from mtl_jax.recommendation import baselines, ranking, sources
+from mtl_jax.recommendation import baselines, log_settings, ranking
 from mtl_jax.training import loop
 
 V = 12
@@ -99,7 +99,7 @@ def test_a_run_says_what_was_measured_and_ranks_beside_simple_models(
   ran, capsys
 ):
   path, said = ran
-  split = sources.make_split(
+  split = log_settings.make_split(
     json.loads((path / 'config.json').read_text())['data']['settings']
   )
   assert f'test targets {split.target_hash()}' in said
@@ -524,7 +524,7 @@ def test_heads_that_do_not_fit_cold_items_are_refused(tmp_path):
 def test_ranks_of_other_targets_are_refused(ran, tmp_path):
   path, _ = ran
   settings = json.loads((path / 'config.json').read_text())['data']['settings']
-  split = sources.make_split(settings)
+  split = log_settings.make_split(settings)
   (file,) = path.rglob('ranking_*.npz')
   measured = ranking_report.load(file, split)
   # As many, but others: each user's last but one.
@@ -583,7 +583,7 @@ def test_seeds_of_a_population_are_one_row_of_the_table(tmp_path, capsys):
   config.population.seeds = 2
   mtl_jax.run(config, tmp_path / 'run')
   said = capsys.readouterr().out
-  split = sources.make_split(config.data.settings.to_dict())
+  split = log_settings.make_split(config.data.settings.to_dict())
   kept = [
     ranking_report.load(path, split)
     for path in sorted((tmp_path / 'run').rglob('ranking_*.npz'))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mtl_jax.recommendation import logs, sources
+from mtl_jax.recommendation import log_settings, logs
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'recommenders.py'
 INTER = 'user_id:token\titem_id:token\trating:float\ttimestamp:float\n'
@@ -52,7 +52,7 @@ def test_a_log_is_loaded_by_its_name(tmp_path):
 def test_a_misspelt_setting_is_one_sentence(settings, message):
   options = {'options': {'users': 20, 'length': 5, 'items': 10}}
   with pytest.raises(ValueError, match=message):
-    sources.make_split({'log': 'generated', **options, **settings})
+    log_settings.make_split({'log': 'generated', **options, **settings})
 
 
 def test_a_file_that_has_changed_is_read_again(tmp_path):
@@ -61,8 +61,8 @@ def test_a_file_that_has_changed_is_read_again(tmp_path):
   file.write_text(INTER + ''.join(rows))
   options = {'folder': tmp_path}
   settings = {'log': 'recbole', 'options': options}
-  first = sources.make_split(settings)
-  assert sources.make_split(settings) is first
+  first = log_settings.make_split(settings)
+  assert log_settings.make_split(settings) is first
   # As many bytes, a moment later: the last two events of a user change places.
   before = file.stat()
   rows[2:4] = ['a\t4\t3\t3\n', 'a\t3\t3\t4\n']
@@ -70,22 +70,22 @@ def test_a_file_that_has_changed_is_read_again(tmp_path):
   os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**6))
   assert file.stat().st_size == before.st_size
   # Models that were trained on the first are ranked on it.
-  assert sources.make_split(settings, fresh=False) is first
-  second = sources.make_split(settings)
+  assert log_settings.make_split(settings, fresh=False) is first
+  second = log_settings.make_split(settings)
   assert second.target_hash() != first.target_hash()
-  assert sources.make_split(settings, fresh=False) is second
-  tables = sources.load(settings)
+  assert log_settings.make_split(settings, fresh=False) is second
+  tables = log_settings.load(settings)
   assert tables['test'].read([0], ['next_item'])['next_item'][0, -1] == 3
   # Two are kept, those that were asked for last.
   for arm in ('order', 'content'):
-    sources.make_split(settings | {'arm': arm})
-    assert sources.make_split(settings | {'arm': arm}) is sources.make_split(
+    log_settings.make_split(settings | {'arm': arm})
+    assert log_settings.make_split(
       settings | {'arm': arm}
-    )
-  assert sources.make_split(settings, fresh=False) is not second
+    ) is log_settings.make_split(settings | {'arm': arm})
+  assert log_settings.make_split(settings, fresh=False) is not second
   # A path and its text are one folder.
   text = settings | {'options': {'folder': str(tmp_path)}}
-  assert sources.make_split(text) is sources.make_split(settings)
+  assert log_settings.make_split(text) is log_settings.make_split(settings)
 
 
 @pytest.fixture
