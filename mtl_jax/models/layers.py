@@ -1,9 +1,7 @@
 """Small pieces of several modules: options, arrays of the batch, levels."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-import contextlib
+from collections.abc import Iterable, Mapping
 import difflib
-import itertools
 from typing import Any
 
 from flax import linen as nn
@@ -85,39 +83,11 @@ def compute_dtype(dtype: Any, *arrays: Array) -> Any:
 
 
 class Level(nn.Module):
-  """An array of a trunk below its features, as it is: see `at_levels`."""
+  """An array of a trunk below its features, as it is; `at_levels` sees it."""
 
   def __call__(self, x: Array) -> Array:
     """The same ``[B, ..., C]``."""
     return x
-
-
-@contextlib.contextmanager
-def at_levels(change: Callable[[int, Array], Array]) -> Iterator[None]:
-  """Lets a function see, or change, the arrays after a trunk's layers.
-
-  Args:
-    change: ``(number of the level, [B, ..., C]) -> [B, ..., C]``, called for
-      each `Level` of the trunks that run inside.
-
-  Example:
-    >>> from mtl_jax import models
-    >>> trunk, batch = models.MLP(widths=(3, 2)), {'inputs': jnp.ones((1, 1))}
-    >>> with at_levels(lambda number, x: 0 * x):
-    ...   x, _ = trunk.init_with_output(jax.random.key(0), batch, train=False)
-    >>> x
-    Array([[0., 0.]], dtype=float32)
-  """
-  numbers = itertools.count()
-
-  def intercept(call, args, kwargs, context):
-    x = call(*args, **kwargs)
-    if isinstance(context.module, Level) and context.method_name == '__call__':
-      return change(next(numbers), x)
-    return x
-
-  with nn.intercept_methods(intercept):
-    yield
 
 
 def _varying(x):

@@ -32,35 +32,18 @@ def best_steps(summary: summary_lib.Summary) -> mpl_figure.Figure | None:
   titles = {row.method: row.marked_title for row in summary.rows}
   titles[''] = 'single task'
   cells = {(x.method, x.task): x for x in found}
-  inches = max(0.5, 0.11 * len(tasks) + 0.12)  # per row
-  height = len(names) * inches + 1.0
-  left = study_pictures.INCH * max(len(titles[name]) for name in names) + 0.15
-  right = study_pictures.INCH * max(map(len, [*tasks, 'kept for all'])) + 0.5
   with matplotlib.rc_context(plots.STYLE):
-    figure = mpl_figure.Figure(figsize=(plots.WIDTH, height))
-    axes = figure.subplots()
-    figure.subplots_adjust(
-      left / plots.WIDTH,
-      0.5 / height,
-      1 - right / plots.WIDTH,
-      1 - 0.35 / height,
+    figure, axes, shifts = study_pictures.row_panel(
+      [titles[name] for name in names], tasks, ['kept for all']
     )
-    for i in range(1, len(names), 2):
-      axes.axhspan(i - 0.5, i + 0.5, color='#F4F4F4', linewidth=0)
-    spread = min(0.34, 0.11 * (len(tasks) - 1))
-    shifts = np.linspace(-spread, spread, len(tasks))
     for k, (task, shift) in enumerate(zip(tasks, shifts, strict=True)):
       own = [cells.get((name, task)) for name in names]
       _points(axes, own, shift, k, task)
     _kept(axes, names, found)
-    axes.set_yticks(range(len(names)), [titles[name] for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
     # An interval of few runs may be longer than training.
     known = [x.steps.mean for x in found]
     known += [x.kept.mean for x in found if x.kept is not None]
     axes.set_xlim(0, 1.06 * max(known))
-    axes.tick_params(axis='y', length=0)
-    axes.grid(axis='y', visible=False)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter('{x:,.0f}')
     axes.set(

@@ -157,36 +157,48 @@ def seesaw(summary: Summary) -> mpl_figure.Figure | None:
   ]
   if len(tasks) > MOST_TASKS:
     return _gain_map(rows, tasks)
-  inches = max(0.5, 0.11 * len(tasks) + 0.12)  # per row
-  height = len(rows) * inches + 1.0
-  names = INCH * max(len(row.marked_title) for row in rows) + 0.15
   with matplotlib.rc_context(plots.STYLE):
-    figure = mpl_figure.Figure(figsize=(plots.WIDTH, height))
-    axes = figure.subplots()
-    side = INCH * max(map(len, tasks)) + 0.5
-    figure.subplots_adjust(
-      names / plots.WIDTH,
-      0.5 / height,
-      1 - side / plots.WIDTH,
-      1 - 0.35 / height,
-    )
-    for i in range(1, len(rows), 2):
-      axes.axhspan(i - 0.5, i + 0.5, color='#F4F4F4', linewidth=0)
+    figure, axes, shifts = row_panel([row.marked_title for row in rows], tasks)
     axes.axvline(0, color=GREY, linewidth=1)
-    spread = min(0.34, 0.11 * (len(tasks) - 1))
-    shifts = np.linspace(-spread, spread, len(tasks))
     for k, (task, shift) in enumerate(zip(tasks, shifts, strict=True)):
       _gains(axes, [row.gains[task] for row in rows], shift, k, task)
-    axes.set_yticks(range(len(rows)), [row.marked_title for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis='y', length=0)
-    axes.grid(axis='y', visible=False)
     axes.xaxis.set_major_formatter(lambda x, _: f'{x:+g}' if x else '0')
     axes.set(
       title='Gain over the single-task model, percent (right is better)',
     )
     plots.legend_outside(axes)
     return figure
+
+
+def row_panel(
+  titles: Sequence[str], tasks: Sequence[str], legend: Sequence[str] = ()
+) -> tuple[mpl_figure.Figure, mpl_axes.Axes, np.ndarray]:
+  """A panel with a striped row per title, in which each task has a line.
+
+  Args:
+    titles: of the rows, from above.
+    tasks: of each row.
+    legend: what the legend names besides the tasks.
+
+  Returns:
+    Figure, axes, and by how much each task's line lies below the row's middle.
+  """
+  height = len(titles) * max(0.5, 0.11 * len(tasks) + 0.12) + 1.0
+  left = INCH * max(map(len, titles)) + 0.15
+  right = INCH * max(map(len, [*tasks, *legend])) + 0.5
+  figure = mpl_figure.Figure(figsize=(plots.WIDTH, height))
+  figure.subplots_adjust(
+    left / plots.WIDTH, 0.5 / height, 1 - right / plots.WIDTH, 1 - 0.35 / height
+  )
+  axes = figure.subplots()
+  for i in range(1, len(titles), 2):
+    axes.axhspan(i - 0.5, i + 0.5, color='#F4F4F4', linewidth=0)
+  axes.set_yticks(range(len(titles)), titles)
+  axes.set_ylim(len(titles) - 0.5, -0.5)
+  axes.tick_params(axis='y', length=0)
+  axes.grid(axis='y', visible=False)
+  spread = min(0.34, 0.11 * (len(tasks) - 1))
+  return figure, axes, np.linspace(-spread, spread, len(tasks))
 
 
 def _gain_map(rows, tasks) -> mpl_figure.Figure:

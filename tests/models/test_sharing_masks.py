@@ -10,8 +10,7 @@ import sharing_cases as cases
 import sweeps
 
 from mtl_jax import models
-from mtl_jax.models import layers
-from mtl_jax.models.sharing import attention, routing
+from mtl_jax.models.sharing import attention, routing, trunk_levels
 
 close = np.testing.assert_allclose
 
@@ -200,7 +199,7 @@ def test_levels_of_trunks(trunk, shapes):
     return x
 
   def run(key):
-    with layers.at_levels(see):
+    with trunk_levels.at_levels(see):
       module = {**cases.TRUNKS, **cases.IMAGES}[trunk]()
       return module.init_with_output(key, batch, train=False)[0]
 

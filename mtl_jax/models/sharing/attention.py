@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import convolution, layers, normalization
-from mtl_jax.models.sharing import copies, options
+from mtl_jax.models import convolution, normalization
+from mtl_jax.models.sharing import copies, options, trunk_levels
 from mtl_jax.models.sharing.architecture import Sharing
 
 Array = jax.Array
@@ -203,6 +203,6 @@ def _levels(scope, batch):
     levels.append(x)
     return x
 
-  with layers.at_levels(keep):
+  with trunk_levels.at_levels(keep):
     last = scope.call(('trunk',), scope.trunk, batch)
   return [*levels, last]

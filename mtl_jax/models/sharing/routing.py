@@ -8,8 +8,12 @@ import flax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.models import layers
-from mtl_jax.models.sharing import copies, options, scope as scope_lib
+from mtl_jax.models.sharing import (
+  copies,
+  options,
+  scope as scope_lib,
+  trunk_levels,
+)
 from mtl_jax.models.sharing.architecture import Sharing
 
 
@@ -93,7 +97,7 @@ def task_routing(
       return jnp.asarray(rows, x.dtype)
 
     def around(task):
-      return layers.at_levels(lambda j, x: x * masks(str(j), x)[task])
+      return trunk_levels.at_levels(lambda j, x: x * masks(str(j), x)[task])
 
     states = [('statistics', task) for task in tasks]
     copies.start_variants(scope, ('trunk',), batch, states)
