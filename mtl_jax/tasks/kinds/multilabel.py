@@ -13,7 +13,7 @@ from mtl_jax.tasks.kinds import (
   classification as classification_lib,
   kind as kind_lib,
 )
-from mtl_jax.tasks.metrics import at_recall, classes, counts
+from mtl_jax.tasks.metrics import at_recall, classes
 from mtl_jax.tasks.task import Metric, Task, as_float, known
 
 
@@ -127,7 +127,7 @@ def for_multilabel(
       f'{num_labels}; give the number of labels of the task.'
     )
   return {
-    'counts': counts.Counts(label),
+    'counts': binary.Counts(label),
     'auc': classes.Ranking(label, recalls=tuple(recalls)),
     'log_loss': classes.LogLoss(label),
     'calibration': classes.Calibration(label),
