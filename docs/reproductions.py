@@ -98,7 +98,9 @@ def main(argv: Sequence[str]) -> None:
     sections[name] = _section(name, spec, facts)
     rows.append([f'[{name}](#{name})', *_overview(facts)])
   columns = ['config', *VERDICTS, 'time']
-  overview = markup.markdown(result_tables.Table('', columns, rows)) + '\n'
+  overview = (
+    markup.markdown(result_tables.ResultTable('', columns, rows)) + '\n'
+  )
   text = ''.join(f'\n## {name}\n{x}' for name, x in sections.items())
   PAGE.write_text(HEAD + overview + text, encoding='utf-8')
   print(f'{PAGE}: {len(sections)} configs')
@@ -214,7 +216,7 @@ def _section(name: str, spec: str, facts: Facts) -> str:
   if (IMAGES / f'{name}.png').exists():
     lines += [f'![The runs of {name}](images/{name}.png)', '']
   if facts.rows:
-    table = result_tables.Table('', COLUMNS, facts.rows, left=3)
+    table = result_tables.ResultTable('', COLUMNS, facts.rows, left=3)
     lines += [markup.markdown(table), '']
   for absent, why in facts.absent.items():
     lines += [f'Not run: `{absent}`: {why}.', '']

@@ -172,13 +172,13 @@ def _check_labelled(name, split, source, labels):
       )
 
 
-def label_table(experiment: Any) -> reporting.Table:
+def label_table(experiment: Any) -> reporting.ResultTable:
   """Labels of each task in each split: how many, and of which classes."""
   rows = []
   for name, stream in experiment.data.items():
     steps = steps_of(name, experiment.tasks, experiment.settings.targets)
     rows += data.label_rows(stream, _label_keys(experiment, name), steps)
-  return reporting.Table('Labels', data.LABEL_COLUMNS, rows, left=3)
+  return reporting.ResultTable('Labels', data.LABEL_COLUMNS, rows, left=3)
 
 
 def notes(experiment: Any) -> list[str]:

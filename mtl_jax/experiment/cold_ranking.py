@@ -248,7 +248,7 @@ def table(
   models: Mapping[str, Sequence[Ranked]],
   k: int = 10,
   data: str = '',
-) -> reporting.Table:
+) -> reporting.ResultTable:
   """Table of models that rank cold items, each by its seeds; of which data."""
   cold = int(cold_items(split).sum())
   cells = []
@@ -266,7 +266,7 @@ def table(
         f'{scores.permuted:.4f} ± {scores.error:.4f}',
       ])  # fmt: skip
   count = len(split.targets('test'))
-  return reporting.Table(
+  return reporting.ResultTable(
     f'Cold items: {cold:,} of {split.log.num_items:,}, {count:,} targets '
     f'({data or split.log.name})',
     ['model', 'ranked among', 'chance', f'hr@{k}', f'ndcg@{k}',

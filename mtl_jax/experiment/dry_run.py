@@ -23,7 +23,9 @@ def dry_run(experiment: build.Experiment) -> None:
     for stream, arrays in shapes.items()
     for name, array in arrays.items()
   ]
-  reporting.show(reporting.Table('Batch', ['array', 'shape', 'type'], rows))
+  reporting.show(
+    reporting.ResultTable('Batch', ['array', 'shape', 'type'], rows)
+  )
   began = time.perf_counter()
   # pmap is a jitted shard_map too, but only says so when it runs.
   mode = 'jit' if settings.training.mode == 'jit' else 'shard_map'

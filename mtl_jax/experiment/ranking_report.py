@@ -418,7 +418,7 @@ def _placebo(inputs, stream) -> str:
   return '' if arm == 'text' else f'{arm} vectors'
 
 
-def tables(compared: Compared) -> list[reporting.Table]:
+def tables(compared: Compared) -> list[reporting.ResultTable]:
   """Tables of models and baselines: ranks, their slices, interests, ratings."""
   rows, told = compared.rows(), f'({compared.data})'
   metric = f'{METRICS[0]}@{compared.k}'
@@ -453,7 +453,7 @@ def tables(compared: Compared) -> list[reporting.Table]:
   return shown
 
 
-def _next_item(compared, rows, ranked) -> reporting.Table:
+def _next_item(compared, rows, ranked) -> reporting.ResultTable:
   outcome, k = compared.outcome, compared.k
   split = outcome.split
   metrics = [f'{name}@{k}' for name in METRICS]
@@ -473,7 +473,7 @@ def _next_item(compared, rows, ranked) -> reporting.Table:
   among = f'all {number:,}'
   if candidates < number:
     among = f'{candidates:,} of {number:,}'
-  return reporting.Table(
+  return reporting.ResultTable(
     f'Next item among {among} ({compared.data})',
     ['model', *metrics, *([f'ndcg less {against}'] * bool(against))],
     cells,
@@ -489,7 +489,7 @@ def _notes(compared, spread=()) -> str:
   return '\n'.join([first, *spread, *split.notes, *compared.outcome.left_out])
 
 
-def by_arm(runs: Mapping[str, Compared]) -> list[reporting.Table]:
+def by_arm(runs: Mapping[str, Compared]) -> list[reporting.ResultTable]:
   """Tables of models and baselines under each arm of a log.
 
   Args:
@@ -514,7 +514,7 @@ def by_arm(runs: Mapping[str, Compared]) -> list[reporting.Table]:
       for name in names
     ]
     head = f'{title}, {metric}, by arm'
-    made.append(reporting.Table(head, ['model', *rows], cells))
+    made.append(reporting.ResultTable(head, ['model', *rows], cells))
   return [table for table in made if table.rows]
 
 
@@ -522,11 +522,11 @@ def _cell(row, metric) -> str:
   return f'{row[metric]:.4f}' if metric in row else '-'
 
 
-def _slices(compared, rows, ranked) -> reporting.Table:
+def _slices(compared, rows, ranked) -> reporting.ResultTable:
   slices = ranking.slices(compared.outcome.split, compared.part)
   sizes = {name: int(some.sum()) for name, some in slices.items()}
   names = [name for name, size in sizes.items() if size]
-  return reporting.Table(
+  return reporting.ResultTable(
     f'ndcg@{compared.k} by kind of target, and how many ({compared.data})',
     ['model', *(f'{n.replace("_", " ")} ({sizes[n]:,})' for n in names)],
     [
@@ -536,7 +536,7 @@ def _slices(compared, rows, ranked) -> reporting.Table:
   )
 
 
-def _column(compared, rows, title, metric, heads) -> reporting.Table:
+def _column(compared, rows, title, metric, heads) -> reporting.ResultTable:
   """Table of one metric, with differences of models to a simple one."""
   cells = []
   for name in [name for name, row in rows.items() if metric in row]:
@@ -545,4 +545,6 @@ def _column(compared, rows, title, metric, heads) -> reporting.Table:
       less = str(compared.gain(name, metric) or '-')
     cells.append([name, f'{rows[name][metric]:.4f}', less])
   notes = [_INTERVAL.capitalize(), *compared.spread(metric)]
-  return reporting.Table(title, ['model', *heads], cells, note='\n'.join(notes))
+  return reporting.ResultTable(
+    title, ['model', *heads], cells, note='\n'.join(notes)
+  )

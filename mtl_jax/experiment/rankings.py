@@ -166,7 +166,7 @@ def _compare(settings, workdir) -> list[tuple[_Group, Any]]:
 
 def show(
   settings: settings_lib.Settings, workdir: workdir_lib.Workdir
-) -> list[reporting.Table]:
+) -> list[reporting.ResultTable]:
   """Tables of a recommender, printed, and pictures beside the record.
 
   Members whose data differ have tables of their own; other models have none.

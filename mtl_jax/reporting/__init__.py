@@ -3,7 +3,7 @@
 from mtl_jax.reporting.progress import ProgressBar
 from mtl_jax.reporting.report import write_report
 from mtl_jax.reporting.result_tables import (
-  Table,
+  ResultTable,
   final_tables,
   parameter_table,
   show,
@@ -15,7 +15,7 @@ from mtl_jax.reporting.writers import MetricWriter, open_writers
 __all__ = [
   'MetricWriter',
   'ProgressBar',
-  'Table',
+  'ResultTable',
   'final_tables',
   'open_writers',
   'parameter_table',

@@ -92,7 +92,7 @@ def picture(by_name: Levels, title: str = '') -> mpl_figure.Figure | None:
 
 def used(
   by_title: Mapping[str, Levels], first: str = ''
-) -> result_tables.Table:
+) -> result_tables.ResultTable:
   """Number of experts used per owner; arguments as of `table`."""
   head = [*([first] if first else []), 'level', 'who']
   rows = [
@@ -101,7 +101,9 @@ def used(
     for name, level in of.items()
     for owner, number in level['used'].items()
   ]
-  return result_tables.Table('', [*head, 'experts used'], rows, left=len(head))
+  return result_tables.ResultTable(
+    '', [*head, 'experts used'], rows, left=len(head)
+  )
 
 
 def _columns(level) -> list[str]:
@@ -135,7 +137,7 @@ def _map(axes, weights, columns, top):
 
 def table(
   by_title: Mapping[str, Levels], first: str = ''
-) -> result_tables.Table:
+) -> result_tables.ResultTable:
   """Table of collapsed experts, one row per expert.
 
   Args:
@@ -157,6 +159,6 @@ def table(
           ]
         )
   head = [*([first] if first else []), 'level', 'expert']
-  return result_tables.Table(
+  return result_tables.ResultTable(
     '', [*head, 'dead', 'zeros', 'spread'], rows, left=len(head)
   )

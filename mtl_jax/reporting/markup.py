@@ -30,11 +30,12 @@ def escape(text: str) -> str:
   return text.translate(SPECIAL)
 
 
-def tabular(table: result_tables.Table) -> str:
+def tabular(table: result_tables.ResultTable) -> str:
   r"""A ``tabular`` with the rules of booktabs, without the title.
 
   Example:
-    >>> print(tabular(result_tables.Table('', ['a', 'b'], [['x_1', '1 ± 2']])))
+    >>> rows = [['x_1', '1 ± 2']]
+    >>> print(tabular(result_tables.ResultTable('', ['a', 'b'], rows)))
     \begin{tabular}{lr}
     \toprule
     a & b \\
@@ -57,11 +58,11 @@ def tabular(table: result_tables.Table) -> str:
   return '\n'.join(lines)
 
 
-def markdown(table: result_tables.Table) -> str:
+def markdown(table: result_tables.ResultTable) -> str:
   """A table of GitHub's Markdown, without the title.
 
   Example:
-    >>> print(markdown(result_tables.Table('', ['a', 'b'], [['x', '1']])))
+    >>> print(markdown(result_tables.ResultTable('', ['a', 'b'], [['x', '1']])))
     | a | b |
     | :-- | --: |
     | x | 1 |
@@ -75,7 +76,7 @@ def markdown(table: result_tables.Table) -> str:
 
 
 def _marked(
-  table: result_tables.Table,
+  table: result_tables.ResultTable,
   bold: Callable[[str], str],
   escape: Callable[[str], str],
 ) -> list[list[str]]:

@@ -46,7 +46,7 @@ class Image:
 # A note in small print, a table, a picture, an image, settings, or a fold.
 Part = (
   str
-  | result_tables.Table
+  | result_tables.ResultTable
   | mpl_figure.Figure
   | Image
   | Mapping[str, Any]
@@ -70,7 +70,9 @@ def render(title: str, summary: Sequence[Part], sections: Sections) -> str:
     title=title,
     summary=_parts(summary),
     sections=[{'title': n, 'parts': parts} for n, parts in shown if parts],
-    sortable=any(isinstance(x, result_tables.Table) and x.keys for x in flat),
+    sortable=any(
+      isinstance(x, result_tables.ResultTable) and x.keys for x in flat
+    ),
   )
   return text + '\n'
 
@@ -94,7 +96,7 @@ def _kind(part) -> tuple[str, Any]:
   """Kind of a part in the template, and its content; empty for nothing."""
   if isinstance(part, str):
     return 'note', part
-  if isinstance(part, result_tables.Table):
+  if isinstance(part, result_tables.ResultTable):
     return 'table', part if part.rows else None
   if isinstance(part, mpl_figure.Figure):
     return 'picture', markupsafe.Markup(plots.to_svg(part))

@@ -232,7 +232,9 @@ def _result(run: Record) -> list[pages.Part]:
     for task, values in metrics.items()
     for name, value in values.items()
   ]
-  every = result_tables.Table('', ['task', 'metric', 'value'], rows, left=2)
+  every = result_tables.ResultTable(
+    '', ['task', 'metric', 'value'], rows, left=2
+  )
   ranking = run.results.get('ranking') or []
   return [
     *result_tables.final_tables(
@@ -241,7 +243,7 @@ def _result(run: Record) -> list[pages.Part]:
     *(
       x
       for table in ranking
-      for x in (table['title'], result_tables.Table(**table))
+      for x in (table['title'], result_tables.ResultTable(**table))
     ),
     *map(pages.Image, sorted(run.workdir.glob(f'{FIGURES}/ranking_*.png'))),
     'There is no overall score, for these tasks could not be scored: '

@@ -55,7 +55,7 @@ Metrics = Mapping[str, Mapping[str, Value]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class ResultTable:
   """Text in rows and columns, to be shown in several ways.
 
   Attributes:
@@ -88,7 +88,8 @@ class Table:
     """Plain text.
 
     Example:
-      >>> print(Table('Sums', ['a', 'b'], [['x', '1'], ['y', '10']]).to_text())
+      >>> rows = [['x', '1'], ['y', '10']]
+      >>> print(ResultTable('Sums', ['a', 'b'], rows).to_text())
       Sums
       a   b
       -  --
@@ -111,7 +112,10 @@ class Table:
 
 
 def show(
-  table: Table, file: TextIO | None = None, *, shown: set[str] | None = None
+  table: ResultTable,
+  file: TextIO | None = None,
+  *,
+  shown: set[str] | None = None,
 ) -> None:
   """Prints the table: drawn in a terminal, and as plain text elsewhere.
 
@@ -132,7 +136,7 @@ def show(
     print(table.to_text(), end='\n\n', file=file, flush=True)
 
 
-def parameter_table(rows: Iterable[Any]) -> Table:
+def parameter_table(rows: Iterable[Any]) -> ResultTable:
   """Path, shape, size, and whether the tasks share it.
 
   Args:
@@ -144,7 +148,7 @@ def parameter_table(rows: Iterable[Any]) -> Table:
   rows = list(rows)
   total = sum(row.size for row in rows)
   shared = sum(row.size for row in rows if row.shared)
-  return Table(
+  return ResultTable(
     f'Parameters: {total:,}, of which {shared:,} are shared',
     ['parameter', 'shared', 'shape', 'size'],
     [
@@ -160,7 +164,7 @@ def parameter_table(rows: Iterable[Any]) -> Table:
   )
 
 
-def task_table(tasks: Iterable[Any]) -> Table:
+def task_table(tasks: Iterable[Any]) -> ResultTable:
   """Name, kind, outputs, stream, score and weights of each task.
 
   Args:
@@ -181,7 +185,7 @@ def task_table(tasks: Iterable[Any]) -> Table:
   ]
   columns = ['task', 'kind', 'stream', 'score', 'outputs']
   columns += ['loss weight', 'weight in score']
-  return Table('Tasks', columns, rows, left=4)
+  return ResultTable('Tasks', columns, rows, left=4)
 
 
 def number(value: Value) -> str:
@@ -208,7 +212,7 @@ def final_tables(
   metrics: Metrics,
   baselines: Mapping[str, Metrics] | None = None,
   positives: Mapping[str, str] | None = None,
-) -> list[Table]:
+) -> list[ResultTable]:
   """Tasks x metrics, one table for classification and one for regression.
 
   Args:
@@ -250,7 +254,9 @@ def find(values: Mapping[str, Value], name: str) -> str | None:
   return None
 
 
-def _group_table(title, usual, tasks, metrics, baselines, positives) -> Table:
+def _group_table(
+  title, usual, tasks, metrics, baselines, positives
+) -> ResultTable:
   standard = [n for n in usual if any(find(metrics[t], n) for t in tasks)]
   hidden = {find(metrics[t], n) for t in tasks for n in standard} | DETAILS
   if not usual:
@@ -269,4 +275,4 @@ def _group_table(title, usual, tasks, metrics, baselines, positives) -> Table:
   macro = any(find(metrics[t], 'f1') == 'f1_macro' for t in tasks)
   notes = [MACRO_NOTE] if macro else []
   notes += [f'{t}: 1 is {positives[t]}.' for t in tasks if t in positives]
-  return Table(title, columns, rows, note=' '.join(notes))
+  return ResultTable(title, columns, rows, note=' '.join(notes))

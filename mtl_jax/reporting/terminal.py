@@ -13,7 +13,7 @@ def print_table(table: Any, file: TextIO) -> None:
   """Draws a table with lines.
 
   Args:
-    table: a `result_tables.Table`.
+    table: a `result_tables.ResultTable`.
     file: a terminal.
   """
   drawn = rich.table.Table(

@@ -217,7 +217,7 @@ def _group_cosine(rows, confidence) -> dict[str, Any] | None:
 
 def best_steps_table(
   study: record.Study, confidence: float = 0.95
-) -> result_tables.Table:
+) -> result_tables.ResultTable:
   """Method x task: the best step, and what the kept parameters lose by it."""
   found = best_steps(study, confidence)
   tasks = [t.name for t in study.tasks if any(x.task == t.name for x in found)]
@@ -248,7 +248,9 @@ def best_steps_table(
       'kept for all tasks, on the same split, so a little of it is chance. '
       'training.keep_best keeps a snapshot per task.'
     )
-  return result_tables.Table('Best step of each task', heads, rows, note=note)
+  return result_tables.ResultTable(
+    'Best step of each task', heads, rows, note=note
+  )
 
 
 def _number(interval, form):
@@ -270,7 +272,7 @@ def _lost(one):
 
 def cosines_table(
   study: record.Study, confidence: float = 0.95
-) -> result_tables.Table:
+) -> result_tables.ResultTable:
   """Pair x group: the mean cosine, and the share of steps below 0.
 
   Of one method, see `measured`; without rows if there are more than
@@ -296,7 +298,7 @@ def cosines_table(
   for group in groups:
     name = group or 'all shared'
     heads += [f'{name}:\ncosine', f'{name}:\nbelow 0']
-  return result_tables.Table(
+  return result_tables.ResultTable(
     f'Cosines of task gradients by group of parameters ({title})',
     heads,
     rows,

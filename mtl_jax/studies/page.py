@@ -204,7 +204,7 @@ def make_figures(summary: summary_lib.Summary) -> dict[str, mpl_figure.Figure]:
 
 def make_tables(
   summary: summary_lib.Summary, columns: Sequence[str] = ()
-) -> dict[str, reporting.Table]:
+) -> dict[str, reporting.ResultTable]:
   """The tables by file name; those without rows are left out."""
   made = {
     'methods': study_tables.methods_table(summary, columns),

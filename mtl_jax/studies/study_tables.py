@@ -66,7 +66,7 @@ def check_columns(chosen: Sequence[str], metrics: Sequence[str]) -> None:
 
 def methods_table(
   summary: Summary, chosen: Sequence[str] = (), title: str = ''
-) -> result_tables.Table:
+) -> result_tables.ResultTable:
   """Methods x metrics; empty columns are left out.
 
   Args:
@@ -87,7 +87,7 @@ def methods_table(
     f' {row.marked_title}' if row is summary.single else row.marked_title
     for row in rows
   ]
-  return result_tables.Table(
+  return result_tables.ResultTable(
     title or summary.study.name,
     ['method', *(column.head for column in columns)],
     [
@@ -245,7 +245,7 @@ def notes(summary: Summary) -> list[str]:
   return [*sentences, *summary.notes]
 
 
-def claims_table(summary: Summary) -> result_tables.Table:
+def claims_table(summary: Summary) -> result_tables.ResultTable:
   """Claim, verdict, what is tested, what was published, ours."""
   rows = []
   for verdict in summary.verdicts:
@@ -264,7 +264,7 @@ def claims_table(summary: Summary) -> result_tables.Table:
   if not any(row[3] for row in rows):
     columns.remove('published')
     rows = [[*row[:3], *row[4:]] for row in rows]
-  return result_tables.Table(
+  return result_tables.ResultTable(
     'Claims, declared before the runs',
     columns,
     rows,
@@ -275,7 +275,7 @@ def claims_table(summary: Summary) -> result_tables.Table:
   )
 
 
-def tuning_table(study: record.Study) -> result_tables.Table:
+def tuning_table(study: record.Study) -> result_tables.ResultTable:
   """Trials of each method, and the options that were chosen."""
   rows = []
   for method in study.methods:
@@ -294,12 +294,12 @@ def tuning_table(study: record.Study) -> result_tables.Table:
       ]
     )
   names = ['method', 'options chosen', 'trials', 'diverged', 'best', 'worst']
-  return result_tables.Table(
+  return result_tables.ResultTable(
     'Tuning', names, rows, left=2, note='Scores on the validation split.'
   )
 
 
-def ends_table(study: record.Study) -> result_tables.Table:
+def ends_table(study: record.Study) -> result_tables.ResultTable:
   """Final losses on a problem, and distances, method x start, over seeds.
 
   Without rows where there are preferences, or too many numbers to be read.
@@ -308,7 +308,7 @@ def ends_table(study: record.Study) -> result_tables.Table:
   columns = ['method', *starts]
   preferences = study.problem['shape'][2] if study.problem else 0
   if preferences != 1 or len(study.tasks) > 3 or not 1 < len(starts) < 6:
-    return result_tables.Table('', columns, [])
+    return result_tables.ResultTable('', columns, [])
 
   def mean(method, start, name):
     values = [r.metrics[name] for r in method.runs if r.point['start'] == start]
@@ -324,7 +324,7 @@ def ends_table(study: record.Study) -> result_tables.Table:
   rows = [[m.title, *(cell(m, x) for x in starts)] for m in study.methods]
   rows += [[x, 'not run', *[''] * (len(starts) - 1)] for x in study.absent]
   near = any('distance' in r.metrics for m in study.methods for r in m.runs)
-  return result_tables.Table(
+  return result_tables.ResultTable(
     f'Losses of {", ".join(task.name for task in study.tasks)}'
     + (' | distance to the Pareto set' if near else '')
     + f', after {study.problem["steps"]:,} steps, by start',
@@ -333,7 +333,7 @@ def ends_table(study: record.Study) -> result_tables.Table:
   )
 
 
-def screen(summary: Summary) -> list[result_tables.Table]:
+def screen(summary: Summary) -> list[result_tables.ResultTable]:
   """Text printed at the end of a study: methods, claims, ends by start."""
   study = summary.study
   metrics = [metric.name for metric in study.metrics]

@@ -36,7 +36,7 @@ def test_what_is_no_module_is_named_in_the_package():
 def test_every_kind_of_part_is_shown_and_escaped(tmp_path):
   odd = '<i>&"'
   (tmp_path / 'x.png').write_bytes(b'png')
-  table = result_tables.Table(
+  table = result_tables.ResultTable(
     'not shown',
     [f'{odd}\ntwo', 'n'],
     [[odd, '1'], [' pale', 'holds (1 left out)']],
@@ -50,7 +50,7 @@ def test_every_kind_of_part_is_shown_and_escaped(tmp_path):
     [
       ('parts', [table, mpl_figure.Figure(), pages.Image(tmp_path / 'x.png')]),
       (odd, [{odd: [odd]}, pages.Folded(odd, [odd, None])]),
-      ('nothing', [None, {}, '', result_tables.Table('', ['a'], []),
+      ('nothing', [None, {}, '', result_tables.ResultTable('', ['a'], []),
                    pages.Folded('x', [])]),
     ],
   )  # fmt: skip
@@ -67,7 +67,7 @@ def test_every_kind_of_part_is_shown_and_escaped(tmp_path):
 
 
 def test_a_page_without_a_table_to_sort_has_no_script():
-  table = result_tables.Table('', ['a'], [['x']])
+  table = result_tables.ResultTable('', ['a'], [['x']])
   page = pages.render('t', [], [('s', [table])])
   assert '<script' not in page and 'sortable">' not in page
 

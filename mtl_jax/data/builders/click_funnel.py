@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mtl_jax.data.builders import generated_splits
+
 DIMENSION = 16
 # Of the logits of click, and of conversion given a click.
 BIAS, SLOPE = -2.0, 1.5
@@ -160,12 +162,6 @@ class ClickFunnel(tfds.core.GeneratorBasedBuilder):
     data = generate(config.correlation, config.seed, config.count)
     part = config.count // 6
     a, b = config.count - 2 * part, config.count - part
-    return {
-      'train': self._generate_examples(data, range(a)),
-      'validation': self._generate_examples(data, range(a, b)),
-      'test': self._generate_examples(data, range(b, config.count)),
-    }
+    return generated_splits.in_order(data, a, b)
 
-  def _generate_examples(self, data, rows):
-    for row in rows:
-      yield row, {name: column[row] for name, column in data._asdict().items()}
+  _generate_examples = staticmethod(generated_splits.rows)

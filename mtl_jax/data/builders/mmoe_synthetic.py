@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mtl_jax.data.builders import generated_splits
+
 VARIANTS: dict[str, dict[str, Any]] = {
   # Frequencies 1.3 i: fitted to figure 2.
   'figure': {'dimension': 100, 'scale': 0.5, 'waves': 12, 'step': 1.3},
@@ -211,12 +213,6 @@ class MmoeSynthetic(tfds.core.GeneratorBasedBuilder):
     )
     part = config.count // 12
     a, b = config.count - 2 * part, config.count - part
-    return {
-      'train': self._generate_examples(data, range(a)),
-      'validation': self._generate_examples(data, range(a, b)),
-      'test': self._generate_examples(data, range(b, config.count)),
-    }
+    return generated_splits.in_order(data, a, b)
 
-  def _generate_examples(self, data, rows):
-    for row in rows:
-      yield row, {name: column[row] for name, column in data._asdict().items()}
+  _generate_examples = staticmethod(generated_splits.rows)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mtl_jax.data.builders import ring_sequences as ring
+from mtl_jax.data.builders import generated_splits, ring_sequences as ring
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -106,12 +106,6 @@ class SyntheticSequences(tfds.core.GeneratorBasedBuilder):
     )
     a, b = config.count * 8 // 10, config.count * 9 // 10
     data = ring.hide_labels(data, a, config.labelled, config.seed)
-    return {
-      'train': self._generate_examples(data, range(a)),
-      'validation': self._generate_examples(data, range(a, b)),
-      'test': self._generate_examples(data, range(b, config.count)),
-    }
+    return generated_splits.in_order(data, a, b)
 
-  def _generate_examples(self, data, rows):
-    for row in rows:
-      yield row, {name: column[row] for name, column in data._asdict().items()}
+  _generate_examples = staticmethod(generated_splits.rows)
