@@ -106,7 +106,7 @@ class Experiment:
   @property
   def streams(self) -> dict[str, settings_lib.DataSettings]:
     """The settings of each stream that a task reads."""
-    return _streams(self.settings, self.tasks)
+    return _streams(self.settings, [task.stream for task in self.tasks])
 
   @functools.cached_property
   def params_shapes(self) -> Any:
@@ -436,15 +436,20 @@ def build(
   """
   _check_settings(settings)
   targets = _pick_targets(settings)
+  streams = _streams(
+    settings, [spec.get('stream', 'main') for spec in targets.values()]
+  )
+  logs = any(stream.name == config_data.LOG for stream in streams.values())
+  if logs and not encoders:
+    input_tables.check_pictures(settings, streams)
   reader = sources or Sources()
-  loaded = _read(settings, targets, reader, encoders or {}, facts)
+  loaded = _read(settings, targets, streams, reader, encoders or {}, facts)
   tasks = tuple(make_task(name, spec, loaded) for name, spec in targets.items())
   checks.check_data(loaded, tasks, targets)
   if settings.model.inputs:
     input_tables.check_ids(loaded, settings)
   # The members of a population are spread over devices, and not their batches.
   devices = jax.device_count() if is_alone(settings) else 1
-  streams = _streams(settings, targets.values())
   for name, stream in streams.items():
     checks.check_batch_size(name, stream, loaded[name], settings, devices)
   make_model: MakeModel = functools.partial(
@@ -499,7 +504,9 @@ def _check_settings(settings) -> None:
     lookup.find('baseline', name, simple_baselines.BASELINES)
 
 
-def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
+def _read(
+  settings, targets, streams, reader, encoders, facts
+) -> dict[str, data.Data]:
   """The data of each stream that a target reads."""
   checks.check_given(reader.given, settings)
   loaded = {
@@ -512,7 +519,7 @@ def _read(settings, targets, reader, encoders, facts) -> dict[str, data.Data]:
       if settings.model.inputs
       else (),
     )
-    for name, stream in _streams(settings, targets.values()).items()
+    for name, stream in streams.items()
   }
   if not facts:
     return loaded
@@ -560,19 +567,16 @@ def _labels(settings, targets, stream) -> dict[str, data.Label]:
     return config_data.labels_of(targets, stream)
 
 
-def _streams(settings, tasks_or_specs) -> dict[str, settings_lib.DataSettings]:
+def _streams(settings, names_of) -> dict[str, settings_lib.DataSettings]:
+  """The settings of the streams of some names."""
   known = {'main': settings.data, **settings.streams}
-  streams = {}
-  for item in tasks_or_specs:
-    is_spec = isinstance(item, Mapping)
-    name = item.get('stream', 'main') if is_spec else item.stream
+  for name in names_of:
     if name not in known:
       raise ValueError(
         f'Expected a stream of the config, found {name!r}; '
         f'{names.nearest(name, known)}'
       )
-    streams[name] = known[name]
-  return streams
+  return {name: known[name] for name in names_of}
 
 
 def make_task(

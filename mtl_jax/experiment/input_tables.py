@@ -13,7 +13,7 @@ import numpy as np
 from mtl_jax import data, models, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.encoders import weights
-from mtl_jax.experiment import item_attributes, item_vectors
+from mtl_jax.experiment import config_data, item_attributes, item_vectors
 
 TITLES = 'next_item'  # feature of a log whose classes are items, by title
 
@@ -123,6 +123,31 @@ def _content_of(source):
   return content
 
 
+def _encoder_of(settings, stream):
+  """The section of the input encoder of a stream."""
+  inputs = settings.model.inputs
+  return inputs if 'name' in inputs else inputs.get(stream, {})
+
+
+def check_pictures(
+  settings: settings_lib.Settings,
+  streams: Mapping[str, settings_lib.DataSettings],
+) -> None:
+  """Raises a ValueError for pictures of a log that no vectors are made of."""
+  for name, stream in streams.items():
+    spec = _encoder_of(settings, name)
+    vectors = spec.get('vectors') if spec.get('name') == 'items' else None
+    read = isinstance(vectors, Mapping) and vectors.get('pictures')
+    column = stream.settings.get('picture')
+    if stream.name == config_data.LOG and column and not read:
+      raise ValueError(
+        'Expected an encoder of pictures in model.inputs.vectors, as stream '
+        f'{name!r} has a column of pictures, {column!r}, found none; '
+        "set pictures to 'efficientnet' there, or leave picture and folder out "
+        'of the settings of the data.'
+      )
+
+
 def digests_of_vectors(settings, sources) -> dict[str, str]:
   """Digest of what the vectors of items are made of, by stream.
 
@@ -130,10 +155,9 @@ def digests_of_vectors(settings, sources) -> dict[str, str]:
     settings: the experiment's.
     sources: data by stream.
   """
-  inputs = settings.model.inputs
   digests = {}
   for stream, source in sources.items():
-    spec = inputs if 'name' in inputs else inputs.get(stream, {})
+    spec = _encoder_of(settings, stream)
     vectors, content = spec.get('vectors'), _content_of(source)
     if spec.get('name') != 'items' or not vectors:
       continue
@@ -240,9 +264,7 @@ def table_sizes(
   settings: settings_lib.Settings, stream: str
 ) -> dict[str, int | None]:
   """Feature of a stream -> rows of its table; None if the config has none."""
-  inputs = settings.model.inputs
-  if 'name' not in inputs:
-    inputs = inputs.get(stream, {})
+  inputs = _encoder_of(settings, stream)
   sizes: dict[str, int | None] = {}
   beside = inputs.get('categorical') or {}
   if inputs.get('name') == 'items':

@@ -63,7 +63,9 @@ def open_member(
     ValueError: listing what there is, if the choice is not one member.
   """
   workdir, settings, place = choose(path, method, member)
+  settings = settings_lib.with_values(settings, place.point)
   params, model_state, info, step = open_best(workdir, place, best)
+  _check_facts(workdir.path, settings, info['facts'])
   encoders, facts = decode_encoders(info), decode_facts(info)
   if predicts:
     sources = build.Sources(
@@ -75,7 +77,7 @@ def open_member(
       }
     )
   experiment = build.build(
-    settings_lib.with_values(settings, place.point),
+    settings,
     encoders=encoders,
     facts=facts,
     sources=sources,
@@ -231,6 +233,20 @@ def choose(
     f'{which}; name it, as in member={places[0].index} or '
     f'--member={places[0].index}.'
   )
+
+
+def _check_facts(path, settings, facts) -> None:
+  """Raises if checkpoints of an earlier version lack what a task needs."""
+  for name in settings.tasks or settings.targets:
+    spec = settings.targets[name]
+    scaled = spec.get('kind') == 'regression' and spec.get('standardize', True)
+    stream = spec.get('stream', 'main')
+    if scaled and spec.get('per_step') and 'pooled' not in facts[stream]:
+      raise ValueError(
+        f'Expected mean and deviation over all steps of the labels of task '
+        f'{name!r} in the checkpoints of {path}, found none, for an earlier '
+        'version wrote them; train again, in a new --workdir.'
+      )
 
 
 def decode_encoders(info: Mapping[str, Any]) -> dict[str, data.Encoder]:

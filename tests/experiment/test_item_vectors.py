@@ -209,6 +209,7 @@ def test_the_config_of_the_page_builds_on_a_log_with_pictures(
   monkeypatch.chdir(ROOT)
   scope = {}
   exec(code, scope)  # what a reader copies
+  assert 'picture' not in scope['get_config']('text').data.settings
   config = scope['get_config'](parts)
   folder = pathlib.Path(made_log.write(tmp_path / 'made'))
   head, *rows = (folder / 'made.item').read_text().splitlines()
@@ -241,6 +242,16 @@ def on_log(folder, argument, texts):
   if 'vectors' in config.model.inputs:
     config.model.inputs.vectors.width = 3
   return config
+
+
+@pytest.mark.parametrize('argument', ['text', 'ids'])
+def test_pictures_that_nothing_reads_are_refused(argument):
+  config = overrides.load_config(f'{CONFIG}:{argument}')
+  with config.data.settings.unlocked():
+    config.data.settings.picture = 'poster'
+  # Before data are read: they are not at hand.
+  with pytest.raises(ValueError, match="column of pictures, 'poster', found n"):
+    build.build(settings_lib.from_config(config))
 
 
 def test_a_run_knows_what_its_vectors_were_made_of(

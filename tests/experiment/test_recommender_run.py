@@ -258,6 +258,12 @@ def test_a_history_predicts_what_its_row_of_the_test_split_does(ran):
     assert (row['item'][0]['item'] == name) == bool(hit)
 
 
+def sasrec(**options):
+  """A small trunk that knows places, and times if it is told."""
+  small = {'features': 8, 'num_heads': 1, 'max_length': 8, 'pool': 'none'}
+  return {'name': 'sasrec', **small, **options}
+
+
 def trained_of(config):
   """A model that was not trained, for what is read of histories."""
   experiment = build.build(settings_lib.from_config(config))
@@ -268,15 +274,7 @@ def test_the_time_of_the_next_item_may_be_given(tmp_path):
   config = make_config(made_log.write(tmp_path / 'files'))
   config.tasks = ('item',)
   config.model.inputs.categorical = ()
-  config.model.trunk = {
-    'name': 'sasrec',
-    'features': 8,
-    'num_heads': 1,
-    'max_length': 8,
-    'pool': 'none',
-    'times': 'times',
-    'next_times': 'next_times',
-  }
+  config.model.trunk = sasrec(times='times', next_times='next_times')
   model = trained_of(config)
   rows = [
     {'items': [100, 101], 'times': [60, 90], 'time': 150},
@@ -480,14 +478,7 @@ def test_a_trunk_that_is_not_told_the_time_of_a_target_is_said(tmp_path):
   config.model.trunk = {'name': 'gru', 'features': 8, 'pool': 'none'}
 
   def said(**trunk):
-    config.model.trunk = {
-      'name': 'sasrec',
-      'features': 8,
-      'num_heads': 1,
-      'max_length': 8,
-      'pool': 'none',
-      **trunk,
-    }
+    config.model.trunk = sasrec(**trunk)
     experiment = build.build(settings_lib.from_config(config))
     return '\n'.join(ranking_checks.lines(experiment))
 

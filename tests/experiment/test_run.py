@@ -20,6 +20,7 @@ from mtl_jax.experiment import (
   restore,
   resume,
   trained,
+  workdir as workdir_lib,
 )
 from mtl_jax.training import checkpoints, loop, parallel
 
@@ -270,6 +271,37 @@ def test_what_a_longer_run_and_another_runs_parameters_change(
   )
   held = optax.tree.get(members.state.opt_state['optimizer'], 'z')
   jax.tree.map(np.testing.assert_array_equal, held, members.state.params)
+
+
+def test_facts_of_steps_that_a_checkpoint_lacks(tmp_path, monkeypatch):
+  config = mtl_jax.default_config()
+  config.targets.mood = {'kind': 'classification', 'per_step': True}
+  config.targets.flow = {'kind': 'regression', 'per_step': True}
+  place = workdir_lib.Place(0, 0, {}, '', 0)
+  built = []
+  monkeypatch.setattr(restore, 'decode_encoders', lambda info: {})
+  monkeypatch.setattr(restore, 'decode_facts', lambda info: {})
+  monkeypatch.setattr(
+    build, 'build', lambda *args, **kwargs: built.append(args)
+  )
+
+  def load(**facts):
+    info = {'facts': {'main': {'means': {}, **facts}}}
+    settings = settings_lib.from_config(config)
+    choice = (workdir_lib.Workdir(tmp_path), settings, place)
+    monkeypatch.setattr(restore, 'choose', lambda *args: choice)
+    monkeypatch.setattr(restore, 'open_best', lambda *args: (0, 0, info, 1))
+    restore.open_member(tmp_path, predicts=True)
+
+  with pytest.raises(
+    ValueError, match="task 'flow' in .* found none, .* train"
+  ):
+    load()
+  assert not built
+  load(pooled={'flow': (0.0, 1.0)})
+  config.targets.flow.standardize = False
+  load()
+  assert len(built) == 2
 
 
 def test_a_mistake_claims_no_directory(tiny, tmp_path):
