@@ -237,7 +237,7 @@ class TaskGradients(passes_lib.NoArray):
     self.used = True
     scales = self.scales
     if isinstance(weights, Mapping):
-      return self._combine_groups(weights, labels, scales)
+      return self._passes.combine_groups(weights, labels, scales)
     v = weights.astype(self.losses.dtype) * scales
     u = {'plain': scales, 'weighted': v, 'given': v}[heads]
     if self.alone is not None and heads == 'weighted':
@@ -250,27 +250,6 @@ class TaskGradients(passes_lib.NoArray):
       self._passes.rows(),
       lambda _, row: rows_lib.weighted(v, row),
     )
-
-  def _combine_groups(self, weights, labels, scales):
-    if labels is None:
-      raise ValueError(
-        'Expected labels with weights for each group, found none; pass the '
-        'labels that the Gramian was computed with.'
-      )
-    after = self._passes.rows_after
-    if after is None or not weights:
-      rows = self._passes.rows()
-    else:
-      rows = after(jnp.stack(list(weights.values())))
-
-    def product(path, row):
-      label = labels(path_name(path))
-      if label is None:
-        return jnp.zeros_like(row[0])
-      return rows_lib.weighted(weights[label] * scales, row)
-
-    plain = self._passes.pullback(scales, scales)
-    return rows_lib.overlay(plain, rows, product)
 
   def scale(self, weights: jax.Array, given: bool = False) -> 'TaskGradients':
     """The task gradients of ``w_k L_k``, ``w`` ``[K]`` taken as constant.
@@ -306,21 +285,7 @@ class TaskGradients(passes_lib.NoArray):
     Args:
       jacobian: as `jacobian` returns it, with other values.
     """
-    scales = self.scales
-
-    def pullback(v, u):
-      return rows_lib.overlay(
-        self._passes.pullback(u * scales, u * scales),
-        jacobian,
-        lambda _, row: rows_lib.weighted(v, row),
-      )
-
-    passes = passes_lib.Passes(
-      pullback=pullback,
-      rows=lambda: jacobian,
-      # There it fails, in place of answering with another matrix.
-      gramian_of_features=self._passes.gramian_of_features,
-    )
+    passes = self._passes.over(jacobian, self.scales)
     made = TaskGradients(
       self.losses, self.present, self.counts, passes, alone=self.alone
     )

@@ -1,10 +1,13 @@
 """Functions that `TaskGradients` calls on demand, and its features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+
+from mtl_jax.combinators import rows as rows_lib
 
 Params = Any
 
@@ -70,6 +73,62 @@ class Passes:
     if function is None:
       raise ValueError(_MISSING[name])
     return function
+
+  def over(self, jacobian: Params, scales: jax.Array) -> 'Passes':
+    """The passes of other rows, with the same gradients of other parameters.
+
+    Args:
+      jacobian: of the structure of ``rows()``, already scaled.
+      scales: ``[K]`` factors on the losses.
+    """
+
+    def pullback(v, u):
+      return rows_lib.overlay(
+        self.pullback(u * scales, u * scales),
+        jacobian,
+        lambda _, row: rows_lib.weighted(v, row),
+      )
+
+    return Passes(
+      pullback=pullback,
+      rows=lambda: jacobian,
+      # There it fails, in place of answering with another matrix.
+      gramian_of_features=self.gramian_of_features,
+    )
+
+  def combine_groups(
+    self,
+    weights: Mapping[str, jax.Array],
+    labels: rows_lib.Labels | None,
+    scales: jax.Array,
+  ) -> Params:
+    """One gradient, by weights that differ between groups of parameters.
+
+    Args:
+      weights: ``{label: [K]}``.
+      labels: ``path -> label``.
+      scales: ``[K]`` factors on the losses.
+
+    Raises:
+      ValueError: without labels.
+    """
+    if labels is None:
+      raise ValueError(
+        'Expected labels with weights for each group, found none; pass the '
+        'labels that the Gramian was computed with.'
+      )
+    if self.rows_after is None or not weights:
+      rows = self.rows()
+    else:
+      rows = self.rows_after(jnp.stack(list(weights.values())))
+
+    def product(path, row):
+      label = labels(rows_lib.path_name(path))
+      if label is None:
+        return jnp.zeros_like(row[0])
+      return rows_lib.weighted(weights[label] * scales, row)
+
+    return rows_lib.overlay(self.pullback(scales, scales), rows, product)
 
 
 _NO_FEATURES = (
