@@ -32,7 +32,7 @@ HIDDEN = '\0'  # begins the keys of what others are derived from
 MASKED = ('text', 'sequence')  # id 0 is padding
 EMPTY = ('text', 'set', 'sequence', 'list')  # a missing one has no members
 NUMBERS = ('integer', 'float', 'vector', 'list')
-AS_IT_IS = recipe.Use()
+AS_IT_IS = recipe.InputUse()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,20 +251,17 @@ def fit_encoder(
     fold=ignore_case,
     ids=ids,
   )
-  uses = {
-    key: recipe.Use(
+  columns = {}
+  for key, feature in features.items():
+    if key in learned:
+      columns[key] = _label(training, key, feature, learned[key])
+      continue
+    use = recipe.InputUse(
       text=text.get(key),
       standardize=key in standardize,
       fill=fill.get(key, 'mean'),
     )
-    for key in features
-  }
-  columns = {
-    key: _label(training, key, feature, learned[key])
-    if key in learned
-    else _input(training, key, feature, uses[key])
-    for key, feature in features.items()
-  }
+    columns[key] = _input(training, key, feature, use)
   _check_masks(table.name, columns)
   if fill:
     fills.check_columns(table.name, columns, learned, fill)

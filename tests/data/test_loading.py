@@ -158,3 +158,10 @@ def test_large_splits_are_not_kept(monkeypatch):
 def test_a_training_split_is_needed():
   with pytest.raises(ValueError, match="split 'train' to learn .* found test"):
     loading.from_tables({'test': splits()['test']}, FEATURES)
+
+
+def test_an_unknown_option_is_refused_with_and_without_an_encoder():
+  encoder = loading.from_tables(splits(), FEATURES, text=OPTIONS).encoder
+  for given in ({}, {'encoder': encoder}):
+    with pytest.raises(ValueError, match="'standardise'; did you mean 'stand"):
+      loading.from_tables(splits(), FEATURES, standardise=('x',), **given)

@@ -13,7 +13,7 @@ def fit(
   training: recipe.Training,
   key: str,
   column: recipe.Column,
-  use: recipe.Use,
+  use: recipe.InputUse,
   fills: bool,
 ) -> recipe.Column:
   """The column with the mean and the deviation that training has."""

@@ -115,7 +115,7 @@ class Label:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Use:
+class InputUse:
   """Use of a column as an input, beyond its kind.
 
   Attributes:

@@ -12,7 +12,10 @@ from mtl_jax.tasks import mask_key
 
 
 def fit(
-  training: recipe.Training, key: str, column: recipe.Column, use: recipe.Use
+  training: recipe.Training,
+  key: str,
+  column: recipe.Column,
+  use: recipe.InputUse,
 ) -> recipe.Column:
   """The column of sequences of the names that training has."""
   del use
@@ -61,7 +64,10 @@ def encode(
 
 
 def fit_list(
-  training: recipe.Training, key: str, column: recipe.Column, use: recipe.Use
+  training: recipe.Training,
+  key: str,
+  column: recipe.Column,
+  use: recipe.InputUse,
 ) -> recipe.Column:
   """The column of lists of numbers."""
   del key

@@ -12,7 +12,10 @@ from mtl_jax.data.columns import numbers, recipe, strings
 
 
 def fit_input(
-  training: recipe.Training, key: str, column: recipe.Column, use: recipe.Use
+  training: recipe.Training,
+  key: str,
+  column: recipe.Column,
+  use: recipe.InputUse,
 ) -> recipe.Column:
   """The column of sets among the inputs."""
   del use

@@ -13,7 +13,10 @@ from mtl_jax.data.columns import recipe
 
 
 def fit(
-  training: recipe.Training, key: str, column: recipe.Column, use: recipe.Use
+  training: recipe.Training,
+  key: str,
+  column: recipe.Column,
+  use: recipe.InputUse,
 ) -> recipe.Column:
   """The column of a text, or of a category of the names that training has."""
   del key
