@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, parsing, tables
+from mtl_jax.data import cells, parsing, scalars, tables
 
 
 def from_arrays(
@@ -210,7 +210,7 @@ def _typed(name, key, values, kind, reading):
   found = 'string' if array.dtype.kind in 'US' else _kind_of(array)
   try:
     return parsing.parse(array.tolist(), kind or found, reading)
-  except cells.CellError as error:
+  except scalars.CellError as error:
     raise ValueError(
       f'{name}, {key!r}, example {error.position + 1}: {error.message}'
     ) from None
@@ -253,7 +253,7 @@ def _kind_of(values):
       found.add('set' if texts else 'integer' if whole else 'float')
     elif (
       value is None
-      or type(value).__name__ in cells.ABSENT
+      or type(value).__name__ in scalars.ABSENT
       or isinstance(value, float | np.floating)
       and np.isnan(value)
     ):

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from mtl_jax.data import scalars
+
 pc: Any = pyarrow.compute  # it makes its functions when it is imported
 # A missing whole number in memory; a file cannot hold it as a value.
 MISSING = np.iinfo(np.int64).min
@@ -25,7 +27,6 @@ MISSING_WORDS = (
 )  # fmt: skip
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 MARKS = '\u200b\u200c\u200d\u2060\ufeff'  # of no width
-ABSENT = ('NAType', 'NaTType')  # types of pandas
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,20 +64,6 @@ class Reading:
         f'names of a set, found {self.separator!r} and {self.set_separator!r}; '
         'set data.separator and data.set_separator.'
       )
-
-
-class CellError(ValueError):
-  """A value that is not of its column's kind.
-
-  Attributes:
-    position: of the value among those that were parsed, from 0.
-    message: what was expected and found, and what to do.
-  """
-
-  def __init__(self, position: int, message: str):
-    super().__init__(message)
-    self.position = position
-    self.message = message
 
 
 DEFAULT = Reading()
@@ -136,22 +123,16 @@ def whole_text(text: str) -> str:
   return str(int(value))
 
 
-def is_list(value: Any) -> bool:
-  """Whether a value is a list of cells."""
-  return isinstance(value, list | tuple | set | frozenset) or (
-    isinstance(value, np.ndarray) and value.ndim > 0
-  )
-
-
 def texts_of(values: Any, reading: Reading) -> pa.Array:
   """Strings without spaces at both ends, null where missing."""
   try:
     made = isinstance(values, pa.Array)
     texts = values if made else pa.array(values, pa.string())
   except UnicodeEncodeError:
-    raise _half(values) from None
+    raise scalars.half_error(values) from None
   except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
-    texts = pa.array([text_of(i, v) for i, v in enumerate(values)], pa.string())
+    rows = [scalars.text_of(i, value) for i, value in enumerate(values)]
+    texts = pa.array(rows, pa.string())
   texts = pc.utf8_trim_whitespace(texts)
   if not pc.all(pc.string_is_ascii(texts)).as_py():
     # Marks of no width, and letters that are written in two ways.
@@ -165,65 +146,3 @@ def texts_of(values: Any, reading: Reading) -> pa.Array:
       absent, pc.is_in(identity(texts), value_set=identity(words))
     )
   return pc.if_else(absent, pa.scalar(None, pa.string()), texts)
-
-
-def _half(values):
-  """The error of the first text that no encoding can hold."""
-
-  def is_bad(value):
-    try:
-      str(value).encode()
-    except UnicodeEncodeError:
-      return True
-    return False
-
-  position = next(i for i, value in enumerate(values) if is_bad(value))
-  return CellError(
-    position,
-    'expected text, found half of a character, as in "\\ud800"; mend it.',
-  )
-
-
-def text_of(position: int, value: Any) -> str | None:
-  """One scalar as text; None if it is missing."""
-  if isinstance(value, np.generic):
-    value = value.item()
-  if isinstance(value, np.ndarray) and not value.ndim:
-    value = value.item()
-  if value is None or type(value).__name__ in ABSENT:
-    return None
-  if isinstance(value, str):
-    return str(value)
-  if isinstance(value, bytes):
-    try:
-      return value.decode()
-    except UnicodeDecodeError:
-      raise CellError(
-        position,
-        f'expected text as UTF-8, found {short(value)}; decode it.',
-      ) from None
-  if isinstance(value, bool):
-    return 'true' if value else 'false'
-  if isinstance(value, int | decimal.Decimal):
-    return str(value)
-  if isinstance(value, float):
-    return None if np.isnan(value) else repr(value)
-  if hasattr(value, 'isoformat'):
-    raise CellError(
-      position,
-      f'expected a number or a name, found a date, {value}; give seconds, as '
-      "an array of dtype 'datetime64[s]' holds them, or its text.",
-    )
-  what = 'a list' if is_list(value) else f'an object of {type(value).__name__}'
-  raise CellError(
-    position,
-    f'expected one value, found {what}, {short(value)}; read lists of names '
-    "as kind 'set' or 'sequence' and lists of numbers as 'integer' or 'float', "
-    'and give nested values columns of their own.',
-  )
-
-
-def short(value: Any) -> str:
-  """A value in at most 60 characters, for messages."""
-  text = repr(str(value) if isinstance(value, str) else value)
-  return text if len(text) < 60 else text[:57] + '...'

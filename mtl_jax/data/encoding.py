@@ -14,7 +14,7 @@ import json
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, fills, tables, tokenization
+from mtl_jax.data import fills, scalars, tables, tokenization
 from mtl_jax.data.columns import (
   fitted_numbers,
   named_classes,
@@ -106,7 +106,7 @@ class Encoder:
         else:
           encode = ENCODERS.get(column.kind, numbers.encode)
           made = encode(key, column, values, counts)
-      except cells.CellError as error:
+      except scalars.CellError as error:
         raise ValueError(
           f'{name}, ' * bool(name)
           + error.message.replace('{example}', str(first + error.position))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from mtl_jax.data import cells
+from mtl_jax.data import cells, scalars
 
 pc: Any = pyarrow.compute  # it makes its functions when it is imported
 KINDS = ('class', 'float', 'integer', 'sequence', 'set', 'string')
@@ -62,7 +62,7 @@ def parse(
       made = isinstance(values, pa.Array)
       texts = values if made else pa.array(values, pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
-      if any(cells.is_list(value) for value in values):
+      if any(scalars.is_list(value) for value in values):
         return _number_lists(values, kind, reading)
       texts = values
     texts = cells.texts_of(texts, reading)
@@ -101,7 +101,7 @@ def _numbers(texts, kind, numbers=None):
   )
   if (bad := beyond & ~absent).any():
     position = int(np.argmax(bad))
-    raise cells.CellError(position, _unlike(kind, texts[position].as_py()))
+    raise scalars.CellError(position, _unlike(kind, texts[position].as_py()))
   return found
 
 
@@ -110,18 +110,18 @@ def _number(position, text, kind):
     return None
   word = _BOOLEANS.get(text.lower(), text)
   if not cells.NUMBER.fullmatch(word):
-    raise cells.CellError(position, _unlike(kind, text))
+    raise scalars.CellError(position, _unlike(kind, text))
   if kind == 'float':
     return float(word)
   value = decimal.Decimal(word)
   if value.adjusted() > 18 or not cells.MISSING < value < 2**63:
-    raise cells.CellError(
+    raise scalars.CellError(
       position,
       f'expected a whole number of 64 bits, found {text!r}; read ids that are '
       "longer as kind 'string' or 'class', which keeps every digit.",
     )
   if value != value.to_integral_value():
-    raise cells.CellError(position, _unlike(kind, text))
+    raise scalars.CellError(position, _unlike(kind, text))
   return int(value)
 
 
@@ -140,7 +140,7 @@ def _unlike(kind, text):
       'between thousands'
     )
   return (
-    f'expected a value of kind {kind}, {what}, found {cells.short(text)}; '
+    f'expected a value of kind {kind}, {what}, found {scalars.short(text)}; '
     f'{advice}, or leave it empty if it is missing (data.missing lists the '
     "words that are missing as well), or read names as kind 'class' or "
     "'string'."
@@ -149,26 +149,26 @@ def _unlike(kind, text):
 
 def _names(position, value, kind, reading):
   """Names of a set or a sequence; None if it is missing as a whole."""
-  if not cells.is_list(value):
-    text = cells.text_of(position, value)
+  if not scalars.is_list(value):
+    text = scalars.text_of(position, value)
     if text is None or text.strip() in reading.missing:
       return None
     value = _split(position, text.strip(), kind, reading)
   items = list(value)
   for item in items:
-    if cells.is_list(item) or isinstance(item, Mapping):
-      cells.text_of(position, item)
+    if scalars.is_list(item) or isinstance(item, Mapping):
+      scalars.text_of(position, item)
   try:
     names = cells.texts_of(items, reading)
-  except cells.CellError as error:
-    raise cells.CellError(position, error.message) from error
+  except scalars.CellError as error:
+    raise scalars.CellError(position, error.message) from error
   if kind == 'sequence':
     return tuple(cells.identity(names).to_pylist())
   if names.null_count:
-    raise cells.CellError(
+    raise scalars.CellError(
       position,
-      f'expected a set of names, found a missing one in {cells.short(value)}; '
-      'leave it out, or leave the cell empty.',
+      f'expected a set of names, found a missing one in '
+      f'{scalars.short(value)}; leave it out, or leave the cell empty.',
     )
   return tuple(sorted(set(cells.identity(names).to_pylist())))
 
@@ -179,7 +179,7 @@ def _split(position, text, kind, reading):
     value = _written_list(position, text)
     if value is not text:
       return value
-  except cells.CellError:
+  except scalars.CellError:
     if reading.set_separator not in text:
       raise
   value = text.split(reading.set_separator) if text else []
@@ -200,13 +200,13 @@ def _written_list(position, text):
       value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
       value = None
-  if cells.is_list(value):
+  if scalars.is_list(value):
     return value
   if text[0] != '[':
     return text
-  raise cells.CellError(
+  raise scalars.CellError(
     position,
-    f'expected a list, as its brackets say, found {cells.short(text)}; write '
+    f'expected a list, as its brackets say, found {scalars.short(text)}; write '
     'it as JSON does, with commas between its members and quotation marks '
     'around names.',
   )
@@ -216,9 +216,9 @@ def _array(position, value):
   try:
     return None if value is None else np.asarray(value, np.float64)
   except (TypeError, ValueError):
-    raise cells.CellError(
+    raise scalars.CellError(
       position,
-      f'expected numbers, in lists of one shape, found {cells.short(value)}; '
+      f'expected numbers, in lists of one shape, found {scalars.short(value)}; '
       'mend them.',
     ) from None
 
@@ -227,22 +227,22 @@ def _number_lists(values, kind, reading):
   """Lists of numbers: an array if they are of one length, else a list."""
   rows: list[np.ndarray | None] = []
   for position, value in enumerate(values):
-    if not cells.is_list(value):
-      text = cells.text_of(position, value)
+    if not scalars.is_list(value):
+      text = scalars.text_of(position, value)
       if text is None or text.strip() in ('', *reading.missing):
         rows.append(None)
         continue
       given, value = value, _written_list(position, text.strip())
-      if not cells.is_list(value):
-        raise cells.CellError(
+      if not scalars.is_list(value):
+        raise scalars.CellError(
           position,
           'expected a list of numbers as in other rows, found '
-          f'{cells.short(given)}; write [] around it.',
+          f'{scalars.short(given)}; write [] around it.',
         )
     try:
       rows.append(_numbers(cells.texts_of(list(value), reading), kind))
-    except cells.CellError as error:
-      raise cells.CellError(position, error.message) from error
+    except scalars.CellError as error:
+      raise scalars.CellError(position, error.message) from error
   return stack(rows, kind)
 
 

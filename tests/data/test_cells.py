@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mtl_jax.config import sections
-from mtl_jax.data import cells, files, overview as summary, own_data, parsing
+from mtl_jax.data import (
+  cells,
+  files,
+  overview as summary,
+  own_data,
+  parsing,
+  scalars,
+)
 from mtl_jax.data.columns import recipe
 
 NAN = float('nan')
@@ -73,7 +80,7 @@ def test_lists_of_several_lengths_stay_lists():
 )  # fmt: skip
 def test_what_is_not_of_its_kind_is_refused_at_its_place(kind, bad):
   good = [1.0] if isinstance(bad, list) and kind == 'float' else '1'
-  with pytest.raises(cells.CellError, match='expected .* found') as error:
+  with pytest.raises(scalars.CellError, match='expected .* found') as error:
     parsing.parse([good, None, bad], kind)
   assert error.value.position == 2
 

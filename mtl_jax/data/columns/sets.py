@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, tables
+from mtl_jax.data import cells, scalars, tables
 from mtl_jax.data.columns import numbers, recipe, strings
 
 
@@ -129,7 +129,7 @@ def encode(
         hot[position, code] = 1
       elif label:
         hint = names_lib.nearest(name, column.names)
-        raise cells.CellError(
+        raise scalars.CellError(
           position,
           f'label {key!r}: expected names of the training split, found '
           f'{name!r} in example {{example}}; leave it out, or shuffle the file '
@@ -157,7 +157,7 @@ def encode_labels(
   if not column.by_value:  # the data set says that they are classes
     hole = hole | (array < 0)
   if (bad := ~(hole | np.isin(array, (0, 1)))).any():
-    raise cells.CellError(
+    raise scalars.CellError(
       numbers.first(bad),
       f'label {key!r}: expected 0 and 1, found {array[bad].flat[0]:g} in '
       'example {example}; leave missing ones empty (None), or read ids as kind '
