@@ -1,13 +1,13 @@
 """Iterations of many right sides, some at a time, until each is done."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 _TOGETHER = 8
 
-State = TypeVar('State')
+State = TypeVar('State', bound=Any)
 
 
 def take(step, rights: jax.Array, state: State) -> State:
