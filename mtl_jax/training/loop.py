@@ -4,7 +4,7 @@ A run has P >= 1 members, which take the same step at the same time. What is
 compiled, and for which devices, is the stepper's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import math
@@ -193,7 +193,7 @@ def fit(
   losses = _Losses(task_names, progress, plan, hooks, step)
   probed = plan.probe_every if hooks.probe else 0
   measured = plan.probe_every if hooks.measure else 0
-  with Signals() as interrupted:
+  with signals() as interrupted:
     while step < plan.steps and not all(m.finished for m in progress):
       event = next_event(step, plan, probed=probed, measured=measured)
       number = min(event - step, stepper.longest)
@@ -325,12 +325,12 @@ class _Losses:
     self._hooks = hooks
     self._checked = step  # the last step that was
     self._pending = []
-    k = len(task_names)
-    windows = [member.window for member in progress]
-    self._sums = np.array([w.get('sums', [0.0] * k) for w in windows])
-    self._counts = np.array([w.get('counts', [0.0] * k) for w in windows])
-    self._norms = np.array([w.get('norms', 0.0) for w in windows])
-    self._steps = np.array([w.get('steps', 0) for w in windows])
+    none = np.zeros(len(task_names))
+    empty = {'sums': none, 'counts': none, 'norms': 0.0, 'steps': 0}
+    self._window = {
+      name: np.array([member.window.get(name, zero) for member in progress])
+      for name, zero in empty.items()
+    }
     self.restart_clock()
 
   def restart_clock(self):
@@ -360,11 +360,12 @@ class _Losses:
         continue
       self._judge(member, losses[i], norms[i])
       # One step after the other: the same sums wherever a run was cut.
+      window = self._window
       for loss, count, norm in zip(losses[i], counts[i], norms[i], strict=True):
-        self._sums[i] += loss * count
-        self._counts[i] += count
-        self._norms[i] += norm
-      self._steps[i] += size
+        window['sums'][i] += loss * count
+        window['counts'][i] += count
+        window['norms'][i] += norm
+      window['steps'][i] += size
     self._checked += number
     if self._hooks.record:
       self._hooks.record(self._checked, records)
@@ -401,18 +402,13 @@ class _Losses:
   def store(self) -> None:
     """Puts the sums into the members' progress, as JSON keeps them exactly."""
     for i, member in enumerate(self._progress):
-      member.window = {
-        'sums': self._sums[i].tolist(),
-        'counts': self._counts[i].tolist(),
-        'norms': float(self._norms[i]),
-        'steps': int(self._steps[i]),
-      }
+      member.window = {name: x[i].tolist() for name, x in self._window.items()}
 
   def write(self, step: int) -> None:
     """Writes the means since the last row; a loss is a mean over labels."""
     with np.errstate(divide='ignore', invalid='ignore'):
-      means = self._sums / self._counts
-      norms = self._norms / self._steps
+      means = self._window['sums'] / self._window['counts']
+      norms = self._window['norms'] / self._window['steps']
     row = {f'loss/{n}': means[:, k] for k, n in enumerate(self._names)}
     seconds = time.perf_counter() - self._start
     speed = self._clocked / max(seconds, 1e-9)
@@ -426,32 +422,32 @@ class _Losses:
     else:
       news = {'active': float(np.sum([not m.finished for m in self._progress]))}
     self._hooks.tick(step, news)
-    for sums in (self._sums, self._counts, self._norms, self._steps):
+    for sums in self._window.values():
       sums[...] = 0
     self.restart_clock()
 
 
-class Signals(contextlib.AbstractContextManager):
+@contextlib.contextmanager
+def signals() -> Iterator[Callable[[], bool]]:
   """Notes SIGTERM and Ctrl-C instead of dying of them, so that a run can save.
 
-  A second one ends the process in the usual way.
+  A second one ends the process in the usual way. Gives a function that tells
+  whether there was one.
   """
+  seen, old = [], {}
 
-  def __enter__(self):
-    self._seen = False
-    self._old = {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-      with contextlib.suppress(ValueError):  # not in the main thread
-        self._old[number] = signal.signal(number, self._note)
-    return lambda: self._seen
-
-  def _note(self, *unused_args):
-    self._seen = True
-    self._restore()
-
-  def _restore(self):
-    for number, handler in self._old.items():
+  def restore():
+    for number, handler in old.items():
       signal.signal(number, handler)
 
-  def __exit__(self, *unused_exc):
-    self._restore()
+  def note(*unused_args):
+    seen.append(True)
+    restore()
+
+  for number in (signal.SIGTERM, signal.SIGINT):
+    with contextlib.suppress(ValueError):  # not in the main thread
+      old[number] = signal.signal(number, note)
+  try:
+    yield lambda: bool(seen)
+  finally:
+    restore()
