@@ -20,7 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import combinators, reporting
-from mtl_jax.experiment import log_tasks, ranking_report, recommend
+from mtl_jax.experiment import (
+  input_tables,
+  log_tasks,
+  ranking_report,
+  recommend,
+)
 from mtl_jax.models import items
 from mtl_jax.recommendation import protocols, ranking, windows
 from mtl_jax.tasks.metrics import item_ranks
@@ -53,8 +58,7 @@ def as_new(experiment: Any, params: Any) -> Any:
   log = log_tasks.of(experiment.settings)
   if log is None or not log.item or log.split.protocol != PROTOCOL:
     return params
-  inputs = experiment.settings.model.inputs
-  spec = inputs if 'name' in inputs else inputs.get(log.stream, {})
+  spec = input_tables.encoder_of(experiment.settings, log.stream)
   if spec.get('rows') != 'sum':
     return params
   cold = 1 + np.flatnonzero(cold_items(log.split))

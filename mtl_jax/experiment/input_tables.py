@@ -123,7 +123,9 @@ def _content_of(source):
   return content
 
 
-def _encoder_of(settings, stream):
+def encoder_of(
+  settings: settings_lib.Settings, stream: str
+) -> Mapping[str, Any]:
   """The section of the input encoder of a stream."""
   inputs = settings.model.inputs
   return inputs if 'name' in inputs else inputs.get(stream, {})
@@ -135,7 +137,7 @@ def check_pictures(
 ) -> None:
   """Raises a ValueError for pictures of a log that no vectors are made of."""
   for name, stream in streams.items():
-    spec = _encoder_of(settings, name)
+    spec = encoder_of(settings, name)
     vectors = spec.get('vectors') if spec.get('name') == 'items' else None
     read = isinstance(vectors, Mapping) and vectors.get('pictures')
     column = stream.settings.get('picture')
@@ -157,7 +159,7 @@ def digests_of_vectors(settings, sources) -> dict[str, str]:
   """
   digests = {}
   for stream, source in sources.items():
-    spec = _encoder_of(settings, stream)
+    spec = encoder_of(settings, stream)
     vectors, content = spec.get('vectors'), _content_of(source)
     if spec.get('name') != 'items' or not vectors:
       continue
@@ -264,7 +266,7 @@ def table_sizes(
   settings: settings_lib.Settings, stream: str
 ) -> dict[str, int | None]:
   """Feature of a stream -> rows of its table; None if the config has none."""
-  inputs = _encoder_of(settings, stream)
+  inputs = encoder_of(settings, stream)
   sizes: dict[str, int | None] = {}
   beside = inputs.get('categorical') or {}
   if inputs.get('name') == 'items':

@@ -34,12 +34,12 @@ def by_history(
 ) -> mpl_figure.Figure | None:
   """NDCG of models and baselines by how long the history is."""
   split = compared.outcome.split
-  slices = ranking.slices(split, compared.part)
+  slices = ranking.slices(split, ranking_report.PART)
   metric = f'NDCG@{compared.k}'
   return ranking_pictures.by_slice(
     values(compared),
     {name: x for name, x in slices.items() if name.startswith(HISTORY)},
-    split.log.user[split.targets(compared.part)],
+    split.log.user[split.targets(ranking_report.PART)],
     metric=metric,
     title=f'{metric} by length of the history ({compared.data})',
   )
@@ -69,7 +69,7 @@ def placebos(
         f'Expected one run per arm, found two of {compared.arm!r}; give one of '
         'them.'
       )
-    users = log.user[compared.outcome.split.targets(compared.part)]
+    users = log.user[compared.outcome.split.targets(ranking_report.PART)]
     arms[compared.arm] = {
       name: ranking_pictures.mean_over_users(x, users)
       for name, x in values(compared).items()
@@ -83,7 +83,7 @@ def placebos(
 
 def _chance(compared) -> float:
   """NDCG of a constant model, mean over users."""
-  split, part = compared.outcome.split, compared.part
+  split, part = compared.outcome.split, ranking_report.PART
   targets = split.targets(part)
   items = np.full(len(targets), split.num_ranked(part))
   if compared.seen == 'mask':

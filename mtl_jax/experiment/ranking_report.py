@@ -16,7 +16,7 @@ import numpy as np
 
 from mtl_jax import data, evaluation, reporting, tasks as tasks_lib
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import log_tasks, recommend
+from mtl_jax.experiment import input_tables, log_tasks, recommend
 from mtl_jax.recommendation import (
   baselines,
   generated,
@@ -26,6 +26,7 @@ from mtl_jax.recommendation import (
 from mtl_jax.tasks.metrics import item_ranks
 
 MODEL = 'model'
+PART = 'test'  # whose targets are measured
 GENERATED = 'generated'  # a log whose law is known
 DATA = 'data'  # the arm without a placebo
 METRICS = ('hr', 'ndcg', 'mrr')
@@ -61,14 +62,13 @@ class Measured:
 
 
 def measure(
-  experiment: Any, trees: Sequence[tuple[Any, Any]], part: str = 'test'
+  experiment: Any, trees: Sequence[tuple[Any, Any]]
 ) -> list[Measured]:
-  """Measures trained models on the targets of a split.
+  """Measures trained models on the test targets.
 
   Args:
     experiment: with tasks of a log.
     trees: parameters and state of each model.
-    part: 'validation' or 'test'.
 
   Raises:
     ValueError: if a score is NaN.
@@ -83,7 +83,7 @@ def measure(
     return {name: x[:, -1] if x.ndim > 2 else x for name, x in found.items()}
 
   batches = data.EvaluationBatches(
-    experiment.data[log.stream].splits[part],
+    experiment.data[log.stream].splits[PART],
     experiment.streams[log.stream].evaluation_batch_size,
   )
   measured = []
@@ -96,7 +96,7 @@ def measure(
       model_state,
       ({log.stream: batch} for batch in batches),
     )
-    measured.append(_measured(experiment, own, predictions, log, part))
+    measured.append(_measured(experiment, own, predictions, log))
   return measured
 
 
@@ -114,12 +114,12 @@ def as_rating(task: tasks_lib.Task, values: np.ndarray) -> np.ndarray | None:
   return values @ levels if len(levels) == values.shape[-1] else None
 
 
-def _measured(experiment, own, predictions, log, part) -> Measured:
+def _measured(experiment, own, predictions, log) -> Measured:
   """Predictions of last steps, ``{task: [M, ...]}``, by what they are of."""
   rated = _first(experiment, own, 'rating', RATED)
   genres = _first(experiment, own, 'interests', ('multilabel',))
   return Measured(
-    _ranks(predictions[log.item], log.split, part) if log.item else None,
+    _ranks(predictions[log.item], log.split) if log.item else None,
     genres and predictions[genres.name],
     rated and as_rating(rated, predictions[rated.name]),
   )
@@ -139,7 +139,7 @@ def _first(experiment, tasks, label, kinds):
   )
 
 
-def _ranks(rows, split, part) -> ranking.TargetRanking:
+def _ranks(rows, split) -> ranking.TargetRanking:
   """Ranking of predictions of the next item, ``[M, ...]``."""
   k = (rows.shape[1] - item_ranks.FIRST_BEST) // 2
   better = rows[:, item_ranks.BETTER]
@@ -150,17 +150,17 @@ def _ranks(rows, split, part) -> ranking.TargetRanking:
   ranking.check_finite(places, MODEL)
   shown = rows[:, item_ranks.FIRST_BEST : item_ranks.FIRST_BEST + k]
   coverage = len(np.unique(shown[shown > 0])) / split.log.num_items
-  return _ranking(places, split, part, k, coverage)
+  return _ranking(places, split, k, coverage)
 
 
-def _ranking(places, split, part, k, coverage) -> ranking.TargetRanking:
+def _ranking(places, split, k, coverage) -> ranking.TargetRanking:
   return ranking.TargetRanking(
     places=places,
     candidates=split.log.num_items,
     coverage=float(coverage),
     coverage_at=k,
-    slices=ranking.slices(split, part),
-    users=split.log.user[split.targets(part)],
+    slices=ranking.slices(split, PART),
+    users=split.log.user[split.targets(PART)],
   )
 
 
@@ -181,9 +181,7 @@ def save(path: pathlib.Path, measured: Measured, targets: str) -> None:
     np.savez_compressed(file, **known)
 
 
-def load(
-  path: pathlib.Path, split: protocols.Split, part: str = 'test'
-) -> Measured:
+def load(path: pathlib.Path, split: protocols.Split) -> Measured:
   """Reads the file of `save`.
 
   Raises:
@@ -191,12 +189,12 @@ def load(
   """
   with np.load(path, allow_pickle=False) as kept:
     arrays = {key: kept[key] for key in kept.files}
-  check_targets(path, arrays, split, part)
+  check_targets(path, arrays, split)
   ranks = None
   if 'better' in arrays:
     places = ranking.Places(arrays['better'], arrays['equal'])
     top, coverage = int(arrays['top']), float(arrays['coverage'])
-    ranks = _ranking(places, split, part, top, coverage)
+    ranks = _ranking(places, split, top, coverage)
   return Measured(ranks, arrays.get('interests'), arrays.get('rating'))
 
 
@@ -204,7 +202,6 @@ def check_targets(
   path: pathlib.Path,
   arrays: dict[str, np.ndarray],
   split: protocols.Split,
-  part: str = 'test',
 ) -> None:
   """Takes the hash of the targets out of the arrays of a file.
 
@@ -212,9 +209,9 @@ def check_targets(
     ValueError: if it is another one.
   """
   known = str(arrays.pop('targets', 'an earlier version, without a hash'))
-  if known != split.target_hash(part):
+  if known != split.target_hash(PART):
     raise ValueError(
-      f'Expected ranks of the targets {split.target_hash(part)} in {path}, '
+      f'Expected ranks of the targets {split.target_hash(PART)} in {path}, '
       f'found those of {known}: the data have changed since; take another '
       'workdir.'
     )
@@ -229,7 +226,6 @@ class Compared:
     models: by name, one of each seed.
     horizon: next events whose genres are the interests.
     k: items that are recommended.
-    part: whose targets.
     placebo: of the model, such as vectors of items that are random.
     point: values of a sweep that the data depend on, for titles.
     seen: 'mask' or 'keep', whether items of the history are ranked.
@@ -239,7 +235,6 @@ class Compared:
   models: Mapping[str, Sequence[Measured]]
   horizon: int = 10
   k: int = 10
-  part: str = 'test'
   placebo: str = ''
   point: str = ''
   seen: str = 'keep'
@@ -292,13 +287,13 @@ class Compared:
       metric: 'interests_map', or 'rmse', of which squared errors are compared.
     """
     split, users = self.outcome.split, self.outcome.split.log.user
-    users = users[split.targets(self.part)]
+    users = users[split.targets(PART)]
     simple = self.outcome.predictions.get(SIMPLE[metric])
     if simple is None:
       return None
     seeds: Any = self.models[name]
     if metric == 'rmse':
-      truth = baselines.ratings_of(split, self.part)
+      truth = baselines.ratings_of(split, PART)
       errors = np.mean([(one.rating - truth) ** 2 for one in seeds], axis=0)
       errors = errors - (simple - truth) ** 2
       known = np.isfinite(errors)
@@ -321,13 +316,13 @@ class Compared:
     split = self.outcome.split
     if not split.log.genre_names:
       return None
-    return baselines.next_genres(split, self.part, self.horizon)
+    return baselines.next_genres(split, PART, self.horizon)
 
   def _row(self, one):
     split = self.outcome.split
     row = {} if one.ranks is None else one.ranks.table((self.k,))
     if one.rating is not None:
-      row |= baselines.rate(one.rating, split, self.part)
+      row |= baselines.rate(one.rating, split, PART)
     if one.interests is not None and self._labels is not None:
       row['interests_map'] = ranking.macro_average_precision(
         one.interests, self._labels
@@ -362,7 +357,6 @@ class OfSeeds:
 def compare(
   settings: settings_lib.Settings,
   models: Mapping[str, Sequence[Measured]],
-  part: str = 'test',
   point: str = '',
 ) -> Compared:
   """Measured models beside every baseline that the split allows.
@@ -370,16 +364,15 @@ def compare(
   Args:
     settings: of an experiment with tasks of a log.
     models: by name, one of each seed.
-    part: 'validation' or 'test'.
     point: values of a sweep that the data depend on.
   """
   log: Any = log_tasks.of(settings)
   split, horizon = log.split, log.horizon
   law = law_of(log.settings, split)
-  known = {} if law is None or not log.item else {'law': law.score(split, part)}
+  known = {} if law is None or not log.item else {'law': law.score(split, PART)}
   outcome = baselines.measure(
     split,
-    part,
+    PART,
     ks=(log.k,),
     seen=log.seen,
     horizon=horizon,
@@ -388,10 +381,8 @@ def compare(
   )
   placebo = ''
   if models.keys() <= {MODEL}:  # else each is named by its point
-    placebo = _placebo(settings.model.inputs, log.stream)
-  return Compared(
-    outcome, models, horizon, log.k, part, placebo, point, log.seen
-  )
+    placebo = _placebo(input_tables.encoder_of(settings, log.stream))
+  return Compared(outcome, models, horizon, log.k, placebo, point, log.seen)
 
 
 def law_of(settings, split) -> generated.Chain | None:
@@ -411,8 +402,8 @@ def law_of(settings, split) -> generated.Chain | None:
   )
 
 
-def _placebo(inputs, stream) -> str:
-  spec = inputs if 'name' in inputs else inputs.get(stream, {})
+def _placebo(spec) -> str:
+  """The placebo of an input encoder's vectors; '' if they are none."""
   vectors = spec.get('vectors')
   arm = vectors.get('arm', 'text') if isinstance(vectors, Mapping) else 'text'
   return '' if arm == 'text' else f'{arm} vectors'
@@ -469,7 +460,7 @@ def _next_item(compared, rows, ranked) -> reporting.ResultTable:
     elif against:
       row.append('-')
     cells.append(row)
-  number, candidates = split.log.num_items, split.num_ranked(compared.part)
+  number, candidates = split.log.num_items, split.num_ranked(PART)
   among = f'all {number:,}'
   if candidates < number:
     among = f'{candidates:,} of {number:,}'
@@ -484,7 +475,7 @@ def _next_item(compared, rows, ranked) -> reporting.ResultTable:
 def _notes(compared, spread=()) -> str:
   """Notes under the first table: what was measured, and what was not."""
   split = compared.outcome.split
-  hashed = f'Test targets {split.target_hash(compared.part)}'
+  hashed = f'Test targets {split.target_hash(PART)}'
   first = f'{hashed}; equal times in {split.log.ties} order; {_INTERVAL}'
   return '\n'.join([first, *spread, *split.notes, *compared.outcome.left_out])
 
@@ -523,7 +514,7 @@ def _cell(row, metric) -> str:
 
 
 def _slices(compared, rows, ranked) -> reporting.ResultTable:
-  slices = ranking.slices(compared.outcome.split, compared.part)
+  slices = ranking.slices(compared.outcome.split, PART)
   sizes = {name: int(some.sum()) for name, some in slices.items()}
   names = [name for name, size in sizes.items() if size]
   return reporting.ResultTable(

@@ -252,9 +252,7 @@ def measured_of(
   Raises:
     ValueError: if the run is of other targets.
   """
-  opened, _ = restore.read(path)
-  named = _by_point(opened.places())
-  return _read(opened, named, split, _ranked, ranking_report.load)
+  return _read_run(path, split, _ranked, ranking_report.load)
 
 
 def cold_of(
@@ -265,9 +263,13 @@ def cold_of(
   Raises:
     ValueError: if the run is of other targets.
   """
+  return _read_run(path, split, _cold, cold_ranking.load)
+
+
+def _read_run(path, split, name_of, load) -> dict[str, list[Any]]:
+  """Files of the members of an ended run, by point and seed."""
   opened, _ = restore.read(path)
-  named = _by_point(opened.places())
-  return _read(opened, named, split, _cold, cold_ranking.load)
+  return _read(opened, _by_point(opened.places()), split, name_of, load)
 
 
 def _cold(folder: pathlib.Path, index: int) -> pathlib.Path:

@@ -268,17 +268,13 @@ def for_one(
   end is slow on these in a loop.
   """
   alone = len(devices) == 1 and experiment.settings.training.mode == 'jit'
-  if not alone or profile or not stretches_pay(experiment):
+  alone = alone and not profile and on_device(experiment)
+  if not alone or slow_in_loops(experiment):
     mesh = parallel.make_mesh(devices)
     return data_parallel.DataParallel(experiment, mesh)
   way = programs.Way('vmap', 1, experiment.plan.longest)
   feeder = Feeder(experiment)
   return DeviceProgram(experiment, way, devices, feeder)
-
-
-def stretches_pay(experiment: build.Experiment) -> bool:
-  """Whether a run on one device takes many steps in one program."""
-  return on_device(experiment) and not slow_in_loops(experiment)
 
 
 def slow_in_loops(experiment: build.Experiment) -> bool:
@@ -304,21 +300,19 @@ def on_device(experiment: build.Experiment) -> bool:
   Raises:
     ValueError: if a setting is not known.
   """
-  return all(
-    _on_device(experiment, name) for name in experiment.training_streams()
-  )
-
-
-def _on_device(experiment, name) -> bool:
-  section = experiment.streams.get(name)
-  chosen = section.on_device if section else 'auto'
-  if chosen not in ON_DEVICE:
-    raise ValueError(
-      f'Expected on_device to be one of {", ".join(ON_DEVICE)}, found '
-      f'{chosen!r}; set it in the data of stream {name!r}.'
-    )
-  if ON_DEVICE[chosen] is not None:
-    return bool(ON_DEVICE[chosen])
-  source = experiment.training_streams()[name].source
-  one = source.take(np.zeros(1, int))
-  return sum(v.nbytes for v in one.values()) * len(source) <= DEVICE_LIMIT
+  for name, stream in experiment.training_streams().items():
+    section = experiment.streams.get(name)
+    chosen = section.on_device if section else 'auto'
+    if chosen not in ON_DEVICE:
+      raise ValueError(
+        f'Expected on_device to be one of {", ".join(ON_DEVICE)}, found '
+        f'{chosen!r}; set it in the data of stream {name!r}.'
+      )
+    fits = ON_DEVICE[chosen]
+    if fits is None:
+      one = stream.source.take(np.zeros(1, int))
+      size = sum(x.nbytes for x in one.values()) * len(stream.source)
+      fits = size <= DEVICE_LIMIT
+    if not fits:
+      return False
+  return True

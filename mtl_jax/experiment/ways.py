@@ -16,6 +16,7 @@ from mtl_jax.training import programs
 
 Way = programs.Way
 WAY = 'way.json'
+REPEATS = 2  # of what is timed, once compiled
 
 
 def make_stepper(
@@ -118,7 +119,7 @@ def _memory() -> int:
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def _time(way, group, feeder, devices, repeats: int = 2) -> float:
+def _time(way, group, feeder, devices) -> float:
   """Seconds per member and step, without compiling."""
   program = steppers.DeviceProgram(group.experiment, way, devices, feeder)
   chosen = members_lib.pad(group.members, way.members)
@@ -132,7 +133,7 @@ def _time(way, group, feeder, devices, repeats: int = 2) -> float:
   program.begin(seeds)
   calls = 1 if way.length > 1 else 5
   best = float('inf')
-  for i in range(repeats + 1):
+  for i in range(1 + REPEATS):
     began = time.perf_counter()
     for _ in range(calls):
       state, records = program.advance(members, 0, way.length)

@@ -76,7 +76,9 @@ def run(
   if workdir is None:
     workdir = tempfile.mkdtemp(prefix='mtl_jax_')
   path = pathlib.Path(workdir)
-  several = _is_study(settings) or not build.is_alone(settings)
+  asked = settings.study
+  is_study = asked.methods or asked.twins or asked.trials
+  several = bool(is_study) or not build.is_alone(settings)
   given = {'tune': tune, 'data': data is not None, 'profile': profile}
   given['trunk'] = trunk is not None
   _check_arguments(settings, several, [key for key in given if given[key]])
@@ -93,11 +95,6 @@ def run(
   if several:
     return study.run(settings, path, sources=sources, tune_only=tune)
   return run_lib.train(settings, path, sources=sources, profile=profile)
-
-
-def _is_study(settings) -> bool:
-  study = settings.study
-  return bool(study.methods or study.twins or study.trials)
 
 
 def _check_arguments(settings, several, given):

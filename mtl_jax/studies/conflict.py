@@ -159,21 +159,20 @@ def measured(study: record.Study) -> str:
 
 
 def group_cosines(
-  study: record.Study, method: str = '', confidence: float = 0.95
+  study: record.Study, confidence: float = 0.95
 ) -> list[GroupCosine]:
   """Cosines of task gradients by group of parameters and pair of tasks.
 
   Args:
-    study: the record, of a method under `combinators.monitor`; its ``labels``
-      made the groups.
-    method: whose runs; by default those of `measured`.
+    study: the record; counted are runs of `measured`, a method under
+      `combinators.monitor`, whose ``labels`` made the groups.
     confidence: of the intervals over runs.
 
   Returns:
     All shared parameters first, then by group and pair; steps at which a task
     had no gradient are left out.
   """
-  name = method or measured(study)
+  name = measured(study)
   runs = [r for r in study.method(name).runs if r.counts] if name else []
   curves = [run.curves.get('gradients', {}) for run in runs]
   tasks = [task.name for task in study.tasks]

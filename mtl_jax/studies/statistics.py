@@ -95,9 +95,7 @@ def t_interval(values: Any, confidence: float = 0.95) -> Interval:
   return Interval(mean, mean - half, mean + half, x.size, confidence)
 
 
-def bootstrap_interval(
-  values: Any, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def bootstrap_interval(values: Any, confidence: float = 0.95) -> Interval:
   """Percentile bootstrap of the mean.
 
   Up to six values all ``n^n`` resamples are taken, so that there is no
@@ -108,7 +106,6 @@ def bootstrap_interval(
   Args:
     values: ``[n]``.
     confidence: in (0, 1).
-    seed: of the draws.
 
   Returns:
     The interval; unbounded with one value, NaN without any.
@@ -119,18 +116,18 @@ def bootstrap_interval(
   x = _vector(values)
   if x.size < 2 or not np.isfinite(x).all():
     return t_interval(x, confidence)
-  means = _resampled_means(x, seed)
+  means = _resampled_means(x)
   tail = (1 - confidence) / 2
   low, high = np.quantile(means, [tail, 1 - tail], method='inverted_cdf')
   return Interval(float(x.mean()), float(low), float(high), x.size, confidence)
 
 
-def _resampled_means(x, seed):
+def _resampled_means(x):
   n = x.size
   if n**n <= MOST_RESAMPLES:
     index = np.array(list(itertools.product(range(n), repeat=n)))
   else:
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(0)
     index = draws.integers(0, n, (DRAWN_RESAMPLES, n))
   return x[index].mean(1)
 
@@ -243,9 +240,7 @@ def interval(values: Any, test: str, confidence: float = 0.95) -> Interval:
   return INTERVALS[test](values, confidence)
 
 
-def paired_test(
-  values: Any, control: Any, test: str = 't', confidence: float = 0.95
-) -> Comparison:
+def paired_test(values: Any, control: Any, test: str = 't') -> Comparison:
   """Compares runs with the control's runs of the same seeds.
 
   Args:
@@ -254,11 +249,10 @@ def paired_test(
     test: 't' is the paired t test; 'wilcoxon' the exact signed-rank test,
       given the ties, zeros left out; 'bootstrap' doubles the smaller tail of
       the resampled means.
-    confidence: of the interval of the difference.
 
   Returns:
-    The difference and its two-sided p. Fewer than two pairs have p = NaN;
-    differences that are all 0 have p = 1.
+    The difference with its 95% interval, and its two-sided p. Fewer than two
+    pairs have p = NaN; differences that are all 0 have p = 1.
 
   Raises:
     ValueError: if the lengths differ, or for an unknown test.
@@ -274,7 +268,7 @@ def paired_test(
   x, y = _pairs(values, control)
   scale = np.maximum(np.abs(x), np.abs(y))
   difference = np.where(np.abs(x - y) <= TOLERANCE * scale, 0, x - y)
-  bounds = interval(difference, test, confidence)
+  bounds = interval(difference, test)
   if x.size < 2 or not np.isfinite(difference).all():
     return Comparison(bounds, math.nan, test)
   p = 1.0 if not difference.any() else P_VALUES[test](difference)
@@ -300,7 +294,7 @@ def _wilcoxon_p(x):
 
 
 def _bootstrap_p(x):
-  means = _resampled_means(x, seed=0)
+  means = _resampled_means(x)
   return 2 * min((means <= 0).mean(), (means >= 0).mean())
 
 

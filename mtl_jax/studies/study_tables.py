@@ -65,14 +65,13 @@ def check_columns(chosen: Sequence[str], metrics: Sequence[str]) -> None:
 
 
 def methods_table(
-  summary: Summary, chosen: Sequence[str] = (), title: str = ''
+  summary: Summary, chosen: Sequence[str] = ()
 ) -> result_tables.ResultTable:
   """Methods x metrics; empty columns are left out.
 
   Args:
     summary: the numbers.
     chosen: columns in their order, see `check_columns`; all by default.
-    title: above it; the name of the study by default.
   """
   rows = [*([summary.single] if summary.single else []), *summary.rows]
   columns = [
@@ -88,7 +87,7 @@ def methods_table(
     for row in rows
   ]
   return result_tables.ResultTable(
-    title or summary.study.name,
+    summary.study.name,
     ['method', *(column.head for column in columns)],
     [
       [title, *(column.cells[i][0] for column in columns)]
