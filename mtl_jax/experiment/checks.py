@@ -172,15 +172,6 @@ def _check_labelled(name, split, source, labels):
       )
 
 
-def label_table(experiment: Any) -> reporting.ResultTable:
-  """Labels of each task in each split: how many, and of which classes."""
-  rows = []
-  for name, stream in experiment.data.items():
-    steps = steps_of(name, experiment.tasks, experiment.settings.targets)
-    rows += data.label_rows(stream, _label_keys(experiment, name), steps)
-  return reporting.ResultTable('Labels', data.LABEL_COLUMNS, rows, left=3)
-
-
 def notes(experiment: Any) -> list[str]:
   """Notes on doubtful data of an experiment, one line each."""
   several = len(experiment.data) > 1
@@ -205,7 +196,12 @@ def show_data(experiment: Any, shown: set[str] | None = None) -> None:
     shown: tables and lines that were printed before, and are not again.
   """
   shown = set() if shown is None else shown
-  reporting.show(label_table(experiment), shown=shown)
+  rows = []
+  for name, stream in experiment.data.items():
+    steps = steps_of(name, experiment.tasks, experiment.settings.targets)
+    rows += data.label_rows(stream, _label_keys(experiment, name), steps)
+  table = reporting.ResultTable('Labels', data.LABEL_COLUMNS, rows, left=3)
+  reporting.show(table, shown=shown)
   for line in notes(experiment):
     if line not in shown:
       print(f'Note: {line}', flush=True)

@@ -309,8 +309,7 @@ def run(
   with workdir_lib.claim(path, settings) as workdir:
     before = _seconds_before(workdir, settings)
     paths, cost = execute(plan, workdir)
-    study, summary = problem_study.finish(
-      workdir.path,
+    study = problem_study.make_study(
       settings,
       plan.problem,
       plan.members,
@@ -318,7 +317,10 @@ def run(
       shape=plan.shape,
       cost=cost,
       seconds=before or time.perf_counter() - start,
+      name=path.resolve().name,
     )
+    drawn = problem_study.make_paths(settings, plan.problem, paths, plan.shape)
+    summary = problem_study.finish(path, study, drawn)
   return outcome_lib.Outcome(
     workdir=path,
     ended='finished',

@@ -69,47 +69,24 @@ def hypervolume_ratio(
 
 
 def finish(
-  path: pathlib.Path,
-  settings: settings_lib.Settings,
-  problem: problems.Problem,
-  members: problems.ProblemMembers,
-  paths: Mapping[str, problems.Path],
-  *,
-  shape: tuple[int, int, int],
-  cost: Mapping[str, record.Cost] | None = None,
-  seconds: float | None = None,
-) -> tuple[record.Study, summary_lib.Summary]:
+  path: pathlib.Path, study: record.Study, paths: problem_pictures.Paths
+) -> summary_lib.Summary:
   """Writes record and page of a study on a problem, and prints its tables.
 
   Args:
     path: the work directory.
-    settings: with a problem.
-    problem: that the methods ran on.
-    members: P of each method.
-    paths: method -> ``losses [P, T + 1, K]`` and ``params``.
-    shape: seeds, starts and preferences; their product is P.
-    cost: by method.
-    seconds: that all of it took.
+    study: of `make_study`.
+    paths: that pictures show, of `make_paths`.
   """
-  study = make_study(
-    settings,
-    problem,
-    members,
-    paths,
-    shape=shape,
-    cost=cost,
-    seconds=seconds,
-    name=path.resolve().name,
-  )
   record.write(path, study)
-  make_paths(settings, problem, paths, shape).write(path)
+  paths.write(path)
   # As it will be read again: what is not a number is none.
   summary = page.summarise(record.read(path))
   for table in study_tables.screen(summary):
     reporting.show(table)
-  written = page.write_page(path, summary, settings.study.columns)
+  written = page.write_page(path, summary, study.config['study']['columns'])
   print(f'Report: {written}', flush=True)
-  return study, summary
+  return summary
 
 
 def make_study(
@@ -123,7 +100,18 @@ def make_study(
   seconds: float | None = None,
   name: str = '',
 ) -> record.Study:
-  """The record; arguments as of `finish`."""
+  """The record of a study on a problem.
+
+  Args:
+    settings: with a problem.
+    problem: that the methods ran on.
+    members: P of each method.
+    paths: method -> ``losses [P, T + 1, K]`` and ``params``.
+    shape: seeds, starts and preferences; their product is P.
+    cost: by method.
+    seconds: that all of it took.
+    name: the title.
+  """
   entries = {entry.name: entry for entry in plan.list_methods(settings)}
   return record.Study(
     name=name,
@@ -232,7 +220,7 @@ def make_paths(
   paths: Mapping[str, problems.Path],
   shape: tuple[int, int, int],
 ) -> problem_pictures.Paths:
-  """Paths that the pictures show; arguments as of `finish`."""
+  """Paths that the pictures show; arguments as of `make_study`."""
   surface = {}
   if problem.window is not None:
     (low1, high1), (low2, high2) = problem.window

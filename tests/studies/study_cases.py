@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 
 from mtl_jax.studies import record as records
@@ -176,3 +177,13 @@ def relations(rng, names):
   matrix = np.corrcoef(rng.normal(size=(len(names), 8)))
   found = {'tasks': list(names), 'labels': matrix.tolist()}
   return found | {'residuals': (matrix / 2).tolist()}
+
+
+def traced_step(experiment):
+  """The state that a step of an experiment is traced with, checked."""
+  state = jax.eval_shape(experiment.first_state, 0)
+  batch = experiment.batch_shapes()
+  after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  assert metrics['losses'].shape == (len(experiment.tasks),)
+  return state

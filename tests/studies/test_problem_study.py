@@ -215,8 +215,11 @@ def test_one_number_for_all_preferences_stands_once(fronts):
 
 def test_the_report_is_made_of_the_directory_alone(fronts, tmp_path):
   problem, members, paths = fronts
-  _, summary = problem_study.finish(
-    tmp_path, make_settings(), problem, members, paths, shape=(2, 1, 3)
+  settings, shape = make_settings(), (2, 1, 3)
+  summary = problem_study.finish(
+    tmp_path,
+    problem_study.make_study(settings, problem, members, paths, shape=shape),
+    problem_study.make_paths(settings, problem, paths, shape),
   )
   before = {f: f.read_bytes() for f in tmp_path.rglob('*') if f.is_file()}
   assert {f.name for f in before} >= {'study.json', 'paths.npz', 'fronts.pdf'}

@@ -8,6 +8,7 @@ import struct
 import jax
 import numpy as np
 import pytest
+import study_cases
 
 from mtl_jax.config import overrides, settings as settings_lib
 from mtl_jax.experiment import build
@@ -151,11 +152,7 @@ def test_every_method_is_built_and_has_a_step(spec, images, cache):
   sources = build.Sources()
   for entry in [*one_of_each(methods), *twins]:
     experiment = build.build(entry.settings, sources=sources)
-    state = jax.eval_shape(experiment.first_state, 0)
-    batch = experiment.batch_shapes()
-    after, metrics = jax.eval_shape(experiment.make_step(), state, batch)
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    assert metrics['losses'].shape == (len(experiment.tasks),)
+    study_cases.traced_step(experiment)
 
 
 @pytest.mark.parametrize(
