@@ -1,6 +1,6 @@
 """From settings to objects: the only place where names become functions."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -9,13 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import (
-  data,
-  evaluation,
-  models,
-  names,
-  tasks as tasks_lib,
-)
+from mtl_jax import data, evaluation, models, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.evaluation import simple_baselines
 from mtl_jax.experiment import (
@@ -24,7 +18,6 @@ from mtl_jax.experiment import (
   input_tables,
   log_tasks,
   methods,
-  models as models_lib,
   outer_stream,
   step_numbers,
   trainable,
@@ -43,9 +36,10 @@ from mtl_jax.training import (
 )
 from mtl_jax.training.builders import outer
 
-MakeModel = Callable[[str | None], models.MultiTaskModel]
 Hyper = trainable.Hyper
 NONE = trainable.NONE
+# None: that of the parameters.
+DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +63,7 @@ class Experiment:
   settings: settings_lib.Settings
   data: Mapping[str, data.Data]
   tasks: tuple[tasks_lib.Task, ...]
-  make_model: MakeModel
+  make_model: Callable[[str | None], models.MultiTaskModel]
   make_method: Callable[[Hyper], methods.MethodParts]
   plan: loop.Plan
   steps_per_epoch: int
@@ -452,9 +446,7 @@ def build(
   devices = jax.device_count() if is_alone(settings) else 1
   for name, stream in streams.items():
     checks.check_batch_size(name, stream, loaded[name], settings, devices)
-  make_model: MakeModel = functools.partial(
-    models_lib.make_model, settings, tasks, loaded
-  )
+  bare_model = functools.partial(make_model, settings, tasks, loaded)
   frozen = optimizers.matcher(settings.optimizer.frozen)
   sizes = {
     name: data.Stream(loaded[name].splits['train'], stream.batch_size)
@@ -466,7 +458,7 @@ def build(
     methods.build_method,
     settings,
     tasks,
-    make_model(None).shared,
+    bare_model().shared,
     plan.steps,
     frozen,
   )
@@ -480,7 +472,7 @@ def build(
     settings=settings,
     data=loaded,
     tasks=tasks,
-    make_model=lambda axis: builder.wrap(make_model(axis), tasks),
+    make_model=lambda axis: builder.wrap(bare_model(axis), tasks),
     make_method=make_method,
     plan=plan,
     steps_per_epoch=steps_per_epoch,
@@ -604,6 +596,65 @@ def make_task(
     {'name': kind, **options},
     {kind: functools.partial(function, name)},
     offered={'info': info},
+  )
+
+
+def make_model(
+  settings: settings_lib.Settings,
+  tasks: Sequence[tasks_lib.Task],
+  sources: Mapping[str, data.Data],
+  axis_name: str | None = None,
+) -> models.MultiTaskModel:
+  """Builds the model; sizes that the data know need not be in the config.
+
+  Args:
+    settings: the experiment's.
+    tasks: K of them, each gets a head.
+    sources: data by stream.
+    axis_name: mapped axis over devices, for batch statistics.
+
+  Raises:
+    ValueError: for unknown names or options.
+  """
+  section = settings.model
+  if section.dtype not in DTYPES:
+    raise ValueError(
+      f'Expected model.dtype to be one of {", ".join(DTYPES)}, found '
+      f'{section.dtype!r}; set it to one of them.'
+    )
+  sizes: dict[str, int] = {}  # of the stream that has most codes of a key
+  for source in sources.values():
+    for key, size in source.info.cardinalities.items():
+      sizes[key] = max(size, sizes.get(key, 0))
+  offered = {'dtype': DTYPES[section.dtype], 'cardinalities': sizes}
+  tokens = section.trunk.get('inputs', 'tokens')
+  if isinstance(tokens, str) and tokens in sizes:
+    offered['vocab_size'] = sizes[tokens]
+  for name in section.heads:
+    if name not in settings.targets:
+      raise ValueError(
+        f'Expected heads of targets, found one of {name!r}; '
+        f'{names.nearest(name, settings.targets)}'
+      )
+
+  def build_head(task):
+    spec, own = section.heads.get(task.name, section.head), dict(offered)
+    ranks = settings.targets[task.name].get('kind') == 'next_item'
+    if ranks or spec.get('name') == 'item':
+      own |= input_tables.of_catalogue(task, settings, sources)
+    return lookup.build(
+      'head', spec, models.HEADS, required={'size': task.size}, offered=own
+    )
+
+  return models.build_model(
+    lookup.build('sharing architecture', section.sharing, models.SHARING),
+    lookup.build('trunk', section.trunk, models.TRUNKS, offered=offered),
+    {task.name: build_head(task) for task in tasks},
+    inputs=input_tables.make_inputs(settings, offered, sources)
+    if section.inputs
+    else None,
+    axis_name=axis_name,
+    streams={task.name: task.stream for task in tasks},
   )
 
 

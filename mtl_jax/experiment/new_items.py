@@ -19,8 +19,8 @@ from mtl_jax import combinators
 from mtl_jax.data import item_content
 from mtl_jax.encoders import pictures as pictures_lib
 from mtl_jax.experiment import (
+  build,
   item_vectors,
-  models as models_lib,
   recommend,
   trained,
 )
@@ -261,7 +261,7 @@ def _grown(experiment, task, count):
     experiment,
     tasks=tasks,
     data=streams,
-    make_model=lambda axis_name: models_lib.make_model(
+    make_model=lambda axis_name: build.make_model(
       settings, tasks, streams, axis_name
     ),
   )

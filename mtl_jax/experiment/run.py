@@ -30,10 +30,7 @@ from mtl_jax.experiment import (
   workdir as workdir_lib,
 )
 from mtl_jax.reporting import whole_files, writers
-from mtl_jax.training import (
-  checkpoints,
-  loop,
-)
+from mtl_jax.training import checkpoints, loop
 
 
 def train(

@@ -13,6 +13,7 @@ from mtl_jax import combinators
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import (
   evaluate,
+  lock as lock_lib,
   population_run,
   run as run_lib,
   steppers,
@@ -295,7 +296,7 @@ def test_tasks_may_be_a_tuple(tiny, tmp_path):
 @pytest.mark.slow
 def test_two_processes_do_not_write_in_one_directory(tiny, tmp_path):
   config = tiny.config(steps=2)
-  lock = tmp_path / workdir_lib.LOCK
+  lock = tmp_path / lock_lib.LOCK
   holder = {'host': os.uname().nodename, 'pid': os.getppid(), 'thread': 1}
   lock.write_text(json.dumps(holder))
   with pytest.raises(ValueError, match=f'found process {os.getppid()} on '):
@@ -306,7 +307,7 @@ def test_two_processes_do_not_write_in_one_directory(tiny, tmp_path):
   lock.write_text(json.dumps({**holder, 'host': 'elsewhere'}))
   with pytest.raises(ValueError, match='on elsewhere that writes there'):
     tiny.run(config, tmp_path)
-  old = time.time() - 10 * workdir_lib.STALE
+  old = time.time() - 10 * lock_lib.STALE
   os.utime(lock, (old, old))
   assert tiny.run(config, tmp_path).ended == 'finished'
 

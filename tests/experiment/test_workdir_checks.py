@@ -13,7 +13,7 @@ import pytest
 
 import mtl_jax
 from mtl_jax.config import settings as settings_lib
-from mtl_jax.experiment import workdir as workdir_lib
+from mtl_jax.experiment import lock as lock_lib, workdir as workdir_lib
 
 
 def settings_of(**flat):
@@ -150,7 +150,7 @@ def test_what_changes_no_model_may_differ_in_every_stream(tmp_path):
 
 @pytest.fixture
 def lock(tmp_path):
-  return tmp_path / workdir_lib.LOCK
+  return tmp_path / lock_lib.LOCK
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ needs_proc = pytest.mark.skipif(
 
 
 def make_stale(lock):
-  old = time.time() - 10 * workdir_lib.STALE
+  old = time.time() - 10 * lock_lib.STALE
   os.utime(lock, (old, old))
 
 
@@ -181,7 +181,7 @@ def test_a_lock_of_a_process_that_runs_is_held(tmp_path, lock, other):
       {
         'host': socket.gethostname(),
         'pid': other.pid,
-        'started': workdir_lib._started(other.pid),
+        'started': lock_lib._started(other.pid),
         'thread': 1,
       }
     )
@@ -217,8 +217,8 @@ def test_a_number_that_another_process_has_now_is_taken_over(
 def test_the_start_of_a_process_is_that_of_the_system(other):
   uptime = float(pathlib.Path('/proc/uptime').read_text().split()[0])
   ticks = os.sysconf('SC_CLK_TCK')
-  earlier = workdir_lib._started(os.getpid())
-  later = workdir_lib._started(other.pid)
+  earlier = lock_lib._started(os.getpid())
+  later = lock_lib._started(other.pid)
   assert earlier is not None and later is not None
   assert 0 < earlier < later <= (uptime + 1) * ticks
   assert later > (uptime - 60) * ticks
