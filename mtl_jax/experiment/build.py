@@ -448,11 +448,7 @@ def build(
     checks.check_batch_size(name, stream, loaded[name], settings, devices)
   bare_model = functools.partial(make_model, settings, tasks, loaded)
   frozen = optimizers.matcher(settings.optimizer.frozen)
-  sizes = {
-    name: data.Stream(loaded[name].splits['train'], stream.batch_size)
-    for name, stream in streams.items()
-  }
-  steps_per_epoch = data.steps_per_epoch(sizes, _draw(settings.training))
+  steps_per_epoch = _steps_per_epoch(settings, streams, loaded)
   plan = _make_plan(settings, steps_per_epoch)
   make_method = functools.partial(
     methods.build_method,
@@ -666,6 +662,15 @@ def _draw(training) -> data.Draw | None:
     'uniform': data.uniform,
   }
   return lookup.find('task sampling', training.sampling, ways)()
+
+
+def _steps_per_epoch(settings, streams, loaded) -> int:
+  """Steps of an epoch: see `data.steps_per_epoch`."""
+  sizes = {
+    name: data.Stream(loaded[name].splits['train'], stream.batch_size)
+    for name, stream in streams.items()
+  }
+  return data.steps_per_epoch(sizes, _draw(settings.training))
 
 
 def _make_plan(settings, steps_per_epoch) -> loop.Plan:

@@ -1,4 +1,4 @@
-"""What a run trains: a model on data, or an analytic problem."""
+"""Interface of what a run trains: a model on data, or an analytic problem."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
