@@ -100,21 +100,21 @@ def test_faces_alone_solve_a_singular_problem():
   np.testing.assert_array_equal(x, again)
 
 
+def alternating_directions(a, q):
+  """Of a problem whose right sides have a largest entry near 1."""
+  return splitting.solve(
+    a,
+    q,
+    lambda x: nonnegative_qp.residual(a, q, x),
+    lambda x: nonnegative_qp.solved(a, q, x),
+  )
+
+
 def test_alternating_directions_find_most_signs_of_a_singular_problem():
   """Half of the rank is missing."""
   rng = np.random.default_rng(1)
   a = cosines(rng.normal(size=(64, 32)), 1e-5, np.float32)
-
-  @jax.jit
-  def solve(a, q):
-    return splitting.solve(
-      a,
-      q,
-      lambda x: nonnegative_qp.residual(a, q, x),
-      lambda x: nonnegative_qp.solved(a, q, x),
-    )
-
-  x = np.asarray(solve(a, a))
+  x = np.asarray(jax.jit(alternating_directions)(a, a))
   assert np.all(x >= 0)
   solutions = [oracles.cone(np.float64(a), np.float64(q), 0) for q in a]
   agree = (x > 1e-4) == (np.array(solutions) > 1e-4)
@@ -123,14 +123,13 @@ def test_alternating_directions_find_most_signs_of_a_singular_problem():
 
 
 def test_many_right_sides_are_solved(precision):
-  """So many that all stages run; singular, with and without a direction that
-  helps all tasks, and regular."""
+  """Singular, with and without a direction that helps all, and regular."""
   dtype, ridge, tolerance = precision
   rng = np.random.default_rng(2)
   problems = np.stack(
     [
       cosines(rng.normal(size=(64, rank)) + shift, ridge, dtype)
-      for rank, shift in ((32, 0), (32, 0.1), (32, 0.5), (64, 0), (128, 0))
+      for rank, shift in ((32, 0), (32, 0.1), (32, 0.2), (64, 0), (128, 0))
     ]
   )
   # In turn, so that each stops where it is solved.
@@ -142,14 +141,45 @@ def test_many_right_sides_are_solved(precision):
     assert relative_residual(a, a, x, tolerance) < tolerance
 
 
-def test_solved_right_sides_of_many_stay_as_they_are_under_vmap():
-  """A regular problem beside a singular one, which takes longer."""
+def test_each_stage_leaves_something_to_the_next():
+  """Where no direction helps all tasks; the last stage leaves nothing."""
+  rng = np.random.default_rng(8)
+  a = jnp.asarray(cosines(rng.normal(size=(64, 32)), 1e-5, np.float32))
+  q = a / jnp.max(jnp.abs(a), axis=1, keepdims=True)
+
+  @jax.jit
+  def left(a, q):
+    x = alternating_directions(a, q)
+    exchanged = nonnegative_qp._exchange(a, q, x)
+    last = nonnegative_qp._interior(a, q, exchanged)
+    return [
+      jnp.sum(~nonnegative_qp.solved(a, q, x)) for x in (x, exchanged, last)
+    ]
+
+  first, second, third = left(a, q)
+  assert 64 >= first > second > third == 0
+
+
+def test_a_right_side_that_is_solved_stays_beside_one_that_is_not():
+  """The regular half of a block diagonal problem is solved long before."""
   rng = np.random.default_rng(3)
-  rows = (rng.normal(size=(64, 128)), rng.normal(size=(64, 32)))
-  problems = np.stack([cosines(r, 1e-5, np.float32) for r in rows])
-  x = jax.jit(jax.vmap(nonnegative_qp.solve))(problems, problems)[0]
-  alone = jax.jit(nonnegative_qp.solve)(problems[0], problems[0])
-  np.testing.assert_allclose(x, alone, atol=1e-5)
+  a = np.eye(96, dtype=np.float32)
+  a[:32, :32] = cosines(rng.normal(size=(32, 128)), 1e-5, np.float32)
+  a[32:, 32:] = cosines(rng.normal(size=(64, 32)), 1e-5, np.float32)
+  both = np.asarray(jax.jit(alternating_directions)(a, a))
+  others = np.asarray(nonnegative_qp.solved(a, a, both))
+  assert others[:32].all()
+  assert not others[32:].all()
+
+
+def test_a_singular_problem_without_a_ridge_has_finite_solutions():
+  """Two tasks are one, so that a factor of the Gramian does not exist."""
+  rows = np.random.default_rng(4).normal(size=(64, 128))
+  rows[1] = rows[0]
+  a = cosines(rows, 0, np.float32)
+  assert not np.isfinite(jnp.linalg.cholesky(a)).all()
+  x = np.asarray(jax.jit(nonnegative_qp.solve)(a, a))
+  assert relative_residual(a, a, x, 1e-5) < 1e-5
 
 
 def test_interior_point_alone_solves_what_exchanges_may_not(precision):

@@ -21,7 +21,7 @@ _LEAST, _MOST = 4, 16  # rounds of so many steps
 _RELAXATION = 1.9
 _PENALTY = 0.3  # at first, in roots of the smallest eigenvalue
 _CHANGE = 10.0  # of the penalty, at most, from round to round
-# A round is the last if it leaves more than this of the mean residual. What is
+# A round is the last if it leaves as much of the mean residual. What is
 # close to the solutions is left to exchanges, unless it gets there at once.
 _SLOW, _SLOW_CLOSE, _CLOSE = 0.9, 0.1, 1e-4
 
@@ -37,16 +37,17 @@ def solve(a: jax.Array, q: jax.Array, residual, solved) -> jax.Array:
 
   Returns:
     ``[R, K]``, >= 0: mostly with the zeros of the solution, after 100 to 400
-    steps, or as soon as all are solved.
+    steps, or as soon as all are solved. Those that are stay as they are.
   """
   eye = jnp.eye(len(a), dtype=a.dtype)
   # Between the ridge, which is near the smallest eigenvalue, and the
   # eigenvalues that count. The diagonal of the inverse knows the former.
   smallest = 1 / jnp.max(jnp.diagonal(_inverse(a)))
-  start = jnp.sqrt(jnp.clip(smallest, jnp.finfo(a.dtype).eps, 1))
+  eps = jnp.finfo(a.dtype).eps
+  smallest = jnp.where(smallest > eps, jnp.minimum(smallest, 1), eps)  # or NaN
 
   def some(carry):
-    i, penalty, z, dual, last, _ = carry
+    i, penalty, z, dual, last, best, _ = carry
     inverse = _inverse(a + penalty * eye)
 
     def step(z, dual):
@@ -66,16 +67,18 @@ def solve(a: jax.Array, q: jax.Array, residual, solved) -> jax.Array:
     change = jnp.clip(change, 1 / _CHANGE, _CHANGE)
     change = jnp.where(jnp.isfinite(change), change, 1)
     now = jnp.mean(residual(z))
-    slow = now > jnp.where(now < _CLOSE, _SLOW_CLOSE, _SLOW) * last
-    over = jnp.all(solved(z)) | ((i + 1 >= _LEAST) & slow)
-    return i + 1, penalty * change, z, dual / change, now, over
+    fast = now < jnp.where(now < _CLOSE, _SLOW_CLOSE, _SLOW) * last
+    best = jnp.where(solved(best)[:, None], best, z)
+    done = jnp.all(solved(best)) | ((i + 1 >= _LEAST) & ~fast)
+    return i + 1, penalty * change, z, dual / change, now, best, done
 
   zero = jnp.zeros_like(q)
   inf = jnp.asarray(jnp.inf, a.dtype)
-  carry = (0, _PENALTY * start, zero, zero, inf, jnp.array(False))
+  penalty = _PENALTY * jnp.sqrt(smallest)
+  carry = (0, penalty, zero, zero, inf, zero, jnp.array(False))
   return jax.lax.while_loop(
     lambda carry: (carry[0] < _MOST) & ~carry[-1], some, carry
-  )[2]
+  )[-2]
 
 
 def _ratio(part, whole):
