@@ -12,6 +12,9 @@ from mtl_jax import combinators, data, evaluation
 from mtl_jax.experiment import build
 from mtl_jax.training import checkpoints, parallel, programs
 
+# Fields of a state that may be split; its step and key are whole.
+SPLIT = ('params', 'model_state', 'opt_state')
+
 
 class DataParallel:
   """One member, a step per call, its batch split over all devices of a mesh.
@@ -34,9 +37,10 @@ class DataParallel:
     Args:
       experiment: of the member.
       mesh: of devices, from `parallel.make_mesh`; it may have further axes.
-      spec_of: ``path -> spec`` of the arrays of the state, such as
-        ``params/trunk/w`` and the optimizer's moments of it; None for a state
-        that is whole on every device, as all modes but 'jit' need it.
+      spec_of: ``path -> spec`` of the arrays of parameters, model state and
+        optimizer, such as ``params/trunk/w``, the moments of it and their
+        count; None for a state that is whole on every device, as all modes but
+        'jit' need it.
     """
     self.way = programs.Way(experiment.settings.training.mode, 1, 1)
     self._experiment, self._mesh = experiment, mesh
@@ -70,14 +74,20 @@ class DataParallel:
     )
 
   def state_sharding(self, tree: Any) -> Any:
-    """Shardings of arrays ``[1, ...]`` of a state, or of parts of one."""
+    """Shardings of arrays ``[1, ...]``: whole, but for fields of a state.
+
+    Args:
+      tree: a state, a mapping of some of its fields, or arrays of none.
+    """
     spec_of = self._spec_of
     if spec_of is None:
       return parallel.whole(self._mesh)
 
     def of_leaf(path, _):
-      spec = PartitionSpec(None, *spec_of(combinators.path_name(path)))
-      return NamedSharding(self._mesh, spec)
+      name = combinators.path_name(path)
+      if name.split('/')[0] not in SPLIT:
+        return parallel.whole(self._mesh)
+      return NamedSharding(self._mesh, PartitionSpec(None, *spec_of(name)))
 
     return jax.tree_util.tree_map_with_path(of_leaf, tree)
 
@@ -87,7 +97,7 @@ class DataParallel:
     self._drawn = (-1, None)
 
   def place(self, tree: Any) -> Any:
-    """Puts host arrays ``[1, ...]`` where the state lies."""
+    """Puts host arrays ``[1, ...]`` where `state_sharding` has them."""
     return parallel.place(tree, self._mesh, self.state_sharding(tree))
 
   def init(self, seeds: Sequence[int], hyper: Mapping[str, Any]) -> Any:

@@ -13,18 +13,17 @@ from mtl_jax.training import parallel, programs
 
 
 def evaluate(
-  path: pathlib.Path | str,
+  workdir: pathlib.Path | str,
   method: str | None = None,
   member: int | None = None,
 ) -> outcome_lib.Outcome:
   """Reprints the table of a member, computed from its best checkpoint."""
-  opened = restore.open_member(path, method, member)
+  opened = restore.open_member(workdir, method, member)
   stepper = data_parallel.DataParallel(opened.experiment, parallel.make_mesh())
   params = run.tested(opened.experiment, opened.params)
-  params, model_state = stepper.place(
-    programs.as_members((params, opened.model_state))
-  )
-  (result,) = stepper.evaluate(params, model_state, 'test')
+  state = {'params': params, 'model_state': opened.model_state}
+  state = stepper.place(programs.as_members(state))
+  (result,) = stepper.evaluate(state['params'], state['model_state'], 'test')
   outcome = outcome_lib.Outcome(
     workdir=opened.workdir.path,
     ended='evaluated',

@@ -152,13 +152,23 @@ def make_engine(
 ) -> engine_lib.Engine:
   """The engine of networks, whose task gradients have the problem's noise."""
 
+  def refuse(*unused):
+    found = f'noise {problem.noise:g}' if has_cut(problem) else 'none'
+    raise ValueError(
+      'Expected features and heads, and no noise, of a problem for a method '
+      f'that acts at the features, found {found}; name the method in '
+      'study.absent instead.'
+    )
+
+  # Without a cut the model has the losses there; noise is of the rows.
+  names = ('features', 'feature_gramian', 'feature_pullback')
+  refused = {} if has_quiet_cut(problem) else dict.fromkeys(names, refuse)
+
   def sample(gradients, key):
-    if not has_cut(problem):  # What the model has there are the losses.
-      gradients = gradients.copy(
-        features=None, feature_gramian=None, feature_pullback=None
-      )
     _, noise_key = jax.random.split(key)
-    return problems.with_noise(gradients, problem.noise, noise_key)
+    given = gradients.copy(**refused)  # also where it is split
+    noisy = problems.with_noise(given, problem.noise, noise_key)
+    return noisy.copy(**refused)
 
   return engine_lib.Engine(model, make_tasks(problem), sample=sample)
 
@@ -166,6 +176,11 @@ def make_engine(
 def has_cut(problem: problems.Problem) -> bool:
   """Whether there are features, and heads that read them."""
   return problem.features is not None and problem.heads is not None
+
+
+def has_quiet_cut(problem: problems.Problem) -> bool:
+  """Whether methods can act between the two, where noise does not reach."""
+  return has_cut(problem) and not problem.noise
 
 
 def make_model(
@@ -228,11 +243,11 @@ def check_method(
   problem: problems.Problem, builder: step_lib.StepBuilder
 ) -> None:
   """Raises a ValueError for a step that a problem cannot take."""
-  if builder.bilevel or (builder.acts_on_model and not has_cut(problem)):
+  if builder.bilevel or (builder.acts_on_model and not has_quiet_cut(problem)):
     raise ValueError(
       'Expected a combinator, or a method between features and heads on a '
-      'problem that has these, found a step builder that this problem cannot '
-      'take; name it in study.absent instead.'
+      'problem that has these and no noise, found a step builder that this '
+      'problem cannot take; name it in study.absent instead.'
     )
 
 

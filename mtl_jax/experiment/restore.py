@@ -55,9 +55,9 @@ def open_member(
     member: index; None where there is one only.
     best: the criterion, of ``training.select`` and ``training.keep_best``; the
       first by default.
-    sources: data at hand.
+    sources: data at hand; read as the run did by default.
     predicts: whether nothing but predictions is asked for, for which the data
-      of the run need not be at hand.
+      of the run need not be at hand: without sources they are not read.
 
   Raises:
     ValueError: listing what there is, if the choice is not one member.
@@ -67,7 +67,7 @@ def open_member(
   params, model_state, info, step = open_best(workdir, place, best)
   _check_facts(workdir.path, settings, info['facts'])
   encoders, facts = decode_encoders(info), decode_facts(info)
-  if predicts:
+  if predicts and sources is None:
     sources = build.Sources(
       {
         name: data.blank(encoder, facts[name])

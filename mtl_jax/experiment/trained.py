@@ -307,7 +307,7 @@ def load(
     method,
     member,
     best=best,
-    sources=None if predicts else build.Sources(data),
+    sources=None if data is None else build.Sources(data),
     predicts=predicts,
   )
   return Trained(

@@ -36,7 +36,7 @@ class Problem:
     batch: ``(key, data) -> batch`` of a step.
     test: ``(key, data) -> batch`` that recorded losses are of.
     noise: standard deviation of what is added to each entry of each task
-      gradient.
+      gradient; methods that act at the features cannot have it.
     random: whether seeds differ.
     bounds: lowest and highest values, broadcast against the parameters; each
       update ends with a projection on them.

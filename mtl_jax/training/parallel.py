@@ -54,7 +54,8 @@ def parallelize(
       out_shardings=(state, whole(mesh)),
       donate_argnums=0,
     )
-  if state_sharding is not None:
+  shardings = jax.tree.leaves(state_sharding)
+  if not all(sharding.is_fully_replicated for sharding in shardings):
     raise ValueError(
       f"Expected mode 'jit' for a state that is split over devices, found "
       f"{mode!r}; set training.mode to 'jit'."

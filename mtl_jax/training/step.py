@@ -246,9 +246,18 @@ def from_chain(tx: optax.GradientTransformation) -> StepBuilder:
   Args:
     tx: takes task gradients, and returns one gradient.
 
+  Raises:
+    ValueError: for a step builder, which is none.
+
   Example:
     >>> builder = from_chain(combinators.pcgrad())
   """
+  if isinstance(tx, StepBuilder):
+    raise ValueError(
+      'Expected a combinator, or an Optax chain with one at its head, found a '
+      'StepBuilder; call its own init_state(model, key, batch, optimizer) and '
+      'make_step(StepParts(engine=Engine(model, tasks), optimizer=optimizer)).'
+    )
   extra_tx = optax.with_extra_args_support(tx)
 
   def reads_whole(params, model):
@@ -310,7 +319,11 @@ def init_state(
   batch: Any,
   optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
-  """A fresh state for a combinator, see `StepBuilder.init_state`."""
+  """A fresh state for a combinator, see `StepBuilder.init_state`.
+
+  Raises:
+    ValueError: for a step builder, which has a method of that name.
+  """
   return from_chain(tx).init_state(model, key, batch, optimizer)
 
 
@@ -338,8 +351,9 @@ def make_train_step(
       ``frozen``, ``axis_name``.
 
   Raises:
-    ValueError: if the way to the Gramian is unknown, or a model has a penalty
-      and there is no optimizer to put it in front of.
+    ValueError: if the way to the Gramian is unknown, a step builder stands in
+      place of a combinator, or a model has a penalty and there is no optimizer
+      to put it in front of.
   """
   if model.penalty is not None and optimizer is None:
     raise ValueError(

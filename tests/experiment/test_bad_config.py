@@ -1,13 +1,14 @@
 """What a user may get wrong: each message is read."""
 
 import re
+import types
 
 import numpy as np
 import pytest
 
 from mtl_jax import data
 from mtl_jax.config import overrides, settings as settings_lib
-from mtl_jax.experiment import build
+from mtl_jax.experiment import build, checks
 
 CASES = {
   'config.optimizr.name=adam': "found 'optimizr'; did you mean 'optimizer'?",
@@ -85,6 +86,24 @@ def test_message(tiny, override):
     experiment.make_model(None)
     data.train_iterator(experiment.training_streams(), seed=0)
   assert len(re.findall(r'[.?] [A-Z]', str(error.value))) <= 1
+
+
+def test_batch_that_does_not_divide_is_named(tiny):
+  config = tiny.config()
+  config.training.accumulate = 2
+  settings = settings_lib.from_config(config)
+  source = types.SimpleNamespace(splits={'train': range(16)})
+
+  def check(batch_size, devices):
+    stream = types.SimpleNamespace(
+      batch_size=batch_size, evaluation_batch_size=1
+    )
+    checks.check_batch_size('main', stream, source, settings, devices)
+
+  check(16, 4)
+  check(12, 1)
+  with pytest.raises(ValueError, match='4 devices x 2 microb.*, found 12'):
+    check(12, 4)
 
 
 def test_labels_out_of_range_are_found_before_training(tiny):

@@ -1,7 +1,7 @@
 """A state of which some arrays are split over a second axis of the mesh."""
 
 import jax
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import numpy as np
 import pytest
 
@@ -13,6 +13,8 @@ SPLIT = 'trunk/Dense_0/kernel'  # [5, 8]
 
 
 def spec_of(path):
+  # Whoever splits by default is asked of nothing else.
+  assert path.split('/')[0] in ('params', 'model_state', 'opt_state'), path
   return P(None, 'model') if path.endswith(SPLIT) else P()
 
 
@@ -73,6 +75,8 @@ def test_a_state_may_be_split_over_a_second_axis(experiment, tmp_path):
   expected = split_leaves(part)
   kept = stepper.keep_better(np.ones(1, bool), part, part)
   assert split_leaves(kept) == expected
+  for tree in (np.ones(1, bool), {'optimizer.learning_rate': np.ones(1)}):
+    assert not split_leaves(stepper.place(tree))
   store = checkpoints.Checkpoints(tmp_path)
   store.save(3, {'state': part}, {})
   shapes = stepper.shapes([0], {})
@@ -88,5 +92,10 @@ def test_a_state_may_be_split_over_a_second_axis(experiment, tmp_path):
 @pytest.mark.parametrize('mode', ['shard_map', 'pmap'])
 def test_manual_modes_take_whole_states(mode):
   mesh = parallel.make_mesh()
+  whole, split = (NamedSharding(mesh, spec) for spec in (P(), P('data')))
+  step = lambda axis: lambda state, batch: (state, batch)
   with pytest.raises(ValueError, match=f"split over devices, found '{mode}'"):
-    parallel.parallelize(lambda axis: None, mesh, mode, parallel.whole(mesh))
+    parallel.parallelize(step, mesh, mode, {'a': whole, 'b': split})
+  assert callable(
+    parallel.parallelize(step, mesh, mode, {'a': whole, 'b': whole})
+  )

@@ -49,6 +49,16 @@ def test_prediction_without_inputs_is_refused(finished, tiny):
     model.predict([{'x': [0.0] * 5}, {'y': 1}])
 
 
+def test_data_at_hand_are_taken_where_only_predictions_are_asked_for(
+  finished, tiny
+):
+  given = tiny.data()
+  model = mtl_jax.load(finished[0], data={'main': given}, predicts=True)
+  assert model.experiment.data['main'].splits is given.splits
+  model = mtl_jax.load(finished[0], predicts=True)
+  assert isinstance(model.experiment.data['main'].splits['train'], data.Blank)
+
+
 @pytest.mark.slow
 @pytest.mark.smoke
 def test_gramian_of_a_checkpoint(finished, tiny):

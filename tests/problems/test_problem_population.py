@@ -324,6 +324,24 @@ def test_a_step_builder_needs_a_cut():
     )
 
 
+def test_a_method_at_the_features_needs_a_problem_without_noise():
+  quiet = problems.two_waves(width=3)
+  noisy = dataclasses.replace(quiet, noise=0.1)
+  builder = step_lib.StepBuilder(lambda parts: None)
+  problem_lib.check_method(quiet, builder)
+  with pytest.raises(ValueError, match=r'no noise, .* study\.absent'):
+    problem_lib.check_method(noisy, builder)
+  params = quiet.start(jax.random.key(0), 0)
+  still, moved = (gradients_of(problem, params) for problem in (quiet, noisy))
+  assert still.feature_gramian().shape == (2, 2)
+  still_rows = still.jacobian()
+  gaps = jax.tree.map(jnp.subtract, moved.jacobian(), still_rows)
+  assert all(np.all(gap != 0) for gap in jax.tree.leaves(gaps))
+  for at in ('features', 'feature_gramian'):
+    with pytest.raises(ValueError, match=r'found noise 0\.1; .*study\.absent'):
+      getattr(moved, at)()
+
+
 def gradients_of(problem, params, noise_key=0):
   model = problem_lib.make_model(problem, params, None)
   engine = problem_lib.make_engine(problem, model)
@@ -365,7 +383,7 @@ def test_a_problem_has_the_engine_of_networks():
 
 @pytest.mark.parametrize('at', ['features', 'feature_gramian'])
 def test_losses_are_no_features(at):
-  with pytest.raises(ValueError, match='cut at the features, found none'):
+  with pytest.raises(ValueError, match='features and heads, .*, found none'):
     getattr(gradients_of(problems.two_valleys(), jnp.ones(2)), at)()
 
 

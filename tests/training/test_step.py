@@ -126,6 +126,18 @@ def test_an_absent_task_moves_nothing_of_its_own(toy):
   assert np.isfinite(jax.tree.leaves(jax.device_get(metrics))[0]).all()
 
 
+def test_a_step_builder_is_no_combinator(toy):
+  builder = step_lib.from_chain(combinators.weighted_sum())
+  for make in (
+    lambda: step_lib.make_train_step(toy.model(), toy.tasks(), builder),
+    lambda: step_lib.init_state(
+      toy.model(), builder, jax.random.key(0), {'main': toy.batch()}
+    ),
+  ):
+    with pytest.raises(ValueError, match='found a StepBuilder; call its own'):
+      make()
+
+
 def test_what_a_method_has_moved_itself_counts(toy):
   """In the state, and in the losses after the update."""
   model, seen = toy.model(), []

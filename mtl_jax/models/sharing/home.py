@@ -115,9 +115,12 @@ def home(
       f'task, found {experts!r}; give three numbers, or one.'
     )
   for_all, per_category, per_task = numbers
-  for number in numbers:
-    options.check_whole('home', experts=number)
-  options.check_whole('home', rank=rank)
+  counts = {
+    'experts for all tasks': for_all,
+    'experts of each category': per_category,
+    'experts of each task': per_task,
+  }
+  options.check_whole('home', **counts, rank=rank)
   layer = expert_layers.Experts(
     owner='home',
     embeddings=embeddings,
