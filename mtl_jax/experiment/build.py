@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax import data, evaluation, models, names, tasks as tasks_lib
+from mtl_jax import (
+  data,
+  evaluation,
+  models,
+  names as names_lib,
+  tasks as tasks_lib,
+)
 from mtl_jax.config import lookup, settings as settings_lib
 from mtl_jax.evaluation import simple_baselines
 from mtl_jax.experiment import (
@@ -36,8 +42,6 @@ from mtl_jax.training import (
 )
 from mtl_jax.training.builders import outer
 
-Hyper = trainable.Hyper
-NONE = trainable.NONE
 # None: that of the parameters.
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 
@@ -64,7 +68,7 @@ class Experiment:
   data: Mapping[str, data.Data]
   tasks: tuple[tasks_lib.Task, ...]
   make_model: Callable[[str | None], models.MultiTaskModel]
-  make_method: Callable[[Hyper], methods.MethodParts]
+  make_method: Callable[[trainable.Hyper], methods.MethodParts]
   plan: loop.Plan
   steps_per_epoch: int
   frozen: Callable[[str], bool]
@@ -109,7 +113,9 @@ class Experiment:
       lambda: self.model.init(jax.random.key(0), self.example_batch())
     )
 
-  def make_state(self, seed: Any, hyper: Hyper = NONE) -> step_lib.TrainState:
+  def make_state(
+    self, seed: Any, hyper: trainable.Hyper = trainable.NONE
+  ) -> step_lib.TrainState:
     """The state of a member at step 0; its ``step`` is None."""
     method = self.make_method(hyper)
     state = method.builder.init_state(
@@ -122,7 +128,7 @@ class Experiment:
     return self.make_state(seed)._replace(step=jnp.zeros((), jnp.int32))
 
   def make_step(
-    self, axis_name: str | None = None, hyper: Hyper = NONE
+    self, axis_name: str | None = None, hyper: trainable.Hyper = trainable.NONE
   ) -> step_lib.Step:
     """The training step of a member, not compiled."""
     method = self.make_method(hyper)
@@ -219,7 +225,7 @@ class Experiment:
   def gramian(self) -> gramians.Choice | None:
     """Way to the Gramian; None for a method that asks for none."""
     shared, frozen = self.model.shared, self.frozen
-    if not self.make_method(NONE).builder.asks_for_rows(
+    if not self.make_method(trainable.NONE).builder.asks_for_rows(
       self.params_shapes[0],
       lambda path: shared(path) and not frozen(path),
       len(self.tasks),
@@ -252,7 +258,7 @@ class Experiment:
     """Whether the model has tables, and the method makes no use of that."""
     if not self.model.tables:
       return False
-    builder = self.make_method(NONE).builder
+    builder = self.make_method(trainable.NONE).builder
     return builder.reads_whole(self.params_shapes[0], self.model)
 
   def example_batch(self) -> dict[str, dict[str, np.ndarray]]:
@@ -458,7 +464,7 @@ def build(
     plan.steps,
     frozen,
   )
-  builder = make_method(NONE).builder
+  builder = make_method(trainable.NONE).builder
   outer_batches = None
   if builder.bilevel or outer.OUTER in settings.streams:
     outer_batches = outer_stream.make_stream(
@@ -529,7 +535,7 @@ def _pick_targets(settings) -> dict[str, settings_lib.Spec]:
     if name not in settings.targets:
       raise ValueError(
         f'Expected tasks among the targets, found {name!r}; '
-        f'{names.nearest(name, settings.targets)}'
+        f'{names_lib.nearest(name, settings.targets)}'
       )
   if len(set(chosen)) < len(chosen):
     raise ValueError(
@@ -555,16 +561,16 @@ def _labels(settings, targets, stream) -> dict[str, data.Label]:
     return config_data.labels_of(targets, stream)
 
 
-def _streams(settings, names_of) -> dict[str, settings_lib.DataSettings]:
+def _streams(settings, names) -> dict[str, settings_lib.DataSettings]:
   """The settings of the streams of some names."""
   known = {'main': settings.data, **settings.streams}
-  for name in names_of:
+  for name in names:
     if name not in known:
       raise ValueError(
         f'Expected a stream of the config, found {name!r}; '
-        f'{names.nearest(name, known)}'
+        f'{names_lib.nearest(name, known)}'
       )
-  return {name: known[name] for name in names_of}
+  return {name: known[name] for name in names}
 
 
 def make_task(
@@ -582,7 +588,7 @@ def make_task(
   if kind in task_kinds.TASK_KINDS and label not in info.shapes:
     raise ValueError(
       f'Expected the label of task {name!r} in its data, found no {label!r}; '
-      f'{names.nearest(label, info.shapes)}'
+      f'{names_lib.nearest(label, info.shapes)}'
     )
   function = lookup.find('kind of task', kind, task_kinds.TASK_KINDS)
   if kind not in task_kinds.TASK_KINDS:
@@ -630,7 +636,7 @@ def make_model(
     if name not in settings.targets:
       raise ValueError(
         f'Expected heads of targets, found one of {name!r}; '
-        f'{names.nearest(name, settings.targets)}'
+        f'{names_lib.nearest(name, settings.targets)}'
       )
 
   def build_head(task):

@@ -101,9 +101,8 @@ def check_data(
       place = f'stream {name!r}, {split}'
       data.check_labels(source, labels, steps=steps, name=place)
       for task in tasks:
-        spec = targets[task.name]
-        weighs = task.weight_column or spec.get('loss') == 'poisson'
-        if task.stream == name and weighs:
+        if task.stream == name:
+          spec = targets[task.name]
           kind = task_kinds.LABELS.get(spec['kind'])
           task_kinds.check_values(task, spec, kind, source, place)
     for split in ('train', 'validation'):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from mtl_jax import combinators
-from mtl_jax.experiment import build, restore
+from mtl_jax.experiment import build, restore, trainable
 
 
 def take(
@@ -52,7 +52,7 @@ def take(
           'of the same shape is taken as it is, row by row.',
           flush=True,
         )
-  optimizer = experiment.make_method(build.NONE).optimizer
+  optimizer = experiment.make_method(trainable.NONE).optimizer
   opt_state = {
     **state.opt_state,
     'optimizer': jax.jit(jax.vmap(optimizer.init))(params),

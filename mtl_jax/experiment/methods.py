@@ -10,7 +10,6 @@ import optax
 
 from mtl_jax import combinators, contrib, names, tasks as tasks_lib
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.experiment import sweep_points, wrapped_methods
 from mtl_jax.training import optimizers, step as step_lib
 from mtl_jax.training.builders.rotograd import rotograd
 
@@ -18,6 +17,8 @@ STEP_BUILDERS = {**contrib.STEP_BUILDERS, 'rotograd': rotograd}
 # Options with a number per task.
 PER_TASK = ('weights', 'preference', 'ideal')
 METHODS = {**combinators.COMBINATORS, **STEP_BUILDERS}
+# Of combinator.before.
+BEFORE = {**combinators.TASK_TRANSFORMS, **combinators.COMBINATORS}
 
 
 class MethodParts(NamedTuple):
@@ -58,8 +59,8 @@ def build_method(
   section = {f.name: getattr(settings.optimizer, f.name) for f in fields}
   spec = settings.combinator
   if hyper:
-    section = sweep_points.with_numbers(section, hyper, 'optimizer')
-    spec = sweep_points.with_numbers(spec, hyper, 'combinator')
+    section = with_numbers(section, hyper, 'optimizer')
+    spec = with_numbers(spec, hyper, 'combinator')
   builder = make_method(
     spec,
     [task.likelihood for task in tasks],
@@ -83,6 +84,28 @@ def build_method(
     frozen=frozen,
   )
   return MethodParts(builder, optimizer)
+
+
+def with_numbers(
+  section: Mapping[str, Any], hyper: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+  """A section with the numbers of ``hyper`` that are settings of it.
+
+  Example:
+    >>> with_numbers({'c': 0.4, 'name': 'cagrad'}, {'combinator.c': 0.5},
+    ...              'combinator')
+    {'c': 0.5, 'name': 'cagrad'}
+  """
+  section = dict(section)
+  for path, value in hyper.items():
+    first, *keys, last = path.split('.')
+    if first == name:
+      inner = section
+      for key in keys:
+        inner[key] = dict(inner.get(key, {}))
+        inner = inner[key]
+      inner[last] = value
+  return section
 
 
 def make_method(
@@ -120,16 +143,53 @@ def make_method(
   options = {k: v for k, v in spec.items() if k not in ('before', 'wrappers')}
   method = _build('combinator', options, METHODS, offered)
   if spec.get('wrappers') or spec.get('before'):
-
-    def build(kind, section, table, **more):
-      return _build(kind, section, table, {**offered, **more})
-
-    method = wrapped_methods.wrap(method, spec, build)
+    method = _wrapped(method, spec, offered)
   if isinstance(method, step_lib.StepBuilder):
     return method
   if isinstance(method, combinators.Weighting):
     method = combinators.combine_by(method)
   return step_lib.from_chain(method)
+
+
+def _wrapped(method, spec, offered):
+  """A method with what its spec has around it and before it."""
+  if isinstance(method, step_lib.StepBuilder):
+    place = 'wrappers' if spec.get('wrappers') else 'before'
+    raise ValueError(
+      f'Expected no combinator.{place} with {spec["name"]!r}, which makes '
+      f'a step of its own, found {len(spec[place])}; remove '
+      f'combinator.{place}.'
+    )
+  for wrapper in spec.get('wrappers', ()):
+    # Only the monitor can measure from outside what has no weights.
+    if not combinators.has_weights(method) and wrapper.get('name') != 'monitor':
+      raise ValueError(
+        f'Expected a weighting to wrap, found the combinator {spec["name"]!r} '
+        'that does not choose weights; remove combinator.wrappers.'
+      )
+    inner = {**offered, 'inner': method}
+    method = _build('wrapper', wrapper, combinators.WRAPPERS, inner)
+  transforms = [
+    _in_front(_build('transform', item, BEFORE, offered), item['name'])
+    for item in spec.get('before', ())
+  ]
+  if not transforms:
+    return method
+  if isinstance(method, combinators.Weighting):
+    method = combinators.combine_by(method)
+  return optax.chain(*transforms, method)
+
+
+def _in_front(transform, name):
+  if combinators.has_weights(transform):
+    return combinators.scale_by(transform)
+  if name in combinators.COMBINATORS:
+    raise ValueError(
+      'Expected a method that chooses one weight per task in '
+      f'combinator.before, found {name!r}; choose one that does, or one of '
+      f'{", ".join(combinators.TASK_TRANSFORMS)}.'
+    )
+  return transform
 
 
 def _build(kind, spec, table, offered):

@@ -1,6 +1,6 @@
 """Points of a sweep: whether they go together, and which are one program."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -77,28 +77,6 @@ def split(
     )
     for chosen in same.values()
   ]
-
-
-def with_numbers(
-  section: Mapping[str, Any], hyper: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-  """A section with the numbers of ``hyper`` that are settings of it.
-
-  Example:
-    >>> with_numbers({'c': 0.4, 'name': 'cagrad'}, {'combinator.c': 0.5},
-    ...              'combinator')
-    {'c': 0.5, 'name': 'cagrad'}
-  """
-  section = dict(section)
-  for path, value in hyper.items():
-    first, *keys, last = path.split('.')
-    if first == name:
-      inner = section
-      for key in keys:
-        inner[key] = dict(inner.get(key, {}))
-        inner = inner[key]
-      inner[last] = value
-  return section
 
 
 def _is_number(path, members) -> bool:

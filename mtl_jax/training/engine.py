@@ -17,6 +17,7 @@ from mtl_jax.training import (
   gramians,
   layerwise,
   microbatches,
+  stacked_heads,
   touched_rows,
 )
 
@@ -99,7 +100,9 @@ class Engine:
     engine = dataclasses.replace(self, gramian=plan.gramian, chunk=plan.chunk)
     network = engine.network(params, train)
     own, own_key = engine.of_device(params, key)
-    run = functools.partial(forward_lib.forward, network, own)
+    run = functools.partial(
+      forward_lib.forward, network, own, together=stacked_heads.find
+    )
     if engine.accumulate == 1:
       choose = None
       if engine.gramian == 'layerwise':

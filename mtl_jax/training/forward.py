@@ -211,6 +211,7 @@ def forward(
   *,
   key: Array | None = None,
   without_rows: Callable[..., Mapping[int, str]] | None = None,
+  together: Callable[..., Mapping[int, Any]] = lambda *unused: {},
 ) -> Forward:
   """Runs trunk and heads, stream by stream.
 
@@ -222,6 +223,8 @@ def forward(
     key: for dropout.
     without_rows: chooses the leaves whose rows are not made, such as
       `layerwise.choose`; None for no such leaf.
+    together: finds the heads of a stream that run as one, as
+      `stacked_heads.find` does; by default each runs alone.
   """
   flat, treedef = jax.tree.flatten(params)
   trainable = [not leaf.frozen for leaf in network.leaves]
@@ -250,15 +253,15 @@ def forward(
     features, pull, (model_state, operands) = jax.vjp(
       whole.function, whole.leaves, zeros, has_aux=True
     )
-    together = _together(
+    groups = together(
       network, name, params, features, model_state, batch[name], key
     )
     heads = []
     for k, task in enumerate(network.tasks):
       if task.stream != name or k in losses:
         continue
-      if k in together:
-        some, own = together[k].run(flat, features, trainable)
+      if k in groups:
+        some, own = groups[k].run(flat, features, trainable)
         losses.update(own)
       else:
         one = functools.partial(loss, state=model_state, task=task)
@@ -273,16 +276,6 @@ def forward(
     passes.append(TrunkPass(name, features, pull, operands, heads, shares))
   sums, counts = zip(*(losses[k] for k in sorted(losses)), strict=True)
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
-
-
-def _together(network, stream, params, features, state, arrays, key):
-  """Groups of heads that run as one, by their first task."""
-  declared = network.heads(stream, state)
-  if len({head.kind for head in declared.values()}) == len(declared):
-    return {}
-  from mtl_jax.training import stacked_heads  # made of the parts of this file
-
-  return stacked_heads.find(network, declared, params, features, arrays, key)
 
 
 def _single(task, pull_one, reads, shared, one) -> Heads:

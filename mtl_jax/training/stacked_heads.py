@@ -6,7 +6,7 @@ with K small matrices is one product with a large one. Their losses run one by
 one. Parameters, checkpoints and results are those of single heads, to rounding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -110,9 +110,10 @@ class HeadGroup:
 
 def find(
   network: forward.Network,
-  declared: Mapping[int, interface.Head],
+  stream: str,
   params: Any,
   features: Any,
+  state: Any,
   arrays: tasks_lib.Arrays,
   key: Array | None,
 ) -> dict[int, HeadGroup]:
@@ -123,12 +124,14 @@ def find(
 
   Args:
     network: model and tasks.
-    declared: heads, by number of the task.
+    stream: its name.
     params: of the model.
     features: of the stream.
+    state: of the model.
     arrays: of the stream.
     key: for dropout.
   """
+  declared = network.heads(stream, state)
 
   def apply(first, structure):
     def outputs(given, features, key):

@@ -11,7 +11,7 @@ import pytest
 import sweeps
 
 from mtl_jax import models, tasks as tasks_lib
-from mtl_jax.training import forward
+from mtl_jax.training import forward, stacked_heads
 
 BATCH, DIM = 12, 5
 
@@ -130,6 +130,7 @@ def groups_of(model, tasks, params, state, batch, frozen=lambda path: False):
       state,
       {'main': batch},
       key=jax.random.key(3),
+      together=stacked_heads.find,
     )
     found.extend(h.tasks for h in pass_.streams[0].heads)
 

@@ -19,7 +19,7 @@ from mtl_jax.tasks.kinds.next_item import NEXT_ITEM
 from mtl_jax.tasks.kinds.own import of_user
 from mtl_jax.tasks.kinds.regression import REGRESSION
 from mtl_jax.tasks.kinds.thresholds import EXCEEDS, ORDINAL
-from mtl_jax.tasks.kinds.values import check_values
+from mtl_jax.tasks.kinds.weight_checks import check_values
 
 __all__ = [
   'EVENTS',

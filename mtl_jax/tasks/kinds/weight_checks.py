@@ -1,4 +1,4 @@
-"""Values of weights and counts that a loss can take."""
+"""Checks of weights, and of labels that are counts: what a loss can take."""
 
 from collections.abc import Mapping
 from typing import Any
