@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import inspect
 import os
 import pathlib
 from typing import Any
@@ -200,9 +201,8 @@ class ContentColumns:
     """Columns by the settings of `load`, where ``text`` may be one column.
 
     Raises:
-      ValueError: if none is named, or an option is unknown.
+      ValueError: if none is named.
     """
-    names_lib.check_options(f'data set {LOADER!r}', cls, options)
     joined = [text] if isinstance(text, str) else text
     own = cls(tuple(column for column in joined if column), **options)
     if not own.kinds:
@@ -284,12 +284,30 @@ def load(
     ValueError: for a path that leads nowhere, with its row, and for settings
       that are none.
   """
+  options = ('files', 'columns', *content)
+  names_lib.check_options(f'data set {LOADER!r}', load, options)
   own = ContentColumns.of(**content)
   made = {}
   for split, table in _open(files, {**columns, **own.kinds}, reading).items():
     raw = table.read(range(table.size), list(own.kinds))
     made[split] = with_arrays(table, own.arrays(raw, table.size, table.name))
   return made
+
+
+def _signature() -> inspect.Signature:
+  """Parameters of `load`, those of its content one by one."""
+  own = inspect.signature(load).parameters.values()
+  content = inspect.signature(ContentColumns).parameters.values()
+  return inspect.Signature(
+    [
+      *(one for one in own if one.kind is one.KEYWORD_ONLY),
+      *(one.replace(kind=one.KEYWORD_ONLY) for one in content),
+    ]
+  )
+
+
+# By this the options of a config are checked, and hints are given.
+load.__signature__ = _signature()  # pyrefly: ignore[missing-attribute]
 
 
 def columns_of(

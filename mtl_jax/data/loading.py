@@ -178,7 +178,7 @@ def fingerprint(data: Data) -> dict[str, str]:
   changes a batch changes the digest.
 
   Args:
-    data: from any of the functions above.
+    data: of `load`, `from_tables` or a function of `own_data`.
 
   Returns:
     ``{split: 32 hexadecimal digits}``.

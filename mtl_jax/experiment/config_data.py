@@ -5,7 +5,7 @@ from typing import Any
 
 from mtl_jax import data, tasks
 from mtl_jax.config import lookup, settings as settings_lib
-from mtl_jax.recommendation import log_settings as logs
+from mtl_jax.recommendation import log_settings
 from mtl_jax.tasks import kinds as task_kinds
 
 LOG = 'interactions'  # the name of data that are a log of users and items
@@ -55,7 +55,7 @@ def load_data(
     'cache': CACHE[stream.cache],
   }
   if arrays is None and stream.name == LOG:
-    rows = logs.load(stream.settings)
+    rows = log_settings.load(stream.settings)
     names = {name: name for name in rows['train'].fields}
     return data.from_splits(rows, stream.features or names, **options)
   if arrays is not None or '.' in stream.name:

@@ -8,7 +8,7 @@ import numpy as np
 from mtl_jax import data, encoders
 from mtl_jax.data import packages
 from mtl_jax.experiment import config_data
-from mtl_jax.recommendation import log_settings as logs, protocols
+from mtl_jax.recommendation import log_settings, protocols
 
 FROM_LOG = 'log'
 STRENGTH = 10.0  # imagined ratings of the mean item
@@ -43,7 +43,7 @@ def with_file(
       genres = len(columns['interests'].names) if 'interests' in columns else 0
       values = np.zeros((len(columns['items'].names), 1 + genres), np.float32)
     else:
-      values = of_log(logs.make_split(streams[name].settings))
+      values = of_log(log_settings.make_split(streams[name].settings))
     return {**spec, 'attributes': encoders.to_file(values, cache)}
   raise ValueError(
     "Expected a stream whose name is 'interactions' for attributes from the "

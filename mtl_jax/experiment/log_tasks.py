@@ -10,7 +10,7 @@ from typing import Any
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import config_data
-from mtl_jax.recommendation import log_settings as logs, protocols
+from mtl_jax.recommendation import log_settings, protocols
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +34,17 @@ class LogTasks:
   @property
   def split(self) -> protocols.Split:
     """The log as it was read for training, split."""
-    return logs.make_split(self.settings, fresh=False)
+    return log_settings.make_split(self.settings, fresh=False)
 
   @property
   def horizon(self) -> int:
     """Next events whose genres are the interests."""
-    return logs.layout_of(self.settings).horizon
+    return log_settings.layout_of(self.settings).horizon
 
   @property
   def key(self) -> tuple[Any, ...]:
     """Key that is the same where measures can be compared."""
-    log = logs.key_of(self.settings)
+    log = log_settings.key_of(self.settings)
     return log, self.stream, self.item, self.seen, self.k, self.horizon
 
 

@@ -1,3 +1,4 @@
+import functools
 import warnings
 
 from hypothesis import given, settings, strategies as st
@@ -9,6 +10,7 @@ import sklearn.calibration
 import sklearn.metrics
 
 from mtl_jax import evaluation
+from mtl_jax.tasks import kinds
 
 L = 4
 MULTILABEL = evaluation.for_multilabel(L, 'y')
@@ -214,7 +216,29 @@ def test_no_label_is_an_error():
     evaluation.for_multilabel(0, 'y')
 
 
-@pytest.mark.parametrize('recalls', [(0.0,), (0.5, 1.1)])
+@pytest.mark.parametrize(
+  'recalls',
+  [(0.0,), (0.5, 1.1), ('1.1',), ('half',), (None,), '0.5', 0.5, (np.nan,)],
+)
 def test_recalls_lie_in_their_range(recalls):
-  with pytest.raises(ValueError, match='expected recalls above 0 and up to 1'):
-    evaluation.for_binary('y', recalls=recalls)
+  for make in (
+    evaluation.for_binary,
+    functools.partial(evaluation.for_classification, 3),
+    functools.partial(evaluation.for_multilabel, 3),
+  ):
+    with pytest.raises(ValueError, match='expected recalls above 0 and up to'):
+      make('y', recalls=recalls)
+
+
+def test_recalls_may_be_written_in_any_way():
+  for recalls in (['0.5', 1], np.array([0.5, 1.0]), (0.5, np.float32(1))):
+    spec = {'kind': 'binary', 'recalls': list(recalls)}
+    assert {'precision_at_recall_0.5', 'precision_at_recall_1'} <= (
+      kinds.metric_names(spec)
+    )
+    for metrics in (
+      evaluation.for_binary('y', recalls=recalls),
+      evaluation.for_classification(3, 'y', recalls=recalls),
+      evaluation.for_multilabel(3, 'y', recalls=recalls),
+    ):
+      assert metrics['auc'].recalls == (0.5, 1.0)

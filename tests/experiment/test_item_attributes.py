@@ -6,12 +6,14 @@ import pytest
 
 from mtl_jax.config import settings as settings_lib
 from mtl_jax.experiment import item_attributes
-from mtl_jax.recommendation import log_settings as logs
+from mtl_jax.recommendation import log_settings
 
 
 def test_means_and_shares_are_those_of_training_events(tmp_path):
   folder = made_log.write(tmp_path / 'files')
-  split = logs.make_split({'log': 'recbole', 'options': {'folder': folder}})
+  split = log_settings.make_split(
+    {'log': 'recbole', 'options': {'folder': folder}}
+  )
   values = item_attributes.of_log(split, strength=2.0)
   log = split.log
   items, ratings = log.item[split.part == 0], log.rating[split.part == 0]

@@ -11,6 +11,7 @@ import pytest
 import mtl_jax
 from mtl_jax import data
 from mtl_jax.config import settings as settings_lib
+from mtl_jax.data import item_content
 from mtl_jax.experiment import build, checks, config_data, methods, predict
 
 RNG = np.random.default_rng(0)
@@ -169,6 +170,34 @@ def test_settings_of_a_function_that_it_does_not_know(name, settings, message):
   stream = settings_lib.DataSettings(name=name, settings=settings)
   with pytest.raises(ValueError, match=message):
     config_data.load_data(stream, 'main')
+
+
+@pytest.mark.parametrize(
+  ('typo', 'name'),
+  [
+    ('fils', 'files'),
+    ('colums', 'columns'),
+    ('readng', 'reading'),
+    ('txt', 'text'),
+    ('pictur', 'picture'),
+    ('fames', 'frames'),
+    ('foldr', 'folder'),
+    ('frame_cont', 'frame_count'),
+    ('textss', 'texts'),
+    ('picturess', 'pictures'),
+  ],
+)
+def test_each_setting_of_content_has_its_hint(typo, name):
+  settings = {'files': {}, 'columns': {}, 'text': 'title'}
+  settings.pop(name, None)
+  stream = settings_lib.DataSettings(
+    name='mtl_jax.data.item_content.load', settings={**settings, typo: 'x'}
+  )
+  with pytest.raises(ValueError, match=f"'{typo}'; did you mean '{name}'?"):
+    config_data.load_data(stream, 'main')
+  if name not in ('files', 'columns'):  # Python itself asks for these
+    with pytest.raises(ValueError, match=f"'{typo}'; did you mean '{name}'?"):
+      item_content.load(files={}, columns={}, **{typo: 'x'})
 
 
 def test_many_values_far_apart_are_few_classes(tmp_path):

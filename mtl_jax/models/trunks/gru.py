@@ -1,16 +1,4 @@
-"""Gated recurrent units over padded sequences, with a gradient of its own.
-
-With ``W, b`` the input weights and biases, ``U, c`` the recurrent ones and
-``s`` the logistic function,
-
-    (x_r, x_z, x_n) = x_t W + b      (h_r, h_z, h_n) = h_{t-1} U + (0, 0, c)
-    r = s(x_r + h_r)    z = s(x_z + h_z)    n = tanh(x_n + r h_n)
-    h_t = (1 - z) n + z h_{t-1}
-
-What the inputs give is one product before the scan. As in `lstm_scan`, states
-and products are kept for the backward scan, and gates are taken of them again;
-the gradient of U is one product over all steps, after it.
-"""
+"""Gated recurrent units over padded sequences, with a gradient of their own."""
 
 from collections.abc import Mapping
 import functools
@@ -39,6 +27,17 @@ def gru_scan(
   fast: bool = True,
 ) -> Array:
   """Runs the recurrence; a masked step keeps the state.
+
+  With ``W, b`` the input weights and biases, ``U, c`` the recurrent ones and
+  ``s`` the logistic function,
+
+      (x_r, x_z, x_n) = x_t W + b      (h_r, h_z, h_n) = h_{t-1} U + (0, 0, c)
+      r = s(x_r + h_r)    z = s(x_z + h_z)    n = tanh(x_n + r h_n)
+      h_t = (1 - z) n + z h_{t-1}
+
+  What the inputs give is one product before the scan. As in `lstm.lstm_scan`,
+  states and products are kept for the backward scan, and gates are taken of
+  them again; the gradient of U is one product over all steps, after it.
 
   Args:
     x: inputs ``[B, T, D]``, in the dtype to compute in. Sums and gates are in

@@ -1,17 +1,4 @@
-"""Long short-term memory over padded sequences, with a gradient of its own.
-
-With ``a_t = [x_t, 1, h_{t-1}]`` and ``W`` the stacked weights and biases,
-
-    (i, f, o, g) = a_t W      s = sigmoid
-    c_t = s(f) c_{t-1} + s(i) tanh(g)
-    h_t = s(o) tanh(c_t)
-
-Automatic differentiation of this scan keeps every factor of every step, and the
-writing costs more than the arithmetic. Here ``h_{t-1}``, ``c_{t-1}`` and the
-product ``z_t = a_t W`` are kept: of all that is computed, only the product is
-dearer than its storage, and the backward scan takes the gates of it again. The
-weights' gradient is one product over all steps, after the scan.
-"""
+"""Long short-term memory over padded sequences, with a gradient of its own."""
 
 from collections.abc import Mapping
 import functools
@@ -39,6 +26,18 @@ def lstm_scan(
   fast: bool = True,
 ) -> Array:
   """Runs the recurrence; a masked step keeps the state.
+
+  With ``a_t = [x_t, 1, h_{t-1}]`` and ``W`` the stacked weights and biases,
+
+      (i, f, o, g) = a_t W      s = sigmoid
+      c_t = s(f) c_{t-1} + s(i) tanh(g)
+      h_t = s(o) tanh(c_t)
+
+  Automatic differentiation of this scan keeps every factor of every step, and
+  the writing costs more than the arithmetic. Here ``h_{t-1}``, ``c_{t-1}`` and
+  the product ``z_t = a_t W`` are kept: of all that is computed, only the
+  product is dearer than its storage, and the backward scan takes the gates of
+  it again. The weights' gradient is one product over all steps, after the scan.
 
   Args:
     x: inputs ``[B, T, D]``, in the dtype to compute in. Sums, gates and the

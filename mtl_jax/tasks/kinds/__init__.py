@@ -4,6 +4,24 @@ A file has the loss of a kind and the function that makes a task of it, its
 metrics, and a row for `TASK_KINDS`: how a task is made of a name, the facts of
 the data, a label and options. What every kind can be told, such as its stream
 and its weights, is an argument of `TaskKind`.
+
+The usual metrics of a kind have these names. NaN stands where a statistic is
+not defined: nothing labelled, an AUC of one class, the correlation with a
+constant. None is weighted: every labelled example counts once.
+
+* classification: accuracy, {precision, recall, f1}_{macro, micro}, log_loss,
+  ece; auc and pr_auc up to 1,000 classes, and hit_rate_10 and mrr of more;
+* binary: accuracy, precision, recall, f1, auc, pr_auc, log_loss, ece;
+* multi-label: accuracy, subset_accuracy, {precision, recall, f1}_{macro,
+  micro}, auc, auc_micro, pr_auc, log_loss, ece;
+* regression: mae, rmse, r2, pearson; of counts also deviance and d2, of
+  quantiles pinball, quantile_gap and d2;
+* thresholds: those of a binary task for one, and for several those of classes
+  and of regression;
+* items of a catalogue: hr_K, ndcg_K, mrr_K, coverage_K.
+
+Asked for are precision_at_recall_R of a list of recalls, and within groups
+gauc and ndcg_K.
 """
 
 from collections.abc import Mapping

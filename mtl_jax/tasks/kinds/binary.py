@@ -135,9 +135,10 @@ def for_binary(
       other, for gauc and ndcg.
     top: K of ndcg.
   """
+  recalls = at_recall.values(recalls)
   return {
     'counts': Counts(label, binary=True),
-    'auc': classes.Ranking(label, binary=True, recalls=tuple(recalls)),
+    'auc': classes.Ranking(label, binary=True, recalls=recalls),
     'log_loss': classes.LogLoss(label),
     'calibration': classes.Calibration(label),
   } | groups.in_groups(label, group, top, binary=True)

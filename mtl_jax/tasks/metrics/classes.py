@@ -46,20 +46,13 @@ class Ranking(states.Kept):
     label: key of the labels in the batch.
     exclusive: whether outputs are logits of classes.
     binary: L = 1: there is nothing to pool, and no ``auc_micro``.
-    recalls: in (0, 1].
-
-  Raises:
-    ValueError: if one is not.
+    recalls: in (0, 1], see `at_recall.values`.
   """
 
   label: str
   exclusive: bool = False
   binary: bool = False
   recalls: tuple[float, ...] = ()
-
-  def __post_init__(self):
-    if self.recalls:
-      at_recall.check(self.recalls)
 
   def from_batch(self, outputs: Array, batch: Any, mask: Array) -> Any:
     """Logits ``[N, L]`` of all examples, with their labels and mask."""
@@ -204,4 +197,5 @@ class Calibration(states.Summed):
 def metric_names(spec: Mapping[str, Any]) -> list[str]:
   """Names of the metrics of this file, with the recalls of a target."""
   names = ['auc', 'pr_auc', 'log_loss', 'ece']
-  return names + [at_recall.metric_name(r) for r in spec.get('recalls') or ()]
+  recalls = at_recall.values(spec.get('recalls') or ())
+  return names + [at_recall.metric_name(r) for r in recalls]
