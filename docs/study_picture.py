@@ -64,7 +64,7 @@ def load() -> data_lib.Data:
     'test': order[1300:],
   }
   tables = {
-    split: data_lib.arrays.from_arrays(
+    split: data_lib.arrays.as_table(
       {name: column[rows] for name, column in columns.items()},
       names={'digit': tuple('0123456789')},
     )

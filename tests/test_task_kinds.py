@@ -270,7 +270,7 @@ def test_values_are_checked_before_training(name, spec, column, value, message):
 @pytest.mark.parametrize('declared', [('scam', 'fine'), ('x', 'scam', 'fine')])
 def test_the_positive_class_of_declared_classes(declared):
   rows = {'y': np.arange(6) % len(declared), 'inputs': np.ones((6, 1))}
-  table = arrays_lib.from_arrays(rows, names={'y': declared})
+  table = arrays_lib.as_table(rows, names={'y': declared})
   label = data.Label(kind='binary', positive='scam')
   made = data.from_splits({'train': table}, labels={'y': label})
   task = build.make_task(

@@ -1,4 +1,4 @@
-"""A user's own arrays and columns as tables in memory."""
+"""A table in memory of arrays, lists or a data frame: before it is encoded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from mtl_jax import names as names_lib
 from mtl_jax.data import cells, parsing, scalars, tables
 
 
-def from_arrays(
+def as_table(
   arrays: Any,
   *,
   name: str = 'arrays',
@@ -43,7 +43,7 @@ def from_arrays(
       values of no kind.
 
   Example:
-    >>> table = from_arrays({'x': np.ones((3, 2)), 'label': [0, 1, None]})
+    >>> table = as_table({'x': np.ones((3, 2)), 'label': [0, 1, None]})
     >>> table.size, table.fields['x'].kind, table.fields['label'].kind
     (3, 'float', 'integer')
   """
@@ -210,7 +210,7 @@ def _typed(name, key, values, kind, reading):
   found = 'string' if array.dtype.kind in 'US' else _kind_of(array)
   try:
     return parsing.parse(array.tolist(), kind or found, reading)
-  except scalars.CellError as error:
+  except cells.CellError as error:
     raise ValueError(
       f'{name}, {key!r}, example {error.position + 1}: {error.message}'
     ) from None

@@ -1,9 +1,9 @@
 """Meaning of a cell: one rule for files and arrays, training and prediction.
 
 Every value that a user gives, a field of a CSV, a value of a JSON object or an
-element of an array, becomes a text or a missing one here and a typed value in
-`parsing`, and nowhere else. A missing number is NaN or `MISSING`, every other
-missing value None.
+element of an array, becomes a text or a missing one here, by `scalars` if it is
+no string yet, and a typed value in `parsing`, and nowhere else. A missing
+number is NaN or `MISSING`, every other missing value None.
 """
 
 import codecs
@@ -16,8 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from mtl_jax.data import scalars
-
 pc: Any = pyarrow.compute  # it makes its functions when it is imported
 # A missing whole number in memory; a file cannot hold it as a value.
 MISSING = np.iinfo(np.int64).min
@@ -27,6 +25,20 @@ MISSING_WORDS = (
 )  # fmt: skip
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 MARKS = '\u200b\u200c\u200d\u2060\ufeff'  # of no width
+
+
+class CellError(ValueError):
+  """A value that is not of its column's kind.
+
+  Attributes:
+    position: of the value among those that were parsed, from 0.
+    message: what was expected and found, and what to do.
+  """
+
+  def __init__(self, position: int, message: str):
+    super().__init__(message)
+    self.position = position
+    self.message = message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +137,8 @@ def whole_text(text: str) -> str:
 
 def texts_of(values: Any, reading: Reading) -> pa.Array:
   """Strings without spaces at both ends, null where missing."""
+  from mtl_jax.data import scalars  # it needs CellError
+
   try:
     made = isinstance(values, pa.Array)
     texts = values if made else pa.array(values, pa.string())

@@ -289,7 +289,7 @@ def _tables(emoji, arrays, labels, fold, kept):
   made = {}
   for split in ('train', 'validation', 'test'):
     rows = np.flatnonzero((splits == split) & kept)
-    table = arrays_lib.from_arrays(
+    table = arrays_lib.as_table(
       {
         'chinese': [emoji[row].chinese for row in rows],
         **{key: values[rows] for key, values in labels.items()},

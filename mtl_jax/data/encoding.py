@@ -1,8 +1,10 @@
 """Encoders: from the features of a table to the arrays of a batch.
 
 What is learned from the training split (vocabularies, tokenizers, means) is
-kept in one record that is saved with a checkpoint and used to predict. What is
-particular to a kind of column is in `columns`.
+kept in one record that is saved with a checkpoint and used to predict. Classes
+that a data set declares, and values that stay as they are, need nothing of it
+and are told apart here; all else that is particular to a kind of column is in
+`columns`.
 """
 
 import collections
@@ -14,9 +16,10 @@ import json
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import fills, scalars, tables, tokenization
+from mtl_jax.data import cells, fills, tables, tokenization
 from mtl_jax.data.columns import (
   fitted_numbers,
+  fitting,
   named_classes,
   numbers,
   recipe,
@@ -106,7 +109,7 @@ class Encoder:
         else:
           encode = ENCODERS.get(column.kind, numbers.encode)
           made = encode(key, column, values, counts)
-      except scalars.CellError as error:
+      except cells.CellError as error:
         raise ValueError(
           f'{name}, ' * bool(name)
           + error.message.replace('{example}', str(first + error.position))
@@ -216,7 +219,7 @@ def fit_encoder(
 
   Example:
     >>> from mtl_jax.data import arrays
-    >>> table = arrays.from_arrays({'text': ['a b', 'b a'], 'stars': [1., 2.]})
+    >>> table = arrays.as_table({'text': ['a b', 'b a'], 'stars': [1., 2.]})
     >>> encoder = fit_encoder(
     ...   table,
     ...   {'tokens': 'text', 'rating': 'stars'},
@@ -244,7 +247,7 @@ def fit_encoder(
     for key, label in (labels or {}).items()
     if key not in text
   }
-  training = recipe.Training(
+  training = fitting.Training(
     table=table,
     fills=labels is not None,
     categories=categories or {},
@@ -288,7 +291,7 @@ def _check_masks(name, columns):
     )
   masks: dict[str, str] = {}
   for key, column in columns.items():
-    if column.kind not in ('text', 'sequence', 'list'):
+    if column.kind not in (*MASKED, 'list'):
       continue
     mask = mask_key(key)
     other = masks.get(mask)
@@ -307,7 +310,7 @@ def reads(table: tables.Table, features: Features) -> tuple[str, ...]:
   Raises:
     ValueError: if a feature is unknown.
   """
-  training, derived = recipe.Training(table=table), table.derived
+  training, derived = fitting.Training(table=table), table.derived
   needed: set[str] = set()
   for feature in features.values():
     for name in (feature,) if isinstance(feature, str) else feature:
@@ -437,7 +440,7 @@ def _input(training, key, feature, use=AS_IT_IS) -> recipe.Column:
     names=() if vector else field.names,
     texts=() if vector else field.texts,
     pictures=() if vector else field.pictures,
-    fold=training.fold and field.kind in ('string', 'name', 'set', 'sequence'),
+    fold=training.fold and field.kind in recipe.NAMED,
   )
   if use.text is not None and column.kind not in ('string', 'name'):
     raise ValueError(_unfit(training, key, column, 'a string', 'the texts'))

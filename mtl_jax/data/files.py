@@ -19,7 +19,7 @@ import pyarrow.compute
 import pyarrow.csv as pa_csv
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import arrays, cells, parsing, scalars, slices, tables
+from mtl_jax.data import arrays, cells, parsing, slices, tables
 
 pc: Any = pyarrow.compute  # it makes its functions when it is imported
 _CHUNK = 20_000  # rows that are strings at a time
@@ -184,7 +184,7 @@ def _parsed(file, columns, reading):
         doubt.look(pa.array(values[column], pa.string()))
       try:
         chunks[column].append(parsing.parse(values[column], kind, reading))
-      except scalars.CellError as error:
+      except cells.CellError as error:
         raise ValueError(
           f'{file.path}, {file.place(first + error.position)}, column '
           f'{column!r}: {error.message}'

@@ -108,7 +108,7 @@ def from_tables(
   Example:
     >>> import numpy as np
     >>> from mtl_jax.data import arrays
-    >>> table = arrays.from_arrays({'x': np.eye(4), 'y': [0., 1., 2., 3.]})
+    >>> table = arrays.as_table({'x': np.eye(4), 'y': [0., 1., 2., 3.]})
     >>> data = from_tables({'train': table}, {'inputs': 'x', 'label': 'y'})
     >>> data.info.means['label'], data.info.shapes['inputs']
     (1.5, (4,))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mtl_jax.data import cells, encoding, parsing, scalars, tables
+from mtl_jax.data import cells, encoding, parsing, tables
 from mtl_jax.data.columns import named_classes
 
 
@@ -42,7 +42,7 @@ def parse(
         found = parsing.parse(values, kind, reading)
         words = kind in ('string', 'class')
         typed[feature] = found.to_pylist() if words else found
-    except scalars.CellError as error:
+    except cells.CellError as error:
       message = error.message
       if '{example}' not in message:
         message = f'{feature!r}, example {{example}}: {message}'

@@ -1,4 +1,4 @@
-"""A user's own files and arrays as data: see docs/data.md."""
+"""Data of a user's own files and arrays, encoded: see docs/data.md."""
 
 from collections.abc import Mapping
 import os
@@ -70,7 +70,7 @@ def from_splits(
 
   Args:
     splits: ``{'train': {feature: [N, ...]}, 'validation': ..., 'test': ...}``,
-      or tables or what `arrays.from_arrays` takes in place of dictionaries.
+      or tables or what `arrays.as_table` takes in place of dictionaries.
     features: ``{key in the batch: feature}``; see `default_features`.
     columns: ``{feature: kind}``, where values do not tell it.
     reading: which words are missing.
@@ -87,9 +87,7 @@ def from_splits(
   made = {
     split: given
     if isinstance(given, tables.Table)
-    else arrays_lib.from_arrays(
-      given, name=split, kinds=columns, reading=reading
-    )
+    else arrays_lib.as_table(given, name=split, kinds=columns, reading=reading)
     for split, given in splits.items()
   }
   features = features or default_features(
@@ -137,7 +135,7 @@ def from_arrays(
     {'x': array([[0., 0., 1.]], dtype=float32),
      'label': array([2], dtype=int32)}
   """
-  table = arrays_lib.from_arrays(arrays, name=name)
+  table = arrays_lib.as_table(arrays, name=name)
   encoder = encoding.fit_encoder(table, {key: key for key in arrays})
   raw = table.read(range(table.size), encoder.features)
   return sources.Columns(encoder.encode(raw), encoder.finish, name)

@@ -101,7 +101,7 @@ def _numbers(texts, kind, numbers=None):
   )
   if (bad := beyond & ~absent).any():
     position = int(np.argmax(bad))
-    raise scalars.CellError(position, _unlike(kind, texts[position].as_py()))
+    raise cells.CellError(position, _unlike(kind, texts[position].as_py()))
   return found
 
 
@@ -110,18 +110,18 @@ def _number(position, text, kind):
     return None
   word = _BOOLEANS.get(text.lower(), text)
   if not cells.NUMBER.fullmatch(word):
-    raise scalars.CellError(position, _unlike(kind, text))
+    raise cells.CellError(position, _unlike(kind, text))
   if kind == 'float':
     return float(word)
   value = decimal.Decimal(word)
   if value.adjusted() > 18 or not cells.MISSING < value < 2**63:
-    raise scalars.CellError(
+    raise cells.CellError(
       position,
       f'expected a whole number of 64 bits, found {text!r}; read ids that are '
       "longer as kind 'string' or 'class', which keeps every digit.",
     )
   if value != value.to_integral_value():
-    raise scalars.CellError(position, _unlike(kind, text))
+    raise cells.CellError(position, _unlike(kind, text))
   return int(value)
 
 
@@ -160,12 +160,12 @@ def _names(position, value, kind, reading):
       scalars.text_of(position, item)
   try:
     names = cells.texts_of(items, reading)
-  except scalars.CellError as error:
-    raise scalars.CellError(position, error.message) from error
+  except cells.CellError as error:
+    raise cells.CellError(position, error.message) from error
   if kind == 'sequence':
     return tuple(cells.identity(names).to_pylist())
   if names.null_count:
-    raise scalars.CellError(
+    raise cells.CellError(
       position,
       f'expected a set of names, found a missing one in '
       f'{scalars.short(value)}; leave it out, or leave the cell empty.',
@@ -179,7 +179,7 @@ def _split(position, text, kind, reading):
     value = _written_list(position, text)
     if value is not text:
       return value
-  except scalars.CellError:
+  except cells.CellError:
     if reading.set_separator not in text:
       raise
   value = text.split(reading.set_separator) if text else []
@@ -204,7 +204,7 @@ def _written_list(position, text):
     return value
   if text[0] != '[':
     return text
-  raise scalars.CellError(
+  raise cells.CellError(
     position,
     f'expected a list, as its brackets say, found {scalars.short(text)}; write '
     'it as JSON does, with commas between its members and quotation marks '
@@ -216,7 +216,7 @@ def _array(position, value):
   try:
     return None if value is None else np.asarray(value, np.float64)
   except (TypeError, ValueError):
-    raise scalars.CellError(
+    raise cells.CellError(
       position,
       f'expected numbers, in lists of one shape, found {scalars.short(value)}; '
       'mend them.',
@@ -234,15 +234,15 @@ def _number_lists(values, kind, reading):
         continue
       given, value = value, _written_list(position, text.strip())
       if not scalars.is_list(value):
-        raise scalars.CellError(
+        raise cells.CellError(
           position,
           'expected a list of numbers as in other rows, found '
           f'{scalars.short(given)}; write [] around it.',
         )
     try:
       rows.append(_numbers(cells.texts_of(list(value), reading), kind))
-    except scalars.CellError as error:
-      raise scalars.CellError(position, error.message) from error
+    except cells.CellError as error:
+      raise cells.CellError(position, error.message) from error
   return stack(rows, kind)
 
 

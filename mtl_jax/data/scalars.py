@@ -1,4 +1,4 @@
-"""Values of Python and NumPy as texts, and the error of one that is none."""
+"""Values of Python and NumPy as texts: numbers, bytes, dates, missing ones."""
 
 from collections.abc import Sequence
 import decimal
@@ -6,21 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax.data import cells
+
 ABSENT = ('NAType', 'NaTType')  # types of pandas
-
-
-class CellError(ValueError):
-  """A value that is not of its column's kind.
-
-  Attributes:
-    position: of the value among those that were parsed, from 0.
-    message: what was expected and found, and what to do.
-  """
-
-  def __init__(self, position: int, message: str):
-    super().__init__(message)
-    self.position = position
-    self.message = message
 
 
 def is_list(value: Any) -> bool:
@@ -30,7 +18,7 @@ def is_list(value: Any) -> bool:
   )
 
 
-def half_error(values: Sequence[Any]) -> CellError:
+def half_error(values: Sequence[Any]) -> cells.CellError:
   """The error of the first text that no encoding can hold."""
 
   def is_bad(value):
@@ -41,7 +29,7 @@ def half_error(values: Sequence[Any]) -> CellError:
     return False
 
   position = next(i for i, value in enumerate(values) if is_bad(value))
-  return CellError(
+  return cells.CellError(
     position,
     'expected text, found half of a character, as in "\\ud800"; mend it.',
   )
@@ -61,7 +49,7 @@ def text_of(position: int, value: Any) -> str | None:
     try:
       return value.decode()
     except UnicodeDecodeError:
-      raise CellError(
+      raise cells.CellError(
         position,
         f'expected text as UTF-8, found {short(value)}; decode it.',
       ) from None
@@ -72,13 +60,13 @@ def text_of(position: int, value: Any) -> str | None:
   if isinstance(value, float):
     return None if np.isnan(value) else repr(value)
   if hasattr(value, 'isoformat'):
-    raise CellError(
+    raise cells.CellError(
       position,
       f'expected a number or a name, found a date, {value}; give seconds, as '
       "an array of dtype 'datetime64[s]' holds them, or its text.",
     )
   what = 'a list' if is_list(value) else f'an object of {type(value).__name__}'
-  raise CellError(
+  raise cells.CellError(
     position,
     f'expected one value, found {what}, {short(value)}; read lists of names '
     "as kind 'set' or 'sequence' and lists of numbers as 'integer' or 'float', "

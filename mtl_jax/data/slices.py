@@ -31,7 +31,7 @@ def part(table: tables.Table, bounds: str) -> tables.Table:
 
   Example:
     >>> from mtl_jax.data import arrays
-    >>> part(arrays.from_arrays({'x': np.arange(10)}), '-20%:').size
+    >>> part(arrays.as_table({'x': np.arange(10)}), '-20%:').size
     2
   """
   match = SLICE.match(bounds)

@@ -400,7 +400,7 @@ class Sources:
     labels: Mapping[str, data.Label],
     ids: Collection[str] = (),
   ) -> data.Data:
-    """The data of one stream, as `sources.load_data` reads it."""
+    """The data of one stream, as `config_data.load_data` reads it."""
     arrays = self.given.get(name)
     if isinstance(arrays, data.Data):
       return arrays

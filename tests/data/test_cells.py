@@ -12,9 +12,8 @@ from mtl_jax.data import (
   overview as summary,
   own_data,
   parsing,
-  scalars,
 )
-from mtl_jax.data.columns import recipe
+from mtl_jax.data.columns import fitting, recipe
 
 NAN = float('nan')
 
@@ -80,7 +79,7 @@ def test_lists_of_several_lengths_stay_lists():
 )  # fmt: skip
 def test_what_is_not_of_its_kind_is_refused_at_its_place(kind, bad):
   good = [1.0] if isinstance(bad, list) and kind == 'float' else '1'
-  with pytest.raises(scalars.CellError, match='expected .* found') as error:
+  with pytest.raises(cells.CellError, match='expected .* found') as error:
     parsing.parse([good, None, bad], kind)
   assert error.value.position == 2
 
@@ -282,7 +281,7 @@ def test_sets_in_all_writings_are_one_label(tmp_path, values, names):
 
 
 def test_every_user_has_an_id_and_new_ones_are_counted(monkeypatch):
-  monkeypatch.setattr(recipe, 'FIT_ROWS', 10)
+  monkeypatch.setattr(fitting, 'FIT_ROWS', 10)
   users = [f'u{i}' for i in range(60)]
   data = own_data.from_splits(
     {'train': {'user': users}, 'test': {'user': ['u1', 'new', None, 'u59']}},

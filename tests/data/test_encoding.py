@@ -24,7 +24,7 @@ def make(**changes):
     'photo': np.full((4, 2, 2, 1), 255, np.uint8),
     'steps': np.arange(24.0).reshape(4, 3, 2),
   } | changes
-  return arrays_lib.from_arrays(arrays, names={'kind': ['a', 'b']})
+  return arrays_lib.as_table(arrays, names={'kind': ['a', 'b']})
 
 
 def batch_of(table, encoder, rows=range(4)):
@@ -195,7 +195,7 @@ def test_values_of_another_kind(raw, message):
 
 
 def test_masks_of_two_texts_may_not_be_called_alike():
-  table = arrays_lib.from_arrays({'note': ['a'], 'notes': ['b']})
+  table = arrays_lib.as_table({'note': ['a'], 'notes': ['b']})
   with pytest.raises(
     ValueError, match="the mask of 'notes', found that of 'no"
   ):

@@ -11,7 +11,7 @@ from mtl_jax.data import (
   loading,
   own_data,
 )
-from mtl_jax.data.columns import recipe
+from mtl_jax.data.columns import fitting
 
 MOODS = ['good', 'bad', 'good', '', 'bad', 'good']
 
@@ -50,7 +50,7 @@ def test_names_of_numbers_are_in_their_order():
 
 
 def test_rare_classes_of_long_splits_are_found(monkeypatch):
-  monkeypatch.setattr(recipe, 'FIT_ROWS', 4)
+  monkeypatch.setattr(fitting, 'FIT_ROWS', 4)
   data = load(['a'] * 5 + ['rare'] + ['b'] * 7, other=['rare'])
   assert data.info.classes['mood'] == ('a', 'b', 'rare')
   assert column(data, 'mood', 'test').tolist() == [2]
@@ -64,7 +64,7 @@ def test_a_saved_encoder_keeps_its_classes():
 
 
 def test_a_feature_is_an_input_too():
-  table = arrays_lib.from_arrays({'mood': MOODS})
+  table = arrays_lib.as_table({'mood': MOODS})
   data = loading.from_tables(
     {'train': table},
     {'mood': 'mood', 'input': 'mood'},
@@ -128,7 +128,7 @@ def test_empty_whole_numbers_of_files_are_missing(tmp_path):
 @pytest.mark.parametrize('kind', ['classification', 'regression'])
 def test_labels_that_a_data_set_declares_stay_codes(kind):
   rows = {'k': np.array([0, -1, 1])}
-  declared = arrays_lib.from_arrays(rows, names={'k': ('a', 'b')})
+  declared = arrays_lib.as_table(rows, names={'k': ('a', 'b')})
   data = loading.from_tables(
     {'train': declared}, {'k': 'k'}, labels={'k': kind}
   )
@@ -137,7 +137,7 @@ def test_labels_that_a_data_set_declares_stay_codes(kind):
 
 
 def test_whole_numbers_of_the_catalogue_are_codes():
-  table = arrays_lib.from_arrays({'k': np.array([0, -1, 3])})
+  table = arrays_lib.as_table({'k': np.array([0, -1, 3])})
   table = dataclasses.replace(table, own=False)  # as of TFDS
   data = loading.from_tables(
     {'train': table}, {'k': 'k'}, labels={'k': 'classification'}

@@ -26,7 +26,7 @@ FEATURES = {'tokens': 'review', 'label': 'kind', 'stars': 'stars', 'user': 'id'}
 def table(n, seed, name):
   rng = np.random.default_rng(seed)
   words = np.array(['soft', 'coat', 'dress', f'only{name}'])
-  return arrays_lib.from_arrays(
+  return arrays_lib.as_table(
     {
       'review': [' '.join(rng.choice(words, 5)) for _ in range(n)],
       'kind': rng.integers(-1, 3, n),

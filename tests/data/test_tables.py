@@ -11,7 +11,7 @@ pytestmark = pytest.mark.smoke
 
 
 def make(n=10):
-  return arrays_lib.from_arrays(
+  return arrays_lib.as_table(
     {'x': np.arange(n), 'text': [f't{i}' for i in range(n)]}
   )
 
@@ -21,7 +21,7 @@ def rows(table):
 
 
 def test_kinds_are_those_of_the_dtypes():
-  table = arrays_lib.from_arrays(
+  table = arrays_lib.as_table(
     {
       'flag': np.array([True, False]),
       'small': np.array([1, 2], np.int8),
@@ -80,4 +80,4 @@ def test_bad_tables():
   with pytest.raises(ValueError, match=r"slice such as :90% .* found '5'"):
     slices.part(make(), '5')
   with pytest.raises(ValueError, match=r"one length, found \{'a': 2, 'b': 3\}"):
-    arrays_lib.from_arrays({'a': [1, 2], 'b': [1, 2, 3]})
+    arrays_lib.as_table({'a': [1, 2], 'b': [1, 2, 3]})

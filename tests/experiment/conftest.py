@@ -18,7 +18,7 @@ def make_tables(seed=0, size=60, features=5):
     rating[::7] = np.nan
     like = (x[:, 2] > 0).astype(np.int32)
     like[::5] = -1
-    return data.arrays.from_arrays(
+    return data.arrays.as_table(
       {'x': x, 'genre': genre, 'rating': rating, 'like': like},
       names={'genre': ('comedy', 'drama', 'western')},
     )

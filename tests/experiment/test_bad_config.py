@@ -111,7 +111,7 @@ def test_labels_out_of_range_are_found_before_training(tiny):
   rows = tables['test'].read(range(30), ('x', 'genre', 'rating', 'like'))
   rows['genre'][3] = 7
   rows = {key: np.asarray(value) for key, value in rows.items()}
-  tables['test'] = data.arrays.from_arrays(rows)
+  tables['test'] = data.arrays.as_table(rows)
   features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
   loaded = {'main': data.from_tables(tables, features, text={})}
   settings = settings_lib.from_config(tiny.config())
@@ -145,7 +145,7 @@ def test_a_validation_split_without_labels_is_named(tiny):
   rows = tables['validation'].read(range(30), ('x', 'genre', 'rating'))
   rows = {key: np.asarray(value) for key, value in rows.items()}
   rows['rating'] = np.full(30, np.nan, np.float32)
-  tables['validation'] = data.arrays.from_arrays(rows)
+  tables['validation'] = data.arrays.as_table(rows)
   features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
   loaded = {'main': data.from_tables(tables, features, text={})}
   with pytest.raises(ValueError, match="labels 'rating' in the validation"):

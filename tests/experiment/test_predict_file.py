@@ -15,7 +15,7 @@ FEATURES = {'city': 'city', 'shoe': 'shoe', 'tokens': 'text'}
 
 
 def make_encoder():
-  table = data.arrays.from_arrays(
+  table = data.arrays.as_table(
     {'city': CITIES, 'shoe': np.array([0, 1, 2, 1]), 'text': ['a b'] * 4},
     names={'shoe': ('40', '41', '42')},
   )

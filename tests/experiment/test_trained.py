@@ -100,7 +100,7 @@ def test_units_are_those_that_the_checkpoint_was_trained_with(tiny, tmp_path):
   rows = tables['train'].read(range(60), ('x', 'genre', 'rating', 'like'))
   rows = {key: np.asarray(value) for key, value in rows.items()}
   rows['rating'] = rows['rating'] * 10
-  tables['train'] = data.arrays.from_arrays(rows)
+  tables['train'] = data.arrays.as_table(rows)
   features = {'inputs': 'x', 'genre': 'genre', 'rating': 'rating'}
   other = {'main': data.from_tables(tables, features, text={})}
   after = mtl_jax.load(tmp_path, data=other)

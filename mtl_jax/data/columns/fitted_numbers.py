@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 
 from mtl_jax.data import cells, tables
-from mtl_jax.data.columns import numbers, recipe
+from mtl_jax.data.columns import fitting, numbers, recipe
 from mtl_jax.tasks import mask_key
 
 
 def fit(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   use: recipe.InputUse,
@@ -75,7 +75,7 @@ def _present(training, name, values):
 
 
 def fit_label(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   feature: str,
   field: tables.Field,
@@ -99,7 +99,7 @@ def fit_label(
 
 
 def with_seen(
-  training: recipe.Training, column: recipe.Column
+  training: fitting.Training, column: recipe.Column
 ) -> recipe.Column:
   """The column with the runs of whole numbers that training has."""
   chunks = [np.unique(values) for values in training.chunks(column.features[0])]

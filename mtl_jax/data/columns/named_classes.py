@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, parsing, scalars, tables
-from mtl_jax.data.columns import recipe, strings
+from mtl_jax.data import cells, parsing, tables
+from mtl_jax.data.columns import fitting, recipe, strings
 
 
 def fit(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   field: tables.Field,
@@ -90,7 +90,7 @@ def _coded(training, key, column, field, label) -> recipe.Column:
 
 
 def with_positive(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   names: tuple[str, ...],
@@ -131,7 +131,7 @@ def encode(key: str, column: recipe.Column, values: Any) -> np.ndarray:
     given = names[position if where is None else int(where[position])]
     known = list(column.codes)
     if not column.names:
-      raise scalars.CellError(
+      raise cells.CellError(
         position,
         f'label {key!r}: expected classes from 0 to {len(known) - 1}, found '
         f'{given!r} in example {{example}}; set num_classes of the target, '
@@ -143,7 +143,7 @@ def encode(key: str, column: recipe.Column, values: Any) -> np.ndarray:
       if len(known) <= 20
       else f'it has {len(known)}.'
     )
-    raise scalars.CellError(
+    raise cells.CellError(
       position,
       f'label {key!r}: expected a class of the training split, found '
       f'{given!r} in example {{example}}; shuffle the rows before they are '
@@ -178,7 +178,7 @@ def class_ids(
     whole = text.isdecimal() and int(text) < size
     if text not in codes and not whole:
       hint = names_lib.nearest(text, names) if names else ''
-      raise scalars.CellError(
+      raise cells.CellError(
         row,
         f'{name!r}: expected one of {size} classes, found {text!r} in example '
         '{example}; give its name, or its number from 0: ' + hint,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax.data import cells, scalars
+from mtl_jax.data import cells
 from mtl_jax.data.columns import recipe
 
 
@@ -36,7 +36,7 @@ def encode(
     )
     if hole.any():
       if column.refuse:
-        raise scalars.CellError(
+        raise cells.CellError(
           first(hole),
           f'{feature!r}: expected a value, found none in example {{example}}; '
           f"mend it, or set data.fill[{key!r}] to 'mean' or 'indicator'.",
@@ -70,12 +70,12 @@ def _per(column):
 
 def wrong_shape(
   name: str, shape: tuple[int, ...], values: Any
-) -> scalars.CellError:
+) -> cells.CellError:
   """The error of the first value that is not of a shape."""
   position = next(
     i for i, value in enumerate(values) if np.shape(value) != shape
   )
-  return scalars.CellError(
+  return cells.CellError(
     position,
     f'{name!r}: expected {_numbers_of(shape)}, as in other rows, found '
     f'{_numbers_of(np.shape(values[position]))} in example {{example}}; mend '
@@ -103,13 +103,13 @@ def compact(array: np.ndarray, column: recipe.Column, key: str) -> np.ndarray:
       narrow = array.astype(np.float32)
     bad = np.isinf(narrow)
     if np.isinf(array).any():
-      raise scalars.CellError(
+      raise cells.CellError(
         first(np.isinf(array)),
         f'{key!r}: expected finite numbers, or NaN for a missing one, found '
         'inf in example {example}; mend it.',
       )
     if bad.any():
-      raise scalars.CellError(
+      raise cells.CellError(
         first(bad),
         f'{key!r}: expected numbers that 32 bits hold, found '
         f'{array[bad].flat[0]:g} in example {{example}}; mend it, write it in '
@@ -119,7 +119,7 @@ def compact(array: np.ndarray, column: recipe.Column, key: str) -> np.ndarray:
   if array.dtype.kind == 'f':  # whole numbers, some of which were missing
     array = np.nan_to_num(array, nan=-1)
     if (bad := array != np.floor(array)).any():
-      raise scalars.CellError(
+      raise cells.CellError(
         first(bad),
         f'{key!r}: expected whole numbers, as in training, found '
         f'{array[bad].flat[0]:g} in example {{example}}; mend it, or give '
@@ -129,7 +129,7 @@ def compact(array: np.ndarray, column: recipe.Column, key: str) -> np.ndarray:
   limits = np.iinfo(np.int32)
   bad = (array < limits.min) | (array > limits.max)
   if bad.any():
-    raise scalars.CellError(
+    raise cells.CellError(
       first(bad),
       f'{key!r}: expected whole numbers of 32 bits, found '
       f'{array[bad].flat[0]} in example {{example}}; list {key!r} in '
@@ -157,7 +157,7 @@ def array_of(
     return array
   for row, value in enumerate(rows):
     if np.asarray(value).dtype.kind not in 'biuf':
-      raise scalars.CellError(
+      raise cells.CellError(
         row,
         f'{name!r}: expected numbers, found {value!r} in example {{example}}; '
         'mend or remove the example.',

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.data import cells, tables
-from mtl_jax.data.columns import recipe, strings
+from mtl_jax.data.columns import fitting, recipe, strings
 
 # Kinds of field whose values may be groups of rows.
 GROUPED = ('class', 'integer', 'float', 'string', 'name')
@@ -16,7 +16,7 @@ Groups = Mapping[str, np.ndarray | dict[str, int]]
 
 
 def fit(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   feature: str,
   field: tables.Field,

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.data import cells, tokenization
-from mtl_jax.data.columns import numbers, recipe, strings
+from mtl_jax.data.columns import fitting, numbers, recipe, strings
 from mtl_jax.tasks import mask_key
 
 
 def fit(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   use: recipe.InputUse,
@@ -64,7 +64,7 @@ def encode(
 
 
 def fit_list(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   use: recipe.InputUse,

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import names as names_lib
-from mtl_jax.data import cells, scalars, tables
-from mtl_jax.data.columns import numbers, recipe, strings
+from mtl_jax.data import cells, tables
+from mtl_jax.data.columns import fitting, numbers, recipe, strings
 
 
 def fit_input(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   use: recipe.InputUse,
@@ -23,7 +23,7 @@ def fit_input(
 
 
 def fit_label(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   feature: str,
   field: tables.Field,
@@ -59,7 +59,7 @@ def fit_label(
 
 
 def fit_labels(
-  training: recipe.Training, key: str, features: tuple[str, ...]
+  training: fitting.Training, key: str, features: tuple[str, ...]
 ) -> recipe.Column:
   """The column of several features of 0 and 1, which name the labels."""
   fields = [training.field(name) for name in features]
@@ -129,7 +129,7 @@ def encode(
         hot[position, code] = 1
       elif label:
         hint = names_lib.nearest(name, column.names)
-        raise scalars.CellError(
+        raise cells.CellError(
           position,
           f'label {key!r}: expected names of the training split, found '
           f'{name!r} in example {{example}}; leave it out, or shuffle the file '
@@ -157,7 +157,7 @@ def encode_labels(
   if not column.by_value:  # the data set says that they are classes
     hole = hole | (array < 0)
   if (bad := ~(hole | np.isin(array, (0, 1)))).any():
-    raise scalars.CellError(
+    raise cells.CellError(
       numbers.first(bad),
       f'label {key!r}: expected 0 and 1, found {array[bad].flat[0]:g} in '
       'example {example}; leave missing ones empty (None), or read ids as kind '

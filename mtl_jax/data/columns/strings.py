@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.data import cells, tokenization
-from mtl_jax.data.columns import recipe
+from mtl_jax.data.columns import fitting, recipe
 
 
 def fit(
-  training: recipe.Training,
+  training: fitting.Training,
   key: str,
   column: recipe.Column,
   use: recipe.InputUse,

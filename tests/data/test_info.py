@@ -64,7 +64,7 @@ def test_numbers_are_finite():
 def test_the_example_is_named_in_sources_that_are_not_in_memory():
   values = np.zeros(30_000)
   values[20_000:] = 7
-  table = arrays_lib.from_arrays({'y': values.astype(int)})
+  table = arrays_lib.as_table({'y': values.astype(int)})
   encoder = encoding.fit_encoder(table, {'y': 'y'})
   source = sources.Records(table, encoder)
   with pytest.raises(ValueError, match=r'found 7 in example 2000[1-4]'):
