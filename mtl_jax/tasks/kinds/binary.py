@@ -135,7 +135,7 @@ def for_binary(
       other, for gauc and ndcg.
     top: K of ndcg.
   """
-  recalls = at_recall.values(recalls)
+  recalls = classes.check_recalls(recalls)
   return {
     'counts': Counts(label, binary=True),
     'auc': classes.Ranking(label, binary=True, recalls=recalls),

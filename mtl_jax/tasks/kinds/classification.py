@@ -179,7 +179,7 @@ def for_classification(
     >>> confusion.compute(state)['accuracy']
     0.5
   """
-  recalls = at_recall.values(recalls)
+  recalls = classes.check_recalls(recalls)
   if num_classes > MANY_CLASSES and not recalls:
     ranked = {'rank': true_rank.TrueRank(label)}
   else:

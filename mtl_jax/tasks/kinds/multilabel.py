@@ -128,7 +128,7 @@ def for_multilabel(
     )
   return {
     'counts': binary.Counts(label),
-    'auc': classes.Ranking(label, recalls=at_recall.values(recalls)),
+    'auc': classes.Ranking(label, recalls=classes.check_recalls(recalls)),
     'log_loss': classes.LogLoss(label),
     'calibration': classes.Calibration(label),
   }

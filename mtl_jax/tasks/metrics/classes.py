@@ -5,7 +5,7 @@ there are L labels in {0, 1} with a mask each, so that single ones may be
 missing; a binary task has L = 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 from typing import Any
 
@@ -32,6 +32,28 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
   )
 
 
+def check_recalls(recalls: Iterable[float | str]) -> tuple[float, ...]:
+  """Recalls as floats, which a config may also give as strings.
+
+  Raises:
+    ValueError: for what is no list of numbers in (0, 1].
+
+  Example:
+    >>> check_recalls(['0.5', 1])
+    (0.5, 1.0)
+  """
+  try:
+    made = tuple(map(float, recalls))
+  except (TypeError, ValueError):
+    made = (float('nan'),)
+  if isinstance(recalls, str) or not all(0 < r <= 1 for r in made):
+    raise ValueError(
+      f'Metrics: expected recalls above 0 and up to 1, found {recalls!r}; name '
+      'those at which precision is asked for, such as (0.5, 0.9).'
+    )
+  return made
+
+
 @dataclasses.dataclass(frozen=True)
 class Ranking(states.Kept):
   """Exact areas under the ROC and the precision-recall curve, and points of it.
@@ -46,7 +68,7 @@ class Ranking(states.Kept):
     label: key of the labels in the batch.
     exclusive: whether outputs are logits of classes.
     binary: L = 1: there is nothing to pool, and no ``auc_micro``.
-    recalls: in (0, 1], see `at_recall.values`.
+    recalls: in (0, 1], see `check_recalls`.
   """
 
   label: str
@@ -197,5 +219,5 @@ class Calibration(states.Summed):
 def metric_names(spec: Mapping[str, Any]) -> list[str]:
   """Names of the metrics of this file, with the recalls of a target."""
   names = ['auc', 'pr_auc', 'log_loss', 'ece']
-  recalls = at_recall.values(spec.get('recalls') or ())
+  recalls = check_recalls(spec.get('recalls') or ())
   return names + [at_recall.metric_name(r) for r in recalls]
