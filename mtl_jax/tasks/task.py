@@ -218,3 +218,75 @@ def known(batch: Arrays, key: str, *, codes: bool = True) -> Array:
       f'label {key!r}, found {mask.shape}; rename one of the two.'
     )
   return mask > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelLoss:
+  """A loss of outputs and one label: the ``loss`` of a `Task`, by its parts.
+
+  Tasks whose parts are equal but for the label run as one, where their heads
+  do.
+
+  Attributes:
+    function: ``(outputs [B, size], labels, **options) -> [B, ...]``.
+    label: key of the labels in the batch.
+    options: names and values.
+  """
+
+  function: Callable[..., Array]
+  label: str
+  options: tuple[tuple[str, Any], ...] = ()
+
+  def __call__(self, outputs: Array, batch: Arrays) -> Array:
+    """The losses, ``[B, ...]``."""
+    return self.function(outputs, batch[self.label], **dict(self.options))
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMask:
+  """The ``mask`` of a `Task`: `known` of one label."""
+
+  label: str
+  codes: bool = True
+
+  def __call__(self, batch: Arrays) -> Array:
+    """The mask, of the shape of the labels."""
+    return known(batch, self.label, codes=self.codes)
+
+
+def labels_of_one_loss(
+  tasks: Sequence[Task], batch: Arrays
+) -> dict[str, Array] | None:
+  """Labels of tasks whose losses differ in their label only, stacked.
+
+  Args:
+    tasks: g of them, of one stream.
+    batch: the arrays of the stream.
+
+  Returns:
+    ``[g, B, ...]`` labels, and their masks if the batch has some, under the
+    names that the first task reads; None if the losses differ, or weigh
+    examples, or the labels cannot be stacked.
+  """
+  kinds, keys = set(), []
+  for task in tasks:
+    loss, mask = task.loss, task.mask
+    if not (
+      isinstance(loss, LabelLoss)
+      and isinstance(mask, LabelMask)
+      and mask.label == loss.label
+      and task.example_weights is None
+      and not (task.weight_column or task.reads)
+    ):
+      return None
+    labels, masked = batch[loss.label], mask_key(loss.label) in batch
+    of_labels = (labels.shape, labels.dtype, masked)
+    kinds.add((loss.function, loss.options, mask.codes, *of_labels))
+    keys.append(loss.label)
+  if len(kinds) > 1:
+    return None
+  stacked = {keys[0]: jnp.stack([batch[key] for key in keys])}
+  if mask_key(keys[0]) in batch:
+    masks = [batch[mask_key(key)] for key in keys]
+    stacked[mask_key(keys[0])] = jnp.stack(masks)
+  return stacked

@@ -2,8 +2,9 @@
 
 Heads that a model declares to be of one kind (`models.interface.Head`) become
 one vmapped head: their parameters are stacked inside the step, and a product
-with K small matrices is one product with a large one. Their losses run one by
-one. Parameters, checkpoints and results are those of single heads, to rounding.
+with K small matrices is one product with a large one. So do losses that differ
+in their label only. Parameters, checkpoints and results are those of single
+heads, to rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mtl_jax import tasks as tasks_lib
 from mtl_jax.models import interface
@@ -29,7 +31,7 @@ class HeadGroup:
     heads: of these tasks.
     leaves: the numbers of each head's parameters, ``g`` times ``n``.
     apply: ``([n arrays], features, key) -> outputs`` of any of them.
-    losses: of each task, ``outputs -> (sum, count)``.
+    losses: ``outputs [g, B, size] -> (sums [g], counts [g])``.
     keys: of each head's draws, stacked; None where nothing is drawn.
   """
 
@@ -37,7 +39,7 @@ class HeadGroup:
   heads: Sequence[interface.Head]
   leaves: Sequence[Sequence[int]]
   apply: Callable[..., Array]
-  losses: Sequence[Callable[[Array], tuple[Array, Array]]]
+  losses: Callable[[Array], tuple[Array, Array]]
   keys: Any = None
 
   def run(
@@ -66,12 +68,8 @@ class HeadGroup:
       over = jax.vmap(one, in_axes=(0, 0, of_keys, None))
       return over(own, stacks, self.keys, z)
 
-    def all_sums(outputs) -> Any:
-      pairs = [loss(x) for loss, x in zip(self.losses, outputs, strict=True)]
-      return tuple(map(jnp.stack, zip(*pairs, strict=True)))
-
     outputs, pull_heads = jax.vjp(all_outputs, own, z)
-    sums, pull_losses, counts = jax.vjp(all_sums, outputs, has_aux=True)
+    sums, pull_losses, counts = jax.vjp(self.losses, outputs, has_aux=True)
 
     def at_outputs(weights):
       # A product, for shard_map: it varies over devices as the sums do.
@@ -140,22 +138,47 @@ def find(
 
     return outputs
 
-  def loss(task):
-    return lambda outputs: forward.loss_sum(task, {task.name: outputs}, arrays)
-
   return {
     tasks[0]: HeadGroup(
       tasks,
       [declared[k] for k in tasks],
       leaves,
       apply(declared[tasks[0]], structure),
-      [loss(network.tasks[k]) for k in tasks],
+      losses_of([network.tasks[k] for k in tasks], arrays),
       None if key is None else jnp.stack([declared[k].key(key) for k in tasks]),
     )
     for tasks, leaves, structure in _of_one_kind(
       declared, network.leaves, params, features
     )
   }
+
+
+def losses_of(
+  tasks: Sequence[tasks_lib.Task], arrays: tasks_lib.Arrays
+) -> Callable[[Array], tuple[Array, Array]]:
+  """``outputs [g, B, size] -> (sums [g], counts [g])`` of some tasks."""
+  labels = tasks_lib.labels_of_one_loss(tasks, arrays)
+  if labels is None:
+
+    def one_by_one(outputs) -> Any:
+      pairs = [
+        forward.loss_sum(task, {task.name: x}, arrays)
+        for task, x in zip(tasks, outputs, strict=True)
+      ]
+      return tuple(map(jnp.stack, zip(*pairs, strict=True)))
+
+    return one_by_one
+  task = dataclasses.replace(tasks[0], loss_weight=1.0)
+  weights = np.array([task.loss_weight for task in tasks])
+
+  def one(outputs, labels):
+    return forward.loss_sum(task, {task.name: outputs}, {**arrays, **labels})
+
+  def as_one(outputs):
+    sums, counts = jax.vmap(one)(outputs, labels)
+    return sums * weights.astype(sums.dtype), counts
+
+  return as_one
 
 
 def _of_one_kind(

@@ -73,6 +73,12 @@ def cases():
   yield 'two kinds, interleaved', mixed, deep, [(0, 2, 4), (1, 3)]
   huber = [numbers[0], tasks_lib.regression('h', loss='huber'), numbers[1]]
   yield 'two losses', huber, linear(huber), [(0, 1, 2)]
+  weighed = [*binary('a', loss_weight=0.1), *binary('b', 'c', loss_weight=3.0)]
+  yield 'loss weights', weighed, linear(weighed), [(0, 1, 2)]
+  smooth = [*binary('a', 'b'), *binary('c', label_smoothing=0.2)]
+  yield 'smoothing', smooth, linear(smooth), [(0, 1, 2)]
+  counted = [*binary('a', 'b'), *binary('c', class_weights=(1.0, 4.0))]
+  yield 'class weights', counted, linear(counted), [(0, 1, 2)]
   sizes = [
     tasks_lib.classification(n, s) for n, s in [('p', 3), ('q', 3), ('r', 4)]
   ]
@@ -144,7 +150,7 @@ def one_by_one(model):
 
 
 @pytest.mark.parametrize(
-  'name', sweeps.some(CASES, 'binary', 'chains', 'sizes')
+  'name', sweeps.some(CASES, 'binary', 'chains', 'loss weights', 'sizes')
 )
 def test_results_are_those_of_heads_one_by_one(name):
   tasks, modules, expected = CASES[name]
@@ -166,6 +172,40 @@ def test_results_are_those_of_heads_one_by_one(name):
     single = one_by_one(model)
     assert groups_of(single, tasks, params, state, batch) == alone
     close(run(model), run(single))
+
+
+def test_labels_of_one_loss_are_stacked():
+  a, b = binary('a', 'b')
+  batch = make_batch([a, b])
+  masks = {'a_mask': np.ones(BATCH), 'b_mask': batch['b'] > 0}
+  stacked = tasks_lib.labels_of_one_loss([a, b], {**batch, **masks})
+  assert stacked.keys() == {'a', 'a_mask'}
+  np.testing.assert_array_equal(stacked['a'], [batch['a'], batch['b']])
+  np.testing.assert_array_equal(
+    stacked['a_mask'], [masks['a_mask'], masks['b_mask']]
+  )
+
+
+@pytest.mark.parametrize(
+  ('change', 'more'),
+  [
+    ({'loss': lambda outputs, batch: outputs[..., 0]}, {}),
+    ({'mask': lambda batch: batch['b'] > 0}, {}),
+    ({'mask': tasks_lib.LabelMask('a')}, {}),
+    ({'example_weights': lambda batch: jnp.ones(BATCH)}, {}),
+    ({'weight_column': 'b'}, {}),
+    ({'loss': binary('b', focal=2.0)[0].loss}, {}),
+    ({}, {'b': np.ones(BATCH, np.float32)}),
+    ({}, {'b': np.ones((BATCH, 2), np.int32)}),
+    ({}, {'b_mask': np.ones(BATCH)}),
+  ],
+)
+def test_losses_that_differ_in_more_than_their_label_stay_alone(change, more):
+  a, b = binary('a', 'b')
+  batch = make_batch([a, b])
+  assert tasks_lib.labels_of_one_loss([a, b], batch) is not None
+  b = dataclasses.replace(b, **change)
+  assert tasks_lib.labels_of_one_loss([a, b], {**batch, **more}) is None
 
 
 @pytest.mark.smoke

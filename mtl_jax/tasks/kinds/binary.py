@@ -21,7 +21,14 @@ from mtl_jax.tasks.metrics import (
   grouped_ranking as groups,
   states,
 )
-from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
+from mtl_jax.tasks.task import (
+  Array,
+  LabelLoss,
+  LabelMask,
+  Metric,
+  Task,
+  as_float,
+)
 
 # Options of tasks of events, with their defaults.
 EVENTS = classification_lib.WEIGHTS | at_recall.RECALLS | groups.GROUPS
@@ -50,13 +57,10 @@ def binary(
   return Task(
     name=name,
     size=1,
-    loss=lambda outputs, batch: sigmoid(
-      as_float(outputs[..., 0]),
-      as_float(jnp.maximum(batch[key], 0)),
-      smoothing=label_smoothing,
-      focal=focal,
+    loss=LabelLoss(
+      _loss, key, (('smoothing', label_smoothing), ('focal', focal))
     ),
-    mask=lambda batch: known(batch, key),
+    mask=LabelMask(key),
     example_weights=None
     if class_weights is None
     else class_weights_lib.of_labels(name, key, class_weights, 2),
@@ -64,6 +68,12 @@ def binary(
     target=lambda batch: as_float(batch[key][..., None]),
     **kwargs,
   )
+
+
+def _loss(outputs, labels, **options):
+  """The loss per example; a missing label counts as 0."""
+  labels = as_float(jnp.maximum(labels, 0))
+  return sigmoid(as_float(outputs[..., 0]), labels, **options)
 
 
 def sigmoid(

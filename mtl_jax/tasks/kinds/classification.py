@@ -14,7 +14,14 @@ from mtl_jax.tasks.kinds import (
   kind as kind_lib,
 )
 from mtl_jax.tasks.metrics import at_recall, classes, states, true_rank
-from mtl_jax.tasks.task import Array, Metric, Task, as_float, known
+from mtl_jax.tasks.task import (
+  Array,
+  LabelLoss,
+  LabelMask,
+  Metric,
+  Task,
+  as_float,
+)
 
 # Of more classes, areas under curves would hold all logits of a split.
 MANY_CLASSES = 1000
@@ -73,13 +80,10 @@ def classification(
   return Task(
     name=name,
     size=num_classes,
-    loss=lambda outputs, batch: softmax(
-      as_float(outputs),
-      jnp.maximum(batch[key], 0),
-      smoothing=label_smoothing,
-      focal=focal,
+    loss=LabelLoss(
+      _loss, key, (('smoothing', label_smoothing), ('focal', focal))
     ),
-    mask=lambda batch: known(batch, key),
+    mask=LabelMask(key),
     example_weights=None
     if class_weights is None
     else class_weights_lib.of_labels(name, key, class_weights, num_classes),
@@ -87,6 +91,11 @@ def classification(
     target=lambda batch: jax.nn.one_hot(batch[key], num_classes),
     **kwargs,
   )
+
+
+def _loss(outputs, labels, **options):
+  """The loss per example; a missing label counts as the first class."""
+  return softmax(as_float(outputs), jnp.maximum(labels, 0), **options)
 
 
 def softmax(

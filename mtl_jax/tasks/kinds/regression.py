@@ -115,10 +115,7 @@ def regression(
 
 
 def _units(values, size) -> Any:
-  """One number, or one per component ``[size]``.
-
-  A single one stays Python's, so that heads of equal losses are one program.
-  """
+  """One number, or one per component ``[size]``."""
   if np.ndim(values) == 0:
     return values
   array = np.asarray(values, np.float32)
