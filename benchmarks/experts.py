@@ -19,8 +19,8 @@ import optax
 from mtl_jax import combinators, models, tasks as tasks_lib
 from mtl_jax.training import step as step_lib
 
-SHARED = ('cgc', 'ple', 'stem')
-NAMES = ('omoe', 'mmoe', 'dselect_k', 'snr', 'branching', 'home', *SHARED)
+SHARED = ('cgc', 'ple', 'home', 'stem')
+NAMES = ('omoe', 'mmoe', 'dselect_k', 'snr', 'branching', *SHARED)
 METHODS = {
   'equal weights': combinators.weighted_sum,
   'PCGrad': combinators.pcgrad,
@@ -31,9 +31,8 @@ TASKS = tuple(tasks_lib.regression(name) for name in 'abc')
 def seconds(name: str, number: int, method: str) -> float:
   """Of compiling alone, without tracing."""
   option = 'shared_experts' if name in SHARED else 'experts'
-  value = (number, 2, 2) if name == 'home' else number
   model = models.build_model(
-    models.SHARING[name](**{option: value}),
+    models.SHARING[name](**{option: number}),
     models.MLP(widths=(64, 64)),
     {task.name: models.LinearHead(1) for task in TASKS},
   )

@@ -58,7 +58,7 @@ MORE = {
   'branching': ('Learned branching', {'experts': 4}, 33),  # 40,546
   'cgc': ('CGC', {'shared_experts': 4, 'task_experts': 2}, 18),  # 41,206
   'film': ('FiLM', {}, 126),  # 40,954
-  'home': ('HoME', {'experts': 2}, 21),  # 40,414
+  'home': ('HoME', {'shared_experts': 2, 'task_experts': 2}, 21),  # 40,414
   'lora': ('LoRA', {'rank': 4}, 119),  # 41,202
   'mtan': ('MTAN', {}, 68),  # 40,930
   'pepnet': ('PEPNet', {'hidden': 16}, 23),  # 40,959

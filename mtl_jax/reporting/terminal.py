@@ -1,4 +1,4 @@
-"""What a terminal shows: a table drawn with lines, and a bar."""
+"""Drawn in a terminal: a table with lines, and a bar."""
 
 from typing import Any, TextIO
 

@@ -58,7 +58,7 @@ ARCHITECTURES = {
     {'categories': {'ab': ['a', 'b'], 'c': ['c']}, 'expert_norm': 'layer'},
     None,
   ),
-  'home batch': ('home', {'experts': (2, 2, 1)}, ('mlp',)),
+  'home batch': ('home', {'task_experts': 1}, ('mlp',)),
   'pepnet': (
     'pepnet',
     {

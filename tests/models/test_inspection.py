@@ -105,9 +105,9 @@ def test_training_does_not_trace_what_is_shown(name):
   def lines(number):
     option = {
       'cgc': 'task_experts', 'ple': 'task_experts', 'stem': 'task_experts',
+      'home': 'task_experts',
     }.get(name, 'experts')  # fmt: skip
-    value = (2, 2, number) if name == 'home' else number
-    model, params, state, batch = make(name, **{option: value})
+    model, params, state, batch = make(name, **{option: number})
     traced = jax.make_jaxpr(
       lambda p: model.features(p, state, batch, stream='main', train=False)[0]
     )(params)

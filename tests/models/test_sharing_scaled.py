@@ -47,7 +47,7 @@ def test_home_is_the_equation(norm, size):
   categories = {'x': ['a', 'c'], 'y': ['b', 'not here']}
   model, params, state, batch = started(
     'home', models.MLP(widths=(4,)), categories=categories, expert_norm=norm,
-    experts=size, rank=2,
+    shared_experts=size, category_experts=size, task_experts=size, rank=2,
   )  # fmt: skip
   found = features_of(model, params, state, batch)
   p = doubles(params)

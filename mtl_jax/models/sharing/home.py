@@ -40,7 +40,9 @@ class SelfGate(nn.Module):
 def home(
   *,
   categories: Mapping[str, Sequence[str]] | None = None,
-  experts: int | Sequence[int] = 2,
+  shared_experts: int = 2,
+  category_experts: int = 2,
+  task_experts: int = 2,
   rank: int = 4,
   level_widths: Sequence[int] = (),
   gate_widths: Sequence[int] = (),
@@ -77,8 +79,9 @@ def home(
   Args:
     categories: category -> its tasks, each in one; tasks that the model does
       not have are left out. None is one category of all.
-    experts: how many for all tasks and of each category, both on each level,
-      and of each task: three numbers, or one.
+    shared_experts: experts for all tasks, on each level.
+    category_experts: experts of each category, on each level.
+    task_experts: experts of each task.
     rank: of the feature gates, r.
     level_widths: units of the layers of an expert of the second level; () is
       one layer, as wide as the trunk's features.
@@ -108,17 +111,10 @@ def home(
     at Kuaishou, KDD 2025. Written after its description; numbers of experts,
     the rank and the inputs of each gate are ours.
   """
-  numbers = experts if isinstance(experts, Sequence) else (experts,) * 3
-  if len(numbers) != 3:
-    raise ValueError(
-      'home: expected experts for all tasks, of each category and of each '
-      f'task, found {experts!r}; give three numbers, or one.'
-    )
-  for_all, per_category, per_task = numbers
   counts = {
-    'experts for all tasks': for_all,
-    'experts of each category': per_category,
-    'experts of each task': per_task,
+    'shared_experts': shared_experts,
+    'category_experts': category_experts,
+    'task_experts': task_experts,
   }
   options.check_whole('home', **counts, rank=rank)
   layer = expert_layers.Experts(
@@ -129,9 +125,7 @@ def home(
     level_widths=level_widths,
     rank=rank,
   )
-  hierarchy = _Hierarchy(
-    layer, categories, for_all, per_category, per_task, gate_widths
-  )
+  hierarchy = _Hierarchy(layer, categories, *counts.values(), gate_widths)
 
   def check(trunk, tasks):
     del trunk
