@@ -125,7 +125,10 @@ def home(
     level_widths=level_widths,
     rank=rank,
   )
-  hierarchy = _Hierarchy(layer, categories, *counts.values(), gate_widths)
+  hierarchy = _Hierarchy(
+    layer, categories, shared_experts, category_experts, task_experts,
+    gate_widths,
+  )  # fmt: skip
 
   def check(trunk, tasks):
     del trunk
