@@ -3,9 +3,11 @@
 import ctypes
 import os
 
-# Of glibc's malloc.h: large blocks from the heap, and none of it given back.
+# Of glibc's malloc.h: large blocks from the heap, none of it given back, and
+# two arenas. More give blocks back after all, and in one the threads of XLA
+# wait for each other, which costs small steps a tenth.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_SETTINGS = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1))
+_SETTINGS = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 2))
 
 
 def keep_memory() -> bool:
