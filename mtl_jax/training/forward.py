@@ -223,8 +223,9 @@ def forward(
     key: for dropout.
     without_rows: chooses the leaves whose rows are not made, such as
       `layerwise.choose`; None for no such leaf.
-    together: finds the heads of a stream that run as one, as
-      `stacked_heads.find` does; by default each runs alone.
+    together: finds, of the heads of a stream some of which are of one kind,
+      those that run as one, as `stacked_heads.find` does; by default each runs
+      alone.
   """
   flat, treedef = jax.tree.flatten(params)
   trainable = [not leaf.frozen for leaf in network.leaves]
@@ -253,9 +254,10 @@ def forward(
     features, pull, (model_state, operands) = jax.vjp(
       whole.function, whole.leaves, zeros, has_aux=True
     )
-    groups = together(
-      network, name, params, features, model_state, batch[name], key
-    )
+    declared = network.heads(name, model_state)
+    groups: Mapping[int, Any] = {}
+    if len({head.kind for head in declared.values()}) < len(declared):
+      groups = together(network, declared, params, features, batch[name], key)
     heads = []
     for k, task in enumerate(network.tasks):
       if task.stream != name or k in losses:

@@ -7,7 +7,7 @@ in their label only. Parameters, checkpoints and results are those of single
 heads, to rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -108,10 +108,9 @@ class HeadGroup:
 
 def find(
   network: forward.Network,
-  stream: str,
+  declared: Mapping[int, interface.Head],
   params: Any,
   features: Any,
-  state: Any,
   arrays: tasks_lib.Arrays,
   key: Array | None,
 ) -> dict[int, HeadGroup]:
@@ -122,14 +121,12 @@ def find(
 
   Args:
     network: model and tasks.
-    stream: its name.
+    declared: heads of the stream, by number of the task.
     params: of the model.
     features: of the stream.
-    state: of the model.
     arrays: of the stream.
     key: for dropout.
   """
-  declared = network.heads(stream, state)
 
   def apply(first, structure):
     def outputs(given, features, key):
