@@ -101,8 +101,9 @@ def check_data(
       place = f'stream {name!r}, {split}'
       data.check_labels(source, labels, steps=steps, name=place)
       for task in tasks:
-        if task.stream == name:
-          spec = targets[task.name]
+        spec = targets[task.name]
+        checked = task.weight_column or spec.get('loss') == 'poisson'
+        if task.stream == name and checked:
           kind = task_kinds.LABELS.get(spec['kind'])
           task_kinds.check_values(task, spec, kind, source, place)
     for split in ('train', 'validation'):

@@ -18,7 +18,7 @@ def check_values(
   """Raises for weights or counts that a mean, or a logarithm, cannot take.
 
   Args:
-    task: of the spec.
+    task: of the spec, with weights or labels that are counts.
     spec: ``{'kind': ..., option: value}``.
     labels: kind of its labels, see `TaskKind`; None for a user's own kind.
     split: a source of the task's stream: ``take(rows, keys)``.
@@ -30,8 +30,6 @@ def check_values(
   label = spec.get('label') or task.name
   counts = labels is not None and spec.get('loss') == 'poisson'
   column = task.weight_column
-  if not counts and not column:
-    return
   keys = {column, *([label, task_lib.mask_key(label)] if labels else [])} - {''}
   values = split.take(np.arange(len(split)), keys)
   if labels:
