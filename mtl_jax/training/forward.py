@@ -267,12 +267,9 @@ def forward(
         losses.update(own)
       else:
         one = functools.partial(loss, state=model_state, task=task)
-        head = jaxprs.narrowed(one, flat, trainable, features)
-        total, back, (count, model_state) = jax.vjp(
-          head.function, head.leaves, features, has_aux=True
+        some, losses[k], model_state = _single(
+          k, one, flat, trainable, features, shared
         )
-        losses[k] = total, count
-        some = _single(k, back, head.reads[0], shared, jnp.ones_like(total))
       heads.append(some)
     shares = _shares(heads, whole.reads, shared)
     passes.append(TrunkPass(name, features, pull, operands, heads, shares))
@@ -280,8 +277,13 @@ def forward(
   return Forward(jnp.stack(sums), jnp.stack(counts), model_state, passes, kinds)
 
 
-def _single(task, pull_one, reads, shared, one) -> Heads:
-  """One head, from the pullback of its sum."""
+def _single(task, run, flat, trainable, features, shared):
+  """Runs one head: the head, its sum and count, and the model's state."""
+  head = jaxprs.narrowed(run, flat, trainable, features)
+  total, pull_one, (count, state) = jax.vjp(
+    head.function, head.leaves, features, has_aux=True
+  )
+  one, reads = jnp.ones_like(total), head.reads[0]
 
   def times(tree, weight):
     return jax.tree.map(lambda x: x * weight.astype(x.dtype), tree)
@@ -296,7 +298,8 @@ def _single(task, pull_one, reads, shared, one) -> Heads:
     rows = {i: g for i, g in gradients.items() if i in shared}
     return jax.tree.map(lambda x: x[None], (cotangent, rows))
 
-  return Heads((task,), reads.leaves, {task: reads.others}, pull, each)
+  heads = Heads((task,), reads.leaves, {task: reads.others}, pull, each)
+  return heads, (total, count), state
 
 
 def _shares(heads, reads, shared) -> dict[int, bool]:
