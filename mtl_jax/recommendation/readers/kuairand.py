@@ -19,7 +19,6 @@ from mtl_jax.recommendation import interactions
 from mtl_jax.recommendation.readers import delimited
 
 LOGS = ('standard', 'random')
-VERSIONS = ('pure', '1k', '27k')
 FEEDBACK = (
   'is_click', 'is_like', 'is_follow', 'is_comment', 'is_forward', 'is_hate',
   'long_view', 'is_profile_enter',
